@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// wire.h: everything the agent (inside the target) and the collector (another process) share.
+//
+// Two channels carry it:
+//  1. The region: one memfd, created by the agent, mapped by both. It holds the header, the ring's shards and the
+//     thread slots. It outlives the target, so that a SIGKILL loses nothing that was committed.
+//  2. The control socket: AF_UNIX, SOCK_SEQPACKET. The region's fd and the unwind tables' fds travel as SCM_RIGHTS.
+//
+// Trust: the collector copies every value out of the region once, then checks it; a hostile target can spoil its own
+// profile and nothing else. The agent checks a table's sizes when it maps it, and bounds every load in its walk.
+//
+// Region layout (all offsets from the start, each part aligned to 4096):
+//
+//   0            struct wire_header
+//   shards_off   struct wire_shard [nshards]           one cache-line pair each
+//   slots_off    struct wire_slot  [nslots]            the thread table
+//   ring_off     nshards × shard_size bytes            the records, shard after shard
+//
+// Ring: MPSC per shard. `head` and `tail` are byte positions that only grow; position P lives at byte
+// P & (shard_size-1). A record occupies `words` 8-byte words (its head word included) and may wrap. Protocol:
+//
+//   producer (handler)                                   consumer (collector)
+//   1 CAS head: P → P+size (drop when it would pass      1 read the word at tail (acquire); 0 or RESERVED: stop
+//     tail+shard_size, or after WIRE_CAS_TRIES)          2 check tag and size, copy the record out, check again
+//   2 store head word: RESERVED | words | tag(P)         3 zero the record's words
+//   3 store the payload                                  4 store tail (release)
+//   4 store head word: TYPE | words | tag(P) (release)
+//
+// The consumer zeroes what it consumed, so a word at `tail` that is not zero was written in this lap. When the target is
+// dead, a record that was reserved and never committed is skipped by its size; a zero word (died between 1 and 2) by
+// scanning for the next word whose tag fits its own position.
+//
+// Accounting, per shard, at all times: generated = committed records + sum(dropped[]) + records being written.
+
+#ifndef PROFD_WIRE_H
+#define PROFD_WIRE_H
+
+#include <stdint.h>
+
+#define WIRE_MAGIC 0x64666f7270ULL // "profd"
+#define WIRE_VERSION 1u
+
+#define WIRE_PAGE 4096u
+#define WIRE_CAS_TRIES 16
+#define WIRE_MAX_FRAMES 1024u // frames kept of one stack, from the leaf; deeper ones are marked WIRE_STOP_DEPTH
+#define WIRE_MAX_SHARDS 256u
+#define WIRE_MAX_SLOTS (1u << 17)
+#define WIRE_MIN_SHARD_SIZE (64u << 10) // a power of two, as every shard size
+#define WIRE_MAX_SHARD_SIZE (16u << 20)
+#define WIRE_MAX_RATE_HZ 10000u
+
+// Why a sample was generated but not put into the ring.
+enum wire_drop {
+	WIRE_DROP_RING_FULL,  // the collector did not keep up
+	WIRE_DROP_CONTENTION, // reserve lost WIRE_CAS_TRIES races
+	WIRE_DROP_NO_SCRATCH, // all scratch buffers were in use
+	WIRE_DROP_COUNT
+};
+
+// Where and why the walk ended. Only WIRE_STOP_END is a complete stack.
+enum wire_stop {
+	WIRE_STOP_END,        // reached the thread's outermost frame
+	WIRE_STOP_DEPTH,      // WIRE_MAX_FRAMES reached
+	WIRE_STOP_NO_TABLE,   // a PC in no module that has a table, and no usable frame pointer
+	WIRE_STOP_NO_RULE,    // the module's CFI says nothing, or nothing we can express, at that PC
+	WIRE_STOP_UNREADABLE, // a stack address that could not be read
+	WIRE_STOP_BAD_CFA,    // the stack did not grow, or was not aligned: broken stack or broken CFI
+	WIRE_STOP_COUNT
+};
+
+enum wire_clock {
+	WIRE_CLOCK_CPU, // timer_create on the thread's CPU clock
+};
+
+enum wire_record_type {
+	WIRE_REC_NONE = 0,
+	WIRE_REC_RESERVED = 1,
+	WIRE_REC_SAMPLE = 2,
+};
+
+// Head word of a record: tag in bits 63..32, type in 31..24, size in 8-byte words in 23..0.
+#define WIRE_HEAD(pos, type, words) \
+	(((uint64_t)WIRE_TAG(pos) << 32) | ((uint64_t)(type) << 24) | (uint64_t)(words))
+#define WIRE_TAG(pos) ((uint32_t)((pos) >> 3) ^ 0x9e3779b9u)
+#define WIRE_HEAD_TAG(w) ((uint32_t)((w) >> 32))
+#define WIRE_HEAD_TYPE(w) ((uint32_t)((w) >> 24) & 0xffu)
+#define WIRE_HEAD_WORDS(w) ((uint32_t)(w)&0xffffffu)
+
+// One on-CPU sample. `pcs[0]` is the leaf PC as interrupted; the others are return addresses (look up at pc−1), but
+// for those whose bit in flags says that a signal frame precedes them: see WIRE_PC_EXACT.
+struct wire_sample {
+	uint64_t head;
+	uint64_t time_ns;  // CLOCK_MONOTONIC
+	uint64_t cpu_ns;   // CPU time this sample stands for: weight × period
+	uint32_t tid;
+	uint32_t weight;   // 1 + timer overrun
+	uint32_t slot;     // index into the slots
+	uint32_t maps_gen; // wire_header.maps_gen when it was taken
+	uint16_t nframes;
+	uint8_t stop;      // enum wire_stop
+	uint8_t flags;     // 0
+	uint32_t reserved;
+	// uint64_t pcs[nframes] follow
+};
+// A PC right above a signal frame is exact (interrupted), not a return address. User addresses have bit 63 clear.
+#define WIRE_PC_EXACT (1ULL << 63)
+
+// Written by producers (head, counters) and by the collector (tail). Each on its own cache line.
+struct wire_shard {
+	_Alignas(64) uint64_t head;      // atomic; producers, CAS
+	uint64_t generated;              // atomic; samples that came to this shard
+	uint64_t dropped[WIRE_DROP_COUNT]; // atomic
+	_Alignas(64) uint64_t tail;      // atomic; the collector's
+};
+
+// A thread of the target. Owned by the thread itself (or by the helper for a thread made by raw clone).
+// `state_tid` publishes: the slot is live when its low 32 bits, the tid, are not zero. The high 32 bits are the slot's
+// generation, raised at each release; a reader takes state_tid (acquire), copies, and takes it again: equal means whole.
+struct wire_slot {
+	_Alignas(64) uint64_t state_tid; // atomic
+	uint64_t start_ns;               // CLOCK_MONOTONIC, when it was registered
+	char name[16];                   // as of registration or the last pthread_setname_np; NUL-terminated
+	uint64_t private_words[4];       // the agent's own; meaningless to the collector
+};
+#define WIRE_SLOT_TID(s) ((uint32_t)(s))
+#define WIRE_SLOT_GEN(s) ((uint32_t)((s) >> 32))
+
+struct wire_header {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t pid;
+	uint64_t region_size;
+	uint64_t shards_off, slots_off, ring_off;
+	uint32_t nshards, nslots;
+	uint32_t shard_size; // bytes; a power of two
+	uint32_t reserved0;
+	uint64_t start_ns; // CLOCK_MONOTONIC, agent start
+	// What follows changes while the target runs; atomics, written by the agent.
+	_Alignas(64) uint32_t maps_gen; // raised before each dlclose and after each dlopen
+	uint32_t sampling_seq;          // last SAMPLING request that took effect
+	uint32_t period_ns;             // 0: not sampling
+	uint32_t threads_live;          // registered now
+	uint32_t slots_used;            // slots [0, slots_used) were ever used
+	uint32_t threads_armed;         // with a timer now
+	uint64_t threads_seen;          // ever registered
+	uint64_t threads_unsampled;     // could not be given a slot or a timer (see timer_errno)
+	uint32_t timer_errno;           // why the last timer could not be made; 0: none
+	uint32_t handler_lost;          // times that SIGPROF's kernel disposition was found not to be ours
+	uint64_t foreign_forwarded;     // SIGPROFs not ours, given to the program's own handler
+	uint64_t foreign_ignored;       // SIGPROFs not ours, and the program has no handler: kept from killing it
+	uint64_t late;                  // our SIGPROFs that came after sampling had stopped: no sample, no loss
+	uint64_t restarted;             // system calls that our signal interrupted and the handler restarted
+};
+
+// ---- Control socket -----------------------------------------------------------------------------------------------
+
+enum wire_msg_type {
+	// agent → collector
+	WIRE_MSG_HELLO = 1,   // struct wire_hello + the region's fd. First message; version mismatch: the collector closes
+	WIRE_MSG_MAPS = 2,    // struct wire_msg, arg = the new maps_gen
+	// collector → agent
+	WIRE_MSG_TABLE = 32,  // struct wire_table_msg + the table's fd: [start,end) is unwound by it from now on
+	WIRE_MSG_FORGET = 33, // struct wire_table_msg without fd: [start,end) holds that module no more
+	WIRE_MSG_SAMPLING = 34, // struct wire_sampling
+	WIRE_MSG_READY = 35,  // struct wire_msg: all that start-up needs was sent; the target's main may run
+};
+
+struct wire_msg {
+	uint32_t type;
+	uint32_t arg;
+};
+
+struct wire_hello {
+	struct wire_msg msg; // arg = WIRE_VERSION
+	uint64_t magic;
+	uint64_t region_size;
+	uint32_t pid;
+	uint32_t ppid;
+};
+
+struct wire_table_msg {
+	struct wire_msg msg;
+	uint64_t start, end; // the module's executable mapping(s) in the target
+	uint64_t bias;       // vaddr in the file = address − bias
+	uint64_t size;       // bytes of the table's fd
+};
+
+struct wire_sampling {
+	struct wire_msg msg;  // arg = request number, written to wire_header.sampling_seq when in effect
+	uint32_t rate_hz;     // 0: stop
+	uint32_t clock;       // enum wire_clock
+};
+
+// ---- Unwind tables ------------------------------------------------------------------------------------------------
+//
+// One file (sealed memfd, or the cache's file) for each build ID, read-only, position-independent:
+//
+//   struct wire_table                       header
+//   struct wire_rule [nrules]               distinct rules; rule 0 is always WIRE_CFA_NONE
+//   uint32_t         [npages + 1]           first row of each 64 KiB page of [text_start, text_end); last: nrows
+//   struct wire_row  [nrows]                sorted by offset within each page
+//
+// Page i covers vaddrs text_start + i×65536 …; text_start is a multiple of 65536. The row for vaddr V is the last one
+// in V's page with off ≤ V & 0xffff; every page that has text begins with a row at off 0 (the builder splits rows at
+// page borders), so a lookup never leaves its page. A hole between functions is a row with rule 0.
+
+#define WIRE_TABLE_MAGIC 0x62617464666f7270ULL // "profdtab"
+#define WIRE_TABLE_VERSION 1u
+#define WIRE_TABLE_PAGE_BITS 16
+#define WIRE_MAX_RULES 65535u
+
+enum wire_machine { WIRE_MACHINE_X86_64 = 62, WIRE_MACHINE_AARCH64 = 183 }; // EM_*
+
+// How a frame's CFA is found. `reg` is a DWARF register number.
+enum wire_cfa {
+	WIRE_CFA_NONE,   // no rule: hole, or CFI that we cannot express
+	WIRE_CFA_SP,     // SP + off
+	WIRE_CFA_FP,     // FP + off
+	WIRE_CFA_REG,    // reg + off; only for the leaf, whose registers are all known
+	WIRE_CFA_FP_DEREF, // *(FP + off) + off2 (stack realignment: gcc's DRAP)
+	WIRE_CFA_SP_DEREF, // *(SP + off) + off2
+	WIRE_CFA_PLT,    // SP + 8 + (((PC & 15) >= off) ? 8 : 0)
+	WIRE_CFA_SIGNAL, // the kernel's signal frame: PC, SP and FP are in the ucontext at SP + off (x86-64: off = 0)
+};
+
+enum wire_saved {
+	WIRE_SAVED_SAME,  // not changed by this frame
+	WIRE_SAVED_AT,    // at CFA + the offset
+	WIRE_SAVED_UNDEF, // undefined; as the return address: this is the outermost frame
+	WIRE_SAVED_REG,   // (return address only, aarch64) still in the link register
+};
+
+struct wire_rule {
+	uint8_t cfa;    // enum wire_cfa
+	uint8_t reg;    // for WIRE_CFA_REG
+	uint8_t fp;     // enum wire_saved: where the caller's FP is
+	uint8_t ra;     // enum wire_saved: where the return address is
+	int32_t off;    // bytes
+	int32_t off2;   // bytes
+	int16_t fp_off; // bytes from the CFA
+	int16_t ra_off; // bytes from the CFA; x86-64: −8
+};
+
+struct wire_row {
+	uint16_t off;
+	uint16_t rule;
+};
+
+struct wire_table {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t machine; // enum wire_machine
+	uint64_t size;    // bytes of the whole table
+	uint64_t text_start, text_end; // vaddrs covered
+	uint32_t npages, nrows, nrules;
+	uint32_t unsupported; // rows whose CFI could not be expressed (they have rule 0)
+	uint8_t build_id[20]; // zero-padded; all zero: none
+	uint32_t reserved;
+};
+
+#define WIRE_ASSERT(what) _Static_assert(what, #what)
+WIRE_ASSERT(sizeof(struct wire_sample) == 48);
+WIRE_ASSERT(sizeof(struct wire_shard) == 128);
+WIRE_ASSERT(sizeof(struct wire_slot) == 64);
+WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
+WIRE_ASSERT(sizeof(struct wire_msg) == 8);
+WIRE_ASSERT(sizeof(struct wire_hello) == 32);
+WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
+WIRE_ASSERT(sizeof(struct wire_sampling) == 16);
+WIRE_ASSERT(sizeof(struct wire_rule) == 16);
+WIRE_ASSERT(sizeof(struct wire_row) == 4);
+WIRE_ASSERT(sizeof(struct wire_table) == 80);
+#undef WIRE_ASSERT
+
+#endif
