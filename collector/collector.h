@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// collector.h: the collector's core: a loop thread that accepts agents (transport.c), keeps a session for each target
+// (session.c), drains their rings (ring_reader.c) into the open windows (window.h, aggregate.c). What the commands and the
+// HTTP endpoints see of it.
+
+#ifndef PROFD_COLLECTOR_COLLECTOR_H
+#define PROFD_COLLECTOR_COLLECTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct collector;
+struct module_cache;
+
+struct collector_options {
+	const char *socket;     // path, or "@name" for an abstract socket
+	uint32_t start_rate_hz; // sampling of each new target from its very start (run, private with output); 0: when asked
+	bool any_uid;           // accept agents of other users too (root's daemon only)
+};
+
+// Starts the loop thread and listens. 0 or −errno (−EADDRINUSE…).
+int collector_create(const struct collector_options *options, struct collector **ret_collector);
+void collector_destroy(struct collector *collector); // ends the loop; accepts NULL
+
+// A target as listed. Copied out; no pointers into the collector.
+struct collector_target {
+	pid_t pid, ppid;
+	uid_t uid;
+	char comm[16];
+	char exe[256];
+	int64_t since_ns;    // epoch, when it registered
+	uint32_t period_ns;  // 0: not sampled now
+	uint32_t threads_live;
+};
+// Fills targets[0..max), returns how many there are (may be more than max).
+size_t collector_targets(struct collector *collector, struct collector_target *targets, size_t max);
+
+struct collector_counters {
+	uint64_t generated, delivered, dropped[3];      // over all targets, gone ones too; dropped by enum wire_drop
+	uint64_t bad_records;                           // skipped: torn or hostile
+	uint64_t targets_total, targets_refused;        // registered ever; turned away (other user, bad hello)
+	uint32_t targets_now, windows_now;
+	uint64_t threads_unsampled, foreign_forwarded, foreign_ignored, restarted_syscalls;
+};
+void collector_counters(struct collector *collector, struct collector_counters *ret_counters);
+
+// Names at an address of a live target, for /symbol: "outer;inner" not needed, the function's demangled name. false: none.
+bool collector_symbol(struct collector *collector, pid_t pid, uint64_t address, char *buf, size_t size);
+
+#endif

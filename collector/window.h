@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// window.h: one consumer of the sample stream: a request's seconds, or a whole run. Opened and closed by any thread (an HTTP
+// connection's, the CLI's); filled by the collector's loop thread (collector.h). Several windows share one stream of samples; each
+// has its own targets and its own totals.
+
+#ifndef PROFD_COLLECTOR_WINDOW_H
+#define PROFD_COLLECTOR_WINDOW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct collector;
+struct profile;
+struct window;
+
+struct window_options {
+	pid_t pid;        // only this target (its session of now); 0: all, those to come too
+	uint32_t rate_hz; // asked, 1..WIRE_MAX_RATE_HZ
+};
+
+struct window_stats {
+	uint64_t samples;           // weight: 1 + overrun each
+	uint64_t records;           // samples as delivered by the handler
+	uint64_t cpu_ns;            // CPU time that the samples stand for
+	uint64_t generated, dropped[3]; // in the targets' rings during the window; dropped by enum wire_drop
+	uint64_t dropped_aggregate; // samples not kept because the window reached its memory limit
+	uint64_t stop[8];           // records by enum wire_stop: [0] is complete
+	uint32_t threads;           // distinct threads with a sample
+	uint32_t targets;           // processes with a sample
+	uint64_t period_ns;         // the finest period in effect during the window
+	uint64_t threads_unsampled;
+	int timer_errno;
+	int64_t start_ns, end_ns;   // since the epoch
+};
+
+// 0; −ESRCH no such target; −EBUSY too many windows; −ENOMEM. Arms the sampling of its targets before it returns.
+int window_open(struct collector *collector, const struct window_options *options, struct window **ret_window);
+// True once every target of the window is gone (window_wait wakes then).
+bool window_ended(struct window *window);
+// An fd that becomes readable when the window has ended early (target gone, collector stopping). The window's own; poll only.
+int window_fd(struct window *window);
+// Stops filling it: drains the rings, disarms what nobody else needs. Call once before window_profile.
+void window_stop(struct window *window);
+// Symbolizes what was gathered; may take long; not on the loop thread. NULL when out of memory. The caller destroys the profile.
+struct profile *window_profile(struct window *window);
+void window_stats(struct window *window, struct window_stats *ret_stats); // at any time
+void window_destroy(struct window *window); // accepts NULL; stops it when still open
+
+#endif

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// safe_read.h: loads from the target's memory that cannot fault (process_vm_readv on ourselves, raw). Handler.
+
+#ifndef PROFD_SAFE_READ_H
+#define PROFD_SAFE_READ_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+// Once, at start, not in the handler: learns our pid (again after fork).
+void profd_safe_read_init(void);
+// false when the 8 bytes at address cannot be read. errno is not touched.
+bool profd_safe_read(uint64_t address, uint64_t *ret_value);
+
+#endif

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// unwind.h: one contract, several stack walkers. Runs in the handler: async-signal-safe, no allocation, no lock, no libc;
+// every load from the target's memory is inside the stack range given, or goes through safe_read.h; bounded by max frames.
+//
+// Implementations: unwind_table.c (tables compiled from CFI, wire.h; falls back to a checked frame pointer, frame by frame,
+// where there is no table) and unwind_fp.c (frame pointers alone). libunwind is the tests' oracle (tests/unit).
+
+#ifndef PROFD_UNWIND_H
+#define PROFD_UNWIND_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct wire_table;
+
+// Registers at the leaf, by DWARF number (x86-64: 0 rax 1 rdx 2 rcx 3 rbx 4 rsi 5 rdi 6 rbp 7 rsp 8–15 r8–r15 16 rip).
+#define PROFD_UNWIND_REGS 17
+struct profd_unwind_context {
+	uint64_t regs[PROFD_UNWIND_REGS];
+};
+
+// One executable range of the target. Sorted by start, not overlapping.
+struct profd_module {
+	uint64_t start, end;
+	uint64_t bias;                  // vaddr in the file = address − bias
+	const struct wire_table *table; // NULL: none (walk by frame pointer)
+};
+struct profd_module_set {
+	uint32_t count;
+	const struct profd_module *modules;
+};
+
+// The memory known to be the thread's stack: loads in [low, high) are done directly (low is the leaf's SP). Anything else
+// goes through profd_safe_read. high = 0: nothing is known.
+struct profd_stack_range {
+	uint64_t low, high;
+};
+
+// Writes PCs, leaf first, to pcs[0..max); signal frames' callers carry WIRE_PC_EXACT. Returns the number of PCs (≥1),
+// and why the walk ended in *ret_stop (enum wire_stop).
+uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
+                            struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
+uint32_t profd_unwind_fp(const struct profd_module_set *set, const struct profd_unwind_context *context,
+                         struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
+
+// Is this block of size bytes a table whose every index stays inside it? The agent calls it once when it maps a table (not
+// in the handler); the walkers rely on it and check no more than wire.h's lookup needs.
+int profd_table_check(const struct wire_table *table, uint64_t size);
+
+#endif
