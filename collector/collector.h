@@ -18,11 +18,11 @@ struct module_cache;
 
 struct collector_options {
 	const char *socket;     // path, or "@name" for an abstract socket
-	uint32_t start_rate_hz; // sampling of each new target from its very start (run, private with output); 0: when asked
 	bool any_uid;           // accept agents of other users too (root's daemon only)
 };
 
-// Starts the loop thread and listens. 0 or −errno (−EADDRINUSE…).
+// Starts the loop thread and listens. A new target that an open window covers (window.h: pid 0) is sampled from its very
+// start: `run` opens its window before it starts the child. 0 or −errno (−EADDRINUSE…).
 int collector_create(const struct collector_options *options, struct collector **ret_collector);
 void collector_destroy(struct collector *collector); // ends the loop; accepts NULL
 
