@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// agent.h: the agent's one state, and its life: off → starting → on → (fork child: starting again). The agent's files
+// share this header; nothing of it is visible outside libprofd.so.
+//
+// Who writes what: `config` and `region` are set while starting, before any of our timers exist; the rest says at its side.
+
+#ifndef PROFD_AGENT_H
+#define PROFD_AGENT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "profd/ring.h"
+#include "profd/wire.h"
+
+#define PROFD_SOCKET_MAX 108
+
+struct profd_config {
+	char socket[PROFD_SOCKET_MAX]; // PROFD_SOCKET: "@name" or a path; "" to look for the host's daemon
+	const char *http;              // PROFD_HTTP, NULL: not set
+	const char *output;            // PROFD_OUTPUT
+	const char *rate;              // PROFD_RATE
+	bool follow;                   // PROFD_FOLLOW, default true
+	bool fp_only;                  // PROFD_UNWIND=fp
+	bool verbose;                  // PROFD_VERBOSE
+};
+
+struct profd_region {
+	int fd; // in the helper's fd table once it has started; −1 elsewhere
+	struct wire_header *header;
+	struct wire_shard *shards;
+	struct wire_slot *slots;
+	uint8_t *ring;
+	uint32_t nshards, nslots, shard_size; // copies: what the handler trusts
+	uint64_t size;
+};
+
+struct profd_agent {
+	uint32_t on;     // atomic; the region, the slots and the handler may be used. Read by the interposed functions
+	pid_t pid;       // whose agent this is; another pid (a raw fork's child) means: do nothing
+	uint32_t cookie; // random; high half of the sival_ptr of our timers
+	struct profd_config config;
+	struct profd_region region;
+};
+
+extern struct profd_agent profd_agent;
+
+// True in the process that the agent was started in (not in a child made by raw clone or vfork).
+bool profd_agent_is_on(void);
+// Starts over in this process: a fork's child, or after a call that needed the helper thread gone.
+void profd_agent_restart(void);
+// Ends the helper thread and sampling for a system call that demands a single thread; profd_agent_restart goes on.
+// Returns false when there is nothing to pause.
+bool profd_agent_pause(void);
+
+// One line on fd 2 with the prefix "profd: ". Not in the handler.
+void profd_message(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+void profd_config_read(struct profd_config *config);
+// Takes libprofd.so out of LD_PRELOAD in the environment (PROFD_FOLLOW=0).
+void profd_config_unfollow(void);
+
+// Makes and maps a region. 0 or −errno.
+int profd_region_create(struct profd_region *region);
+void profd_region_destroy(struct profd_region *region);
+
+// Starts a private collector on the abstract socket config->socket (made here) and waits until it listens. 0, or −errno
+// after a message. Any thread of the target, at start-up.
+int profd_spawn_collector(struct profd_config *config);
+
+#endif

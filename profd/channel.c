@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// channel.c: see channel.h. All but the last section runs on the helper thread.
+
+#include "profd/channel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "profd/agent.h"
+#include "profd/interpose.h"
+#include "profd/modules.h"
+#include "profd/raw.h"
+#include "profd/threads.h"
+#include "profd/timer.h"
+
+#define TICK_MS 50        // while sampling
+#define SCAN_TICKS 4      // a look for unknown threads every so many ticks
+#define RECONNECT_MS 1000 // a daemon's path is tried again this often
+#define STACK_BYTES (256u << 10)
+
+static uint32_t state;      // atomic futex; enum profd_channel_state
+static uint32_t stopping;   // atomic
+static uint32_t maps_dirty; // atomic; ticks for which the collector is to look again
+static pthread_t helper;
+static bool helper_started;
+static char error_text[200];
+static struct sockaddr_un wake_address; // a datagram here wakes the helper
+static socklen_t wake_length;
+
+static void set_state(enum profd_channel_state to)
+{
+	__atomic_store_n(&state, to, __ATOMIC_RELEASE);
+	profd_raw_futex_wake(&state);
+}
+
+static void fail(const char *what, int error)
+{
+	snprintf(error_text, sizeof(error_text), "%s: %s", what, strerror(error));
+	set_state(PROFD_CHANNEL_FAILED);
+}
+
+// ---- Set-up --------------------------------------------------------------------------------------------------------
+
+// close_range(2) copies none of the fds it would close; before Linux 5.9: copy all, then close the copies.
+static int own_fd_table(void)
+{
+	struct rlimit limit;
+
+	if (syscall(SYS_close_range, 0u, ~0u, 2 /* CLOSE_RANGE_UNSHARE */) == 0)
+		return 0;
+	if (unshare(CLONE_FILES) < 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return -errno;
+	for (rlim_t fd = 0; fd < limit.rlim_cur && fd < (1u << 20); fd++)
+		close((int)fd);
+	return 0;
+}
+
+// An autobound abstract datagram socket (unix(7)): what other threads send to wakes the helper's poll.
+static int make_wake_socket(void)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un family = {.sun_family = AF_UNIX};
+
+	if (fd < 0)
+		return -errno;
+	wake_length = sizeof(wake_address);
+	if (bind(fd, (struct sockaddr *)&family, sizeof(family.sun_family)) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&wake_address, &wake_length) < 0) {
+		int error = errno;
+
+		close(fd);
+		return -error;
+	}
+	return fd;
+}
+
+// Only our own user's collector, or root's, is told anything.
+static bool peer_trusted(int fd)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static int connect_collector(const char *name)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	size_t length = strlen(name);
+	int error;
+	int fd;
+
+	if (!length || length >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(address.sun_path, name, length);
+	if (name[0] == '@')
+		address.sun_path[0] = 0;
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) ==
+		    0 &&
+	    peer_trusted(fd))
+		return fd;
+	error = errno ? errno : EPERM;
+	close(fd);
+	return -error;
+}
+
+static int send_hello(int fd)
+{
+	struct wire_hello hello = {.msg = {WIRE_MSG_HELLO, WIRE_VERSION},
+				   .magic = WIRE_MAGIC,
+				   .region_size = profd_agent.region.size,
+				   .pid = (uint32_t)getpid(),
+				   .ppid = (uint32_t)getppid()};
+	struct iovec iov = {&hello, sizeof(hello)};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &profd_agent.region.fd, sizeof(int));
+	return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+// ---- Messages ------------------------------------------------------------------------------------------------------
+
+union message {
+	struct wire_msg msg;
+	struct wire_table_msg table;
+	struct wire_sampling sampling;
+};
+
+// Returns the size, 0 at the end of the connection, or −errno. *ret_fd is −1 or ours to close.
+static ssize_t receive(int fd, union message *message, int *ret_fd)
+{
+	struct iovec iov = {message, sizeof(*message)};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+	struct msghdr header = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct cmsghdr *rights;
+	ssize_t size = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+
+	*ret_fd = -1;
+	if (size < 0)
+		return -errno;
+	rights = CMSG_FIRSTHDR(&header);
+	if (rights && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS)
+		memcpy(ret_fd, CMSG_DATA(rights), sizeof(int));
+	return size;
+}
+
+static void set_sampling(const struct wire_sampling *request)
+{
+	struct wire_header *header = profd_agent.region.header;
+	uint32_t rate_hz = request->rate_hz > WIRE_MAX_RATE_HZ ? WIRE_MAX_RATE_HZ : request->rate_hz;
+
+	if (rate_hz)
+		profd_threads_scan();
+	profd_timer_set_period(rate_hz ? 1000000000u / rate_hz : 0);
+	__atomic_store_n(&header->sampling_seq, request->msg.arg, __ATOMIC_RELEASE);
+}
+
+static void handle(const union message *message, size_t size, int fd)
+{
+	switch (message->msg.type) {
+	case WIRE_MSG_TABLE:
+		if (size == sizeof(message->table) && fd >= 0)
+			profd_modules_add(&message->table, fd);
+		break;
+	case WIRE_MSG_FORGET:
+		if (size == sizeof(message->table))
+			profd_modules_forget(message->table.start, message->table.end);
+		break;
+	case WIRE_MSG_SAMPLING:
+		if (size == sizeof(message->sampling))
+			set_sampling(&message->sampling);
+		break;
+	case WIRE_MSG_READY:
+		set_state(PROFD_CHANNEL_READY);
+		break;
+	default:
+		break;
+	}
+}
+
+// Handles all that has come. False when the connection is at its end.
+static bool handle_all(int socket_fd)
+{
+	for (;;) {
+		union message message;
+		int fd;
+		ssize_t size = receive(socket_fd, &message, &fd);
+
+		if (size == -EAGAIN || size == -EINTR)
+			return true;
+		if (size >= (ssize_t)sizeof(struct wire_msg))
+			handle(&message, (size_t)size, fd);
+		if (fd >= 0)
+			close(fd);
+		if (size <= 0)
+			return false;
+	}
+}
+
+// ---- The loop ------------------------------------------------------------------------------------------------------
+
+struct loop {
+	int socket_fd; // −1: not connected
+	int wake_fd;
+	unsigned ticks;
+	bool was_ready;
+};
+
+static bool sampling(void)
+{
+	return __atomic_load_n(&profd_agent.region.header->period_ns, __ATOMIC_RELAXED) != 0;
+}
+
+// A path can have a daemon again; an abstract name was one collector's own.
+static bool can_reconnect(void)
+{
+	return profd_agent.config.socket[0] == '/';
+}
+
+static void disconnect(struct loop *loop)
+{
+	close(loop->socket_fd);
+	loop->socket_fd = -1;
+	profd_timer_set_period(0);
+}
+
+static void reconnect(struct loop *loop)
+{
+	loop->socket_fd = connect_collector(profd_agent.config.socket);
+	if (loop->socket_fd >= 0 && send_hello(loop->socket_fd) < 0)
+		disconnect(loop);
+}
+
+static void tell_maps(struct loop *loop)
+{
+	struct wire_msg message = {WIRE_MSG_MAPS, 0};
+	uint32_t dirty = __atomic_load_n(&maps_dirty, __ATOMIC_ACQUIRE);
+
+	if (!dirty)
+		return;
+	__atomic_fetch_sub(&maps_dirty, 1, __ATOMIC_ACQ_REL);
+	message.arg = __atomic_add_fetch(&profd_agent.region.header->maps_gen, 1, __ATOMIC_SEQ_CST);
+	send(loop->socket_fd, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+// The kernel's disposition must be our handler: a program that went past libc (raw rt_sigaction) gets no more timers.
+static void check_handler(void)
+{
+	if (profd_interpose_handler_installed())
+		return;
+	__atomic_fetch_add(&profd_agent.region.header->handler_lost, 1, __ATOMIC_RELAXED);
+	profd_timer_set_period(0);
+}
+
+static void tick(struct loop *loop)
+{
+	check_handler();
+	tell_maps(loop);
+	if (++loop->ticks % SCAN_TICKS == 0)
+		profd_threads_scan();
+	profd_modules_reclaim();
+}
+
+static int poll_timeout(const struct loop *loop)
+{
+	if (loop->socket_fd < 0)
+		return RECONNECT_MS;
+	return sampling() ? TICK_MS : -1;
+}
+
+// Returns when told to stop, or when the collector is gone for good.
+static void run(struct loop *loop)
+{
+	while (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE)) {
+		struct pollfd fds[2] = {{.fd = loop->wake_fd, .events = POLLIN},
+					{.fd = loop->socket_fd, .events = POLLIN}};
+		char drop[8];
+
+		if (poll(fds, 2, poll_timeout(loop)) < 0 && errno != EINTR)
+			return;
+		while (recv(loop->wake_fd, drop, sizeof(drop), MSG_DONTWAIT) > 0)
+			;
+		if (loop->socket_fd < 0) {
+			reconnect(loop);
+			continue;
+		}
+		if (fds[1].revents && !handle_all(loop->socket_fd)) {
+			disconnect(loop);
+			// One that hung up before it was ever ready does not want us: another user's, or another version.
+			if (!can_reconnect() || !loop->was_ready)
+				return;
+		}
+		if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) == PROFD_CHANNEL_READY)
+			loop->was_ready = true;
+		if (loop->socket_fd >= 0 && sampling())
+			tick(loop);
+	}
+}
+
+static void connect_and_run(void)
+{
+	struct loop loop = {.socket_fd = -1};
+	int error;
+
+	loop.wake_fd = make_wake_socket();
+	if (loop.wake_fd < 0) {
+		fail("cannot make a socket", -loop.wake_fd);
+		return;
+	}
+	loop.socket_fd = connect_collector(profd_agent.config.socket);
+	if (loop.socket_fd < 0) {
+		fail("cannot reach the collector", -loop.socket_fd);
+		return;
+	}
+	error = send_hello(loop.socket_fd);
+	if (error) {
+		fail("cannot register with the collector", -error);
+		return;
+	}
+	set_state(PROFD_CHANNEL_ANNOUNCED);
+	run(&loop);
+	if (loop.socket_fd >= 0)
+		disconnect(&loop);
+	if (!loop.was_ready)
+		fail("the collector turned us away", ECONNABORTED);
+}
+
+static void *helper_main(void *unused)
+{
+	int error;
+
+	prctl(PR_SET_NAME, "profd");
+	error = own_fd_table();
+	if (error) {
+		fail("cannot have a file descriptor table of our own", -error);
+		return NULL;
+	}
+	error = profd_region_create(&profd_agent.region);
+	if (error) {
+		fail("cannot make the shared region", -error);
+		return NULL;
+	}
+	set_state(PROFD_CHANNEL_REGION);
+	if (profd_channel_wait(PROFD_CHANNEL_JOINED, -1) == PROFD_CHANNEL_JOINED)
+		connect_and_run();
+	return NULL;
+}
+
+// ---- What other threads call ---------------------------------------------------------------------------------------
+
+int profd_channel_start(void)
+{
+	pthread_attr_t attr;
+	uint64_t all = ~(3ULL << 31); // glibc's own two signals (cancellation, setxid) must reach every thread
+	uint64_t saved;
+	int error;
+
+	__atomic_store_n(&state, PROFD_CHANNEL_OFF, __ATOMIC_RELEASE);
+	__atomic_store_n(&stopping, 0, __ATOMIC_RELEASE);
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	profd_raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&saved, sizeof(all));
+	error = PROFD_REAL(pthread_create)(&helper, &attr, helper_main, NULL);
+	profd_raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&saved, 0, sizeof(saved));
+	pthread_attr_destroy(&attr);
+	helper_started = error == 0;
+	return -error;
+}
+
+enum profd_channel_state profd_channel_wait(enum profd_channel_state wanted, int timeout_ms)
+{
+	struct timespec start, now;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (;;) {
+		uint32_t seen = __atomic_load_n(&state, __ATOMIC_ACQUIRE);
+		int64_t left_ms = -1;
+
+		if (seen >= (uint32_t)wanted)
+			return (enum profd_channel_state)seen;
+		if (timeout_ms >= 0) {
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			left_ms = timeout_ms -
+				  ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000);
+			if (left_ms <= 0)
+				return (enum profd_channel_state)seen;
+		}
+		profd_raw_futex_wait(&state, seen, left_ms < 0 ? -1 : left_ms * 1000000);
+	}
+}
+
+void profd_channel_joined(void)
+{
+	set_state(PROFD_CHANNEL_JOINED);
+}
+
+static void wake_helper(void)
+{
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return;
+	sendto(fd, "w", 1, MSG_NOSIGNAL, (struct sockaddr *)&wake_address, wake_length);
+	close(fd);
+}
+
+void profd_channel_stop(void)
+{
+	if (!helper_started)
+		return;
+	__atomic_store_n(&stopping, 1, __ATOMIC_RELEASE);
+	set_state(PROFD_CHANNEL_FAILED);
+	wake_helper();
+	pthread_join(helper, NULL);
+	helper_started = false;
+}
+
+void profd_channel_forget(void)
+{
+	helper_started = false;
+	__atomic_store_n(&maps_dirty, 0, __ATOMIC_RELAXED);
+}
+
+const char *profd_channel_error(void)
+{
+	return error_text;
+}
+
+void profd_channel_maps_changed(void)
+{
+	// The call that changes them is still to come: let the collector look now, and twice more.
+	__atomic_store_n(&maps_dirty, 3, __ATOMIC_RELEASE);
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// config.c: the agent's settings, all from the environment (libprofd(3)). At the constructor.
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "profd/agent.h"
+
+static const char *get(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? value : NULL;
+}
+
+static bool get_bool(const char *name, bool otherwise)
+{
+	const char *value = get(name);
+
+	return value ? strcmp(value, "0") != 0 : otherwise;
+}
+
+void profd_config_read(struct profd_config *config)
+{
+	const char *socket = get("PROFD_SOCKET");
+	const char *unwind = get("PROFD_UNWIND");
+
+	memset(config, 0, sizeof(*config));
+	if (socket && strlen(socket) < sizeof(config->socket))
+		strcpy(config->socket, socket);
+	config->http = get("PROFD_HTTP");
+	config->output = get("PROFD_OUTPUT");
+	config->rate = get("PROFD_RATE");
+	config->follow = get_bool("PROFD_FOLLOW", true);
+	config->fp_only = unwind && strcmp(unwind, "fp") == 0;
+	config->verbose = get_bool("PROFD_VERBOSE", false);
+}
+
+static bool is_agent(const char *item, size_t length)
+{
+	static const char name[] = "libprofd.so";
+	size_t n = sizeof(name) - 1;
+
+	return length >= n && strncmp(item + length - n, name, n) == 0;
+}
+
+// In place: the string only gets shorter.
+static void drop_agent(char *list)
+{
+	char *out = list;
+
+	for (char *item = list; *item;) {
+		size_t length = strcspn(item, ": ");
+
+		if (length && !is_agent(item, length)) {
+			if (out != list)
+				*out++ = ':';
+			memmove(out, item, length); // overlaps: out ≤ item
+			out += length;
+		}
+		item += length;
+		while (*item == ':' || *item == ' ')
+			item++;
+	}
+	*out = 0;
+}
+
+void profd_config_unfollow(void)
+{
+	char *list = getenv("LD_PRELOAD");
+
+	if (!list)
+		return;
+	drop_agent(list);
+	if (!*list)
+		unsetenv("LD_PRELOAD");
+}

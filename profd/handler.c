@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// handler.c: see handler.h. Everything here but profd_handler_init runs in the signal handler.
+
+#include "profd/handler.h"
+
+#include <stddef.h>
+#include <time.h>
+#include <ucontext.h>
+
+#include "profd/agent.h"
+#include "profd/modules.h"
+#include "profd/raw.h"
+#include "profd/safe_read.h"
+#include "profd/syscall_restart.h"
+#include "profd/threads.h"
+#include "profd/timer.h"
+#include "profd/unwind.h"
+#include "profd/vdso.h"
+
+// Only threads that are running, or were preempted inside the handler, hold one.
+#define SCRATCH_BUFFERS 64
+
+struct scratch {
+	uint32_t taken; // atomic
+	uint64_t pcs[WIRE_MAX_FRAMES];
+};
+
+const struct profd_app_action *profd_handler_app_action;
+__thread bool profd_handler_app_blocks;
+static struct scratch scratches[SCRATCH_BUFFERS];
+static profd_vdso_clock_gettime *vdso_clock_gettime;
+
+void profd_handler_init(void)
+{
+	vdso_clock_gettime = profd_vdso_find_clock_gettime();
+	// A thread of the parent may have held one at the moment of the fork.
+	for (int i = 0; i < SCRATCH_BUFFERS; i++)
+		__atomic_store_n(&scratches[i].taken, 0, __ATOMIC_RELAXED);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now = {0, 0};
+
+	if (!vdso_clock_gettime || vdso_clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+		profd_raw3(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&now, 0);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static struct scratch *scratch_take(uint32_t hint)
+{
+	for (uint32_t i = 0; i < SCRATCH_BUFFERS; i++) {
+		struct scratch *scratch = &scratches[(hint + i) % SCRATCH_BUFFERS];
+
+		if (!__atomic_load_n(&scratch->taken, __ATOMIC_RELAXED) &&
+		    !__atomic_exchange_n(&scratch->taken, 1, __ATOMIC_ACQUIRE))
+			return scratch;
+	}
+	return NULL;
+}
+
+// DWARF's register numbers, from the order of the kernel's gregs.
+static void read_context(const ucontext_t *uc, struct profd_unwind_context *context)
+{
+	static const uint8_t greg[PROFD_UNWIND_REGS] = {REG_RAX, REG_RDX, REG_RCX, REG_RBX, REG_RSI, REG_RDI,
+							REG_RBP, REG_RSP, REG_R8,  REG_R9,  REG_R10, REG_R11,
+							REG_R12, REG_R13, REG_R14, REG_R15, REG_RIP};
+
+	for (int i = 0; i < PROFD_UNWIND_REGS; i++)
+		context->regs[i] = (uint64_t)uc->uc_mcontext.gregs[greg[i]];
+}
+
+// The red zone below SP belongs to the leaf, too.
+static struct profd_stack_range stack_range(const struct profd_slot_private *private, uint64_t sp)
+{
+	struct profd_stack_range range = {0, 0};
+
+	if (sp >= private->stack_low && sp < private->stack_high) {
+		range.low = sp;
+		range.high = private->stack_high;
+	}
+	return range;
+}
+
+// Publishes which set we read, so that the helper does not free it under us (see modules.h).
+static const struct profd_module_set *modules_enter(struct profd_slot_private *private)
+{
+	const struct profd_module_set *set = __atomic_load_n(&profd_modules_current, __ATOMIC_ACQUIRE);
+
+	for (int i = 0; i < 8; i++) {
+		const struct profd_module_set *again;
+
+		__atomic_store_n(&private->modules, (uintptr_t)set, __ATOMIC_SEQ_CST);
+		again = __atomic_load_n(&profd_modules_current, __ATOMIC_SEQ_CST);
+		if (again == set)
+			return set;
+		set = again;
+	}
+	return NULL;
+}
+
+static uint32_t walk(struct profd_slot_private *private, const ucontext_t *uc, uint64_t *pcs, uint8_t *ret_stop)
+{
+	static const struct profd_module_set no_modules;
+	const struct profd_module_set *set = modules_enter(private);
+	struct profd_unwind_context context;
+	struct profd_stack_range range;
+	uint32_t count;
+
+	if (!set)
+		set = &no_modules;
+	read_context(uc, &context);
+	range = stack_range(private, context.regs[7]);
+	if (profd_agent.config.fp_only)
+		count = profd_unwind_fp(set, &context, range, pcs, WIRE_MAX_FRAMES, ret_stop);
+	else
+		count = profd_unwind_table(set, &context, range, pcs, WIRE_MAX_FRAMES, ret_stop);
+	__atomic_store_n(&private->modules, 0, __ATOMIC_RELEASE);
+	return count;
+}
+
+static void take_sample(uint32_t index, const siginfo_t *info, const ucontext_t *uc)
+{
+	const struct profd_region *region = &profd_agent.region;
+	struct wire_header *header = region->header;
+	struct wire_slot *slot = &region->slots[index];
+	uint32_t tid = WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_RELAXED));
+	uint32_t period_ns = __atomic_load_n(&header->period_ns, __ATOMIC_RELAXED);
+	uint32_t shard = index & (region->nshards - 1);
+	struct profd_ring ring = {.shard = &region->shards[shard],
+				  .data = (uint64_t *)(region->ring + (uint64_t)shard * region->shard_size),
+				  .size = region->shard_size};
+	struct wire_sample sample;
+	struct scratch *scratch;
+
+	if (!tid || !period_ns) {
+		__atomic_fetch_add(&header->late, 1, __ATOMIC_RELAXED);
+		return;
+	}
+	scratch = scratch_take(index);
+	if (!scratch) {
+		profd_ring_drop(&ring, WIRE_DROP_NO_SCRATCH);
+		return;
+	}
+	sample.maps_gen = __atomic_load_n(&header->maps_gen, __ATOMIC_ACQUIRE);
+	sample.nframes = (uint16_t)walk(profd_slot_private(slot), uc, scratch->pcs, &sample.stop);
+	sample.time_ns = now_ns();
+	sample.tid = tid;
+	sample.slot = index;
+	sample.weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0);
+	sample.cpu_ns = (uint64_t)sample.weight * period_ns;
+	sample.flags = 0;
+	sample.reserved = 0;
+	profd_ring_put(&ring, &sample, scratch->pcs);
+	__atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE);
+}
+
+// A SIGPROF that is not ours, for a thread whose own mask blocks it (we only pretended): block it really, and put it back
+// to the process, where it waits or goes to another thread, as it would have without us.
+static void put_back(ucontext_t *uc)
+{
+	*(uint64_t *)(void *)&uc->uc_sigmask |= 1ULL << (SIGPROF - 1);
+	profd_raw3(SYS_kill, profd_raw0(SYS_getpid), SIGPROF, 0);
+}
+
+static void forward(int signo, siginfo_t *info, ucontext_t *uc)
+{
+	struct wire_header *header = profd_agent.region.header;
+	const struct profd_app_action *action = __atomic_load_n(&profd_handler_app_action, __ATOMIC_ACQUIRE);
+	uint64_t mask;
+
+	if (profd_handler_app_blocks) {
+		profd_handler_app_blocks = false;
+		put_back(uc);
+		return;
+	}
+	if (!action || action->handler == (void *)SIG_DFL || action->handler == (void *)SIG_IGN) {
+		if (header)
+			__atomic_fetch_add(&header->foreign_ignored, 1, __ATOMIC_RELAXED);
+		return;
+	}
+	if (header)
+		__atomic_fetch_add(&header->foreign_forwarded, 1, __ATOMIC_RELAXED);
+	mask = *(const uint64_t *)(const void *)&uc->uc_sigmask | action->mask;
+	if (!(action->flags & SA_NODEFER))
+		mask |= 1ULL << (SIGPROF - 1);
+	if (action->flags & SA_RESETHAND) {
+		static const struct profd_app_action reset;
+
+		__atomic_store_n(&profd_handler_app_action, &reset, __ATOMIC_RELEASE);
+	}
+	profd_raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof(mask));
+	action->handler(signo, info, uc);
+}
+
+void profd_handler(int signo, siginfo_t *info, void *context)
+{
+	uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
+	uint32_t slot = (uint32_t)value;
+	ucontext_t *uc = context;
+
+	if (!profd_handler_is_ours(info, profd_agent.cookie)) {
+		forward(signo, info, uc);
+		return;
+	}
+	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && slot < profd_agent.region.nslots)
+		take_sample(slot, info, uc);
+	if (profd_syscall_restart(uc) && profd_agent.region.header)
+		__atomic_fetch_add(&profd_agent.region.header->restarted, 1, __ATOMIC_RELAXED);
+}

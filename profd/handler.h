@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// handler.h: SIGPROF. What runs there and what it promises:
+//  - one of our timers' signals (SI_TIMER and our cookie) becomes one sample, or is counted as dropped or late;
+//  - any other SIGPROF goes to the program's own handler, as if ours were not there; without one it is counted and ignored;
+//  - async-signal-safe: no lock, no allocation, no libc; bounded stack (< 1 KiB, the samples go through static buffers);
+//  - a system call that our signal made return EINTR, and that would not be restarted by SA_RESTART, is restarted.
+
+#ifndef PROFD_HANDLER_H
+#define PROFD_HANDLER_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+// The program's own wish for SIGPROF (interpose_signal.c keeps it; the kernel's disposition is always ours while on).
+struct profd_app_action {
+	void (*handler)(int, siginfo_t *, void *); // SIG_DFL or SIG_IGN as a pointer, too
+	uint64_t mask;                             // kernel sigset
+	int flags;                                 // SA_*
+};
+
+// Points at an immutable action; swapped whole. Never NULL once the handler is installed.
+extern const struct profd_app_action *profd_handler_app_action;
+// This thread believes that it blocks SIGPROF, while really it does not (interpose_signal.c).
+extern __thread bool profd_handler_app_blocks;
+
+// Is this SIGPROF from one of our timers? cookie: profd_agent.cookie.
+static inline bool profd_handler_is_ours(const siginfo_t *info, uint32_t cookie)
+{
+	return info->si_code == SI_TIMER && (uint32_t)((uint64_t)(uintptr_t)info->si_value.sival_ptr >> 32) == cookie;
+}
+
+// Learns the vDSO's clock_gettime; clears the scratch buffers (again in a fork's child). Not in the handler.
+void profd_handler_init(void);
+void profd_handler(int signo, siginfo_t *info, void *context);
+
+#endif

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// interpose_process.c: calls that hand the process on to another image, or that refuse to work in a process with a second
+// thread (our helper). Any thread of the target; exec also in a vfork's child, whose memory is its parent's: nothing here
+// writes to ours.
+
+#include <alloca.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <unistd.h>
+
+#include "profd/agent.h"
+#include "profd/interpose.h"
+
+// The program's own SIGPROF disposition and mask are what the next image inherits.
+#define EXPOSED(call)                                   \
+	({                                              \
+		struct profd_signal_state state_;       \
+		int result_;                            \
+		profd_interpose_signal_expose(&state_); \
+		result_ = (call);                       \
+		profd_interpose_signal_undo(&state_);   \
+		result_;                                \
+	})
+
+PROFD_EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+{
+	return EXPOSED(PROFD_REAL(execve)(path, argv, envp));
+}
+
+PROFD_EXPORT int execv(const char *path, char *const argv[])
+{
+	return EXPOSED(PROFD_REAL(execve)(path, argv, environ));
+}
+
+PROFD_EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+	return EXPOSED(PROFD_REAL(execvpe)(file, argv, envp));
+}
+
+PROFD_EXPORT int execvp(const char *file, char *const argv[])
+{
+	return EXPOSED(PROFD_REAL(execvpe)(file, argv, environ));
+}
+
+PROFD_EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
+{
+	return EXPOSED(PROFD_REAL(fexecve)(fd, argv, envp));
+}
+
+// Counts the arguments after the first, up to and without the NULL.
+static size_t count_arguments(va_list list)
+{
+	size_t count = 0;
+
+	while (va_arg(list, char *))
+		count++;
+	return count;
+}
+
+// Makes argv out of a variable argument list; on the caller's stack, for exec must not allocate.
+#define COLLECT(argv, first, list)                              \
+	do {                                                    \
+		va_list counter_;                               \
+		size_t count_;                                  \
+		va_start(counter_, first);                      \
+		count_ = count_arguments(counter_);             \
+		va_end(counter_);                               \
+		(argv) = alloca((count_ + 2) * sizeof(char *)); \
+		(argv)[0] = (char *)(first);                    \
+		va_start(list, first);                          \
+		for (size_t i_ = 1; i_ <= count_ + 1; i_++)     \
+			(argv)[i_] = va_arg(list, char *);      \
+	} while (0)
+
+PROFD_EXPORT int execl(const char *path, const char *first, ...)
+{
+	char **argv;
+	va_list list;
+
+	COLLECT(argv, first, list);
+	va_end(list);
+	return EXPOSED(PROFD_REAL(execve)(path, argv, environ));
+}
+
+PROFD_EXPORT int execlp(const char *file, const char *first, ...)
+{
+	char **argv;
+	va_list list;
+
+	COLLECT(argv, first, list);
+	va_end(list);
+	return EXPOSED(PROFD_REAL(execvpe)(file, argv, environ));
+}
+
+PROFD_EXPORT int execle(const char *path, const char *first, ...)
+{
+	char **argv, **envp;
+	va_list list;
+
+	COLLECT(argv, first, list);
+	envp = va_arg(list, char **);
+	va_end(list);
+	return EXPOSED(PROFD_REAL(execve)(path, argv, envp));
+}
+
+PROFD_EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+			     const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	return EXPOSED(PROFD_REAL(posix_spawn)(pid, path, actions, attr, argv, envp));
+}
+
+PROFD_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
+			      const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
+{
+	return EXPOSED(PROFD_REAL(posix_spawnp)(pid, file, actions, attr, argv, envp));
+}
+
+// The kernel refuses these to a process with more than one thread (unshare(2), setns(2)); our helper is one.
+#define SINGLE_THREAD_ONLY (CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)
+
+PROFD_EXPORT int unshare(int flags)
+{
+	bool paused = (flags & SINGLE_THREAD_ONLY) && profd_agent_pause();
+	int result = PROFD_REAL(unshare)(flags);
+	int error = errno;
+
+	if (paused)
+		profd_agent_restart();
+	errno = error;
+	return result;
+}
+
+PROFD_EXPORT int setns(int fd, int type)
+{
+	bool paused = profd_agent_pause();
+	int result = PROFD_REAL(setns)(fd, type);
+	int error = errno;
+
+	if (paused)
+		profd_agent_restart();
+	errno = error;
+	return result;
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// region.c: makes the memfd of wire.h. At start-up and in a fork's child; not in the handler.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "profd/agent.h"
+
+#define RING_BYTES_MAX (8u << 20) // all shards together, on however many CPUs
+#define SHARD_BYTES (256u << 10)
+#define SLOTS 65536u
+
+static uint32_t shard_count(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_CONF);
+	uint32_t n = 2;
+
+	while (n < 2 * (uint32_t)(cpus < 1 ? 1 : cpus) && n < 64)
+		n *= 2;
+	return n;
+}
+
+static uint64_t page_up(uint64_t n)
+{
+	return (n + WIRE_PAGE - 1) & ~(uint64_t)(WIRE_PAGE - 1);
+}
+
+// ftruncate past RLIMIT_FSIZE sends SIGXFSZ, which kills: look first.
+static bool size_allowed(uint64_t size)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_FSIZE, &limit) == 0 && (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= size);
+}
+
+static void lay_out(struct profd_region *region, void *base)
+{
+	struct wire_header *header = base;
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	header->version = WIRE_VERSION;
+	header->pid = (uint32_t)getpid();
+	header->region_size = region->size;
+	header->shards_off = WIRE_PAGE;
+	header->slots_off = header->shards_off + page_up(region->nshards * sizeof(struct wire_shard));
+	header->ring_off = header->slots_off + page_up((uint64_t)region->nslots * sizeof(struct wire_slot));
+	header->nshards = region->nshards;
+	header->nslots = region->nslots;
+	header->shard_size = region->shard_size;
+	header->start_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+	header->magic = WIRE_MAGIC;
+	region->header = header;
+	region->shards = (struct wire_shard *)((char *)base + header->shards_off);
+	region->slots = (struct wire_slot *)((char *)base + header->slots_off);
+	region->ring = (uint8_t *)base + header->ring_off;
+}
+
+int profd_region_create(struct profd_region *region)
+{
+	void *base;
+	int fd, error;
+
+	region->nshards = shard_count();
+	region->nslots = SLOTS;
+	region->shard_size = SHARD_BYTES;
+	while ((uint64_t)region->nshards * region->shard_size > RING_BYTES_MAX)
+		region->shard_size /= 2;
+	region->size = WIRE_PAGE + page_up(region->nshards * sizeof(struct wire_shard)) +
+		       page_up((uint64_t)region->nslots * sizeof(struct wire_slot)) +
+		       (uint64_t)region->nshards * region->shard_size;
+	if (!size_allowed(region->size))
+		return -EFBIG;
+	fd = memfd_create("profd-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)region->size) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		goto fail;
+	base = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (base == MAP_FAILED)
+		goto fail;
+	lay_out(region, base);
+	region->fd = fd;
+	return 0;
+fail:
+	error = errno;
+	close(fd);
+	return -error;
+}
+
+void profd_region_destroy(struct profd_region *region)
+{
+	if (region->header)
+		munmap(region->header, region->size);
+	region->header = NULL;
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// threads.h: the thread table: slots of the shared region (wire_slot), one for each thread that may be sampled.
+//
+// Lock-free for all: a thread joins by popping a free slot (or taking the next fresh one) and leaves by pushing it back;
+// readers (helper, handler, collector) never hold anything up. A slot's generation rises at each release, so that a
+// reader who saw the same state_tid before and after has seen one thread. The free list is a Treiber stack whose head
+// carries a tag against ABA.
+//
+// timer_word is the one thing two parties change: the thread itself, at its start and end, and the helper, when sampling
+// starts, stops or changes its rate. Whoever sets BUSY owns the kernel timer until it takes BUSY off. A thread that ends
+// while the helper is busy with its slot leaves DYING behind and goes; the helper then does the rest.
+
+#ifndef PROFD_THREADS_H
+#define PROFD_THREADS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "profd/wire.h"
+
+// Bits of timer_word; the kernel timer's id + 1 is above them (0: no timer).
+#define PROFD_TIMER_BUSY 1u
+#define PROFD_TIMER_DYING 2u
+#define PROFD_TIMER_ID_SHIFT 2
+
+// What wire_slot.private_words hold.
+struct profd_slot_private {
+	uint64_t stack_low, stack_high; // the thread's own stack; 0,0: not known
+	uint64_t modules;               // hazard: the module set that this thread's handler reads now; 0: none
+	uint32_t timer_word;            // atomic
+	uint32_t next_free;             // free list: index + 1; meaningful while free
+};
+_Static_assert(sizeof(struct profd_slot_private) == sizeof(((struct wire_slot *)0)->private_words), "slot");
+
+#define PROFD_NO_SLOT UINT32_MAX
+
+struct profd_thread_stack {
+	uint64_t low, high;
+};
+
+static inline struct profd_slot_private *profd_slot_private(struct wire_slot *slot)
+{
+	return (struct profd_slot_private *)slot->private_words;
+}
+
+// The region is new: no thread is in the table yet. Not in the handler.
+void profd_threads_init(void);
+// Adds thread tid (any thread of the target may call, also for another tid). Returns its slot or PROFD_NO_SLOT (counted).
+uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack);
+// Takes the thread out, its timer first. By the thread itself at its end, or by the helper for one that is gone.
+void profd_threads_leave(uint32_t slot);
+// Gives the slot back; only for timer.c, once the timer is gone.
+void profd_threads_release(uint32_t slot);
+void profd_threads_set_name(uint32_t tid, const char *name);
+// Helper: joins threads that /proc/self/task has and we do not (raw clone, made before us), and takes out those that are
+// gone without having left. Cheap when the counts agree.
+void profd_threads_scan(void);
+
+// The calling thread's slot; PROFD_NO_SLOT when it has none.
+extern __thread uint32_t profd_thread_slot;
+
+#endif
