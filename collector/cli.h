@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// cli.h: the command line: the commands, and what they share. Everything here runs on the main thread.
+
+#ifndef PROFD_COLLECTOR_CLI_H
+#define PROFD_COLLECTOR_CLI_H
+
+#include "collector/http.h"
+#include "collector/output.h"
+#include "collector/window.h"
+#include <getopt.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CLI_USAGE 2         // exit status for a wrong command line
+#define CLI_OWN_FAILURE 125 // of `run`: profd itself failed, as env(1) and nohup(1) say it
+#define CLI_NOT_EXECUTABLE 126
+#define CLI_NOT_FOUND 127
+#define CLI_DEFAULT_RATE_HZ 100
+#define CLI_MAX_OUTPUTS 16
+
+struct cli_command {
+	const char *name;
+	int (*run)(int argc, char **argv); // argv[0] is "profd NAME"; returns the exit status
+	const char *summary;               // one line; NULL: not listed in profd's help
+	const char *help;                  // all of it
+};
+
+extern const struct cli_command cli_command_run, cli_command_serve, cli_command_private;
+
+int cli_main(int argc, char **argv);
+
+// "profd: …" and a newline on stderr.
+void cli_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+// Quiet: cli_say prints nothing; cli_said has its last line in either case.
+void cli_set_quiet(bool quiet);
+const char *cli_said(void);
+
+// An option's value: a number in [min, max]. false, and says so, when it is none.
+bool cli_number(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t *ret_number);
+
+// What getopt_long returned is '?' or ':': says which option it was about.
+void cli_bad_option(char **argv, int result);
+
+// The options of the HTTP server that several commands have. cli_http_option: 1 taken, 0 not one of these, −1 bad value (said).
+#define CLI_HTTP_OPTIONS                                                                                              \
+	{"http", required_argument, NULL, CLI_OPT_HTTP}, {"allow-host", required_argument, NULL, CLI_OPT_ALLOW_HOST}, \
+		{"max-connections", required_argument, NULL, CLI_OPT_MAX_CONNECTIONS},                                \
+		{"max-profiles", required_argument, NULL, CLI_OPT_MAX_PROFILES},                                      \
+	{                                                                                                             \
+		"max-seconds", required_argument, NULL, CLI_OPT_MAX_SECONDS                                           \
+	}
+enum cli_option {
+	CLI_OPT_HTTP = 256,
+	CLI_OPT_ALLOW_HOST,
+	CLI_OPT_MAX_CONNECTIONS,
+	CLI_OPT_MAX_PROFILES,
+	CLI_OPT_MAX_SECONDS,
+	CLI_OPT_FIRST_OWN, // each command's own come after
+};
+struct cli_http {
+	struct http_options options; // address NULL: no server
+	char allowed_hosts[1024];
+};
+int cli_http_option(struct cli_http *http, int option, const char *value);
+extern const char cli_http_help[];
+// "http://127.0.0.1:6060"
+void cli_http_url(const struct http_options *options, uint16_t port, char *buf, size_t size);
+
+// The files that a command writes at its end.
+struct cli_outputs {
+	size_t count;
+	struct output list[CLI_MAX_OUTPUTS];
+};
+// The format by name, else by path's extension. NULL, and says so, when there is none.
+const struct format *cli_output_format(const char *path, const char *format_name);
+// false: said why; all are closed.
+bool cli_outputs_open(struct cli_outputs *outputs, char *const *paths, size_t count, const char *format_name);
+// Writes all that can be written, says which could not; names gets those written, joined by ", ". false: one or more failed.
+bool cli_outputs_write(struct cli_outputs *outputs, const struct profile *profile, const char *title, char *names,
+		       size_t size);
+void cli_outputs_abandon(struct cli_outputs *outputs);
+
+// ---- cli_summary.c: the lines at the end ------------------------------------------------------------------------------
+
+// "1234 samples, 12.3 s of CPU, 4 threads, …" without the files.
+void cli_summary(const struct window_stats *stats, char *buf, size_t size);
+// A line about the rate when clearly less than asked was reached; false: there is nothing to say.
+bool cli_summary_rate(const struct window_stats *stats, uint32_t rate_hz, char *buf, size_t size);
+// "12 s, 1234 samples, 3 threads": the progress line.
+void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, char *buf, size_t size);
+
+// ---- cli_run.c -----------------------------------------------------------------------------------------------------
+
+struct cli_run_options {
+	uint32_t rate_hz;
+	char *outputs[CLI_MAX_OUTPUTS];
+	size_t noutputs;
+	const char *format; // NULL: by extension
+	struct cli_http http;
+	char **command; // NULL-terminated
+	char default_output[300];
+};
+// −1: go on; else the exit status (help was printed, or a complaint).
+int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options);
+
+#endif

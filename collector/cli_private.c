@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// cli_private.c: `profd private`: the collector that an agent starts for its own program (PROFD_HTTP, PROFD_OUTPUT) and that ends
+// with it. Internal: the agent, which has already forked twice and called setsid, is its only caller. It is nobody's child and holds
+// nothing of the target's: no descriptors, no directory, no terminal. Runs on the main thread.
+//
+// It tells the agent over --ready-fd, in one line: "ok PORT" (0 without HTTP) or "error: why". From then on it writes only
+// to a stderr that is a terminal or a file.
+
+#include "collector/cli.h"
+#include "collector/collector.h"
+#include "formats/profile.h"
+#include "profd/wire.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+// After the target's death its children may still be joining, and its ring may still be read.
+#define PRIVATE_POLL_MS 50
+#define PRIVATE_QUIET_POLLS 4 // in a row without a target, before it counts as the end
+
+enum private_option { PRIVATE_SOCKET = CLI_OPT_FIRST_OWN, PRIVATE_TARGET, PRIVATE_READY_FD, PRIVATE_OUTPUT };
+
+static const struct option private_long_options[] = {
+	{"socket", required_argument, NULL, PRIVATE_SOCKET},
+	{"target", required_argument, NULL, PRIVATE_TARGET},
+	{"ready-fd", required_argument, NULL, PRIVATE_READY_FD},
+	{"output", required_argument, NULL, PRIVATE_OUTPUT},
+	{"rate", required_argument, NULL, 'r'},
+	{"format", required_argument, NULL, 'f'},
+	{"help", no_argument, NULL, 'h'},
+	CLI_HTTP_OPTIONS,
+	{0},
+};
+
+struct private
+{
+	struct cli_http http_options;
+	const char *socket, *output, *format;
+	uint32_t target, rate_hz;
+	int ready_fd; // −1: said all
+	int pid_fd, signal_fd;
+
+	struct cli_outputs outputs;
+	struct collector *collector;
+	struct http_server *http;
+	struct window *window; // NULL without outputs
+};
+
+// The agent reads one line, and the other end of the pipe tells it that this is all.
+static void __attribute__((format(printf, 2, 3))) private_report(struct private *private, const char *fmt, ...)
+{
+	va_list args;
+
+	if (private->ready_fd < 0)
+		return;
+	va_start(args, fmt);
+	vdprintf(private->ready_fd, fmt, args);
+	va_end(args);
+	close(private->ready_fd);
+	private->ready_fd = -1;
+}
+
+// ---- The command line ----------------------------------------------------------------------------------------------
+
+static bool private_take_option(struct private *private, int option, char **argv)
+{
+	uint32_t fd;
+
+	switch (option) {
+	case PRIVATE_SOCKET:
+		private
+		->socket = optarg;
+		return true;
+	case PRIVATE_OUTPUT:
+		private
+		->output = optarg;
+		return true;
+	case 'f':
+		private
+		->format = optarg;
+		return true;
+	case PRIVATE_TARGET:
+		return cli_number("--target", optarg, 1, INT32_MAX, &private->target);
+	case 'r':
+		return cli_number("PROFD_RATE", optarg, 1, WIRE_MAX_RATE_HZ, &private->rate_hz);
+	case PRIVATE_READY_FD:
+		if (!cli_number("--ready-fd", optarg, 0, INT32_MAX, &fd))
+			return false;
+		private->ready_fd = (int)fd;
+		return true;
+	default:
+		break;
+	}
+	int taken = cli_http_option(&private->http_options, option, optarg);
+	if (taken == 0)
+		cli_bad_option(argv, option);
+	return taken > 0;
+}
+
+// −1: go on; else the exit status.
+static int private_parse(int argc, char **argv, struct private *private)
+{
+	int option;
+	bool fine = true;
+
+	while ((option = getopt_long(argc, argv, "+:h", private_long_options, NULL)) != -1) {
+		if (option == 'h') {
+			fputs(cli_command_private.help, stdout);
+			return 0;
+		}
+		fine = private_take_option(private, option, argv) && fine; // --ready-fd may come after a bad one
+	}
+	if (fine && (private->socket == NULL || private->target == 0 || optind < argc)) {
+		cli_say("private needs --socket and --target, and takes no argument");
+		fine = false;
+	}
+	private->http_options.options.default_rate_hz = private->rate_hz;
+	return fine ? -1 : CLI_USAGE;
+}
+
+// ---- Surroundings --------------------------------------------------------------------------------------------------
+
+static void private_close_range(unsigned from, unsigned to)
+{
+	if (from > to || syscall(SYS_close_range, from, to, 0) == 0)
+		return;
+	for (unsigned fd = from; fd <= to && fd < 65536; fd++) // before Linux 5.9
+		close((int)fd);
+}
+
+// Nothing of the target's stays open: a pipe would not end, a port not be free, a file system not be unmounted.
+static void private_leave_target(struct private *private)
+{
+	struct stat st;
+	unsigned keep = (unsigned)(private->ready_fd < 0 ? STDERR_FILENO : private->ready_fd);
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		if (!isatty(STDERR_FILENO) && (fstat(STDERR_FILENO, &st) != 0 || !S_ISREG(st.st_mode)))
+			dup2(null, STDERR_FILENO);
+	}
+	if (keep > STDERR_FILENO) {
+		private_close_range(STDERR_FILENO + 1, keep - 1);
+		fcntl(private->ready_fd, F_SETFD, FD_CLOEXEC);
+	}
+	private_close_range(keep + 1, ~0U);
+	if (chdir("/") != 0)
+		cli_say("cannot leave the directory: %s", strerror(errno));
+}
+
+// The target's signals are not ours, even when they are sent to everything around it. SIGTERM ends us when it comes twice: the first
+// may be a service manager's to the whole group, and the target may take its time to end.
+static void private_take_signals(struct private *private)
+{
+	static const int ignored[] = {SIGINT,  SIGQUIT, SIGHUP,  SIGPIPE, SIGTSTP, SIGTTIN,
+				      SIGTTOU, SIGUSR1, SIGUSR2, SIGALRM, SIGXFSZ, SIGPROF};
+	sigset_t term;
+
+	sigemptyset(&term);
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		signal(ignored[i], SIG_IGN);
+	signal(SIGTERM, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &term, NULL); // the target's mask is not ours either
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, NULL);
+	private->signal_fd = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+// ---- Outputs -------------------------------------------------------------------------------------------------------
+
+// %p is the target's PID; %% is %.
+static bool private_expand(const char *name, size_t length, uint32_t pid, char *buf, size_t size)
+{
+	size_t used = 0;
+
+	for (size_t i = 0; i < length; i++) {
+		char piece[16] = {name[i], '\0'};
+		if (name[i] == '%' && i + 1 < length && (name[i + 1] == 'p' || name[i + 1] == '%')) {
+			if (name[++i] == 'p')
+				snprintf(piece, sizeof(piece), "%u", pid);
+		}
+		size_t piece_length = strlen(piece);
+		if (used + piece_length >= size)
+			return false;
+		memcpy(buf + used, piece, piece_length + 1);
+		used += piece_length;
+	}
+	buf[used] = '\0';
+	return used > 0;
+}
+
+static int private_open_output(struct private *private, const char *path, char *error, size_t size)
+{
+	const struct format *format = private->format != NULL ? format_by_name(private->format) : format_by_path(path);
+
+	if (format == NULL) {
+		snprintf(error, size, "cannot tell the format of '%.256s'; there are: %s", path, format_names());
+		return -EINVAL;
+	}
+	int result = output_open(&private->outputs.list[private->outputs.count], path, format, error, size);
+	if (result == 0)
+	private->outputs.count++;
+	return result;
+}
+
+static int private_open_outputs(struct private *private, char *error, size_t size)
+{
+	char path[4096];
+	const char *at = private->output;
+
+	while (at != NULL && *at != '\0') {
+		size_t length = strcspn(at, ":");
+		if (length > 0) {
+			if (private->outputs.count == CLI_MAX_OUTPUTS ||
+			    !private_expand(at, length, private->target, path, sizeof(path))) {
+				snprintf(error, size, "too many outputs, or a name that is too long");
+				return -EINVAL;
+			}
+			int result = private_open_output(private, path, error, size);
+			if (result != 0)
+				return result;
+		}
+		at += length + (at[length] == ':');
+	}
+	return 0;
+}
+
+// ---- Life ----------------------------------------------------------------------------------------------------------
+
+static int private_start(struct private *private, char *error, size_t size)
+{
+	struct collector_options collector = {.socket = private->socket};
+	struct window_options window = {.rate_hz = private->rate_hz};
+	int result = private_open_outputs(private, error, size);
+
+	if (result != 0)
+		return result;
+	result = collector_create(&collector, &private->collector);
+	if (result != 0) {
+		snprintf(error, size, "cannot start the collector: %s", strerror(-result));
+		return result;
+	}
+	if (private->http_options.options.address != NULL) {
+		result = http_server_create(private->collector, &private->http_options.options, &private->http, error,
+					    size);
+		if (result != 0)
+			return result;
+	}
+	if (private->outputs.count == 0)
+		return 0;
+	result = window_open(private->collector, &window, &private->window);
+	if (result != 0)
+		snprintf(error, size, "cannot start sampling: %s", strerror(-result));
+	return result;
+}
+
+static bool private_told_to_end(const struct private *private, int *terms)
+{
+	struct signalfd_siginfo info;
+
+	while (private->signal_fd >= 0 && read(private->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		(*terms)++;
+	return *terms >= 2;
+}
+
+// Until the target and all that it brought along are gone, or two SIGTERMs.
+static void private_wait(const struct private *private)
+{
+	struct pollfd fds[] = {{.fd = private->pid_fd, .events = POLLIN}, {.fd = private->signal_fd, .events = POLLIN}};
+	struct collector_counters counters;
+	int quiet = 0;
+	int terms = 0;
+
+	while (quiet < PRIVATE_QUIET_POLLS) {
+		bool target_lives = fds[0].fd >= 0;
+		poll(fds, 2, target_lives ? -1 : PRIVATE_POLL_MS);
+		if (private_told_to_end(private, &terms))
+			return;
+		if (target_lives) {
+			if (fds[0].revents != 0)
+				fds[0].fd = -1; // poll passes over it
+			continue;
+		}
+		collector_counters(private->collector, &counters);
+		quiet = counters.targets_now == 0 ? quiet + 1 : 0;
+	}
+}
+
+static void private_write(struct private *private)
+{
+	struct collector_counters counters = {0};
+	struct window_stats stats;
+	char title[32];
+	char line[768];
+	char written[2048];
+
+	window_stop(private->window);
+	collector_counters(private->collector, &counters);
+	if (counters.targets_total == 0)
+		return; // nothing ever joined: an old file is worth more than an empty one
+	struct profile *profile = window_profile(private->window);
+	if (profile == NULL) {
+		cli_say("out of memory while the profile was made");
+		return;
+	}
+	snprintf(title, sizeof(title), "process %u", private->target);
+	cli_outputs_write(&private->outputs, profile, title, written, sizeof(written));
+	profile_destroy(profile);
+	window_stats(private->window, &stats);
+	cli_summary(&stats, line, sizeof(line));
+	if (isatty(STDERR_FILENO) && written[0] != '\0')
+		cli_say("%s; wrote %s", line, written);
+}
+
+static int cli_private(int argc, char **argv)
+{
+	struct private private = {.rate_hz = CLI_DEFAULT_RATE_HZ, .ready_fd = -1, .pid_fd = -1, .signal_fd = -1};
+	char error[512];
+
+	cli_set_quiet(true); // the agent says it
+	int status = private_parse(argc, argv, &private);
+	cli_set_quiet(false);
+	if (status >= 0) {
+		if (private.ready_fd < 0 && status != 0)
+			cli_say("%s", cli_said());
+		private_report(&private, "error: %s\n", cli_said());
+		return status;
+	}
+	private_leave_target(&private);
+	private_take_signals(&private);
+	private.pid_fd = (int)syscall(SYS_pidfd_open, (pid_t) private.target, 0); // −1: gone already
+	status = private_start(&private, error, sizeof(error)) != 0;
+	if (status != 0) {
+		private_report(&private, "error: %s\n", error);
+	} else {
+		private_report(&private, "ok %u\n",
+			       private.http != NULL ? (unsigned)http_server_port(private.http) : 0);
+		private_wait(&private);
+		if (private.window != NULL)
+			private_write(&private);
+	}
+	http_server_destroy(private.http);
+	window_destroy(private.window);
+	collector_destroy(private.collector);
+	cli_outputs_abandon(&private.outputs);
+	return status;
+}
+
+const struct cli_command cli_command_private = {
+	.name = "private",
+	.run = cli_private,
+	.help = "usage: profd private --socket @NAME --target PID [OPTION]…\n\n"
+		"Internal: what the agent starts for PROFD_HTTP and PROFD_OUTPUT; it ends with the process PID.\n\n"
+		"Options:\n"
+		"  --ready-fd N              one line is written here: 'ok PORT' or 'error: WHY'\n"
+		"  --output FILE[:FILE]…     profile the whole run into these; %p in a name is PID, %% is %\n"
+		"  --format NAME             their format, when not by name\n"
+		"  --rate HZ                 samples for each second of CPU time (default 100)\n"
+		"  --http, --allow-host, --max-connections, --max-profiles, --max-seconds: see 'profd help serve'\n",
+};

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// launch.c: see launch.h. The main thread's; the child, forked from a process with threads, makes system calls only.
+
+#include "collector/launch.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static const int launch_taken[] = {SIGINT,  SIGQUIT, SIGTERM,  SIGHUP,  SIGUSR1, SIGUSR2,
+				   SIGCONT, SIGTSTP, SIGWINCH, SIGTTIN, SIGTTOU, SIGCHLD};
+
+int launch_take_signals(struct launch_signals *ret_saved)
+{
+	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	struct sigaction standard = {.sa_handler = SIG_DFL};
+	sigset_t taken;
+
+	sigemptyset(&taken);
+	for (size_t i = 0; i < sizeof(launch_taken) / sizeof(launch_taken[0]); i++)
+		sigaddset(&taken, launch_taken[i]);
+	int fd = signalfd(-1, &taken, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	sigaction(SIGCHLD, &standard, &ret_saved->child); // ignored, children could not be waited for
+	sigaction(SIGPIPE, &ignore, &ret_saved->pipe);
+	sigaction(SIGXFSZ, &ignore, &ret_saved->file_size);
+	sigprocmask(SIG_BLOCK, &taken, &ret_saved->mask);
+	return fd;
+}
+
+static int launch_is_ours(const char *entry)
+{
+	static const char *const names[] = {"LD_PRELOAD=", "PROFD_SOCKET=", "PROFD_HTTP=", "PROFD_OUTPUT="};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strncmp(entry, names[i], strlen(names[i])) == 0)
+			return 1;
+	}
+	return 0;
+}
+
+char **launch_environment(const char *agent, const char *socket)
+{
+	const char *others = getenv("LD_PRELOAD");
+	size_t count = 0;
+	size_t used = 0;
+
+	if (agent == NULL)
+		return environ;
+	while (environ[count] != NULL)
+		count++;
+	char **environment = calloc(count + 3, sizeof(*environment));
+	if (environment == NULL)
+		return NULL;
+	for (size_t i = 0; i < count; i++) {
+		if (!launch_is_ours(environ[i]))
+			environment[used++] = environ[i];
+	}
+	const char *colon = others != NULL && *others != '\0' ? ":" : "";
+	if (asprintf(&environment[used++], "LD_PRELOAD=%s%s%s", agent, colon, *colon != '\0' ? others : "") < 0 ||
+	    asprintf(&environment[used++], "PROFD_SOCKET=%s", socket) < 0)
+		return NULL; // the caller gives up and exits
+	return environment;
+}
+
+static void __attribute__((noreturn))
+launch_child(char *const *argv, char *const *environment, const struct launch_signals *saved, int report_fd)
+{
+	sigaction(SIGCHLD, &saved->child, NULL);
+	sigaction(SIGPIPE, &saved->pipe, NULL);
+	sigaction(SIGXFSZ, &saved->file_size, NULL);
+	sigprocmask(SIG_SETMASK, &saved->mask, NULL);
+	execvpe(argv[0], argv, environment);
+	int error = errno;
+	ssize_t written = write(report_fd, &error, sizeof(error));
+	_exit(written == sizeof(error) ? 127 : 126);
+}
+
+// What the child has to say: nothing when exec closed its end.
+static int launch_read_report(int fd)
+{
+	int error = 0;
+	ssize_t got;
+
+	do
+		got = read(fd, &error, sizeof(error));
+	while (got < 0 && errno == EINTR);
+	return got == sizeof(error) ? -error : 0;
+}
+
+int launch_start(char *const *argv, char *const *environment, const struct launch_signals *saved, pid_t *ret_pid,
+		 int *ret_exec_failed)
+{
+	int report[2];
+
+	*ret_exec_failed = 0;
+	if (pipe2(report, O_CLOEXEC) != 0)
+		return -errno;
+	pid_t pid = fork();
+	if (pid == 0)
+		launch_child(argv, environment, saved, report[1]);
+	int error = pid < 0 ? -errno : 0;
+	close(report[1]);
+	if (error == 0) {
+		error = launch_read_report(report[0]);
+		*ret_exec_failed = error != 0;
+	}
+	close(report[0]);
+	if (*ret_exec_failed)
+		waitpid(pid, NULL, 0);
+	if (error == 0)
+		*ret_pid = pid;
+	return error;
+}

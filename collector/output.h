@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// output.h: a file to be written whole or not at all. It is opened before the work starts, so that what cannot be written fails
+// early; the bytes go to a file without a name in the same directory, which takes the old one's place at the very end. A full
+// disk or a crash leaves the old file as it was. What is no regular file (a pipe, /dev/stdout) is written directly.
+
+#ifndef PROFD_COLLECTOR_OUTPUT_H
+#define PROFD_COLLECTOR_OUTPUT_H
+
+#include "formats/writer.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+#define OUTPUT_TEMPORARY_SIZE 48
+
+struct output {
+	const struct format *format;
+	char *path; // as asked for, for messages
+	char *name; // the final name in directory_fd; NULL: fd is written directly
+	int fd;     // −1: closed
+	int directory_fd;
+	char temporary[OUTPUT_TEMPORARY_SIZE]; // the name that fd has now; "": none
+};
+
+// path "-" is stdout. 0 or −errno, with one line in error; output is then closed, and output_abandon harmless.
+int output_open(struct output *output, const char *path, const struct format *format, char *error, size_t error_size);
+// Writes the profile and puts it in place. 0 or −errno with one line in error. Closes the output in either case.
+int output_write(struct output *output, const struct profile *profile, const char *title, char *error,
+		 size_t error_size);
+// Closes the output and leaves nothing behind. Accepts a closed one.
+void output_abandon(struct output *output);
+
+#endif
