@@ -97,7 +97,10 @@ fail:
 
 void profd_region_destroy(struct profd_region *region)
 {
-	if (region->header)
-		munmap(region->header, region->size);
-	region->header = NULL;
+	struct wire_header *header = region->header;
+
+	// A signal that is not ours may come at any time: its handler must not find what is being unmapped.
+	__atomic_store_n(&region->header, NULL, __ATOMIC_RELEASE);
+	if (header)
+		munmap(header, region->size);
 }
