@@ -74,7 +74,7 @@ void cli_bad_option(char **argv, int result)
 	const char *word = argv[optind - 1];
 	char letter[3] = {'-', (char)optopt, '\0'};
 
-	if (optopt > 0 && optopt < 256)
+	if (strncmp(word, "--", 2) != 0 && optopt > 0 && optopt < 256)
 		word = letter;
 	cli_say(result == ':' ? "%s needs a value; '%.5s help %s' lists the options"
 			      : "unknown option %s; '%.5s help %s' lists the options",

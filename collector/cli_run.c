@@ -446,6 +446,7 @@ static int cli_run(int argc, char **argv)
 		run_say_served(&run);
 	status = run_exit_status(&run, written);
 out:
+	launch_environment_destroy(environment);
 	run_finish(&run);
 	return status;
 }

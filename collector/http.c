@@ -6,7 +6,7 @@
 //
 // Limits. libmicrohttpd stops accepting at its own limit and lets clients wait, so it is given HTTP_SPARE more than we serve: who
 // comes in over max_connections is answered 503 at once. The janitor ends connections whose request has not come in whole within
-// HTTP_REQUEST_S, however slowly their bytes drip; libmicrohttpd's timeout ends those that do not take their answer.
+// request_seconds, however slowly their bytes drip; libmicrohttpd's timeout ends those that do not take their answer.
 
 #include "collector/http.h"
 #include "collector/endpoints.h"
@@ -50,7 +50,7 @@ struct http_server {
 	struct http_address address;
 	char *allowed_hosts;
 	int listen_fd, stop_fd;
-	uint32_t max_connections;
+	uint32_t max_connections, request_seconds;
 	uint16_t port;
 
 	pthread_mutex_t lock;
@@ -139,7 +139,7 @@ static struct http_connection *http_connection_of(struct MHD_Connection *mhd)
 // Cuts off who has been sending one request for too long. Its thread sees the end of the stream and cleans up.
 static void http_cut_slow(struct http_server *server)
 {
-	int64_t limit_ns = http_now_ns() - HTTP_REQUEST_S * NS_PER_S;
+	int64_t limit_ns = http_now_ns() - server->request_seconds * NS_PER_S;
 
 	for (struct http_connection *c = server->connections; c != NULL; c = c->next) {
 		if (c->reading_since_ns != 0 && c->reading_since_ns < limit_ns)
@@ -230,6 +230,8 @@ static struct MHD_Response *http_response(struct http_reply *reply)
 
 	if (reply->no_body) {
 		response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1024, http_no_body, NULL, NULL);
+		if (response != NULL) // else libmicrohttpd ends even a HEAD's answer with an empty chunk
+			MHD_set_response_options(response, MHD_RF_HTTP_VERSION_1_0_ONLY, MHD_RO_END);
 	} else {
 		response = MHD_create_response_from_buffer(reply->size, reply->body, MHD_RESPMEM_MUST_FREE);
 		if (response != NULL)
@@ -403,6 +405,7 @@ static int http_init(struct http_server *server, struct collector *collector, co
 	endpoints->default_rate_hz = http_or(options->default_rate_hz, HTTP_DEFAULT_RATE_HZ, UINT32_MAX);
 	endpoints->gate.max = http_or(options->max_profiles, HTTP_MAX_PROFILES, ENDPOINTS_MAX_PROFILES);
 	server->max_connections = http_or(options->max_connections, HTTP_MAX_CONNECTIONS, 4096);
+	server->request_seconds = http_or(options->request_seconds, HTTP_REQUEST_S, HTTP_IDLE_S);
 	server->listen_fd = -1;
 	pthread_mutex_init(&endpoints->gate.lock, NULL);
 	pthread_mutex_init(&server->lock, NULL);

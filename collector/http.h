@@ -17,6 +17,7 @@ struct http_options {
 	uint32_t max_connections; // 0: 64
 	uint32_t max_profiles;    // running at once; 0: 8
 	uint32_t max_seconds;     // of one profile; 0: 3600
+	uint32_t request_seconds; // a request must have come in whole within; 0: 10
 	uint32_t default_rate_hz; // 0: 100
 	const char *
 		allowed_hosts; // comma-separated Host names accepted besides loopback names and the bound address; NULL

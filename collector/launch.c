@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LAUNCH_OWN_STRINGS 2 // last in the environment that we make
+
 extern char **environ;
 
 static const int launch_taken[] = {SIGINT,  SIGQUIT, SIGTERM,  SIGHUP,  SIGUSR1, SIGUSR2,
@@ -58,7 +60,7 @@ char **launch_environment(const char *agent, const char *socket)
 		return environ;
 	while (environ[count] != NULL)
 		count++;
-	char **environment = calloc(count + 3, sizeof(*environment));
+	char **environment = calloc(count + LAUNCH_OWN_STRINGS + 1, sizeof(*environment));
 	if (environment == NULL)
 		return NULL;
 	for (size_t i = 0; i < count; i++) {
@@ -66,10 +68,30 @@ char **launch_environment(const char *agent, const char *socket)
 			environment[used++] = environ[i];
 	}
 	const char *colon = others != NULL && *others != '\0' ? ":" : "";
-	if (asprintf(&environment[used++], "LD_PRELOAD=%s%s%s", agent, colon, *colon != '\0' ? others : "") < 0 ||
-	    asprintf(&environment[used++], "PROFD_SOCKET=%s", socket) < 0)
-		return NULL; // the caller gives up and exits
+	char *preload = NULL;
+	char *join = NULL;
+	if (asprintf(&preload, "LD_PRELOAD=%s%s%s", agent, colon, *colon != '\0' ? others : "") < 0 ||
+	    asprintf(&join, "PROFD_SOCKET=%s", socket) < 0) {
+		free(preload);
+		free(environment);
+		return NULL;
+	}
+	environment[used++] = preload;
+	environment[used] = join;
 	return environment;
+}
+
+void launch_environment_destroy(char **environment)
+{
+	size_t count = 0;
+
+	if (environment == NULL || environment == environ)
+		return;
+	while (environment[count] != NULL)
+		count++;
+	for (size_t i = 0; i < LAUNCH_OWN_STRINGS; i++)
+		free(environment[count - 1 - i]);
+	free(environment);
 }
 
 static void __attribute__((noreturn))

@@ -20,9 +20,9 @@ struct launch_signals {
 // before any thread is made, so that all of them inherit the mask.
 int launch_take_signals(struct launch_signals *ret_saved);
 
-// Our environment plus the agent and the socket it is to join; both NULL: as it is. One allocation for each string that is ours;
-// lives as long as the process. NULL: out of memory.
+// Our environment plus the agent and the socket it is to join; both NULL: as it is. NULL: out of memory.
 char **launch_environment(const char *agent, const char *socket);
+void launch_environment_destroy(char **environment); // accepts NULL
 
 // Starts argv. 0, or −errno of what failed: execvp's error when *ret_exec_failed is set, else our own.
 int launch_start(char *const *argv, char *const *environment, const struct launch_signals *saved, pid_t *ret_pid,
