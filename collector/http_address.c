@@ -131,7 +131,7 @@ static bool http_address_local(int fd, struct sockaddr_storage *ret)
 
 uint16_t http_address_port(int fd)
 {
-	struct sockaddr_storage local;
+	struct sockaddr_storage local = {0};
 
 	if (!http_address_local(fd, &local))
 		return 0;
@@ -170,7 +170,7 @@ static bool http_address_is_loopback(const struct http_address_ip *ip)
 // Whether the connection came in on this very address.
 static bool http_address_is_local(const struct http_address_ip *ip, int fd)
 {
-	struct sockaddr_storage local;
+	struct sockaddr_storage local = {0};
 	struct http_address_ip own;
 
 	if (!http_address_local(fd, &local))

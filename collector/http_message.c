@@ -22,9 +22,13 @@ static char http_message_decode(const char **at, const char *end)
 {
 	const char *s = *at;
 
-	if (s[0] == '%' && end - s >= 3 && http_message_hex(s[1]) >= 0 && http_message_hex(s[2]) >= 0) {
-		*at = s + 3;
-		return (char)(http_message_hex(s[1]) << 4 | http_message_hex(s[2]));
+	if (s[0] == '%' && end - s >= 3) {
+		int high = http_message_hex(s[1]);
+		int low = http_message_hex(s[2]);
+		if (high >= 0 && low >= 0) {
+			*at = s + 3;
+			return (char)(high * 16 + low);
+		}
 	}
 	*at = s + 1;
 	return *s == '+' ? ' ' : *s;

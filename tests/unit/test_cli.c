@@ -366,13 +366,9 @@ static void test_launch(void **state)
 static void test_launch_leaves_no_trace(void **state)
 {
 	int exec_failed = 0;
-	char *look[] = {"sh",
-			"-c",
-			"grep -q '^SigBlk:.0*$' /proc/self/status && grep -q '^SigIgn:.0*$' /proc/self/status && "
-			"test \"$(ls /proc/self/fd | wc -l)\" = \"$1\"",
-			"sh",
-			NULL,
-			NULL};
+	static char check[] = "grep -q '^SigBlk:.0*$' /proc/self/status && grep -q '^SigIgn:.0*$' /proc/self/status && "
+			      "test \"$(ls /proc/self/fd | wc -l)\" = \"$1\"";
+	char *look[] = {"sh", "-c", check, "sh", NULL, NULL};
 	char expected[16];
 	int count = 0;
 

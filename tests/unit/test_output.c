@@ -89,7 +89,7 @@ static int setup(void **state)
 {
 	written_bytes = 100;
 	write_error = 0;
-	strcpy(directory + strlen(directory) - 6, "XXXXXX");
+	snprintf(directory, sizeof(directory), "/tmp/profd-test-output-XXXXXX");
 	return mkdtemp(directory) == NULL ? -1 : 0;
 }
 
