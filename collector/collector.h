@@ -17,8 +17,8 @@ struct collector;
 struct module_cache;
 
 struct collector_options {
-	const char *socket;     // path, or "@name" for an abstract socket
-	bool any_uid;           // accept agents of other users too (root's daemon only)
+	const char *socket; // path, or "@name" for an abstract socket
+	bool any_uid;       // accept agents of other users too (root's daemon only)
 };
 
 // Starts the loop thread and listens. A new target that an open window covers (window.h: pid 0) is sampled from its very
@@ -32,17 +32,17 @@ struct collector_target {
 	uid_t uid;
 	char comm[16];
 	char exe[256];
-	int64_t since_ns;    // epoch, when it registered
-	uint32_t period_ns;  // 0: not sampled now
+	int64_t since_ns;   // epoch, when it registered
+	uint32_t period_ns; // 0: not sampled now
 	uint32_t threads_live;
 };
 // Fills targets[0..max), returns how many there are (may be more than max).
 size_t collector_targets(struct collector *collector, struct collector_target *targets, size_t max);
 
 struct collector_counters {
-	uint64_t generated, delivered, dropped[3];      // over all targets, gone ones too; dropped by enum wire_drop
-	uint64_t bad_records;                           // skipped: torn or hostile
-	uint64_t targets_total, targets_refused;        // registered ever; turned away (other user, bad hello)
+	uint64_t generated, delivered, dropped[3]; // over all targets, gone ones too; dropped by enum wire_drop
+	uint64_t bad_records;                      // skipped: torn or hostile
+	uint64_t targets_total, targets_refused;   // registered ever; turned away (other user, bad hello)
 	uint32_t targets_now, windows_now;
 	uint64_t threads_unsampled, foreign_forwarded, foreign_ignored, restarted_syscalls;
 };

@@ -22,18 +22,18 @@ struct window_options {
 };
 
 struct window_stats {
-	uint64_t samples;           // weight: 1 + overrun each
-	uint64_t records;           // samples as delivered by the handler
-	uint64_t cpu_ns;            // CPU time that the samples stand for
+	uint64_t samples;               // weight: 1 + overrun each
+	uint64_t records;               // samples as delivered by the handler
+	uint64_t cpu_ns;                // CPU time that the samples stand for
 	uint64_t generated, dropped[3]; // in the targets' rings during the window; dropped by enum wire_drop
-	uint64_t dropped_aggregate; // samples not kept because the window reached its memory limit
-	uint64_t stop[8];           // records by enum wire_stop: [0] is complete
-	uint32_t threads;           // distinct threads with a sample
-	uint32_t targets;           // processes with a sample
-	uint64_t period_ns;         // the finest period in effect during the window
+	uint64_t dropped_aggregate;     // samples not kept because the window reached its memory limit
+	uint64_t stop[8];               // records by enum wire_stop: [0] is complete
+	uint32_t threads;               // distinct threads with a sample
+	uint32_t targets;               // processes with a sample
+	uint64_t period_ns;             // the finest period in effect during the window
 	uint64_t threads_unsampled;
 	int timer_errno;
-	int64_t start_ns, end_ns;   // since the epoch
+	int64_t start_ns, end_ns; // since the epoch
 };
 
 // 0; −ESRCH no such target; −EBUSY too many windows; −ENOMEM. Arms the sampling of its targets before it returns.
@@ -47,6 +47,6 @@ void window_stop(struct window *window);
 // Symbolizes what was gathered; may take long; not on the loop thread. NULL when out of memory. The caller destroys the profile.
 struct profile *window_profile(struct window *window);
 void window_stats(struct window *window, struct window_stats *ret_stats); // at any time
-void window_destroy(struct window *window); // accepts NULL; stops it when still open
+void window_destroy(struct window *window);                               // accepts NULL; stops it when still open
 
 #endif

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// aggregate.c: see aggregate.h.
+
+#include "collector/aggregate.h"
+
+#include <errno.h>
+
+#include "collector/mapping.h"
+
+void aggregate_init(struct aggregate *aggregate, size_t max_bytes)
+{
+	aggregate->budget = (struct intern_budget){.max = max_bytes};
+	intern_init(&aggregate->nodes, sizeof(struct aggregate_node), sizeof(struct aggregate_node),
+		    &aggregate->budget);
+	intern_init(&aggregate->threads, sizeof(struct aggregate_thread), 8, &aggregate->budget);
+	intern_init(&aggregate->samples, sizeof(struct aggregate_sample), 8, &aggregate->budget);
+	intern_init(&aggregate->mappings, sizeof(struct aggregate_mapping), 4, &aggregate->budget);
+}
+
+void aggregate_finish(struct aggregate *aggregate)
+{
+	for (uint32_t i = 0; i < aggregate->mappings.count; i++)
+		mapping_unref(((struct aggregate_mapping *)intern_item(&aggregate->mappings, i))->mapping);
+	intern_finish(&aggregate->nodes);
+	intern_finish(&aggregate->threads);
+	intern_finish(&aggregate->samples);
+	intern_finish(&aggregate->mappings);
+}
+
+int aggregate_thread(struct aggregate *aggregate, uint32_t source, uint32_t tid, uint32_t *ret_index, bool *ret_new)
+{
+	struct aggregate_thread key = {.source = source, .tid = tid};
+	uint32_t index = intern_add(&aggregate->threads, &key, ret_new);
+
+	if (index == INTERN_NONE)
+		return -ENOMEM;
+	*ret_index = index;
+	return 0;
+}
+
+// Every node's mapping is kept alive by the aggregate. Before the node is made, so that there is none without.
+static bool keep_mapping(struct aggregate *aggregate, struct mapping *mapping)
+{
+	struct aggregate_mapping *kept;
+	uint32_t index;
+	bool new;
+
+	if (!mapping)
+		return true;
+	index = intern_add(&aggregate->mappings, &mapping->id, &new);
+	if (index == INTERN_NONE)
+		return false;
+	kept = intern_item(&aggregate->mappings, index);
+	if (new)
+		kept->mapping = mapping_ref(mapping);
+	return true;
+}
+
+// Index + 1; 0 past the budget.
+static uint32_t add_node(struct aggregate *aggregate, const struct aggregate_frame *frame, uint32_t parent)
+{
+	struct aggregate_node node = {
+		.pc = frame->pc,
+		.mapping = frame->mapping ? frame->mapping->id : 0,
+		.parent = parent,
+	};
+	uint32_t index = intern_find(&aggregate->nodes, &node);
+
+	if (index == INTERN_NONE && keep_mapping(aggregate, frame->mapping))
+		index = intern_add(&aggregate->nodes, &node, NULL);
+	return index + 1;
+}
+
+static void add_saturating(uint64_t *sum, uint64_t value)
+{
+	if (__builtin_add_overflow(*sum, value, sum) || *sum > INT64_MAX)
+		*sum = INT64_MAX;
+}
+
+int aggregate_add(struct aggregate *aggregate, uint32_t thread, const struct aggregate_frame *frames, size_t nframes,
+		  uint64_t samples, uint64_t cpu_ns)
+{
+	struct aggregate_sample key = {.node = AGGREGATE_ROOT, .thread = thread};
+	struct aggregate_sample *sample;
+	uint32_t index;
+
+	for (size_t i = nframes; i > 0; i--) {
+		key.node = add_node(aggregate, &frames[i - 1], key.node);
+		if (key.node == 0)
+			return -ENOMEM;
+	}
+	index = intern_add(&aggregate->samples, &key, NULL);
+	if (index == INTERN_NONE)
+		return -ENOMEM;
+	sample = intern_item(&aggregate->samples, index);
+	add_saturating(&sample->samples, samples);
+	add_saturating(&sample->cpu_ns, cpu_ns);
+	return 0;
+}
+
+struct mapping *aggregate_mapping(const struct aggregate *aggregate, uint32_t id)
+{
+	uint32_t index = id ? intern_find(&aggregate->mappings, &id) : INTERN_NONE;
+
+	return index == INTERN_NONE ? NULL
+				    : ((struct aggregate_mapping *)intern_item(&aggregate->mappings, index))->mapping;
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// aggregate.h: where a window keeps its samples: counts by (target, thread, stack). Filled with the collector's lock held; read by the
+// window's owner once it is stopped.
+//
+//   samples ─► node (the leaf) ─► parent ─► … ─► AGGREGATE_ROOT        stacks share what they have in common from the root
+//          └─► thread ─► source (the target)
+//
+// All in one budget of bytes. When it is used up, samples with a stack and thread already known still count; others are
+// refused, and the window counts them.
+
+#ifndef PROFD_COLLECTOR_AGGREGATE_H
+#define PROFD_COLLECTOR_AGGREGATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "collector/intern.h"
+
+struct mapping;
+
+#define AGGREGATE_ROOT 0u // the parent of outermost frames
+
+// One frame on its way in.
+struct aggregate_frame {
+	struct mapping *mapping; // NULL: the PC is in no mapping
+	uint64_t pc;             // with WIRE_PC_EXACT where it is one; else a return address
+};
+
+struct aggregate_node {
+	uint64_t pc;      // as in aggregate_frame
+	uint32_t mapping; // mapping.id, 0: none
+	uint32_t parent;  // node index + 1, or AGGREGATE_ROOT
+};
+
+struct aggregate_thread {
+	uint32_t source; // the caller's number of a target
+	uint32_t tid;
+	char name[16];
+};
+
+struct aggregate_sample {
+	uint32_t node; // index + 1 of the leaf's
+	uint32_t thread;
+	uint64_t samples, cpu_ns; // saturate
+};
+
+struct aggregate_mapping {
+	uint32_t id;
+	struct mapping *mapping; // a reference
+};
+
+struct aggregate {
+	struct intern_budget budget;
+	struct intern nodes, threads, samples, mappings;
+};
+
+void aggregate_init(struct aggregate *aggregate, size_t max_bytes);
+void aggregate_finish(struct aggregate *aggregate);
+
+// The index of thread tid of source. *ret_new: made now, its name is empty. −ENOMEM: past the budget.
+int aggregate_thread(struct aggregate *aggregate, uint32_t source, uint32_t tid, uint32_t *ret_index, bool *ret_new);
+// frames: leaf first. −ENOMEM: past the budget; nothing was counted.
+int aggregate_add(struct aggregate *aggregate, uint32_t thread, const struct aggregate_frame *frames, size_t nframes,
+		  uint64_t samples, uint64_t cpu_ns);
+
+// The mapping of a node's `mapping` id. NULL for 0.
+struct mapping *aggregate_mapping(const struct aggregate *aggregate, uint32_t id);
+
+static inline const struct aggregate_node *aggregate_node(const struct aggregate *aggregate, uint32_t node)
+{
+	return intern_item(&aggregate->nodes, node - 1);
+}
+
+#endif

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// mapping.c: see mapping.h.
+
+#include "collector/mapping.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/maps.h"
+#include "collector/module.h"
+
+static uint32_t last_id; // atomic
+
+static bool is_agent(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash && strncmp(slash + 1, "libprofd.so", 11) == 0;
+}
+
+static uint32_t next_id(void)
+{
+	uint32_t id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
+
+	return id ? id : __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
+}
+
+struct mapping *mapping_create(uint64_t start, uint64_t end, uint64_t file_offset, const char *path)
+{
+	size_t length = strlen(path) + 1;
+	struct mapping *mapping = calloc(1, sizeof(*mapping) + length);
+
+	if (!mapping)
+		return NULL;
+	mapping->refs = 1;
+	mapping->id = next_id();
+	mapping->start = start;
+	mapping->end = end;
+	mapping->file_offset = file_offset;
+	mapping->agent = is_agent(path);
+	memcpy(mapping->path, path, length);
+	return mapping;
+}
+
+struct mapping *mapping_ref(struct mapping *mapping)
+{
+	__atomic_fetch_add(&mapping->refs, 1, __ATOMIC_RELAXED);
+	return mapping;
+}
+
+void mapping_unref(struct mapping *mapping)
+{
+	if (!mapping || __atomic_sub_fetch(&mapping->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	if (mapping->module)
+		module_unref(mapping->module);
+	free(mapping);
+}
+
+struct mapping *snapshot_find(const struct snapshot *snapshot, uint64_t address)
+{
+	size_t low = 0, high = snapshot->count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (address < snapshot->mappings[middle]->start)
+			high = middle;
+		else if (address >= snapshot->mappings[middle]->end)
+			low = middle + 1;
+		else
+			return snapshot->mappings[middle];
+	}
+	return NULL;
+}
+
+bool snapshot_has(const struct snapshot *snapshot, const struct mapping *mapping)
+{
+	return snapshot_find(snapshot, mapping->start) == mapping;
+}
+
+static bool is_same(const struct mapping *mapping, const struct maps_entry *entry)
+{
+	return mapping->start == entry->start && mapping->end == entry->end &&
+	       mapping->file_offset == entry->file_offset && mapping->inode == entry->inode &&
+	       mapping->dev_major == entry->dev_major && mapping->dev_minor == entry->dev_minor &&
+	       strcmp(mapping->path, entry->path) == 0;
+}
+
+static struct mapping *open_mapping(pid_t pid, const struct maps_entry *entry, struct module_cache *modules)
+{
+	struct mapping *mapping = mapping_create(entry->start, entry->end, entry->file_offset, entry->path);
+	struct module *module;
+
+	if (!mapping)
+		return NULL;
+	mapping->inode = entry->inode;
+	mapping->dev_major = entry->dev_major;
+	mapping->dev_minor = entry->dev_minor;
+	if (entry->path[0] != '/' && strcmp(entry->path, "[vdso]") != 0)
+		return mapping;
+	if (module_cache_get(modules, pid, entry, &module) < 0)
+		return mapping;
+	if (module_bias(module, entry, &mapping->bias) == 0)
+		mapping->module = module;
+	else
+		module_unref(module);
+	return mapping;
+}
+
+int snapshot_read(pid_t pid, uint32_t maps_gen, const struct snapshot *previous, struct module_cache *modules,
+		  struct snapshot **ret_snapshot)
+{
+	struct snapshot *snapshot = NULL;
+	struct maps maps;
+	int r = maps_read(pid, &maps);
+
+	if (r < 0)
+		return r;
+	snapshot = calloc(1, sizeof(*snapshot) + maps.count * sizeof(struct mapping *));
+	if (!snapshot) {
+		r = -ENOMEM;
+		goto done;
+	}
+	snapshot->maps_gen = maps_gen;
+	for (size_t i = 0; i < maps.count; i++) {
+		const struct maps_entry *entry = &maps.entries[i];
+		struct mapping *mapping = previous ? snapshot_find(previous, entry->start) : NULL;
+
+		mapping = mapping && is_same(mapping, entry) ? mapping_ref(mapping) : open_mapping(pid, entry, modules);
+		if (!mapping) {
+			r = -ENOMEM;
+			goto done;
+		}
+		snapshot->mappings[snapshot->count++] = mapping;
+	}
+	*ret_snapshot = snapshot;
+	snapshot = NULL;
+done:
+	snapshot_destroy(snapshot);
+	maps_finish(&maps);
+	return r;
+}
+
+void snapshot_destroy(struct snapshot *snapshot)
+{
+	if (!snapshot)
+		return;
+	for (size_t i = 0; i < snapshot->count; i++)
+		mapping_unref(snapshot->mappings[i]);
+	free(snapshot);
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// mapping.h: executable mappings of a target, as long as some window still has samples in them, and snapshots: all of them
+// as they were at one value of wire_header.maps_gen.
+//
+// A mapping lives from the first snapshot that has it to the last reference to it; the same mapping in two snapshots of a session
+// is one object. Immutable but for `table`.
+
+#ifndef PROFD_COLLECTOR_MAPPING_H
+#define PROFD_COLLECTOR_MAPPING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct module;
+struct module_cache;
+
+// Where the agent's unwind table for a mapping is.
+enum mapping_table { MAPPING_TABLE_NONE, MAPPING_TABLE_BUILDING, MAPPING_TABLE_SENT, MAPPING_TABLE_FAILED };
+
+struct mapping {
+	uint32_t refs; // atomic
+	uint32_t id;   // unique in this process; never 0
+	uint64_t start, end, file_offset;
+	uint64_t bias; // of module
+	uint64_t inode;
+	uint32_t dev_major, dev_minor;
+	bool agent;               // libprofd.so's own code: its frames are not shown
+	enum mapping_table table; // guarded by the collector's lock
+	struct module *module;    // a reference; NULL: not an ELF file that could be opened
+	char path[];
+};
+
+struct snapshot {
+	uint32_t maps_gen;
+	size_t count;
+	struct mapping *mappings[]; // sorted by start, a reference each
+};
+
+struct mapping *mapping_create(uint64_t start, uint64_t end, uint64_t file_offset, const char *path); // NULL: no memory
+struct mapping *mapping_ref(struct mapping *mapping);
+void mapping_unref(struct mapping *mapping); // accepts NULL
+
+// Reads pid's mappings; takes what did not change from previous (may be NULL), opens the rest. Reads /proc and files: may wait for
+// them, so not on the loop. 0 or −errno.
+int snapshot_read(pid_t pid, uint32_t maps_gen, const struct snapshot *previous, struct module_cache *modules,
+		  struct snapshot **ret_snapshot);
+void snapshot_destroy(struct snapshot *snapshot);                                 // accepts NULL
+struct mapping *snapshot_find(const struct snapshot *snapshot, uint64_t address); // NULL: none
+bool snapshot_has(const struct snapshot *snapshot, const struct mapping *mapping);
+
+#endif

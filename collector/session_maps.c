@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// session_maps.c: a target's mappings through time, and the unwind tables for them. Reading /proc/PID/maps, opening the files behind it
+// and building tables may all wait (for the target's mmap lock, a dead file server, half a second of work), so worker jobs do it.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "collector/module.h"
+#include "collector/session.h"
+
+#define MIN_RESOLVE_NS 10000000LL
+#define FIRST_BACKOFF_NS 300000000LL
+#define MAX_BACKOFF_NS 10000000000LL
+#define MAX_WAIT_NS 1000000000LL // of records for mappings that are being read
+#define MAX_TABLES 1024u         // being built for one target
+#define CMDLINE_MAX 4096
+
+struct table_job {
+	struct worker_job job;
+	struct session *session; // references, both
+	struct module *module;
+};
+
+void session_release_maps(struct session *session)
+{
+	for (int i = 0; i < SESSION_SNAPSHOTS; i++) {
+		snapshot_destroy(session->snapshots[i]);
+		session->snapshots[i] = NULL;
+	}
+}
+
+// ---- Looking up -----------------------------------------------------------------------------------------------------
+
+static bool is_newer(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) > 0;
+}
+
+struct mapping *session_find_mapping(const struct session *session, uint32_t maps_gen, uint64_t address)
+{
+	struct mapping *other = NULL;
+
+	// Newest first: the first snapshot that is not younger than the sample fits best, then the newest that knows the address.
+	for (int i = 0; i < SESSION_SNAPSHOTS && session->snapshots[i]; i++) {
+		struct mapping *mapping = snapshot_find(session->snapshots[i], address);
+
+		if (!mapping)
+			continue;
+		if (!is_newer(session->snapshots[i]->maps_gen, maps_gen))
+			return mapping;
+		if (!other)
+			other = mapping;
+	}
+	return other;
+}
+
+bool session_waits_for_maps(struct session *session, uint32_t maps_gen, bool unknown_pc)
+{
+	bool outdated = !session->resolved || is_newer(maps_gen, session->known_gen);
+
+	if (!outdated && !unknown_pc)
+		return false;
+	if (session->resolving)
+		return session->drain_ns - session->resolve_since_ns < MAX_WAIT_NS;
+	if (session->state != SESSION_LIVE)
+		return false;
+	if (outdated) {
+		session->maps_dirty = true;
+		session_resolve(session);
+		return true;
+	}
+	if (session->drain_ns - session->resolve_since_ns < session->resolve_backoff_ns)
+		return false;
+	session->unknown_pc = true;
+	session_resolve(session);
+	return session->resolving;
+}
+
+static ssize_t read_file(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, size);
+	close(fd);
+	return n;
+}
+
+void session_thread_name(const struct session *session, uint32_t tid, uint32_t slot, char ret_name[16])
+{
+	char path[64], name[32];
+	ssize_t n = -1;
+
+	ret_name[0] = '\0';
+	if (session->state == SESSION_LIVE) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%u/comm", (int)session->pid, tid);
+		n = read_file(path, name, sizeof(name) - 1);
+	}
+	if (n > 0) {
+		name[n] = '\0';
+		name[strcspn(name, "\n")] = '\0';
+		snprintf(ret_name, 16, "%.15s", name);
+	} else if (session->region.header) {
+		region_thread_name(&session->region, slot, tid, ret_name);
+	}
+}
+
+// ---- Reading the mappings -------------------------------------------------------------------------------------------
+
+static void send_table(struct session *session, const struct mapping *mapping, int fd, uint64_t size)
+{
+	const struct wire_table_msg message = {
+		.msg.type = fd >= 0 ? WIRE_MSG_TABLE : WIRE_MSG_FORGET,
+		.start = mapping->start,
+		.end = mapping->end,
+		.bias = mapping->bias,
+		.size = size,
+	};
+
+	session_send(session, &message, sizeof(message), fd);
+}
+
+// Tells the agent which of its tables are for modules that are no more.
+static void forget_gone(struct session *session, const struct snapshot *before, const struct snapshot *now)
+{
+	for (size_t i = 0; before && i < before->count; i++) {
+		struct mapping *mapping = before->mappings[i];
+
+		if (mapping->table == MAPPING_TABLE_SENT && !snapshot_has(now, mapping)) {
+			mapping->table = MAPPING_TABLE_NONE;
+			send_table(session, mapping, -1, 0);
+		}
+	}
+}
+
+static bool is_same_set(const struct snapshot *a, const struct snapshot *b)
+{
+	return a && a->count == b->count && memcmp(a->mappings, b->mappings, a->count * sizeof(a->mappings[0])) == 0;
+}
+
+static void adapt_backoff(struct session *session, bool found_something)
+{
+	if (!session->unknown_pc || found_something || session->resolve_backoff_ns == 0)
+		session->resolve_backoff_ns = FIRST_BACKOFF_NS;
+	else if (session->resolve_backoff_ns < MAX_BACKOFF_NS)
+		session->resolve_backoff_ns *= 2;
+	session->unknown_pc = false;
+}
+
+static void set_main_mapping(struct session *session, const struct snapshot *snapshot)
+{
+	size_t length = strlen(session->exe);
+
+	if (length > 10 && strcmp(session->exe + length - 10, " (deleted)") == 0)
+		length -= 10;
+	for (size_t i = 0; i < snapshot->count && !session->main_mapping; i++) {
+		const char *path = snapshot->mappings[i]->path;
+
+		if (length > 0 && strncmp(path, session->exe, length) == 0 && path[length] == '\0')
+			session->main_mapping = mapping_ref(snapshot->mappings[i]);
+	}
+}
+
+static void install(struct session *session, struct snapshot *snapshot)
+{
+	struct snapshot *before = session->snapshots[0];
+
+	adapt_backoff(session, !is_same_set(before, snapshot));
+	snapshot_destroy(session->snapshots[SESSION_SNAPSHOTS - 1]);
+	memmove(session->snapshots + 1, session->snapshots, (SESSION_SNAPSHOTS - 1) * sizeof(session->snapshots[0]));
+	session->snapshots[0] = snapshot;
+	if (!session->main_mapping)
+		set_main_mapping(session, snapshot);
+	forget_gone(session, before, snapshot);
+}
+
+// Arguments with a blank between, for people. NULL: not to be had.
+static char *read_cmdline(pid_t pid)
+{
+	char path[64], buf[CMDLINE_MAX];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	n = read_file(path, buf, sizeof(buf) - 1);
+	if (n <= 0)
+		return NULL;
+	while (n > 0 && buf[n - 1] == '\0')
+		n--;
+	for (ssize_t i = 0; i < n; i++)
+		if (buf[i] == '\0')
+			buf[i] = ' ';
+	buf[n] = '\0';
+	return strdup(buf);
+}
+
+static void end_job(struct session *session)
+{
+	struct collector *collector = session->collector;
+
+	session->jobs--;
+	if (session->state == SESSION_CLOSED && session->jobs == 0)
+		session_release_maps(session);
+	if (session->state == SESSION_ENDING)
+		session_check_end(session);
+	session_advance(session);
+	core_update_timer(collector);
+	pthread_cond_broadcast(&collector->changed);
+	session_unref(session);
+	pthread_mutex_unlock(&collector->lock);
+}
+
+static void run_resolve(struct worker_job *job)
+{
+	struct session *session = (struct session *)((char *)job - offsetof(struct session, resolve_job));
+	struct collector *collector = session->collector;
+	struct snapshot *snapshot = NULL;
+	char *cmdline = session->resolved ? NULL : read_cmdline(session->pid);
+
+	if (snapshot_read(session->pid, session->resolve_gen, session->snapshots[0], collector->modules, &snapshot) < 0)
+		snapshot = NULL;
+	pthread_mutex_lock(&collector->lock);
+	// Read from a process that died meanwhile, or became another image by exec (which closes the agent's socket
+	// before the mappings change), it is nothing of this session's.
+	if (snapshot && snapshot->count > 0 && session->state == SESSION_LIVE && !session_process_is_dead(session) &&
+	    !transport_is_hung_up(session->transport.fd)) {
+		install(session, snapshot);
+		if (!session->resolved) {
+			session->cmdline = cmdline;
+			cmdline = NULL;
+		}
+	} else {
+		snapshot_destroy(snapshot);
+	}
+	free(cmdline);
+	session->resolving = false;
+	session->resolved = true;
+	session->known_gen = session->resolve_gen;
+	end_job(session);
+}
+
+void session_resolve(struct session *session)
+{
+	int64_t now = core_now_ns();
+
+	if (session->resolving || session->state != SESSION_LIVE)
+		return;
+	if (session->resolved && now - session->resolve_since_ns < MIN_RESOLVE_NS)
+		return;
+	session->resolving = true;
+	session->maps_dirty = false;
+	session->resolve_since_ns = now;
+	session->resolve_gen = __atomic_load_n(&session->region.header->maps_gen, __ATOMIC_ACQUIRE);
+	session->resolve_job.run = run_resolve;
+	session->jobs++;
+	session_ref(session);
+	worker_pool_submit(session->collector->workers, &session->resolve_job);
+}
+
+// ---- Tables ---------------------------------------------------------------------------------------------------------
+
+static void run_table(struct worker_job *job)
+{
+	struct table_job *table = (struct table_job *)job;
+	struct session *session = table->session;
+	struct collector *collector = session->collector;
+	const struct snapshot *snapshot;
+	uint64_t size = 0;
+	int fd = -1;
+	int r = module_table(table->module, &fd, &size);
+
+	pthread_mutex_lock(&collector->lock);
+	snapshot = session->snapshots[0];
+	for (size_t i = 0; snapshot && i < snapshot->count; i++) {
+		struct mapping *mapping = snapshot->mappings[i];
+
+		if (mapping->module != table->module || mapping->table != MAPPING_TABLE_BUILDING)
+			continue;
+		mapping->table = r < 0 ? MAPPING_TABLE_FAILED : MAPPING_TABLE_SENT;
+		if (r == 0)
+			send_table(session, mapping, fd, size);
+	}
+	session->tables_pending--;
+	module_unref(table->module);
+	free(table);
+	end_job(session);
+}
+
+// All mappings of one module share its job.
+static void start_table(struct session *session, const struct snapshot *snapshot, struct module *module)
+{
+	struct table_job *table = calloc(1, sizeof(*table));
+
+	for (size_t i = 0; i < snapshot->count; i++) {
+		struct mapping *mapping = snapshot->mappings[i];
+
+		if (mapping->module == module && mapping->table == MAPPING_TABLE_NONE)
+			mapping->table = table ? MAPPING_TABLE_BUILDING : MAPPING_TABLE_FAILED;
+	}
+	if (!table)
+		return;
+	*table =
+		(struct table_job){.job.run = run_table, .session = session_ref(session), .module = module_ref(module)};
+	session->jobs++;
+	session->tables_pending++;
+	worker_pool_submit(session->collector->workers, &table->job);
+}
+
+void session_build_tables(struct session *session)
+{
+	const struct snapshot *snapshot = session->snapshots[0];
+
+	// What is left over MAX_TABLES is begun when those are done.
+	for (size_t i = 0; snapshot && i < snapshot->count && session->tables_pending < MAX_TABLES; i++) {
+		struct mapping *mapping = snapshot->mappings[i];
+
+		if (mapping->module && mapping->table == MAPPING_TABLE_NONE)
+			start_table(session, snapshot, mapping->module);
+	}
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// window_impl.h: a window from inside the core. Collector's lock held while `open`; after window_stop, what was gathered is its owner's.
+
+#ifndef PROFD_COLLECTOR_WINDOW_IMPL_H
+#define PROFD_COLLECTOR_WINDOW_IMPL_H
+
+#include "collector/aggregate.h"
+#include "collector/core.h"
+#include "collector/ring_reader.h"
+#include "collector/window.h"
+
+struct mapping;
+
+struct window_source {
+	uint32_t id;             // session.id: aggregate_thread.source
+	struct session *session; // a reference
+};
+
+struct window {
+	TAILQ_ENTRY(window) link;    // of collector.windows, while open
+	struct collector *collector; // a reference
+	struct session *session;     // a reference; NULL: all
+	struct window_options options;
+	int event_fd;
+	bool open, ended;
+	struct aggregate aggregate;
+	struct intern sources;        // struct window_source; targets with a sample
+	struct session *first;        // a reference: the target seen first, with or without a sample. NULL: none yet
+	char *command;                // of the main target, as of window_stop; NULL: not known
+	struct mapping *main_mapping; // likewise; a reference
+	struct window_stats stats;
+};
+
+bool window_covers(const struct window *window, const struct session *session);
+// The rate that the open windows want of this target; 0: none does.
+uint32_t window_rate(const struct session *session);
+// One sample of session, with its frames (leaf first) looked up.
+void window_take(struct window *window, struct session *session, const struct ring_record *record,
+		 const struct aggregate_frame *frames, size_t nframes);
+// What a drain of session counted (session->live is up to date); newly_unsampled: threads.
+void window_count(struct window *window, struct session *session, const struct ring_counts *counts,
+		  uint64_t newly_unsampled);
+// Tells the window's owner that nothing more will come.
+void window_end(struct window *window);
+
+#endif

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// window_profile.c: turns what a stopped window gathered into a profile: looks its PCs up and names them. In the thread of the window's
+// owner, without the collector's lock: what it reads of sessions does not change any more.
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/module.h"
+#include "collector/perf_map.h"
+#include "collector/session.h"
+#include "collector/window_impl.h"
+#include "formats/profile.h"
+
+struct builder {
+	struct window *window;
+	struct profile *profile;
+	struct intern_budget budget; // without a limit: what is in the window is bounded
+	struct intern mappings;      // struct mapping_id
+	struct intern perf_maps;     // struct source_perf_map
+	uint32_t *locations;         // location ids by node index; 0: not made yet
+	uint32_t *stack;             // scratch: WIRE_MAX_FRAMES ids
+	bool many_targets;
+};
+
+// Mappings of several processes that are alike in all of this are one in the profile. The strings are interned by the profile.
+struct mapping_id {
+	uint64_t start, limit, file_offset;
+	const char *file, *build_id;
+	uint64_t id;
+};
+#define MAPPING_KEY_SIZE offsetof(struct mapping_id, id)
+
+struct source_perf_map {
+	uint32_t source;
+	struct perf_map *map; // NULL: it has none
+};
+
+static uint32_t mapping_id(struct builder *builder, const struct mapping *mapping)
+{
+	struct profile *profile = builder->profile;
+	const struct mapping_id key = {
+		.start = mapping->start,
+		.limit = mapping->end,
+		.file_offset = mapping->file_offset,
+		.file = profile_string(profile, mapping->path[0] ? mapping->path : "[anonymous]"),
+		.build_id = profile_string(profile, mapping->module ? module_build_id(mapping->module) : ""),
+	};
+	const struct profile_mapping added = {
+		.start = key.start,
+		.limit = key.limit,
+		.file_offset = key.file_offset,
+		.file = key.file,
+		.build_id = key.build_id,
+	};
+	uint32_t index = intern_add(&builder->mappings, &key, NULL);
+	struct mapping_id *item;
+
+	if (index == INTERN_NONE)
+		return 0;
+	item = intern_item(&builder->mappings, index);
+	if (item->id == 0)
+		item->id = profile_add_mapping(profile, &added);
+	return (uint32_t)item->id;
+}
+
+static void note_found(struct builder *builder, uint32_t mapping, const struct module_frame *frames, size_t n,
+		       bool dwarf)
+{
+	struct profile_mapping *shown = &builder->profile->mappings[mapping - 1];
+
+	shown->has_functions = true;
+	for (size_t i = 0; i < n; i++) {
+		shown->has_filenames |= frames[i].file && frames[i].file[0];
+		shown->has_line_numbers |= frames[i].line > 0;
+	}
+	// With DWARF at hand inlined calls were looked for, whether there were any or not.
+	shown->has_inline_frames |= dwarf && shown->has_line_numbers;
+}
+
+static size_t add_lines(struct builder *builder, const struct module_frame *frames, size_t n,
+			struct profile_line *lines)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct profile_function function = {
+			.name = frames[i].name,
+			.system_name = frames[i].system_name,
+			.file = frames[i].file ? frames[i].file : "",
+			.start_line = frames[i].start_line,
+		};
+
+		lines[i].function_id = profile_add_function(builder->profile, &function);
+		lines[i].line = frames[i].line;
+		if (lines[i].function_id == 0)
+			return 0;
+	}
+	return n;
+}
+
+static const struct perf_map *get_perf_map(struct builder *builder, uint32_t source)
+{
+	bool new;
+	uint32_t index = intern_add(&builder->perf_maps, &source, &new);
+	struct source_perf_map *item;
+
+	if (index == INTERN_NONE)
+		return NULL;
+	item = intern_item(&builder->perf_maps, index);
+	if (new) {
+		uint32_t i = intern_find(&builder->window->sources, &source);
+		const struct window_source *found = i == INTERN_NONE ? NULL : intern_item(&builder->window->sources, i);
+
+		item->map = found ? perf_map_load(found->session->pid, found->session->uid) : NULL;
+	}
+	return item->map;
+}
+
+// Code that no file is behind: what a JIT compiler says of it.
+static size_t name_generated(struct builder *builder, uint32_t source, uint64_t address, struct module_frame *frame)
+{
+	const struct perf_map *map = get_perf_map(builder, source);
+	const char *name = map ? perf_map_find(map, address) : NULL;
+
+	*frame = (struct module_frame){.name = name, .system_name = name, .file = ""};
+	return name ? 1 : 0;
+}
+
+static uint32_t add_location(struct builder *builder, uint32_t source, const struct mapping *mapping,
+			     const struct profile_location *bare)
+{
+	struct module_frame frames[MODULE_MAX_INLINE];
+	struct profile_line lines[MODULE_MAX_INLINE];
+	struct profile_location location = *bare;
+	bool dwarf = false;
+	size_t n = 0;
+
+	if (mapping && mapping->module) {
+		n = module_symbolize(mapping->module, location.address - mapping->bias, frames, MODULE_MAX_INLINE);
+		dwarf = n > 0 && module_symbols(mapping->module) == MODULE_SYMBOLS_DWARF;
+	} else {
+		n = name_generated(builder, source, location.address, &frames[0]);
+	}
+	if (n > 0 && location.mapping_id)
+		note_found(builder, location.mapping_id, frames, n, dwarf);
+	location.nlines = (uint32_t)add_lines(builder, frames, n, lines);
+	location.lines = lines;
+	return profile_add_location(builder->profile, &location);
+}
+
+// A return address is shown, and looked up, as the last byte of its call.
+static uint32_t location_id(struct builder *builder, uint32_t source, uint32_t node_index)
+{
+	const struct aggregate *aggregate = &builder->window->aggregate;
+	const struct aggregate_node *node = aggregate_node(aggregate, node_index);
+	const struct mapping *mapping = aggregate_mapping(aggregate, node->mapping);
+	struct profile_location location = {.address = node->pc & ~WIRE_PC_EXACT};
+	uint32_t id = builder->locations[node_index - 1];
+
+	if (id)
+		return id;
+	if (!(node->pc & WIRE_PC_EXACT) && location.address > 0)
+		location.address--;
+	location.mapping_id = mapping ? mapping_id(builder, mapping) : 0;
+	id = profile_find_location(builder->profile, location.mapping_id, location.address);
+	if (!id)
+		id = add_location(builder, source, mapping, &location);
+	builder->locations[node_index - 1] = id;
+	return id;
+}
+
+static uint32_t fill_labels(const struct builder *builder, const struct aggregate_thread *thread,
+			    struct profile_label labels[3])
+{
+	uint32_t index = intern_find(&builder->window->sources, &thread->source);
+	const struct session *session =
+		index == INTERN_NONE
+			? NULL
+			: ((const struct window_source *)intern_item(&builder->window->sources, index))->session;
+	const char *name = thread->name[0] || !session ? thread->name : session->comm;
+	uint32_t n = 0;
+
+	if (builder->many_targets && session)
+		labels[n++] = (struct profile_label){.key = "process_id", .num = session->pid, .num_unit = ""};
+	labels[n++] = (struct profile_label){.key = "thread_id", .num = thread->tid, .num_unit = ""};
+	if (name[0])
+		labels[n++] = (struct profile_label){.key = "thread_name", .str = name, .num_unit = ""};
+	return n;
+}
+
+static bool add_sample(struct builder *builder, const struct aggregate_sample *sample)
+{
+	const struct aggregate *aggregate = &builder->window->aggregate;
+	const struct aggregate_thread *thread = intern_item(&aggregate->threads, sample->thread);
+	const int64_t values[PROFILE_MAX_VALUES] = {(int64_t)sample->samples, (int64_t)sample->cpu_ns};
+	struct profile_label labels[3];
+	uint32_t node = sample->node, n = 0;
+
+	while (node != AGGREGATE_ROOT && n < WIRE_MAX_FRAMES) {
+		uint32_t id = location_id(builder, thread->source, node);
+
+		if (id == 0)
+			return false;
+		builder->stack[n++] = id;
+		node = aggregate_node(aggregate, node)->parent;
+	}
+	return profile_add_sample(builder->profile, builder->stack, n, labels, fill_labels(builder, thread, labels),
+				  values) == 0;
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+	return whole ? 100.0 * (double)part / (double)whole : 0;
+}
+
+static void add_truncation_comment(struct profile *profile, const struct window_stats *stats)
+{
+	static const char *const names[WIRE_STOP_COUNT] = {
+		[WIRE_STOP_DEPTH] = "too deep",         [WIRE_STOP_NO_TABLE] = "no unwind table",
+		[WIRE_STOP_NO_RULE] = "no unwind rule", [WIRE_STOP_UNREADABLE] = "unreadable stack",
+		[WIRE_STOP_BAD_CFA] = "broken stack",
+	};
+	uint64_t truncated = stats->records - stats->stop[WIRE_STOP_END];
+	char text[256] = "";
+	size_t used = 0;
+
+	for (int i = 0; i < WIRE_STOP_COUNT; i++) {
+		if (!names[i] || stats->stop[i] == 0 || used >= sizeof(text))
+			continue;
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s %.2f%%", used ? ", " : ": ", names[i],
+					 percent(stats->stop[i], stats->records));
+	}
+	profile_add_comment(profile, "truncated stacks: %.2f%%%s", percent(truncated, stats->records), text);
+}
+
+static void add_comments(struct builder *builder, const struct window_stats *stats)
+{
+	struct profile *profile = builder->profile;
+	uint64_t dropped = stats->dropped_aggregate;
+
+	for (int i = 0; i < WIRE_DROP_COUNT; i++)
+		dropped += stats->dropped[i];
+	profile_add_comment(profile, "profd %s", PROFD_VERSION);
+	if (builder->window->command)
+		profile_add_comment(profile, "command: %s", builder->window->command);
+	// A timer that fires at the kernel's tick only makes up by weight what it lacks in records.
+	profile_add_comment(profile, "rate: %u Hz asked, %.1f Hz reached (samples per second of CPU)",
+			    builder->window->options.rate_hz,
+			    stats->cpu_ns ? (double)stats->records * 1e9 / (double)stats->cpu_ns : 0.0);
+	profile_add_comment(profile,
+			    "samples: %" PRIu64 " taken, standing for %" PRIu64 " periods; %u threads; %u processes",
+			    stats->records, stats->samples, stats->threads, stats->targets);
+	profile_add_comment(profile,
+			    "dropped: %" PRIu64 " (ring full %" PRIu64 ", contention %" PRIu64 ", no scratch %" PRIu64
+			    ", memory limit %" PRIu64 ")",
+			    dropped, stats->dropped[WIRE_DROP_RING_FULL], stats->dropped[WIRE_DROP_CONTENTION],
+			    stats->dropped[WIRE_DROP_NO_SCRATCH], stats->dropped_aggregate);
+	add_truncation_comment(profile, stats);
+	if (stats->threads_unsampled > 0)
+		profile_add_comment(profile, "threads not sampled: %" PRIu64 "%s%s", stats->threads_unsampled,
+				    stats->timer_errno ? ": " : "",
+				    stats->timer_errno ? strerrordesc_np(stats->timer_errno) : "");
+}
+
+static bool build(struct builder *builder)
+{
+	const struct aggregate *aggregate = &builder->window->aggregate;
+	struct profile *profile = builder->profile;
+	struct window_stats stats;
+
+	window_stats(builder->window, &stats);
+	profile_add_sample_type(profile, "samples", "count");
+	profile_add_sample_type(profile, "cpu", "nanoseconds");
+	profile_set_period(profile, "cpu", "nanoseconds", (int64_t)stats.period_ns);
+	profile->time_ns = stats.start_ns;
+	profile->duration_ns = stats.end_ns > stats.start_ns ? stats.end_ns - stats.start_ns : 0;
+	add_comments(builder, &stats);
+	if (builder->window->main_mapping && mapping_id(builder, builder->window->main_mapping) == 0)
+		return false;
+	for (uint32_t i = 0; i < aggregate->samples.count; i++)
+		if (!add_sample(builder, intern_item(&aggregate->samples, i)))
+			return false;
+	return !profile_failed(profile);
+}
+
+struct profile *window_profile(struct window *window)
+{
+	struct builder builder = {.window = window, .budget.max = SIZE_MAX, .many_targets = window->sources.count > 1};
+	bool built = false;
+
+	intern_init(&builder.mappings, sizeof(struct mapping_id), MAPPING_KEY_SIZE, &builder.budget);
+	intern_init(&builder.perf_maps, sizeof(struct source_perf_map), sizeof(uint32_t), &builder.budget);
+	builder.profile = profile_create();
+	builder.locations = calloc(window->aggregate.nodes.count + 1, sizeof(*builder.locations));
+	builder.stack = calloc(WIRE_MAX_FRAMES, sizeof(*builder.stack));
+	if (builder.profile && builder.locations && builder.stack)
+		built = build(&builder);
+	for (uint32_t i = 0; i < builder.perf_maps.count; i++)
+		perf_map_destroy(((struct source_perf_map *)intern_item(&builder.perf_maps, i))->map);
+	intern_finish(&builder.mappings);
+	intern_finish(&builder.perf_maps);
+	free(builder.locations);
+	free(builder.stack);
+	if (!built) {
+		profile_destroy(builder.profile);
+		return NULL;
+	}
+	return builder.profile;
+}
