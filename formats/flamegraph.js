@@ -23,7 +23,7 @@
 		match: null, found: null, top: -1, width: 1, height: 1, cell: 7.2, rows: 1, colors: [],
 	};
 
-	const format = (value) => flameModel.format(value, data.types[state.type]);
+	const format = (value, short) => flameModel.format(value, data.types[state.type], short);
 	const percent = flameModel.percent;
 
 	function element(tag, text, attributes) {
@@ -76,6 +76,7 @@
 	}
 
 	function layout() {
+		tooltip.hidden = true;
 		state.width = Math.max(1, view.clientWidth);
 		state.height = Math.max(1, view.clientHeight);
 		measure();
@@ -283,8 +284,8 @@
 	function showMatched() {
 		const found = state.found;
 		byId('matched').textContent = state.match === undefined ? 'not a valid pattern' : !found ? '' :
-			'matched ' + percent(found.sum, total[0]) + ' (' + format(found.sum) + ', ' + found.functions +
-			(found.functions === 1 ? ' function)' : ' functions)');
+			'matched ' + percent(found.sum, total[0]) + ' (' + format(found.sum) + ')';
+		byId('matched').title = found ? found.functions + ' functions match; a stack counts once' : '';
 	}
 
 	function search(text) {
@@ -432,18 +433,23 @@
 	function functionRow(entry) {
 		const row = element('tr'), button = element('button', entry.frame.name, {type: 'button'});
 		for (const value of [entry.self, entry.total])
-			row.append(element('td', format(value)), element('td', percent(value, total[0])));
+			row.append(element('td', format(value, true)), element('td', percent(value, total[0])));
 		button.addEventListener('click', () =>
 			setSearch('/^' + entry.frame.name.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&') + '$/'));
 		const cell = element('td');
 		cell.append(button);
-		row.append(cell, element('td', baseName(model.modules[entry.frame.module])));
+		cell.title = model.modules[entry.frame.module];
+		row.append(cell);
 		return row;
 	}
 
 	function showTable() {
-		if (!byId('table').hidden)
-			byId('rows').replaceChildren(...model.functions().slice(0, MAX_FUNCTIONS).map(functionRow));
+		if (byId('table').hidden)
+			return;
+		const functions = model.functions();
+		byId('caption').textContent = 'Functions by their own ' + data.types[state.type][0] +
+			(functions.length > MAX_FUNCTIONS ? ', the first ' + MAX_FUNCTIONS + ' of ' + functions.length : '');
+		byId('rows').replaceChildren(...functions.slice(0, MAX_FUNCTIONS).map(functionRow));
 	}
 
 	function toggleTable() {
@@ -533,14 +539,15 @@
 
 	function key(event) {
 		const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+		const onGraph = event.target === view || event.target === document.body;
 		if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]') ||
 			(typing && event.key !== 'Escape'))
 			return;
 		if (Object.hasOwn(KEYS, event.key))
 			KEYS[event.key]();
-		else if (/^Arrow/.test(event.key) && (event.target === view || event.target === document.body))
+		else if (/^Arrow/.test(event.key) && onGraph)
 			move(event.key);
-		else if (event.key === 'Enter' && event.target === view && state.selected >= 0)
+		else if (event.key === 'Enter' && onGraph && state.selected >= 0)
 			zoom(state.selected);
 		else
 			return;
@@ -586,5 +593,4 @@
 	showLegend();
 	listen();
 	choose();
-	view.focus();
 })();

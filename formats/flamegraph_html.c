@@ -38,8 +38,7 @@ static const char head_start[] =
 	"<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
 	"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline'; "
 	"style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n"
-	"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<link rel=\"icon\" "
-	"href=\"data:,\">\n";
+	"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n";
 
 // ---- Texts by number -----------------------------------------------------------------------------------------------
 

@@ -206,12 +206,13 @@ const flameModel = (function () {
 		return grouped(value / factor, factor === 1 ? 0 : 2) + ' ' + unit;
 	}
 
-	function format(value, [type, unit]) {
+	// short: without the name of what is counted.
+	function format(value, [type, unit], short) {
 		if (unit in NANOSECONDS)
 			return scaled(value * NANOSECONDS[unit], TIME);
 		if (unit === 'bytes')
 			return scaled(value, BYTES);
-		return grouped(value, 0) + ' ' + (unit === 'count' ? type : unit);
+		return grouped(value, 0) + (short ? '' : ' ' + (unit === 'count' ? type : unit));
 	}
 
 	function percent(part, whole) {

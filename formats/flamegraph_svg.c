@@ -34,7 +34,7 @@
 
 // Hundredths of a pixel: the unit of all x and widths.
 #define SVG_INNER ((int64_t)(SVG_WIDTH - 2 * SVG_MARGIN) * 100)
-#define SVG_CELL 723 // thousandths of a pixel: one character of the 12 px monospace font
+#define SVG_CELL 723 // hundredths of a pixel: one character of the 12 px monospace font
 #define SVG_PAD 3
 
 struct svg {
@@ -217,7 +217,7 @@ static void put_frame(struct svg *svg, uint32_t i)
 	const struct flame_frame *frame = node->frame == FLAME_NO_FRAME ? NULL : &svg->tree->frames[node->frame];
 	const char *name = frame ? frame->name : "all";
 	int64_t x = scale_x(svg, svg->start[i]);
-	int64_t width = i ? scale_x(svg, svg->start[i] + total_of(svg, i)) - x : SVG_INNER;
+	int64_t width = i ? scale_x(svg, flame_add(svg->start[i], total_of(svg, i))) - x : SVG_INNER;
 	int y = SVG_TOP + (int)node->depth * SVG_ROW;
 	writer_printf(svg->writer, "<g data-n=\"%" PRId64 "\" data-d=\"%" PRIu32 "\"><title>", total_of(svg, i),
 		      node->depth);
@@ -233,8 +233,7 @@ static void put_frame(struct svg *svg, uint32_t i)
 	writer_puts(svg->writer, "\"/><text");
 	put_px(svg->writer, "x", x + (SVG_MARGIN + SVG_PAD) * 100);
 	writer_printf(svg->writer, " y=\"%d\">", y + 13);
-	put_cut(svg->writer, name,
-		width > 2 * SVG_PAD * 100 ? (unsigned)((width - 2 * SVG_PAD * 100) * 10 / SVG_CELL) : 0);
+	put_cut(svg->writer, name, width > 2 * SVG_PAD * 100 ? (unsigned)((width - 2 * SVG_PAD * 100) / SVG_CELL) : 0);
 	writer_puts(svg->writer, "</text></g>\n");
 }
 
@@ -247,9 +246,11 @@ static const char style[] =
 	"font-size:12px;fill:#1b1f24;white-space:pre}\n"
 	".h,.s,.b text{font-family:system-ui,\"DejaVu Sans\",\"Liberation Sans\",Helvetica,Arial,sans-serif}\n"
 	".h{font-size:18px;font-weight:600}.s{fill:#57606a}\n"
-	"#frames text{pointer-events:none}\n"
+	"#frames text{pointer-events:none}#frames rect{stroke:#fff;stroke-width:.5}\n"
+	".above rect,.miss rect{opacity:.4}#frames .hit rect{fill:#a3157f;opacity:1}#frames .hit text{fill:#fff}\n"
 	"#frames g:hover rect{stroke:#1b1f24;stroke-width:1}\n"
-	"@media(prefers-color-scheme:dark){.g{fill:#16191d}.h,.k{fill:#e6e8eb}.s{fill:#9aa4af}"
+	"@media(prefers-color-scheme:dark){.g{fill:#16191d}.h,.k{fill:#e6e8eb}.s{fill:#9aa4af}#frames "
+	"rect{stroke:#16191d}"
 	"#frames g:hover rect{stroke:#fff}}\n"
 	"</style>\n";
 
@@ -292,8 +293,11 @@ static void put_footer(struct svg *svg, int height)
 	if (svg->left_out) {
 		double share = svg->tree->limited_share > 0.001 ? svg->tree->limited_share : 0.001;
 		int tenths = (int)(share * 1000 + 0.999);
-		writer_printf(svg->writer, "%" PRIu64 " frame%s of at most %d.%d%% left out", svg->left_out,
-			      svg->left_out == 1 ? "" : "s", tenths / 10, tenths % 10);
+		const struct profile_value_type frames = {svg->left_out == 1 ? "frame" : "frames", "count"};
+		char text[64];
+		writer_printf(svg->writer, "%s of at most %d.%d%% left out",
+			      flame_units_format(text, sizeof(text), (int64_t)svg->left_out, &frames), tenths / 10,
+			      tenths % 10);
 	}
 	if (svg->tree->negative)
 		writer_printf(svg->writer, "%s%" PRIu64 " values below zero have no width", svg->left_out ? "; " : "",

@@ -9,8 +9,7 @@
 	const XHTML = 'http://www.w3.org/1999/xhtml';
 	const root = document.documentElement;
 	const frames = Array.from(document.querySelectorAll('#frames > g'), read);
-	let zoomed = frames[0], matched = null;
-	const footer = document.getElementById('footer'), footerText = footer.textContent;
+		const footer = document.getElementById('footer'), footerText = footer.textContent;
 
 	function read(g) {
 		const rect = g.querySelector('rect'), title = g.querySelector('title').textContent;
@@ -34,14 +33,13 @@
 	// stretched; the rest is hidden.
 	function zoom(to) {
 		const factor = (WIDTH - 2 * MARGIN) / to.width, end = to.x + to.width, epsilon = 0.005;
-		zoomed = to;
 		for (const frame of frames) {
 			const inside = frame.depth >= to.depth && frame.x >= to.x - epsilon &&
 				frame.x + frame.width <= end + epsilon;
 			const above = frame.depth < to.depth && frame.x <= to.x + epsilon &&
 				frame.x + frame.width >= end - epsilon;
 			frame.g.style.display = inside || above ? '' : 'none';
-			frame.rect.style.opacity = above ? 0.5 : 1;
+			frame.g.classList.toggle('above', above);
 			if (above)
 				place(frame, MARGIN, WIDTH - 2 * MARGIN);
 			else if (inside)
@@ -65,7 +63,6 @@
 	function search(text) {
 		const match = text ? pattern(text) : null;
 		let sum = 0, last = null;
-		matched = match;
 		for (const frame of frames) {
 			const hit = match !== null && frame.depth > 0 && match.test(frame.name);
 			const within = last && frame.depth > last.depth && frame.x + frame.width <= last.x + last.width + 0.005;
@@ -73,8 +70,8 @@
 				sum += frame.total;
 				last = frame;
 			}
-			frame.rect.style.fill = hit ? '#d94fd5' : '';
-			frame.g.style.opacity = match && !hit ? 0.55 : 1;
+			frame.g.classList.toggle('hit', hit);
+			frame.g.classList.toggle('miss', Boolean(match) && !hit);
 		}
 		const all = frames[0].total || 1;
 		result.textContent = !text ? '' : !match ? 'not a valid pattern' : 'matched ' + (100 * sum / all).toFixed(2) + '%';
