@@ -45,7 +45,8 @@ static const char *make_name(struct flame_tree *tree, const struct profile *prof
 			     const struct profile_location *location, uint32_t line)
 {
 	char buf[512];
-	char *copy = strdup(profile_frame_name(profile, location, line, buf, sizeof(buf)));
+	const char *name = profile_frame_name(profile, location, line, buf, sizeof(buf));
+	char *copy = strdup(name[0] ? name : "[unknown]");
 	if (copy)
 		tree->names[tree->nnames++] = copy;
 	return copy;

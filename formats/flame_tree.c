@@ -219,12 +219,10 @@ static void add_nodes(struct builder *builder, const struct stack *stack, uint32
 // The stacks are sorted: one node and thread's leaves come one after the other.
 static void add_leaf(struct flame_tree *tree, uint32_t node, const struct stack *stack)
 {
-	struct flame_leaf *leaf = tree->nleaves ? &tree->leaves[tree->nleaves - 1] : NULL;
-	if (!leaf || leaf->node != node || leaf->thread != stack->thread) {
-		leaf = &tree->leaves[tree->nleaves++];
-		leaf->node = node;
-		leaf->thread = stack->thread;
-	}
+	const struct flame_leaf *last = tree->leaves + tree->nleaves - (tree->nleaves > 0);
+	if (tree->nleaves == 0 || last->node != node || last->thread != stack->thread)
+		tree->leaves[tree->nleaves++] = (struct flame_leaf){.node = node, .thread = stack->thread};
+	struct flame_leaf *leaf = &tree->leaves[tree->nleaves - 1];
 	for (uint32_t v = 0; v < tree->nvalues; v++) {
 		if (stack->sample->values[v] > 0)
 			leaf->values[v] = flame_add(leaf->values[v], stack->sample->values[v]);
@@ -431,13 +429,13 @@ static void fold_leaves(struct flame_tree *tree, const uint32_t *renumber)
 		tree->leaves[i].node = renumber[tree->leaves[i].node];
 	qsort(tree->leaves, tree->nleaves, sizeof(*tree->leaves), leaf_compare);
 	for (uint32_t i = 0; i < tree->nleaves; i++) {
-		struct flame_leaf *last = kept ? &tree->leaves[kept - 1] : NULL;
-		if (!last || leaf_compare(last, &tree->leaves[i]) != 0) {
+		if (kept == 0 || leaf_compare(&tree->leaves[kept - 1], &tree->leaves[i]) != 0) {
 			tree->leaves[kept++] = tree->leaves[i];
 			continue;
 		}
+		int64_t *into = tree->leaves[kept - 1].values;
 		for (uint32_t v = 0; v < tree->nvalues; v++)
-			last->values[v] = flame_add(last->values[v], tree->leaves[i].values[v]);
+			into[v] = flame_add(into[v], tree->leaves[i].values[v]);
 	}
 	tree->nleaves = kept;
 }

@@ -134,9 +134,9 @@ static int sites_init(struct sites *sites, uint32_t nnodes)
 	while (slots < 2 * nnodes) // at most HTML_MAX_NODES
 		slots *= 2;
 	sites->mask = slots - 1;
-	sites->list = calloc(nnodes, sizeof(*sites->list));
+	sites->list = calloc((size_t)nnodes + 1, sizeof(*sites->list));
 	sites->slots = calloc(slots, sizeof(*sites->slots));
-	sites->of_node = calloc(nnodes, sizeof(*sites->of_node));
+	sites->of_node = calloc((size_t)nnodes + 1, sizeof(*sites->of_node));
 	return sites->list && sites->slots && sites->of_node ? 0 : -ENOMEM;
 }
 
@@ -147,15 +147,18 @@ static void sites_finish(struct sites *sites)
 	free(sites->of_node);
 }
 
+static bool site_equal(const struct site *a, const struct site *b)
+{
+	return a->frame == b->frame && a->line_min == b->line_min && a->line_max == b->line_max;
+}
+
 static uint32_t sites_number(struct sites *sites, const struct site *site)
 {
 	uint64_t hash = (site->frame * 0x9e3779b97f4a7c15ULL) ^ (site->line_min * 0xc2b2ae3d27d4eb4fULL) ^
 			(site->line_max * 0x165667b19e3779f9ULL);
 	for (uint32_t slot = (uint32_t)(hash >> 32) & sites->mask;; slot = (slot + 1) & sites->mask) {
 		uint32_t number = sites->slots[slot];
-		const struct site *other = number ? &sites->list[number - 1] : NULL;
-		if (other && other->frame == site->frame && other->line_min == site->line_min &&
-		    other->line_max == site->line_max)
+		if (number && site_equal(&sites->list[number - 1], site))
 			return number - 1;
 		if (!number) {
 			sites->list[sites->count] = *site;

@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: The profd authors
 """The flame graph page and picture in a real browser: what a user sees and does, read back from the visible text.
 
-Screenshots go to PROFD_SCREENSHOTS, or a temporary directory.
+It takes make_flame from the build directory PROFD_BUILD, or ./build. Screenshots go to PROFD_SCREENSHOTS, or a temporary
+directory.
 """
 import os
 import pathlib
@@ -22,7 +23,7 @@ ROW = 20
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Writes a made-up profile of one kind; returns its path."""
-    build = pathlib.Path(os.environ.get("MESON_BUILD_ROOT", ROOT / "build"))
+    build = pathlib.Path(os.environ.get("PROFD_BUILD", ROOT / "build"))
     directory = tmp_path_factory.mktemp("flame")
     program = build / "tests" / "e2e" / "make_flame"
 
