@@ -330,7 +330,10 @@ static int cli_private(int argc, char **argv)
 {
 	struct private private = {.rate_hz = CLI_DEFAULT_RATE_HZ, .ready_fd = -1, .pid_fd = -1, .signal_fd = -1};
 	char error[512];
+	const char *hosts = getenv("PROFD_ALLOW_HOST");
 
+	if (hosts != NULL && *hosts != '\0')
+	private.http_options.options.allowed_hosts = hosts;
 	cli_set_quiet(true); // the agent says it
 	int status = private_parse(argc, argv, &private);
 	cli_set_quiet(false);
@@ -370,5 +373,6 @@ const struct cli_command cli_command_private = {
 		"  --output FILE[:FILE]…     profile the whole run into these; %p in a name is PID, %% is %\n"
 		"  --format NAME             their format, when not by name\n"
 		"  --rate HZ                 samples for each second of CPU time (default 100)\n"
-		"  --http, --allow-host, --max-connections, --max-profiles, --max-seconds: see 'profd help serve'\n",
+		"  --http, --allow-host, --max-connections, --max-profiles, --max-seconds: see 'profd help serve'\n\n"
+		"Environment:\n  PROFD_ALLOW_HOST          as --allow-host, which the agent does not pass\n",
 };
