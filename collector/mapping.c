@@ -18,7 +18,7 @@ static bool is_agent(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 
-	return slash && strncmp(slash + 1, "libprofd.so", 11) == 0;
+	return slash && strncmp(slash + 1, "libprofd.so", 11) == 0 && (slash[12] == '\0' || slash[12] == '.');
 }
 
 static uint32_t next_id(void)

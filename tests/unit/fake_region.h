@@ -25,7 +25,7 @@ struct fake_region {
 	struct profd_ring rings[4];
 };
 
-#define FAKE_SLOTS 64u
+#define FAKE_SLOTS ((uint32_t)(WIRE_PAGE / sizeof(struct wire_slot))) // one page of them
 
 static inline void fake_region_make(struct fake_region *fake, uint32_t pid, uint32_t nshards, uint32_t shard_size)
 {
