@@ -122,7 +122,7 @@ struct wire_slot {
 	_Alignas(64) uint64_t state_tid; // atomic
 	uint64_t start_ns;               // CLOCK_MONOTONIC, when it was registered
 	char name[16];                   // as of registration or the last pthread_setname_np; NUL-terminated
-	uint64_t private_words[4];       // the agent's own; meaningless to the collector
+	uint64_t private_words[12];      // the agent's own; meaningless to the collector
 };
 #define WIRE_SLOT_TID(s) ((uint32_t)(s))
 #define WIRE_SLOT_GEN(s) ((uint32_t)((s) >> 32))
@@ -230,6 +230,7 @@ enum wire_saved {
 	WIRE_SAVED_AT,    // at CFA + the offset
 	WIRE_SAVED_UNDEF, // undefined; as the return address: this is the outermost frame
 	WIRE_SAVED_REG,   // (return address only, aarch64) still in the link register
+	WIRE_SAVED_AT_FP, // (FP only) at FP + the offset (stack realignment: gcc's DRAP)
 };
 
 struct wire_rule {
@@ -239,7 +240,7 @@ struct wire_rule {
 	uint8_t ra;     // enum wire_saved: where the return address is
 	int32_t off;    // bytes
 	int32_t off2;   // bytes
-	int16_t fp_off; // bytes from the CFA
+	int16_t fp_off; // bytes from the CFA (WIRE_SAVED_AT_FP: from FP)
 	int16_t ra_off; // bytes from the CFA; x86-64: −8
 };
 
@@ -263,7 +264,7 @@ struct wire_table {
 #define WIRE_ASSERT(what) _Static_assert(what, #what)
 WIRE_ASSERT(sizeof(struct wire_sample) == 48);
 WIRE_ASSERT(sizeof(struct wire_shard) == 128);
-WIRE_ASSERT(sizeof(struct wire_slot) == 64);
+WIRE_ASSERT(sizeof(struct wire_slot) == 128);
 WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
 WIRE_ASSERT(sizeof(struct wire_hello) == 32);
