@@ -25,7 +25,7 @@
 struct fake_agent {
 	struct fake_region fake;
 	int fd;
-	unsigned tables, forgets; // received since the connection was made
+	unsigned tables, forgets;        // received since the connection was made
 	uint64_t table_start, table_end; // of the last one
 	uint64_t forget_start;
 	uint32_t rate_hz;
@@ -188,7 +188,8 @@ static inline void fake_agent_put(struct fake_agent *agent, uint32_t tid, const 
 // The mappings changed.
 static inline void fake_agent_send_maps(struct fake_agent *agent)
 {
-	const struct wire_msg message = {WIRE_MSG_MAPS, __atomic_add_fetch(&agent->fake.header->maps_gen, 1, __ATOMIC_SEQ_CST)};
+	const struct wire_msg message = {WIRE_MSG_MAPS,
+					 __atomic_add_fetch(&agent->fake.header->maps_gen, 1, __ATOMIC_SEQ_CST)};
 
 	fake_agent_send(agent->fd, &message, sizeof(message), -1);
 }

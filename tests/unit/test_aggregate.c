@@ -98,8 +98,10 @@ static void test_same_stack_is_one_sample(void **state)
 {
 	struct aggregate *aggregate = set_up(BUDGET);
 	struct mapping *mapping = mapping_create(0x1000, 0x9000, 0, "/bin/x");
-	const struct aggregate_frame stack[] = {{mapping, 0x1100 | WIRE_PC_EXACT}, {mapping, 0x1200}, {mapping, 0x1300}};
-	const struct aggregate_frame other[] = {{mapping, 0x1101 | WIRE_PC_EXACT}, {mapping, 0x1200}, {mapping, 0x1300}};
+	const struct aggregate_frame stack[] = {
+		{mapping, 0x1100 | WIRE_PC_EXACT}, {mapping, 0x1200}, {mapping, 0x1300}};
+	const struct aggregate_frame other[] = {
+		{mapping, 0x1101 | WIRE_PC_EXACT}, {mapping, 0x1200}, {mapping, 0x1300}};
 	uint32_t thread, node;
 	bool new;
 
@@ -213,7 +215,8 @@ static void test_deepest_stack(void **state)
 		stack[i] = (struct aggregate_frame){NULL, 42}; // recursion: equal frames, each a node of its own
 	aggregate_thread(aggregate, 1, 10, &thread, NULL);
 	assert_int_equal(aggregate_add(aggregate, thread, stack, WIRE_MAX_FRAMES, 1, 1), 0);
-	for (node = sample_at(aggregate, 0)->node; node != AGGREGATE_ROOT; node = aggregate_node(aggregate, node)->parent)
+	for (node = sample_at(aggregate, 0)->node; node != AGGREGATE_ROOT;
+	     node = aggregate_node(aggregate, node)->parent)
 		depth++;
 	assert_int_equal(depth, WIRE_MAX_FRAMES);
 	tear_down(aggregate);
@@ -225,8 +228,8 @@ static void test_agent_mapping_is_known(void **state)
 		const char *path;
 		bool agent;
 	} cases[] = {
-		{"/usr/lib/libprofd.so", true},   {"/x/libprofd.so.1.2", true},   {"/x/libprofd.sock", false},
-		{"/libprofd.so.d/libc.so", false}, {"libprofd.so", false}, {"", false},
+		{"/usr/lib/libprofd.so", true},    {"/x/libprofd.so.1.2", true}, {"/x/libprofd.sock", false},
+		{"/libprofd.so.d/libc.so", false}, {"libprofd.so", false},       {"", false},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {

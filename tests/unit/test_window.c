@@ -136,7 +136,8 @@ static void test_profile_of_a_run(void **state)
 	assert_string_equal(frame_name(profile, &profile->samples[0], 1), "test_caller_function");
 	assert_non_null(strstr(profile->mappings[0].file, "test_window"));
 	assert_true(profile->mappings[0].has_functions);
-	assert_int_equal(profile->locations[profile->samples[0].location_ids[1] - 1].address, (uintptr_t)test_caller_function);
+	assert_int_equal(profile->locations[profile->samples[0].location_ids[1] - 1].address,
+			 (uintptr_t)test_caller_function);
 	assert_int_equal(find_label(&profile->samples[0], "thread_id")->num, gettid_u32());
 	assert_null(find_label(&profile->samples[0], "process_id"));
 	assert_true(has_comment(profile, "99 Hz asked, 100.0 Hz reached"));
@@ -182,7 +183,7 @@ static void test_windows_share_the_stream(void **state)
 	fake_agent_start(&agent, socket_name);
 	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
 	assert_int_equal(fake_agent_receive(&agent, &message, 50), -EAGAIN); // nobody wants samples: no tables, no rate
-	put_stack(&agent, 1, 1000); // before any window: nobody's
+	put_stack(&agent, 1, 1000);                                          // before any window: nobody's
 	slow = open_window(collector, getpid(), 100);
 	while (agent.rate_hz == 0)
 		assert_true(fake_agent_receive(&agent, &message, 0) > 0); // it was sent before window_open returned
