@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/handler.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
 
@@ -30,7 +31,9 @@
 #define TIMED_EVERY 16
 #define BUCKETS 400 // of the histogram, 16 to each power of two
 
+// What threads.c and timer.c know of the rest of the agent.
 struct profd_agent profd_agent;
+__thread uint64_t profd_handler_ending_pc;
 
 // ---- The table behind a lock -------------------------------------------------------------------------------------------
 
