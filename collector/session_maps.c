@@ -143,7 +143,12 @@ static void forget_gone(struct session *session, const struct snapshot *before, 
 
 static bool is_same_set(const struct snapshot *a, const struct snapshot *b)
 {
-	return a && a->count == b->count && memcmp(a->mappings, b->mappings, a->count * sizeof(a->mappings[0])) == 0;
+	if (!a || a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (a->mappings[i] != b->mappings[i])
+			return false;
+	return true;
 }
 
 static void adapt_backoff(struct session *session, bool found_something)
@@ -155,18 +160,25 @@ static void adapt_backoff(struct session *session, bool found_something)
 	session->unknown_pc = false;
 }
 
+// The mapping of exe; where none has just that path (longer than we keep, replaced), the first file: programs are mapped below their
+// libraries.
 static void set_main_mapping(struct session *session, const struct snapshot *snapshot)
 {
 	size_t length = strlen(session->exe);
+	struct mapping *first = NULL, *found = NULL;
 
 	if (length > 10 && strcmp(session->exe + length - 10, " (deleted)") == 0)
 		length -= 10;
-	for (size_t i = 0; i < snapshot->count && !session->main_mapping; i++) {
-		const char *path = snapshot->mappings[i]->path;
+	for (size_t i = 0; i < snapshot->count && !found; i++) {
+		struct mapping *mapping = snapshot->mappings[i];
 
-		if (length > 0 && strncmp(path, session->exe, length) == 0 && path[length] == '\0')
-			session->main_mapping = mapping_ref(snapshot->mappings[i]);
+		if (!first && mapping->path[0] == '/')
+			first = mapping;
+		if (length > 0 && strncmp(mapping->path, session->exe, length) == 0 && mapping->path[length] == '\0')
+			found = mapping;
 	}
+	if (first)
+		session->main_mapping = mapping_ref(found ? found : first);
 }
 
 static void install(struct session *session, struct snapshot *snapshot)
@@ -175,7 +187,8 @@ static void install(struct session *session, struct snapshot *snapshot)
 
 	adapt_backoff(session, !is_same_set(before, snapshot));
 	snapshot_destroy(session->snapshots[SESSION_SNAPSHOTS - 1]);
-	memmove(session->snapshots + 1, session->snapshots, (SESSION_SNAPSHOTS - 1) * sizeof(session->snapshots[0]));
+	for (int i = SESSION_SNAPSHOTS - 1; i > 0; i--)
+		session->snapshots[i] = session->snapshots[i - 1];
 	session->snapshots[0] = snapshot;
 	if (!session->main_mapping)
 		set_main_mapping(session, snapshot);
@@ -185,7 +198,7 @@ static void install(struct session *session, struct snapshot *snapshot)
 // Arguments with a blank between, for people. NULL: not to be had.
 static char *read_cmdline(pid_t pid)
 {
-	char path[64], buf[CMDLINE_MAX];
+	char path[64], buf[CMDLINE_MAX] = "";
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
