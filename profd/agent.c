@@ -28,7 +28,7 @@
 #include "profd/timer.h"
 
 #define READY_WAIT_MS 3000
-#define CHILD_WAIT_MS 1000
+#define CHILD_WAIT_MS 100 // a child does not wait for a collector that is busy
 #define SYSTEM_SOCKET "/run/profd.sock"
 
 struct profd_agent profd_agent = {.region = {.fd = -1}};

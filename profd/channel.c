@@ -107,7 +107,8 @@ static int connect_collector(const char *name)
 	memcpy(address.sun_path, name, length);
 	if (name[0] == '@')
 		address.sun_path[0] = 0;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC,
+		    0); // blocking: a full backlog makes the helper wait, nobody else
 	if (fd < 0)
 		return -errno;
 	if (connect(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) ==

@@ -29,6 +29,7 @@ struct scratch {
 
 const struct profd_app_action *profd_handler_app_action;
 __thread bool profd_handler_app_blocks;
+__thread uint64_t profd_handler_ending_pc;
 static struct scratch scratches[SCRATCH_BUFFERS];
 static profd_vdso_clock_gettime *vdso_clock_gettime;
 
@@ -121,6 +122,17 @@ static uint32_t walk(struct profd_slot_private *private, const ucontext_t *uc, u
 	return count;
 }
 
+// What is left of the stack of a thread that ends are libc's frames: the outermost two, start_thread and clone, stay.
+static uint32_t charge_to_start_routine(uint64_t *pcs, uint32_t count, uint8_t stop)
+{
+	if (!profd_handler_ending_pc || stop != WIRE_STOP_END || count < 3)
+		return count;
+	pcs[0] = profd_handler_ending_pc;
+	pcs[1] = pcs[count - 2];
+	pcs[2] = pcs[count - 1];
+	return 3;
+}
+
 static void take_sample(uint32_t index, const siginfo_t *info, const ucontext_t *uc)
 {
 	const struct profd_region *region = &profd_agent.region;
@@ -134,6 +146,7 @@ static void take_sample(uint32_t index, const siginfo_t *info, const ucontext_t 
 				  .size = region->shard_size};
 	struct wire_sample sample;
 	struct scratch *scratch;
+	uint32_t count;
 
 	if (!tid || !period_ns) {
 		__atomic_fetch_add(&header->late, 1, __ATOMIC_RELAXED);
@@ -145,12 +158,14 @@ static void take_sample(uint32_t index, const siginfo_t *info, const ucontext_t 
 		return;
 	}
 	sample.maps_gen = __atomic_load_n(&header->maps_gen, __ATOMIC_ACQUIRE);
-	sample.nframes = (uint16_t)walk(profd_slot_private(slot), uc, scratch->pcs, &sample.stop);
+	count = walk(profd_slot_private(slot), uc, scratch->pcs, &sample.stop);
+	sample.nframes = (uint16_t)charge_to_start_routine(scratch->pcs, count, sample.stop);
 	sample.time_ns = now_ns();
 	sample.tid = tid;
 	sample.slot = index;
 	sample.weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0);
 	sample.cpu_ns = (uint64_t)sample.weight * period_ns;
+	profd_slot_private(slot)->weight_seen += sample.weight;
 	sample.flags = 0;
 	sample.reserved = 0;
 	profd_ring_put(&ring, &sample, scratch->pcs);

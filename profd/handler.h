@@ -25,6 +25,8 @@ struct profd_app_action {
 extern const struct profd_app_action *profd_handler_app_action;
 // This thread believes that it blocks SIGPROF, while really it does not (interpose_signal.c).
 extern __thread bool profd_handler_app_blocks;
+// While a thread ends: its start routine, shown as the leaf instead of libc's clean-up (profd_timer_flush). 0: does not end.
+extern __thread uint64_t profd_handler_ending_pc;
 
 // Is this SIGPROF from one of our timers? cookie: profd_agent.cookie.
 static inline bool profd_handler_is_ours(const siginfo_t *info, uint32_t cookie)

@@ -12,12 +12,37 @@
 
 #include "profd/agent.h"
 #include "profd/interpose.h"
+#include "profd/raw.h"
+#include "profd/threads.h"
+#include "profd/timer.h"
+
+// What is due of this thread's CPU time must be sampled before the image is gone. Nothing in a vfork's child.
+static void flush(void)
+{
+	if (profd_thread_slot != PROFD_NO_SLOT && profd_agent_is_on())
+		profd_timer_flush(profd_thread_slot, 0);
+}
+
+__attribute__((destructor)) static void flush_at_exit(void)
+{
+	flush();
+}
+
+PROFD_EXPORT void _exit(int status)
+{
+	flush();
+	for (;;)
+		profd_raw1(SYS_exit_group, status);
+}
+
+void _Exit(int status) __attribute__((alias("_exit"))) PROFD_EXPORT;
 
 // The program's own SIGPROF disposition and mask are what the next image inherits.
 #define EXPOSED(call)                                   \
 	({                                              \
 		struct profd_signal_state state_;       \
 		int result_;                            \
+		flush();                                \
 		profd_interpose_signal_expose(&state_); \
 		result_ = (call);                       \
 		profd_interpose_signal_undo(&state_);   \

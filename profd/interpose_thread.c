@@ -16,6 +16,7 @@
 #include "profd/interpose.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
+#include "profd/timer.h"
 
 #define MAIN_STACK_MAX (128u << 20) // what the kernel keeps free below the main stack at the least
 
@@ -30,15 +31,18 @@ static pthread_key_t end_key;
 static bool end_key_made;
 static uint64_t default_stack_size = 8u << 20;
 static __thread struct profd_thread_stack own_range; // kept for a fork's child
+static __thread uint64_t start_routine;
 
 // Runs when the thread ends, however it ends.
 static void thread_end(void *unused)
 {
 	uint32_t slot = profd_thread_slot;
 
+	if (slot == PROFD_NO_SLOT || !profd_agent_is_on())
+		return;
+	profd_timer_flush(slot, start_routine);
 	profd_thread_slot = PROFD_NO_SLOT;
-	if (slot != PROFD_NO_SLOT && profd_agent_is_on())
-		profd_threads_leave(slot);
+	profd_threads_leave(slot);
 }
 
 void profd_interpose_thread_init(void)
@@ -92,6 +96,7 @@ static void *thread_start(void *pointer)
 
 	free(pointer);
 	profd_handler_app_blocks = start.app_blocks;
+	start_routine = (uint64_t)(uintptr_t)start.function;
 	if (profd_agent_is_on()) {
 		own_range = own_stack(start.stack_size);
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range);

@@ -29,8 +29,11 @@
 struct profd_slot_private {
 	uint64_t stack_low, stack_high; // the thread's own stack; 0,0: not known
 	uint64_t modules;               // hazard: the module set that this thread's handler reads now; 0: none
+	uint64_t first_due_ns;          // the timer's first expiry, on the thread's CPU clock
+	uint64_t weight_seen;           // expiries that the handler has been told of since
 	uint32_t timer_word;            // atomic
 	uint32_t next_free;             // free list: index + 1; meaningful while free
+	uint64_t unused[6];
 };
 _Static_assert(sizeof(struct profd_slot_private) == sizeof(((struct wire_slot *)0)->private_words), "slot");
 

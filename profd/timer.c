@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "profd/agent.h"
+#include "profd/handler.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
 
@@ -39,16 +40,28 @@ static uint32_t period_now(void)
 	return __atomic_load_n(&profd_agent.region.header->period_ns, __ATOMIC_SEQ_CST);
 }
 
-static void set_time(uint32_t id, uint32_t tid, uint32_t period_ns)
+static uint64_t cpu_time_ns(uint32_t tid)
+{
+	struct timespec now = {0, 0};
+
+	profd_raw3(SYS_clock_gettime, thread_cpu_clock(tid), (long)&now, 0);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+// Absolute times on the thread's CPU clock. A thread that has just begun is accounted from its very start.
+static void set_time(struct profd_slot_private *private, uint32_t id, uint32_t tid, uint32_t period_ns)
 {
 	struct itimerspec spec;
-	uint64_t first = 1 + random_below(tid, period_ns);
+	uint64_t now = cpu_time_ns(tid);
+	uint64_t first = (now < period_ns ? 0 : now) + 1 + random_below(tid, period_ns);
 
+	private->first_due_ns = first;
+	private->weight_seen = 0;
 	spec.it_value.tv_sec = (time_t)(first / 1000000000u);
 	spec.it_value.tv_nsec = (long)(first % 1000000000u);
 	spec.it_interval.tv_sec = (time_t)(period_ns / 1000000000u);
 	spec.it_interval.tv_nsec = (long)(period_ns % 1000000000u);
-	profd_raw4(SYS_timer_settime, id, 0, (long)&spec, 0);
+	profd_raw4(SYS_timer_settime, id, TIMER_ABSTIME, (long)&spec, 0);
 }
 
 // Returns the timer_word part (id + 1) << shift, or 0.
@@ -72,7 +85,7 @@ static uint32_t create(uint32_t slot, uint32_t tid, uint32_t period_ns)
 		__atomic_store_n(&header->timer_errno, (uint32_t)-result, __ATOMIC_RELAXED);
 		return 0;
 	}
-	set_time((uint32_t)id, tid, period_ns);
+	set_time(profd_slot_private(&profd_agent.region.slots[slot]), (uint32_t)id, tid, period_ns);
 	__atomic_fetch_add(&header->threads_armed, 1, __ATOMIC_RELAXED);
 	return ((uint32_t)id + 1) << PROFD_TIMER_ID_SHIFT;
 }
@@ -94,7 +107,8 @@ static uint32_t apply(uint32_t slot, uint32_t tid, uint32_t word, uint32_t perio
 	}
 	if (!(word >> PROFD_TIMER_ID_SHIFT))
 		return create(slot, tid, period_ns);
-	set_time((word >> PROFD_TIMER_ID_SHIFT) - 1, tid, period_ns);
+	set_time(profd_slot_private(&profd_agent.region.slots[slot]), (word >> PROFD_TIMER_ID_SHIFT) - 1, tid,
+		 period_ns);
 	return word;
 }
 
@@ -161,6 +175,41 @@ bool profd_timer_retire(uint32_t slot)
 	delete_timer(seen & ~PROFD_TIMER_DYING);
 	__atomic_store_n(word, 0, __ATOMIC_RELEASE);
 	return true;
+}
+
+// The signal that the tick would have brought. For one's own process the kernel lets any si_code through.
+static void raise_expiry(uint32_t slot, uint32_t tid, uint64_t count)
+{
+	siginfo_t info;
+
+	memset(&info, 0, sizeof(info));
+	info.si_signo = SIGPROF;
+	info.si_code = SI_TIMER;
+	info.si_overrun = (int)(count - 1);
+	info.si_value.sival_ptr = (void *)(uintptr_t)profd_timer_value(profd_agent.cookie, slot);
+	profd_raw4(SYS_rt_tgsigqueueinfo, profd_agent.pid, tid, SIGPROF, (long)&info);
+}
+
+void profd_timer_flush(uint32_t slot, uint64_t ending_pc)
+{
+	struct wire_slot *s = &profd_agent.region.slots[slot];
+	struct profd_slot_private *private = profd_slot_private(s);
+	uint32_t period_ns = period_now();
+	uint64_t now, due;
+	uint32_t tid;
+
+	if (!period_ns || !(__atomic_load_n(&private->timer_word, __ATOMIC_ACQUIRE) >> PROFD_TIMER_ID_SHIFT))
+		return;
+	tid = WIRE_SLOT_TID(s->state_tid);
+	now = cpu_time_ns(tid);
+	if (now < private->first_due_ns)
+		return;
+	due = (now - private->first_due_ns) / period_ns + 1;
+	if (due <= private->weight_seen)
+		return;
+	profd_handler_ending_pc = ending_pc;
+	raise_expiry(slot, tid, due - private->weight_seen);
+	profd_handler_ending_pc = 0;
 }
 
 void profd_timer_set_period(uint32_t period_ns)

@@ -16,6 +16,10 @@
 void profd_timer_adjust(uint32_t slot);
 // The slot's thread ends: deletes the timer. False when someone else is busy with it: they will release the slot.
 bool profd_timer_retire(uint32_t slot);
+// The calling thread, in that slot, is about to end (or to be replaced by exec): expiries that are due, but for which the
+// kernel's next tick would come too late, become a sample now. ending_pc: the function to show as the leaf (the thread's
+// start routine), 0: wherever we are. Without this, threads and processes that live shorter than a tick are hardly seen.
+void profd_timer_flush(uint32_t slot, uint64_t ending_pc);
 // Helper: sets the period for all (0: stop) and adjusts every slot.
 void profd_timer_set_period(uint32_t period_ns);
 

@@ -257,7 +257,7 @@ int profd_table_check(const struct wire_table *table, uint64_t size)
 	if (pages[0] != 0 || pages[table->npages] != table->nrows)
 		return -1;
 	for (uint32_t i = 0; i < table->npages; i++)
-		if (pages[i] >= pages[i + 1] || rows[pages[i]].off != 0)
+		if (pages[i] >= table->nrows || pages[i] >= pages[i + 1] || rows[pages[i]].off != 0)
 			return -1;
 	for (uint32_t i = 0; i < table->nrows; i++)
 		if (rows[i].rule >= table->nrules)

@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// cfi_program.c: see cfi_program.h. Any thread of the collector; works on the caller's data only.
+
+#include "collector/cfi_program.h"
+
+#include <dwarf.h>
+#include <string.h>
+
+#define REG_FP 6
+#define REG_SP 7
+#define REG_PC 16
+#define REMEMBER_DEPTH 32
+
+enum saved { SAVED_SAME, SAVED_OFFSET, SAVED_UNDEFINED, SAVED_AT_FP, SAVED_OTHER };
+
+struct saved_rule {
+	enum saved kind;
+	int64_t offset;
+};
+
+struct row_state {
+	bool cfa_expression; // cfa_block instead of register and offset
+	uint64_t cfa_register;
+	int64_t cfa_offset;
+	const uint8_t *cfa_block, *cfa_block_end;
+	struct saved_rule fp, ra;
+};
+
+struct machine {
+	const struct cfi_fde *fde;
+	struct row_state state, initial;
+	struct row_state remembered[REMEMBER_DEPTH];
+	unsigned depth;
+	uint64_t location; // where the current row starts
+	cfi_row row;
+	void *context;
+	bool stopped;
+};
+
+bool cfi_read_uleb(const uint8_t **cursor, const uint8_t *end, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	for (unsigned shift = 0; *cursor < end; shift += 7) {
+		uint8_t byte = *(*cursor)++;
+
+		if (shift < 64)
+			value |= (uint64_t)(byte & 0x7f) << shift;
+		if (!(byte & 0x80)) {
+			*ret_value = value;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool cfi_read_sleb(const uint8_t **cursor, const uint8_t *end, int64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	for (unsigned shift = 0; *cursor < end;) {
+		uint8_t byte = *(*cursor)++;
+
+		if (shift < 64)
+			value |= (uint64_t)(byte & 0x7f) << shift;
+		shift += 7;
+		if (!(byte & 0x80)) {
+			if (shift < 64 && (byte & 0x40))
+				value |= ~0ULL << shift;
+			*ret_value = (int64_t)value;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool read_fixed(const uint8_t **cursor, const uint8_t *end, unsigned size, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	if ((uint64_t)(end - *cursor) < size)
+		return false;
+	memcpy(&value, *cursor, size); // little-endian, as the only machine we know
+	*cursor += size;
+	*ret_value = value;
+	return true;
+}
+
+static bool read_block(const uint8_t **cursor, const uint8_t *end, const uint8_t **ret_block, const uint8_t **ret_end)
+{
+	uint64_t size;
+
+	if (!cfi_read_uleb(cursor, end, &size) || size > (uint64_t)(end - *cursor))
+		return false;
+	*ret_block = *cursor;
+	*ret_end = *cursor + size;
+	*cursor += size;
+	return true;
+}
+
+// ---- From a row's state to a rule ----------------------------------------------------------------------------------
+
+// breg7 8; breg16 0; lit15; and; litN; ge; lit3; shl; plus: what linkers write for the PLT. N is where the push is done.
+static bool is_plt(const uint8_t *block, const uint8_t *end, int32_t *ret_n)
+{
+	static const uint8_t head[] = {DW_OP_breg7, 8, DW_OP_breg16, 0, DW_OP_lit15, DW_OP_and};
+	static const uint8_t tail[] = {DW_OP_ge, DW_OP_lit3, DW_OP_shl, DW_OP_plus};
+
+	if (end - block != sizeof(head) + 1 + sizeof(tail) || memcmp(block, head, sizeof(head)) != 0 ||
+	    memcmp(block + sizeof(head) + 1, tail, sizeof(tail)) != 0)
+		return false;
+	*ret_n = block[sizeof(head)] - DW_OP_lit0;
+	return *ret_n >= 0 && *ret_n < 16;
+}
+
+static bool fits(int64_t value, int64_t limit)
+{
+	return value >= -limit && value < limit;
+}
+
+// bregN offset [deref [plus_uconst offset2]]
+static bool cfa_from_block(const uint8_t *block, const uint8_t *end, struct wire_rule *rule)
+{
+	const uint8_t *cursor = block;
+	uint64_t plus = 0;
+	int64_t offset;
+	unsigned reg;
+
+	if (is_plt(block, end, &rule->off)) {
+		rule->cfa = WIRE_CFA_PLT;
+		return true;
+	}
+	if (cursor >= end || *cursor < DW_OP_breg0 || *cursor > DW_OP_breg16)
+		return false;
+	reg = *cursor++ - DW_OP_breg0;
+	if (!cfi_read_sleb(&cursor, end, &offset) || !fits(offset, INT32_MAX))
+		return false;
+	rule->off = (int32_t)offset;
+	if (cursor == end) {
+		rule->cfa = reg == REG_SP ? WIRE_CFA_SP : reg == REG_FP ? WIRE_CFA_FP : WIRE_CFA_REG;
+		rule->reg = (uint8_t)(rule->cfa == WIRE_CFA_REG ? reg : 0);
+		return true;
+	}
+	if (*cursor++ != DW_OP_deref || (reg != REG_SP && reg != REG_FP))
+		return false;
+	if (cursor < end &&
+	    (*cursor++ != DW_OP_plus_uconst || !cfi_read_uleb(&cursor, end, &plus) || plus >= INT32_MAX))
+		return false;
+	rule->off2 = (int32_t)plus;
+	rule->cfa = reg == REG_SP ? WIRE_CFA_SP_DEREF : WIRE_CFA_FP_DEREF;
+	return cursor == end;
+}
+
+static bool set_cfa(const struct row_state *state, struct wire_rule *rule)
+{
+	if (state->cfa_expression)
+		return cfa_from_block(state->cfa_block, state->cfa_block_end, rule);
+	if (!fits(state->cfa_offset, INT32_MAX) || state->cfa_register > REG_PC)
+		return false;
+	rule->off = (int32_t)state->cfa_offset;
+	if (state->cfa_register == REG_SP) {
+		rule->cfa = WIRE_CFA_SP;
+	} else if (state->cfa_register == REG_FP) {
+		rule->cfa = WIRE_CFA_FP;
+	} else {
+		rule->cfa = WIRE_CFA_REG;
+		rule->reg = (uint8_t)state->cfa_register;
+	}
+	return true;
+}
+
+static bool set_saved(const struct saved_rule *saved, uint8_t *ret_kind, int16_t *ret_offset)
+{
+	*ret_offset = 0;
+	switch (saved->kind) {
+	case SAVED_SAME:
+		*ret_kind = WIRE_SAVED_SAME;
+		return true;
+	case SAVED_UNDEFINED:
+		*ret_kind = WIRE_SAVED_UNDEF;
+		return true;
+	case SAVED_OFFSET:
+	case SAVED_AT_FP:
+		if (!fits(saved->offset, INT16_MAX))
+			return false;
+		*ret_kind = saved->kind == SAVED_OFFSET ? WIRE_SAVED_AT : WIRE_SAVED_AT_FP;
+		*ret_offset = (int16_t)saved->offset;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void make_rule(const struct machine *machine, struct wire_rule *rule)
+{
+	const struct row_state *state = &machine->state;
+
+	memset(rule, 0, sizeof(*rule));
+	if (machine->fde->signal_frame) {
+		rule->cfa = WIRE_CFA_SIGNAL;
+		return;
+	}
+	if (state->ra.kind == SAVED_UNDEFINED) {
+		rule->cfa = WIRE_CFA_SP; // never used: the walk ends here
+		rule->ra = WIRE_SAVED_UNDEF;
+		return;
+	}
+	if (!set_cfa(state, rule) || !set_saved(&state->ra, &rule->ra, &rule->ra_off) || rule->ra != WIRE_SAVED_AT) {
+		memset(rule, 0, sizeof(*rule)); // WIRE_CFA_NONE
+		return;
+	}
+	// Where FP went is not worth losing the frame for: without it, only callers that need it stop the walk.
+	if (!set_saved(&state->fp, &rule->fp, &rule->fp_off))
+		rule->fp = WIRE_SAVED_UNDEF;
+}
+
+static void emit_until(struct machine *machine, uint64_t next)
+{
+	struct wire_rule rule;
+
+	if (next <= machine->location)
+		return;
+	if (next > machine->fde->end)
+		next = machine->fde->end;
+	if (machine->location < next && !machine->stopped) {
+		make_rule(machine, &rule);
+		machine->stopped = !machine->row(machine->context, machine->location, next, &rule);
+	}
+	machine->location = next;
+}
+
+// ---- The instructions ----------------------------------------------------------------------------------------------
+
+static struct saved_rule *saved_of(struct row_state *state, uint64_t reg, const struct cfi_fde *fde)
+{
+	if (reg == REG_FP)
+		return &state->fp;
+	return reg == fde->ra_register ? &state->ra : NULL;
+}
+
+static void set_rule(struct machine *machine, uint64_t reg, enum saved kind, int64_t offset)
+{
+	struct saved_rule *saved = saved_of(&machine->state, reg, machine->fde);
+
+	if (saved)
+		*saved = (struct saved_rule){kind, offset};
+}
+
+static void restore_rule(struct machine *machine, uint64_t reg)
+{
+	const struct saved_rule *saved = saved_of(&machine->initial, reg, machine->fde);
+
+	if (saved)
+		set_rule(machine, reg, saved->kind, saved->offset);
+}
+
+static int64_t scaled(const struct machine *machine, uint64_t factored)
+{
+	return (int64_t)(factored * (uint64_t)machine->fde->data_align);
+}
+
+// DW_CFA_expression: the register is saved at the address that the block computes. breg6 N is gcc's way after realignment.
+static void set_expression(struct machine *machine, uint64_t reg, const uint8_t *block, const uint8_t *end)
+{
+	int64_t offset;
+
+	if (reg == REG_FP && block < end && *block++ == DW_OP_breg6 && cfi_read_sleb(&block, end, &offset) &&
+	    block == end)
+		set_rule(machine, reg, SAVED_AT_FP, offset);
+	else
+		set_rule(machine, reg, SAVED_OTHER, 0);
+}
+
+static bool advance(struct machine *machine, uint64_t delta)
+{
+	if (delta > UINT32_MAX)
+		return false;
+	emit_until(machine, machine->location + delta * machine->fde->code_align);
+	return true;
+}
+
+static bool run_location(struct machine *machine, uint8_t op, const uint8_t **cursor, const uint8_t *end)
+{
+	uint64_t value;
+
+	switch (op) {
+	case DW_CFA_advance_loc1:
+		return read_fixed(cursor, end, 1, &value) && advance(machine, value);
+	case DW_CFA_advance_loc2:
+		return read_fixed(cursor, end, 2, &value) && advance(machine, value);
+	case DW_CFA_advance_loc4:
+		return read_fixed(cursor, end, 4, &value) && advance(machine, value);
+	case DW_CFA_set_loc:
+		if (machine->fde->pointer_encoding != DW_EH_PE_absptr || !read_fixed(cursor, end, 8, &value))
+			return false;
+		emit_until(machine, value);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool run_cfa(struct machine *machine, uint8_t op, const uint8_t **cursor, const uint8_t *end)
+{
+	struct row_state *state = &machine->state;
+	uint64_t value;
+	int64_t offset;
+
+	switch (op) {
+	case DW_CFA_def_cfa:
+		state->cfa_expression = false;
+		if (!cfi_read_uleb(cursor, end, &state->cfa_register) || !cfi_read_uleb(cursor, end, &value))
+			return false;
+		state->cfa_offset = (int64_t)value;
+		return true;
+	case DW_CFA_def_cfa_sf:
+		state->cfa_expression = false;
+		if (!cfi_read_uleb(cursor, end, &state->cfa_register) || !cfi_read_sleb(cursor, end, &offset))
+			return false;
+		state->cfa_offset = scaled(machine, (uint64_t)offset);
+		return true;
+	case DW_CFA_def_cfa_register:
+		state->cfa_expression = false;
+		return cfi_read_uleb(cursor, end, &state->cfa_register);
+	case DW_CFA_def_cfa_offset:
+		if (!cfi_read_uleb(cursor, end, &value))
+			return false;
+		state->cfa_offset = (int64_t)value;
+		return true;
+	case DW_CFA_def_cfa_offset_sf:
+		if (!cfi_read_sleb(cursor, end, &offset))
+			return false;
+		state->cfa_offset = scaled(machine, (uint64_t)offset);
+		return true;
+	case DW_CFA_def_cfa_expression:
+		state->cfa_expression = true;
+		return read_block(cursor, end, &state->cfa_block, &state->cfa_block_end);
+	default:
+		return false;
+	}
+}
+
+// Instructions with a register first, then nothing, an offset or a block.
+static bool run_register(struct machine *machine, uint8_t op, const uint8_t **cursor, const uint8_t *end)
+{
+	const uint8_t *block, *block_end;
+	uint64_t reg, value;
+	int64_t offset;
+
+	if (!cfi_read_uleb(cursor, end, &reg))
+		return false;
+	switch (op) {
+	case DW_CFA_offset_extended:
+	case DW_CFA_GNU_negative_offset_extended:
+		if (!cfi_read_uleb(cursor, end, &value))
+			return false;
+		offset = scaled(machine, value);
+		set_rule(machine, reg, SAVED_OFFSET,
+			 op == DW_CFA_offset_extended ? offset : (int64_t)(0 - (uint64_t)offset));
+		return true;
+	case DW_CFA_offset_extended_sf:
+		if (!cfi_read_sleb(cursor, end, &offset))
+			return false;
+		set_rule(machine, reg, SAVED_OFFSET, scaled(machine, (uint64_t)offset));
+		return true;
+	case DW_CFA_restore_extended:
+		restore_rule(machine, reg);
+		return true;
+	case DW_CFA_undefined:
+		set_rule(machine, reg, SAVED_UNDEFINED, 0);
+		return true;
+	case DW_CFA_same_value:
+		set_rule(machine, reg, SAVED_SAME, 0);
+		return true;
+	case DW_CFA_register:
+	case DW_CFA_val_offset:
+		set_rule(machine, reg, SAVED_OTHER, 0);
+		return cfi_read_uleb(cursor, end, &value);
+	case DW_CFA_val_offset_sf:
+		set_rule(machine, reg, SAVED_OTHER, 0);
+		return cfi_read_sleb(cursor, end, &offset);
+	case DW_CFA_expression:
+	case DW_CFA_val_expression:
+		if (!read_block(cursor, end, &block, &block_end))
+			return false;
+		if (op == DW_CFA_expression)
+			set_expression(machine, reg, block, block_end);
+		else
+			set_rule(machine, reg, SAVED_OTHER, 0);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool run_other(struct machine *machine, uint8_t op, const uint8_t **cursor, const uint8_t *end)
+{
+	uint64_t value;
+
+	switch (op) {
+	case DW_CFA_nop:
+		return true;
+	case DW_CFA_remember_state:
+		if (machine->depth == REMEMBER_DEPTH)
+			return false;
+		machine->remembered[machine->depth++] = machine->state;
+		return true;
+	case DW_CFA_restore_state:
+		if (!machine->depth)
+			return false;
+		machine->state = machine->remembered[--machine->depth];
+		return true;
+	case DW_CFA_GNU_args_size:
+		return cfi_read_uleb(cursor, end, &value);
+	default:
+		return run_location(machine, op, cursor, end) || run_cfa(machine, op, cursor, end) ||
+		       run_register(machine, op, cursor, end);
+	}
+}
+
+static bool run(struct machine *machine, const uint8_t *cursor, const uint8_t *end)
+{
+	while (cursor < end && !machine->stopped && machine->location < machine->fde->end) {
+		uint8_t op = *cursor++;
+		uint64_t operand;
+
+		switch (op & 0xc0) {
+		case DW_CFA_advance_loc:
+			if (!advance(machine, op & 0x3f))
+				return false;
+			break;
+		case DW_CFA_offset:
+			if (!cfi_read_uleb(&cursor, end, &operand))
+				return false;
+			set_rule(machine, op & 0x3f, SAVED_OFFSET, scaled(machine, operand));
+			break;
+		case DW_CFA_restore:
+			restore_rule(machine, op & 0x3f);
+			break;
+		default:
+			if (!run_other(machine, op, &cursor, end))
+				return false;
+		}
+	}
+	return true;
+}
+
+bool cfi_program_run(const struct cfi_fde *fde, cfi_row row, void *context)
+{
+	struct machine machine;
+
+	memset(&machine, 0, sizeof(machine));
+	machine.fde = fde;
+	machine.row = row;
+	machine.context = context;
+	machine.location = fde->start;
+	machine.state.ra.kind = SAVED_OTHER;
+	machine.initial = machine.state;
+	if (!run(&machine, fde->initial, fde->initial_end))
+		return false;
+	machine.initial = machine.state;
+	machine.depth = 0;
+	if (!run(&machine, fde->program, fde->program_end))
+		return false;
+	emit_until(&machine, fde->end);
+	return true;
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// cfi_program.h: runs the call frame instructions of one FDE (DWARF 5, section 6.4) and reports each row as a wire_rule.
+// x86-64: CFA, FP (rbp, 6) and the return address (16) are followed; other registers' rules are skipped.
+
+#ifndef PROFD_COLLECTOR_CFI_PROGRAM_H
+#define PROFD_COLLECTOR_CFI_PROGRAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "profd/wire.h"
+
+// What an FDE needs of its CIE, and where it lies. Pointers into the section's data; nothing there is trusted.
+struct cfi_fde {
+	uint64_t start, end; // vaddrs
+	uint64_t code_align;
+	int64_t data_align;
+	uint64_t ra_register;
+	uint8_t pointer_encoding; // of DW_CFA_set_loc
+	bool signal_frame;
+	const uint8_t *initial, *initial_end; // the CIE's instructions
+	const uint8_t *program, *program_end; // the FDE's
+};
+
+// Called for each row in order of address: [start, end) is unwound by rule. Returns false to stop.
+typedef bool (*cfi_row)(void *context, uint64_t start, uint64_t end, const struct wire_rule *rule);
+
+// Rows whose rule cannot be expressed come with cfa = WIRE_CFA_NONE. False when the program is damaged: rows up to there
+// were reported.
+bool cfi_program_run(const struct cfi_fde *fde, cfi_row row, void *context);
+
+// Bounded LEB128 readers, shared with cfi_table.c. They move *cursor, at most to end; false at the end of the data.
+bool cfi_read_uleb(const uint8_t **cursor, const uint8_t *end, uint64_t *ret_value);
+bool cfi_read_sleb(const uint8_t **cursor, const uint8_t *end, int64_t *ret_value);
+
+#endif

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// cfi_table.c: see cfi_table.h. Three passes: every FDE's rows become spans; spans are sorted and overlaps resolved (the span
+// that starts first keeps its ground); the rest, holes included, is written page by page as wire.h lays it out.
+// Any thread; everything is local.
+
+#include "collector/cfi_table.h"
+
+#include <errno.h>
+#include <gelf.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/cfi_section.h"
+#include "profd/wire.h"
+
+#define MAX_TEXT (4ULL << 30)   // bytes of executable segments, from first to last
+#define RULE_BUCKETS (1u << 17) // of the hash, twice WIRE_MAX_RULES at the least
+
+struct span {
+	uint64_t start, end;
+	uint32_t rule;
+	uint32_t order; // of discovery: makes the sort stable
+};
+
+struct builder {
+	uint64_t text_start, text_end; // executable segments
+	struct span *spans;
+	size_t nspans, capacity;
+	struct wire_rule *rules;
+	uint32_t nrules, rule_capacity;
+	uint32_t *buckets; // rule index + 1
+	uint32_t unsupported;
+	int error;
+};
+
+// ---- Rules ---------------------------------------------------------------------------------------------------------
+
+static uint32_t rule_hash(const struct wire_rule *rule)
+{
+	uint64_t words[2];
+
+	memcpy(words, rule, sizeof(words));
+	words[0] = (words[0] ^ (words[1] * 0x9e3779b97f4a7c15ULL)) * 0xbf58476d1ce4e5b9ULL;
+	return (uint32_t)(words[0] >> 40);
+}
+
+static bool rule_grow(struct builder *builder)
+{
+	uint32_t capacity = builder->rule_capacity ? builder->rule_capacity * 2 : 256;
+	struct wire_rule *rules = realloc(builder->rules, capacity * sizeof(*rules));
+
+	if (!rules) {
+		builder->error = -ENOMEM;
+		return false;
+	}
+	builder->rules = rules;
+	builder->rule_capacity = capacity;
+	return true;
+}
+
+// The rule's index; 0 when there is no room for more (as if it could not be expressed).
+static uint32_t rule_intern(struct builder *builder, const struct wire_rule *rule)
+{
+	uint32_t bucket = rule_hash(rule) % RULE_BUCKETS;
+
+	while (builder->buckets[bucket]) {
+		uint32_t index = builder->buckets[bucket] - 1;
+
+		if (memcmp(&builder->rules[index], rule, sizeof(*rule)) == 0)
+			return index;
+		bucket = (bucket + 1) % RULE_BUCKETS;
+	}
+	if (builder->nrules == WIRE_MAX_RULES)
+		return 0;
+	if (builder->nrules == builder->rule_capacity && !rule_grow(builder))
+		return 0;
+	builder->rules[builder->nrules] = *rule;
+	builder->buckets[bucket] = ++builder->nrules;
+	return builder->nrules - 1;
+}
+
+// ---- Spans ---------------------------------------------------------------------------------------------------------
+
+static bool add_span(void *context, uint64_t start, uint64_t end, const struct wire_rule *rule)
+{
+	struct builder *builder = context;
+	struct span *spans = builder->spans;
+
+	if (builder->nspans == builder->capacity) {
+		size_t capacity = builder->capacity ? builder->capacity * 2 : 4096;
+
+		spans = builder->nspans < UINT32_MAX / 2 ? realloc(spans, capacity * sizeof(*spans)) : NULL;
+		if (!spans) {
+			builder->error = -ENOMEM;
+			return false;
+		}
+		builder->spans = spans;
+		builder->capacity = capacity;
+	}
+	if (rule->cfa == WIRE_CFA_NONE)
+		builder->unsupported++;
+	spans[builder->nspans] = (struct span){start, end, rule_intern(builder, rule), (uint32_t)builder->nspans};
+	builder->nspans++;
+	return builder->error == 0;
+}
+
+static bool visit_fde(void *context, const struct cfi_fde *fde)
+{
+	struct builder *builder = context;
+
+	// FDEs of code that the linker threw away have ranges outside the text, mostly at 0.
+	if (fde->start >= builder->text_start && fde->end <= builder->text_end)
+		cfi_program_run(fde, add_span, builder);
+	return builder->error == 0;
+}
+
+static int compare_spans(const void *a, const void *b)
+{
+	const struct span *x = a, *y = b;
+
+	if (x->start != y->start)
+		return x->start < y->start ? -1 : 1;
+	return (x->order > y->order) - (x->order < y->order);
+}
+
+// Afterwards spans are sorted, do not overlap, and neighbours differ in their rule.
+static void resolve_spans(struct builder *builder)
+{
+	size_t out = 0;
+
+	qsort(builder->spans, builder->nspans, sizeof(*builder->spans), compare_spans);
+	for (size_t i = 0; i < builder->nspans; i++) {
+		struct span span = builder->spans[i];
+		struct span *last = out ? &builder->spans[out - 1] : NULL;
+
+		if (last && span.start < last->end)
+			span.start = last->end;
+		if (span.start >= span.end)
+			continue;
+		if (last && last->end == span.start && last->rule == span.rule)
+			last->end = span.end;
+		else
+			builder->spans[out++] = span;
+	}
+	builder->nspans = out;
+}
+
+// ---- Writing -------------------------------------------------------------------------------------------------------
+
+struct row_writer {
+	struct wire_row *rows; // NULL: only count
+	uint32_t *pages;
+	uint64_t base; // vaddr of page 0
+	uint32_t npages, nrows;
+	uint32_t page; // pages [0, page) have their first row
+};
+
+static void put_row(struct row_writer *writer, uint16_t offset, uint32_t rule)
+{
+	if (writer->rows)
+		writer->rows[writer->nrows] = (struct wire_row){offset, (uint16_t)rule};
+	writer->nrows++;
+}
+
+static void begin_page(struct row_writer *writer, uint32_t rule)
+{
+	if (writer->pages)
+		writer->pages[writer->page] = writer->nrows;
+	writer->page++;
+	put_row(writer, 0, rule);
+}
+
+// From vaddr on, until told otherwise, `rule` holds. vaddr never goes down.
+static void put_change(struct row_writer *writer, uint64_t vaddr, uint32_t rule, uint32_t rule_before)
+{
+	uint32_t page = (uint32_t)((vaddr - writer->base) >> WIRE_TABLE_PAGE_BITS);
+	uint16_t offset = (uint16_t)(vaddr - writer->base);
+
+	while (writer->page < page && writer->page < writer->npages)
+		begin_page(writer, rule_before);
+	if (page >= writer->npages)
+		return;
+	if (writer->page == page) {
+		begin_page(writer, offset ? rule_before : rule);
+		if (!offset)
+			return;
+	}
+	put_row(writer, offset, rule);
+}
+
+static void write_rows(struct row_writer *writer, const struct builder *builder)
+{
+	uint64_t end = writer->base;
+	uint32_t rule = 0;
+
+	for (size_t i = 0; i < builder->nspans; i++) {
+		const struct span *span = &builder->spans[i];
+
+		if (span->start != end && rule != 0) {
+			put_change(writer, end, 0, rule);
+			rule = 0;
+		}
+		if (span->rule != rule)
+			put_change(writer, span->start, span->rule, rule);
+		rule = span->rule;
+		end = span->end;
+	}
+	if (rule != 0)
+		put_change(writer, end, 0, rule);
+	while (writer->page < writer->npages)
+		begin_page(writer, 0);
+}
+
+static int write_table(const struct builder *builder, struct wire_table **ret_table, size_t *ret_size)
+{
+	uint64_t base = builder->text_start & ~0xffffULL;
+	uint32_t npages = (uint32_t)((builder->text_end - base + 0xffff) >> WIRE_TABLE_PAGE_BITS);
+	struct row_writer writer = {.base = base, .npages = npages};
+	struct wire_table *table;
+	uint8_t *rules;
+	size_t size;
+
+	write_rows(&writer, builder); // counts
+	size = sizeof(*table) + builder->nrules * sizeof(struct wire_rule) + (npages + 1) * sizeof(uint32_t) +
+	       (size_t)writer.nrows * sizeof(struct wire_row);
+	table = calloc(1, size);
+	if (!table)
+		return -ENOMEM;
+	*table = (struct wire_table){.magic = WIRE_TABLE_MAGIC,
+				     .version = WIRE_TABLE_VERSION,
+				     .machine = WIRE_MACHINE_X86_64,
+				     .size = size,
+				     .text_start = base,
+				     .text_end = builder->text_end,
+				     .npages = npages,
+				     .nrows = writer.nrows,
+				     .nrules = builder->nrules,
+				     .unsupported = builder->unsupported};
+	rules = (uint8_t *)(table + 1);
+	memcpy(rules, builder->rules, builder->nrules * sizeof(struct wire_rule));
+	writer = (struct row_writer){.base = base, .npages = npages};
+	writer.pages = (uint32_t *)(void *)(rules + builder->nrules * sizeof(struct wire_rule));
+	writer.rows = (struct wire_row *)(writer.pages + npages + 1);
+	write_rows(&writer, builder);
+	writer.pages[npages] = writer.nrows;
+	*ret_table = table;
+	*ret_size = size;
+	return 0;
+}
+
+// ---- The file ------------------------------------------------------------------------------------------------------
+
+static int find_text(Elf *elf, struct builder *builder)
+{
+	GElf_Ehdr header;
+	size_t count;
+
+	if (!gelf_getehdr(elf, &header) || elf_getphdrnum(elf, &count) < 0)
+		return -EINVAL;
+	if (header.e_machine != EM_X86_64 || header.e_ident[EI_CLASS] != ELFCLASS64)
+		return -ENOTSUP;
+	builder->text_start = UINT64_MAX;
+	for (size_t i = 0; i < count && i < 65536; i++) {
+		GElf_Phdr segment;
+
+		if (!gelf_getphdr(elf, (int)i, &segment) || segment.p_type != PT_LOAD || !(segment.p_flags & PF_X) ||
+		    segment.p_vaddr + segment.p_memsz < segment.p_vaddr)
+			continue;
+		if (segment.p_vaddr < builder->text_start)
+			builder->text_start = segment.p_vaddr;
+		if (segment.p_vaddr + segment.p_memsz > builder->text_end)
+			builder->text_end = segment.p_vaddr + segment.p_memsz;
+	}
+	if (builder->text_end <= builder->text_start || builder->text_end - builder->text_start > MAX_TEXT)
+		return -EINVAL;
+	return 0;
+}
+
+static void read_section(Elf *elf, Elf_Scn *scn, const GElf_Shdr *header, bool is_eh_frame, struct builder *builder)
+{
+	struct cfi_section section = {.vaddr = header->sh_addr, .is_eh_frame = is_eh_frame};
+	Elf_Data *data;
+
+	if (header->sh_type == SHT_NOBITS)
+		return;
+	if ((header->sh_flags & SHF_COMPRESSED) && elf_compress(scn, 0, 0) < 0)
+		return;
+	data = elf_rawdata(scn, NULL);
+	if (!data || !data->d_buf)
+		return;
+	section.data = data->d_buf;
+	section.size = data->d_size;
+	section.ident = (const uint8_t *)elf_getident(elf, NULL);
+	if (section.ident)
+		cfi_section_each(&section, visit_fde, builder);
+}
+
+static void read_sections(Elf *elf, const char *wanted, bool is_eh_frame, struct builder *builder)
+{
+	Elf_Scn *scn = NULL;
+	size_t names;
+
+	if (elf_getshdrstrndx(elf, &names) < 0)
+		return;
+	while ((scn = elf_nextscn(elf, scn)) && !builder->error) {
+		GElf_Shdr header;
+		const char *name;
+
+		if (!gelf_getshdr(scn, &header) || !(name = elf_strptr(elf, names, header.sh_name)))
+			continue;
+		if (strcmp(name, wanted) == 0)
+			read_section(elf, scn, &header, is_eh_frame, builder);
+	}
+}
+
+int cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size)
+{
+	struct builder builder = {0};
+	struct wire_rule none;
+	int error = find_text(elf, &builder);
+
+	if (error)
+		return error;
+	builder.buckets = calloc(RULE_BUCKETS, sizeof(*builder.buckets));
+	if (!builder.buckets)
+		return -ENOMEM;
+	memset(&none, 0, sizeof(none));
+	rule_intern(&builder, &none);
+	// What .eh_frame says comes first and so keeps its ground against .debug_frame.
+	read_sections(elf, ".eh_frame", true, &builder);
+	read_sections(elf, ".debug_frame", false, &builder);
+	error = builder.error;
+	if (!error && !builder.nspans)
+		error = -ENODATA;
+	if (!error) {
+		resolve_spans(&builder);
+		error = write_table(&builder, ret_table, ret_size);
+	}
+	free(builder.buckets);
+	free(builder.rules);
+	free(builder.spans);
+	return error;
+}
+
+int cfi_table_check(const struct wire_table *table, size_t size)
+{
+	const uint32_t *pages;
+	const struct wire_row *rows;
+
+	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
+	    table->size != size || !table->nrules || table->nrules > WIRE_MAX_RULES)
+		return -EINVAL;
+	if (size != sizeof(*table) + table->nrules * sizeof(struct wire_rule) +
+			    ((size_t)table->npages + 1) * sizeof(uint32_t) +
+			    (size_t)table->nrows * sizeof(struct wire_row))
+		return -EINVAL;
+	pages = (const uint32_t *)((const struct wire_rule *)(table + 1) + table->nrules);
+	rows = (const struct wire_row *)(pages + table->npages + 1);
+	for (uint32_t i = 0; i < table->npages; i++) {
+		if (pages[i] >= pages[i + 1] || pages[i + 1] > table->nrows || rows[pages[i]].off != 0)
+			return -EINVAL;
+		for (uint32_t row = pages[i]; row < pages[i + 1]; row++)
+			if (rows[row].rule >= table->nrules || (row > pages[i] && rows[row].off <= rows[row - 1].off))
+				return -EINVAL;
+	}
+	return 0;
+}
