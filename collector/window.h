@@ -17,13 +17,13 @@ struct profile;
 struct window;
 
 struct window_options {
-	pid_t pid;        // only this target (its session of now); 0: all, those to come too
+	pid_t pid; // only this target (its session of now: not what it becomes by exec); 0: all, those to come too
 	uint32_t rate_hz; // asked, 1..WIRE_MAX_RATE_HZ
 };
 
 struct window_stats {
 	uint64_t samples;               // weight: 1 + overrun each
-	uint64_t records;               // samples as delivered by the handler
+	uint64_t records;               // samples as delivered by the handler, and kept
 	uint64_t cpu_ns;                // CPU time that the samples stand for
 	uint64_t generated, dropped[3]; // in the targets' rings during the window; dropped by enum wire_drop
 	uint64_t dropped_aggregate;     // samples not kept because the window reached its memory limit
@@ -31,22 +31,25 @@ struct window_stats {
 	uint32_t threads;               // distinct threads with a sample
 	uint32_t targets;               // processes with a sample
 	uint64_t period_ns;             // the finest period in effect during the window
-	uint64_t threads_unsampled;
+	uint64_t threads_unsampled;     // in the targets; timer_errno says why (0: not known)
 	int timer_errno;
 	int64_t start_ns, end_ns; // since the epoch
 };
 
-// 0; −ESRCH no such target; −EBUSY too many windows; −ENOMEM. Arms the sampling of its targets before it returns.
+// 0; −ESRCH no such target; −EBUSY too many windows; −EINVAL rate; −ESHUTDOWN the collector stops; −ENOMEM. Its targets have been told to
+// sample when it returns, but for those whose unwind tables take longer than two seconds to build: they follow.
 int window_open(struct collector *collector, const struct window_options *options, struct window **ret_window);
-// True once every target of the window is gone (window_wait wakes then).
+// True once the window's target is gone, or the collector stops. A window over all targets waits for others to come.
 bool window_ended(struct window *window);
-// An fd that becomes readable when the window has ended early (target gone, collector stopping). The window's own; poll only.
+// An fd that becomes readable when the window has ended. The window's own; poll only.
 int window_fd(struct window *window);
-// Stops filling it: drains the rings, disarms what nobody else needs. Call once before window_profile.
+// Stops filling it: drains the rings (for good where the target is dead), disarms what nobody else needs. Call once before
+// window_profile. Waits up to two seconds for the mappings of targets that have only just come.
 void window_stop(struct window *window);
 // Symbolizes what was gathered; may take long; not on the loop thread. NULL when out of memory. The caller destroys the profile.
 struct profile *window_profile(struct window *window);
 void window_stats(struct window *window, struct window_stats *ret_stats); // at any time
-void window_destroy(struct window *window);                               // accepts NULL; stops it when still open
+// Accepts NULL; stops it when still open. May be called after collector_destroy: what a window needs lives as long as it.
+void window_destroy(struct window *window);
 
 #endif
