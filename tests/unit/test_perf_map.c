@@ -19,11 +19,8 @@
 
 static struct perf_map *parse(const char *text)
 {
-	char *copy = malloc(strlen(text) + 1);
-	struct perf_map *map;
+	struct perf_map *map = perf_map_parse(strdup(text), strlen(text));
 
-	memcpy(copy, text, strlen(text));
-	map = perf_map_parse(copy, strlen(text));
 	assert_non_null(map);
 	return map;
 }

@@ -274,7 +274,7 @@ static void test_socket_paths(void **state)
 	assert_int_equal(stat(path, &st), -1);
 	// Left behind by a collector that was killed: replaced.
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, sizeof(path));
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(listen(fd, 1), 0);
 	close(fd);
@@ -602,19 +602,19 @@ static unsigned long switches_of_others(void)
 {
 	DIR *dir = opendir("/proc/self/task");
 	struct dirent *entry;
-	unsigned long sum = 0, n;
+	unsigned long sum = 0;
 	char path[300], line[256];
 
 	while ((entry = readdir(dir))) {
 		FILE *file;
 
-		if (entry->d_name[0] == '.' || atoi(entry->d_name) == (int)syscall(SYS_gettid))
+		if (entry->d_name[0] == '.' || strtol(entry->d_name, NULL, 10) == syscall(SYS_gettid))
 			continue;
 		snprintf(path, sizeof(path), "/proc/self/task/%s/status", entry->d_name);
 		file = fopen(path, "re");
 		while (file && fgets(line, sizeof(line), file))
-			if (sscanf(line, "voluntary_ctxt_switches: %lu", &n) == 1)
-				sum += n;
+			if (strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
+				sum += strtoul(line + 24, NULL, 10);
 		if (file)
 			fclose(file);
 	}
