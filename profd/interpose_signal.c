@@ -182,8 +182,16 @@ PROFD_EXPORT sighandler_t signal(int signo, sighandler_t handler)
 	return set_prof(handler, SA_RESTART);
 }
 
-sighandler_t bsd_signal(int signo, sighandler_t handler) __attribute__((alias("signal"))) PROFD_EXPORT;
-sighandler_t ssignal(int signo, sighandler_t handler) __attribute__((alias("signal"))) PROFD_EXPORT;
+PROFD_EXPORT sighandler_t bsd_signal(int signo, sighandler_t handler);
+PROFD_EXPORT sighandler_t bsd_signal(int signo, sighandler_t handler)
+{
+	return signal(signo, handler);
+}
+
+PROFD_EXPORT sighandler_t ssignal(int signo, sighandler_t handler)
+{
+	return signal(signo, handler);
+}
 
 PROFD_EXPORT sighandler_t sysv_signal(int signo, sighandler_t handler)
 {
@@ -192,7 +200,10 @@ PROFD_EXPORT sighandler_t sysv_signal(int signo, sighandler_t handler)
 	return set_prof(handler, SA_RESETHAND | SA_NODEFER);
 }
 
-sighandler_t __sysv_signal(int signo, sighandler_t handler) __attribute__((alias("sysv_signal"))) PROFD_EXPORT;
+PROFD_EXPORT sighandler_t __sysv_signal(int signo, sighandler_t handler)
+{
+	return sysv_signal(signo, handler);
+}
 
 PROFD_EXPORT int sigignore(int signo)
 {
