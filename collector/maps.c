@@ -53,7 +53,7 @@ static int read_all(int fd, char **ret_text)
 int maps_read(pid_t pid, struct maps *ret_maps)
 {
 	char path[32];
-	char *text;
+	char *text = NULL;
 	int fd, error;
 
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
@@ -107,10 +107,12 @@ static char *take_path(const char *line, int offset, size_t length, int *ret_del
 // 1: an entry; 0: not one that we keep; −ENOMEM.
 static int parse_line(const char *line, size_t length, struct maps_entry *entry)
 {
+	char head[128] = ""; // the numbers: sscanf would look for the end of the whole text
 	int offset = 0;
 
 	memset(entry, 0, sizeof(*entry));
-	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %" SCNx32 ":%" SCNx32 " %" SCNu64 "%n", &entry->start,
+	memcpy(head, line, length < sizeof(head) ? length : sizeof(head) - 1);
+	if (sscanf(head, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %" SCNx32 ":%" SCNx32 " %" SCNu64 "%n", &entry->start,
 		   &entry->end, entry->perms, &entry->file_offset, &entry->dev_major, &entry->dev_minor, &entry->inode,
 		   &offset) != 7 ||
 	    (size_t)offset > length || entry->start >= entry->end || entry->perms[2] != 'x')
