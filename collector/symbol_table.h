@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// symbol_table.h: functions of an ELF symbol table, sorted once, looked up by vaddr. Immutable after creation: any thread.
+
+#ifndef PROFD_COLLECTOR_SYMBOL_TABLE_H
+#define PROFD_COLLECTOR_SYMBOL_TABLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct elf_file;
+struct symbol_table;
+
+struct symbol {
+	uint64_t start, end;
+	const char *name; // the table's
+};
+
+// section_type: SHT_SYMTAB or SHT_DYNSYM. NULL when there is none, or out of memory.
+struct symbol_table *symbol_table_create(const struct elf_file *file, uint32_t section_type);
+void symbol_table_destroy(struct symbol_table *table); // accepts NULL
+// The function that covers vaddr, or NULL. A symbol without size reaches to the next symbol or its section's end.
+const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_t vaddr);
+size_t symbol_table_count(const struct symbol_table *table);
+
+#endif
