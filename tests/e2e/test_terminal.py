@@ -160,8 +160,10 @@ def test_stop_and_go_on(job):
     one.wait_for('got SIGCONT')
     assert state_of(child) in 'RS'
     assert state_of(parent) in 'RS'
+    one.forget()
     one.type('\x1a')  # and once more
     one.wait_for(r'\[stopped\]')
+    one.forget()
     os.kill(one.pid, signal.SIGUSR2)
     one.wait_for('got SIGCONT')
     one.type('\x03')

@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_commands.py: the three ways in, with real targets: `profd run`, `profd serve`, and the collector that an agent brings along.
+
+import gzip
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROFD = os.environ.get('PROFD', os.path.join(ROOT, 'build/collector/profd'))
+AGENT = os.environ.get('PROFD_AGENT', os.path.join(ROOT, 'build/profd/libprofd.so'))
+
+# A program of our own: spins in two functions, prints its PID, forks or threads if told.
+SPINNER = r'''
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+static volatile unsigned long sink;
+__attribute__((noinline)) void spin_inner(void) { for (int i = 0; i < 1000000; i++) sink += i; }
+__attribute__((noinline)) void spin_outer(double seconds)
+{
+	clock_t end = clock() + (clock_t)(seconds * CLOCKS_PER_SEC);
+	while (clock() < end)
+		spin_inner();
+}
+static void *spin_thread(void *seconds) { spin_outer(*(double *)seconds); return 0; }
+int main(int argc, char **argv)
+{
+	double seconds = atof(argv[1]);
+	printf("%d\n", getpid());
+	fflush(stdout);
+	if (argc > 2 && !strcmp(argv[2], "fork") && fork() == 0) { spin_outer(seconds); _exit(0); }
+	if (argc > 2 && !strcmp(argv[2], "thread")) {
+		pthread_t thread;
+		pthread_create(&thread, 0, spin_thread, &seconds);
+		pthread_join(thread, 0);
+		return 0;
+	}
+	if (argc > 2 && !strcmp(argv[2], "crash")) { spin_outer(seconds); *(volatile int *)0 = 1; }
+	spin_outer(seconds);
+	while (wait(0) > 0)
+		;
+	return 0;
+}
+'''
+
+
+@pytest.fixture(scope='session')
+def spinner(tmp_path_factory):
+    directory = tmp_path_factory.mktemp('spinner')
+    source = directory / 'spinner.c'
+    source.write_text(SPINNER)
+    program = directory / 'spinner'
+    subprocess.run(['gcc', '-g', '-O1', '-pthread', '-o', program, source], check=True)
+    return str(program)
+
+
+KEEP = {'PROFD_COLLECTOR', 'PROFD_AGENT'}  # where else than in build/ things are
+
+
+def environment(**more):
+    result = {key: value for key, value in os.environ.items() if not key.startswith('PROFD_') or key in KEEP}
+    result.update(more)
+    return result
+
+
+def run(*arguments, **options):
+    options.setdefault('env', environment())
+    return subprocess.run([PROFD, 'run', *map(str, arguments)], capture_output=True, text=True, timeout=90, **options)
+
+
+def folded(text):
+    """{stack: count}"""
+    lines = [line.rsplit(' ', 1) for line in text.splitlines()]
+    return {stack: int(count) for stack, count in lines}
+
+
+def wait_until(condition, seconds=10, what='it'):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.02)
+    pytest.fail(f'{what} did not come true in {seconds} s')
+
+
+def get(port, path, timeout=60):
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=timeout)
+    connection.request('GET', path)
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response, body
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def start():
+    """Starts processes, and ends those that are left."""
+    processes = []
+
+    def popen(*arguments, **options):
+        options.setdefault('env', environment())
+        process = subprocess.Popen(list(map(str, arguments)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   **options)
+        processes.append(process)
+        return process
+    yield popen
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+# ---- run ---------------------------------------------------------------------------------------------------------------
+
+def test_run_writes_every_format(spinner, tmp_path):
+    names = ['p.pb.gz', 'p.folded', 'p.svg', 'p.html', 'p.speedscope.json']
+    outputs = [word for name in names for word in ('-o', tmp_path / name)]
+    result = run(*outputs, '--', spinner, '1')
+    assert result.returncode == 0, result.stderr
+    match = re.fullmatch(r'profd: (\d+) samples, ([\d.]+) s of CPU, 1 thread, 0\.0% of stacks truncated; wrote .*\n', result.stderr)
+    assert match, result.stderr
+    assert 90 <= int(match[1]) <= 110
+    assert 0.9 <= float(match[2]) <= 1.1
+    stacks = folded((tmp_path / 'p.folded').read_text())
+    assert sum(stacks.values()) == int(match[1])
+    ours = sum(count for stack, count in stacks.items() if re.search(r'(^|;)main;spin_outer', stack))
+    assert ours >= 0.9 * int(match[1])
+    assert gzip.decompress((tmp_path / 'p.pb.gz').read_bytes())
+    assert 'spin_inner' in (tmp_path / 'p.svg').read_text()
+    assert 'spin_inner' in (tmp_path / 'p.html').read_text()
+    json.loads((tmp_path / 'p.speedscope.json').read_text())
+    assert sorted(os.listdir(tmp_path)) == sorted(names)
+
+
+@pytest.mark.parametrize('mode, status', [('crash', 128 + signal.SIGSEGV), ('thread', 0), ('fork', 0)])
+def test_run_however_it_ends(spinner, tmp_path, mode, status):
+    result = run('-o', tmp_path / 'x.folded', '--', spinner, '0.5', mode)
+    assert result.returncode == status, result.stderr
+    total = sum(folded((tmp_path / 'x.folded').read_text()).values())
+    expected = 100 if mode == 'fork' else 50
+    assert 0.85 * expected <= total <= 1.15 * expected, result.stderr
+
+
+def test_run_default_output(spinner, tmp_path):
+    result = run(spinner, '0.2', cwd=tmp_path)
+    assert result.returncode == 0
+    assert os.listdir(tmp_path) == ['profd-spinner.pb.gz']
+    assert result.stderr.rstrip().endswith('wrote profd-spinner.pb.gz')
+
+
+def test_run_says_the_rate_reached(spinner, tmp_path):
+    result = run('--rate', '10000', '-o', tmp_path / 'x.folded', '--', spinner, '1')
+    stacks = folded((tmp_path / 'x.folded').read_text())
+    assert 9000 <= sum(stacks.values()) <= 11000, result.stderr  # those not taken are counted by those that were
+    assert re.search(r'asked for 10000 samples a second of CPU, reached \d+ ', result.stderr)
+
+
+def test_run_nothing_to_sample(tmp_path):
+    result = run('-o', tmp_path / 'x.folded', '--', 'true')
+    assert result.returncode == 0
+    assert re.search(r'^profd: 0 samples.*the command used only 0\.0\d+ s of CPU', result.stderr)
+
+
+def test_run_static_program(tmp_path):
+    source = tmp_path / 'static.c'
+    source.write_text('int main(void) { return 5; }')
+    subprocess.run(['gcc', '-static', '-o', tmp_path / 'static', source], check=True)
+    (tmp_path / 'old.svg').write_text('old')
+    result = run('-o', tmp_path / 'old.svg', '--', tmp_path / 'static')
+    assert result.returncode == 5
+    assert f"profd: cannot profile '{tmp_path}/static': {tmp_path}/static is statically linked" in result.stderr
+    assert 'wrote nothing' in result.stderr
+    assert (tmp_path / 'old.svg').read_text() == 'old'
+
+
+def test_run_setuid_program(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip('only root can make another user\'s setuid program')
+    program = tmp_path / 'other-true'
+    program.write_bytes(open('/bin/true', 'rb').read())
+    os.chown(program, 65534, 65534)
+    program.chmod(0o4755)
+    result = run('-o', tmp_path / 'x.svg', '--', program)
+    assert result.returncode == 0
+    assert 'runs with other privileges' in result.stderr
+    assert 'LD_PRELOAD' in result.stderr
+    assert not (tmp_path / 'x.svg').exists()
+
+
+def test_run_port_in_use(tmp_path):
+    with socket.socket() as busy:
+        busy.bind(('127.0.0.1', 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        result = run('--http', f'127.0.0.1:{port}', '--', 'touch', tmp_path / 'ran')
+    assert result.returncode == 125
+    assert result.stderr == f'profd: cannot listen on 127.0.0.1:{port}: Address already in use\n'
+    assert not (tmp_path / 'ran').exists()
+
+
+def start_run(start, spinner, *options, seconds='60'):
+    process = start(PROFD, 'run', '--http', ':0', *options, '--', spinner, seconds)
+    match = re.match(r'profd: serving http://127\.0\.0\.1:(\d+)/debug/pprof/', process.stderr.readline())
+    assert match
+    pid = int(process.stdout.readline())
+    return process, int(match[1]), pid
+
+
+def test_run_http(start, spinner):
+    process, port, pid = start_run(start, spinner)
+    wait_until(lambda: get(port, '/debug/pprof/')[0].status == 200, what='the target')
+    response, body = get(port, '/debug/pprof/cmdline')
+    assert body == f'{spinner}\x0060'.encode()
+    response, body = get(port, '/debug/pprof/profile?seconds=1')
+    assert response.getheader('Content-Type') == 'application/octet-stream'
+    assert response.getheader('Content-Disposition') == 'attachment; filename="profile"'
+    assert b'spin_inner' in gzip.decompress(body)
+    response, body = get(port, f'/{pid}/debug/pprof/profile?seconds=1&format=folded&rate=200')
+    stacks = folded(body.decode())
+    assert 40 <= sum(stacks.values()) <= 240  # by CPU time, of which a busy machine gives less
+    assert all('spin_outer' in stack for stack, count in stacks.items() if count > 5)
+    response, body = get(port, '/debug/pprof/goroutine?debug=2')
+    assert (response.status, body) == (404, b'Unknown profile\n')
+    metrics = get(port, '/metrics')[1].decode()
+    delivered = int(re.search(r'^profd_samples_delivered_total (\d+)$', metrics, re.M)[1])
+    assert delivered > 40
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 128 + signal.SIGTERM
+
+
+def test_run_http_symbol(start, spinner):
+    _, port, pid = start_run(start, spinner)
+    wait_until(lambda: get(port, '/debug/pprof/')[0].status == 200, what='the target')
+    symbols = subprocess.run(['nm', spinner], capture_output=True, text=True).stdout
+    offset = int(re.search(r'^(\w+) T spin_inner$', symbols, re.M)[1], 16)
+    with open(f'/proc/{pid}/maps') as maps:
+        base = int(maps.read().split('-')[0], 16)
+    _, body = get(port, f'/debug/pprof/symbol?{base + offset:#x}+0x10')
+    assert body.decode() == f'num_symbols: 1\n{base + offset:#x} spin_inner\n'
+
+
+def test_run_target_ends_before_the_profile(start, spinner):
+    process, port, _ = start_run(start, spinner, seconds='2')
+    wait_until(lambda: get(port, '/debug/pprof/')[0].status == 200, what='the target')
+    before = time.monotonic()
+    response, body = get(port, '/debug/pprof/profile?seconds=30&format=folded')
+    assert response.status == 200
+    assert time.monotonic() - before < 10
+    assert sum(folded(body.decode()).values()) > 50
+    assert process.wait(20) == 0
+
+
+# ---- serve -------------------------------------------------------------------------------------------------------------
+
+def start_serve(start, path):
+    process = start(PROFD, 'serve', '--socket', path, '--http', '127.0.0.1:0')
+    match = re.match(r'profd: serving http://127\.0\.0\.1:(\d+)/', process.stderr.readline())
+    assert match
+    return process, int(match[1])
+
+
+def targets(port):
+    return json.loads(get(port, '/?format=json')[1])
+
+
+def test_serve(start, spinner, tmp_path):
+    path = tmp_path / 'profd.sock'
+    daemon, port = start_serve(start, path)
+    assert targets(port) == []
+    preloaded = environment(LD_PRELOAD=AGENT, PROFD_SOCKET=str(path))
+    first = start(spinner, '60', env=preloaded)
+    second = start(spinner, '60', env=preloaded)
+    pids = {int(first.stdout.readline()), int(second.stdout.readline())}
+    wait_until(lambda: {target['pid'] for target in targets(port)} == pids, what='two targets')
+    assert {target['comm'] for target in targets(port)} == {'spinner'}
+    response, body = get(port, '/debug/pprof/profile?seconds=1')
+    assert response.status == 404
+    assert all(str(pid) in body.decode() for pid in pids)
+    response, body = get(port, f'/{first.pid}/debug/pprof/profile?seconds=1&format=folded')
+    assert 20 <= sum(folded(body.decode()).values()) <= 120
+    second.kill()
+    wait_until(lambda: {target['pid'] for target in targets(port)} == {first.pid}, what='the second one\'s leaving')
+    daemon.terminate()
+    assert daemon.wait(20) == 0
+    assert not path.exists()
+    assert first.poll() is None  # unharmed
+
+
+def test_serve_agents_come_back(start, spinner, tmp_path):
+    path = tmp_path / 'profd.sock'
+    daemon, port = start_serve(start, path)
+    target = start(spinner, '60', env=environment(LD_PRELOAD=AGENT, PROFD_SOCKET=str(path)))
+    wait_until(lambda: targets(port), what='the target')
+    daemon.kill()
+    daemon.wait()
+    _, port = start_serve(start, path)
+    wait_until(lambda: [one['pid'] for one in targets(port)] == [target.pid], seconds=3, what='the target\'s return')
+
+
+def test_serve_twice(start, tmp_path):
+    path = tmp_path / 'profd.sock'
+    start_serve(start, path)
+    second = start(PROFD, 'serve', '--socket', path, '--http', '127.0.0.1:0')
+    assert second.wait(10) == 1
+    assert str(path) in second.stderr.readline()
+    assert path.exists()
+
+
+# ---- The agent's own collector -----------------------------------------------------------------------------------------
+
+def collectors_of(pid):
+    result = []
+    for name in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            with open(f'/proc/{name}/cmdline', 'rb') as file:
+                words = file.read().split(b'\0')
+        except OSError:
+            continue
+        if words[1:2] == [b'private'] and b'--target' in words and words[words.index(b'--target') + 1] == str(pid).encode():
+            result.append(int(name))
+    return result
+
+
+def test_private_http(start, spinner):
+    port = free_port()
+    target = start(spinner, '60', env=environment(LD_PRELOAD=AGENT, PROFD_HTTP=f'127.0.0.1:{port}'))
+    assert int(target.stdout.readline()) == target.pid
+    collector, = collectors_of(target.pid)
+    response, body = get(port, '/debug/pprof/profile?seconds=1&format=folded')
+    assert 20 <= sum(folded(body.decode()).values()) <= 120
+    assert os.getpgid(collector) != os.getpgid(target.pid)
+    assert os.readlink(f'/proc/{collector}/cwd') == '/'
+    assert os.readlink(f'/proc/{collector}/fd/1') == '/dev/null'
+    assert os.readlink(f'/proc/{collector}/fd/2') == '/dev/null'  # the target's is a pipe, which must end with it
+    target.kill()
+    wait_until(lambda: collectors_of(target.pid) == [], what='the collector\'s end')
+
+
+@pytest.mark.parametrize('how', ['exit', 'kill', 'crash'])
+def test_private_output(start, spinner, tmp_path, how):
+    target = start(spinner, *(['60'] if how == 'kill' else ['1', 'crash'] if how == 'crash' else ['1']),
+                   env=environment(LD_PRELOAD=AGENT, PROFD_OUTPUT='all.folded:p-%p.svg'), cwd=tmp_path)
+    target.stdout.readline()
+    if how == 'kill':
+        time.sleep(1)
+        target.kill()
+    target.wait(30)
+    wait_until(lambda: collectors_of(target.pid) == [], what='the collector\'s end')
+    assert sorted(os.listdir(tmp_path)) == ['all.folded', f'p-{target.pid}.svg']
+    total = sum(folded((tmp_path / 'all.folded').read_text()).values())
+    assert (20 if how == 'kill' else 85) <= total <= 115
