@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// debug_file.c: see debug_file.h. The search order is gdb's: build ID first, then debuglink beside the file, in its .debug
+// directory, and below each debug directory.
+
+#include "collector/debug_file.h"
+
+#include <elfutils/libdwelf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <lzma.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#define MAX_MINI (256u << 20) // bytes, unpacked
+#define MAX_LZMA_MEMORY (256u << 20)
+
+bool debug_file_has_dwarf(const struct elf_file *file)
+{
+	GElf_Shdr header;
+	Elf_Scn *scn = elf_file_section(file, ".debug_info", &header);
+
+	if (!scn)
+		scn = elf_file_section(file, ".zdebug_info", &header);
+	return scn && header.sh_type != SHT_NOBITS && header.sh_size > 0;
+}
+
+static int open_elf(const char *path, struct elf_file *ret_file)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		close(fd);
+		return -ENOENT;
+	}
+	return elf_file_open(fd, ret_file);
+}
+
+static bool same_build_id(const struct elf_file *file, const char *build_id)
+{
+	char hex[ELF_BUILD_ID_HEX];
+
+	elf_file_build_id(file, hex);
+	return *build_id && strcmp(hex, build_id) == 0;
+}
+
+// Calls try for each directory of a colon-separated list until one returns 0.
+typedef int (*try_dir)(const char *dir, void *context);
+
+static int each_dir(const char *dirs, try_dir try, void *context)
+{
+	char dir[PATH_MAX];
+
+	while (*dirs) {
+		size_t length = strcspn(dirs, ":");
+
+		if (length && length < sizeof(dir)) {
+			memcpy(dir, dirs, length);
+			dir[length] = 0;
+			if (try(dir, context) == 0)
+				return 0;
+		}
+		dirs += length + (dirs[length] == ':');
+	}
+	return -ENOENT;
+}
+
+struct search {
+	const char *root, *build_id, *path, *link;
+	uint32_t crc;
+	struct elf_file *ret_file;
+};
+
+static int try_build_id(const char *dir, void *context)
+{
+	struct search *search = context;
+	struct elf_file file;
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s%s/.build-id/%.2s/%s.debug", search->root, dir, search->build_id,
+		     search->build_id + 2) >= (int)sizeof(path) ||
+	    open_elf(path, &file) < 0)
+		return -ENOENT;
+	if (!same_build_id(&file, search->build_id) || !debug_file_has_dwarf(&file)) {
+		elf_file_close(&file);
+		return -ENOENT;
+	}
+	*search->ret_file = file;
+	return 0;
+}
+
+static bool crc_matches(int fd, uint32_t wanted)
+{
+	unsigned char buffer[65536];
+	uLong crc = crc32(0, NULL, 0);
+	off_t offset = 0;
+	ssize_t n;
+
+	while ((n = pread(fd, buffer, sizeof(buffer), offset)) > 0) {
+		crc = crc32(crc, buffer, (uInt)n);
+		offset += n;
+	}
+	return n == 0 && (uint32_t)crc == wanted;
+}
+
+static int try_link_path(struct search *search, const char *path)
+{
+	struct elf_file file;
+
+	if (strcmp(path, search->path) == 0 || open_elf(path, &file) < 0)
+		return -ENOENT;
+	if (!debug_file_has_dwarf(&file) ||
+	    !(same_build_id(&file, search->build_id) || crc_matches(file.fd, search->crc))) {
+		elf_file_close(&file);
+		return -ENOENT;
+	}
+	*search->ret_file = file;
+	return 0;
+}
+
+// The directory of the file, without the slash.
+static int dir_length(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? (int)(slash - path) : 0;
+}
+
+static int try_link(const char *dir, void *context)
+{
+	struct search *search = context;
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s%s%.*s/%s", search->root, dir, dir_length(search->path), search->path,
+		     search->link) >= (int)sizeof(path))
+		return -ENOENT;
+	return try_link_path(search, path);
+}
+
+static int find_by_link(struct search *search, const char *dirs)
+{
+	static const char *const places[] = {"", "/.debug"};
+
+	// The name is a file's, nothing else: it comes from the file.
+	if (strchr(search->link, '/'))
+		return -ENOENT;
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		char path[PATH_MAX];
+
+		if (snprintf(path, sizeof(path), "%s%.*s%s/%s", search->root, dir_length(search->path), search->path,
+			     places[i], search->link) < (int)sizeof(path) &&
+		    try_link_path(search, path) == 0)
+			return 0;
+	}
+	return each_dir(dirs, try_link, search);
+}
+
+int debug_file_find(const struct elf_file *main, const char *path, const char *build_id, const char *dirs,
+		    const char *root, struct elf_file *ret_file)
+{
+	struct search search = {.root = root, .build_id = build_id, .path = path, .ret_file = ret_file};
+	GElf_Word crc = 0;
+
+	if (strlen(build_id) > 2 && each_dir(dirs, try_build_id, &search) == 0)
+		return 0;
+	search.link = dwelf_elf_gnu_debuglink(main->elf, &crc);
+	search.crc = crc;
+	return search.link ? find_by_link(&search, dirs) : -ENOENT;
+}
+
+// ---- MiniDebugInfo -------------------------------------------------------------------------------------------------
+
+static int unpack(const uint8_t *data, size_t size, uint8_t **ret_out, size_t *ret_size)
+{
+	size_t capacity = size * 4 + 65536;
+
+	for (; capacity <= MAX_MINI; capacity *= 2) {
+		uint64_t memory = MAX_LZMA_MEMORY;
+		size_t in = 0, used = 0;
+		uint8_t *out = malloc(capacity);
+		lzma_ret result;
+
+		if (!out)
+			return -ENOMEM;
+		result = lzma_stream_buffer_decode(&memory, 0, NULL, data, &in, size, out, &used, capacity);
+		if (result == LZMA_OK) {
+			*ret_out = out;
+			*ret_size = used;
+			return 0;
+		}
+		free(out);
+		if (result != LZMA_BUF_ERROR)
+			return -EINVAL;
+	}
+	return -EINVAL;
+}
+
+int debug_file_mini(const struct elf_file *main, struct elf_file *ret_file)
+{
+	GElf_Shdr header;
+	Elf_Scn *scn = elf_file_section(main, ".gnu_debugdata", &header);
+	Elf_Data *data = scn ? elf_rawdata(scn, NULL) : NULL;
+	uint8_t *out;
+	size_t size;
+	int error;
+
+	if (!data || !data->d_buf)
+		return -ENOENT;
+	error = unpack(data->d_buf, data->d_size, &out, &size);
+	return error ? error : elf_file_open_memory(out, size, ret_file);
+}
+
+// ---- dwz -----------------------------------------------------------------------------------------------------------
+
+struct alt_search {
+	const char *root, *id_hex;
+	int fd;
+	Dwarf *alt;
+};
+
+static int try_alt_path(struct alt_search *search, const char *path)
+{
+	char hex[ELF_BUILD_ID_HEX];
+	struct elf_file file;
+
+	if (open_elf(path, &file) < 0)
+		return -ENOENT;
+	elf_file_build_id(&file, hex);
+	elf_end(file.elf); // the Dwarf makes an Elf of its own
+	search->alt = strcmp(hex, search->id_hex) == 0 ? dwarf_begin(file.fd, DWARF_C_READ) : NULL;
+	if (!search->alt) {
+		close(file.fd);
+		return -ENOENT;
+	}
+	search->fd = file.fd;
+	return 0;
+}
+
+static int try_alt_dir(const char *dir, void *context)
+{
+	struct alt_search *search = context;
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s%s/.build-id/%.2s/%s.debug", search->root, dir, search->id_hex,
+		     search->id_hex + 2) >= (int)sizeof(path))
+		return -ENOENT;
+	return try_alt_path(search, path);
+}
+
+void debug_file_set_alt(Dwarf *dwarf, const char *dirs, const char *root, Dwarf **ret_alt, int *ret_alt_fd)
+{
+	struct alt_search search = {.root = root, .fd = -1};
+	char hex[ELF_BUILD_ID_HEX], path[PATH_MAX];
+	const char *name = NULL;
+	const void *id = NULL;
+	ssize_t size = dwelf_dwarf_gnu_debugaltlink(dwarf, &name, &id);
+
+	*ret_alt = NULL;
+	*ret_alt_fd = -1;
+	if (size <= 2 || size > (ELF_BUILD_ID_HEX - 1) / 2 || !name)
+		return;
+	for (ssize_t i = 0; i < size; i++)
+		snprintf(hex + 2 * i, 3, "%02x", ((const uint8_t *)id)[i]);
+	search.id_hex = hex;
+	if (each_dir(dirs, try_alt_dir, &search) < 0 &&
+	    (name[0] != '/' || snprintf(path, sizeof(path), "%s%s", root, name) >= (int)sizeof(path) ||
+	     try_alt_path(&search, path) < 0))
+		return;
+	dwarf_setalt(dwarf, search.alt);
+	*ret_alt = search.alt;
+	*ret_alt_fd = search.fd;
+}
