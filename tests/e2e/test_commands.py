@@ -126,9 +126,12 @@ def start():
         return process
     yield popen
     for process in processes:
-        if process.poll() is None:
+        process.terminate()  # profd run passes it on; killed, it would leave its command behind
+        try:
+            process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.communicate()
+            process.communicate()
 
 
 # ---- run ---------------------------------------------------------------------------------------------------------------
