@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// module.c: see module.h. A module is found again by (device, inode, path): its open fd keeps the inode from being reused.
+// The vDSO is the kernel's: one for all.
+
+#include "collector/module.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "collector/cfi_table.h"
+#include "collector/elf_file.h"
+#include "collector/maps.h"
+#include "collector/module_open.h"
+#include "collector/symbolizer.h"
+#include "profd/wire.h"
+
+#define CACHE_KEEP 1024  // modules kept although no target uses them
+#define MAX_SEGMENTS 256 // PT_LOADs looked at
+
+struct segment {
+	uint64_t vaddr, offset, size; // size: in the file
+};
+
+struct module {
+	int refs;            // atomic; the cache holds one
+	struct module *next; // of the cache; newest first
+	uint64_t inode;
+	uint32_t dev_major, dev_minor;
+	char *path;
+	char *debug_dirs;
+	char build_id[ELF_BUILD_ID_HEX];
+	struct segment *segments;
+	size_t nsegments;
+
+	pthread_mutex_t lock; // guards what follows
+	struct elf_file file;
+	pid_t pid; // whose root directory to look for debug files in
+	struct symbolizer *symbolizer;
+	bool table_tried;
+	int table_fd, table_error;
+	uint64_t table_size;
+};
+
+struct module_cache {
+	pthread_mutex_t lock;
+	struct module *modules;
+	size_t count;
+	char *debug_dirs;
+};
+
+// ---- The cache -----------------------------------------------------------------------------------------------------
+
+struct module_cache *module_cache_create(const char *debug_dirs)
+{
+	struct module_cache *cache = calloc(1, sizeof(*cache));
+
+	if (!cache)
+		return NULL;
+	cache->debug_dirs = strdup(debug_dirs ? debug_dirs : "/usr/lib/debug");
+	if (!cache->debug_dirs) {
+		free(cache);
+		return NULL;
+	}
+	pthread_mutex_init(&cache->lock, NULL);
+	return cache;
+}
+
+static void module_free(struct module *module)
+{
+	symbolizer_destroy(module->symbolizer);
+	elf_file_close(&module->file);
+	if (module->table_fd >= 0)
+		close(module->table_fd);
+	pthread_mutex_destroy(&module->lock);
+	free(module->segments);
+	free(module->path);
+	free(module->debug_dirs);
+	free(module);
+}
+
+void module_cache_destroy(struct module_cache *cache)
+{
+	if (!cache)
+		return;
+	while (cache->modules) {
+		struct module *module = cache->modules;
+
+		cache->modules = module->next;
+		module_unref(module);
+	}
+	pthread_mutex_destroy(&cache->lock);
+	free(cache->debug_dirs);
+	free(cache);
+}
+
+struct module *module_ref(struct module *module)
+{
+	__atomic_fetch_add(&module->refs, 1, __ATOMIC_RELAXED);
+	return module;
+}
+
+void module_unref(struct module *module)
+{
+	if (module && __atomic_sub_fetch(&module->refs, 1, __ATOMIC_ACQ_REL) == 0)
+		module_free(module);
+}
+
+static bool is_vdso(const struct maps_entry *entry)
+{
+	return strcmp(entry->path, "[vdso]") == 0;
+}
+
+static struct module *cache_find(struct module_cache *cache, const struct maps_entry *entry)
+{
+	struct module *module = cache->modules;
+
+	while (module && !(module->inode == entry->inode && module->dev_major == entry->dev_major &&
+			   module->dev_minor == entry->dev_minor && strcmp(module->path, entry->path) == 0))
+		module = module->next;
+	return module ? module_ref(module) : NULL;
+}
+
+// The oldest modules that nobody but the cache holds go first.
+static void cache_trim(struct module_cache *cache)
+{
+	struct module **oldest = NULL;
+
+	if (cache->count <= CACHE_KEEP)
+		return;
+	for (struct module **link = &cache->modules; *link; link = &(*link)->next)
+		if (__atomic_load_n(&(*link)->refs, __ATOMIC_ACQUIRE) == 1)
+			oldest = link;
+	if (oldest) {
+		struct module *module = *oldest;
+
+		*oldest = module->next;
+		cache->count--;
+		module_unref(module);
+	}
+}
+
+// ---- Making one ----------------------------------------------------------------------------------------------------
+
+static int read_segments(struct module *module)
+{
+	size_t count;
+
+	if (elf_getphdrnum(module->file.elf, &count) < 0)
+		return -ENOEXEC;
+	if (count > MAX_SEGMENTS)
+		count = MAX_SEGMENTS;
+	module->segments = calloc(count + 1, sizeof(*module->segments));
+	if (!module->segments)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		GElf_Phdr segment;
+
+		if (gelf_getphdr(module->file.elf, (int)i, &segment) && segment.p_type == PT_LOAD)
+			module->segments[module->nsegments++] =
+				(struct segment){segment.p_vaddr, segment.p_offset, segment.p_filesz};
+	}
+	return module->nsegments ? 0 : -ENOEXEC;
+}
+
+static int module_create(const char *debug_dirs, pid_t pid, const struct maps_entry *entry, struct module **ret_module)
+{
+	struct module *module = calloc(1, sizeof(*module));
+	int error = -ENOMEM;
+
+	if (!module)
+		return -ENOMEM;
+	pthread_mutex_init(&module->lock, NULL);
+	module->refs = 1;
+	module->table_fd = -1;
+	module->file.fd = -1;
+	module->pid = pid;
+	module->inode = entry->inode;
+	module->dev_major = entry->dev_major;
+	module->dev_minor = entry->dev_minor;
+	module->path = strdup(entry->path);
+	module->debug_dirs = strdup(debug_dirs);
+	if (module->path && module->debug_dirs)
+		error = module_open(pid, entry, &module->file);
+	if (!error)
+		error = read_segments(module);
+	if (error) {
+		module_free(module);
+		return error;
+	}
+	elf_file_build_id(&module->file, module->build_id);
+	*ret_module = module;
+	return 0;
+}
+
+int module_cache_get(struct module_cache *cache, pid_t pid, const struct maps_entry *entry, struct module **ret_module)
+{
+	struct module *module;
+	int error;
+
+	pthread_mutex_lock(&cache->lock);
+	module = cache_find(cache, entry);
+	pthread_mutex_unlock(&cache->lock);
+	if (module) {
+		*ret_module = module;
+		return 0;
+	}
+	error = module_create(cache->debug_dirs, pid, entry, &module);
+	if (error)
+		return error;
+	pthread_mutex_lock(&cache->lock);
+	module->next = cache->modules;
+	cache->modules = module_ref(module);
+	cache->count++;
+	cache_trim(cache);
+	pthread_mutex_unlock(&cache->lock);
+	*ret_module = module;
+	return 0;
+}
+
+// ---- What it knows -------------------------------------------------------------------------------------------------
+
+const char *module_path(const struct module *module)
+{
+	return module->path;
+}
+
+const char *module_build_id(const struct module *module)
+{
+	return module->build_id;
+}
+
+int module_bias(const struct module *module, const struct maps_entry *entry, uint64_t *ret_bias)
+{
+	// The vDSO is mapped whole, from its first byte; the kernel gives it no file offset.
+	if (is_vdso(entry)) {
+		*ret_bias = entry->start + module->segments[0].offset - module->segments[0].vaddr;
+		return 0;
+	}
+	for (size_t i = 0; i < module->nsegments; i++) {
+		const struct segment *segment = &module->segments[i];
+		uint64_t first = segment->offset & ~(uint64_t)(WIRE_PAGE - 1);
+
+		if (entry->file_offset >= first && entry->file_offset < segment->offset + segment->size) {
+			*ret_bias = entry->start - entry->file_offset + segment->offset - segment->vaddr;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static struct symbolizer *ensure_symbolizer(struct module *module)
+{
+	char root[32];
+
+	if (module->symbolizer)
+		return module->symbolizer;
+	// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
+	snprintf(root, sizeof(root), "/proc/%d/root", module->pid);
+	if (access(root, X_OK) < 0)
+		root[0] = 0;
+	module->symbolizer = symbolizer_create(&module->file, module->path, module->build_id, module->debug_dirs, root);
+	return module->symbolizer;
+}
+
+enum module_symbols module_symbols(struct module *module)
+{
+	struct symbolizer *symbolizer;
+	enum module_symbols source;
+
+	pthread_mutex_lock(&module->lock);
+	symbolizer = ensure_symbolizer(module);
+	source = symbolizer ? symbolizer_source(symbolizer) : MODULE_SYMBOLS_NONE;
+	pthread_mutex_unlock(&module->lock);
+	return source;
+}
+
+size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_frame *frames, size_t max)
+{
+	struct symbolizer *symbolizer;
+	size_t count = 0;
+
+	pthread_mutex_lock(&module->lock);
+	symbolizer = ensure_symbolizer(module);
+	if (symbolizer && max)
+		count = symbolizer_find(symbolizer, vaddr, frames, max);
+	pthread_mutex_unlock(&module->lock);
+	return count;
+}
+
+static int seal_table(const void *table, size_t size)
+{
+	int fd = memfd_create("profd-table", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	size_t done = 0;
+
+	if (fd < 0)
+		return -errno;
+	while (done < size) {
+		ssize_t n = write(fd, (const char *)table + done, size - done);
+
+		if (n < 0 && errno != EINTR)
+			goto fail;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
+		return fd;
+fail:
+	close(fd);
+	return -EIO;
+}
+
+static void make_table(struct module *module)
+{
+	struct wire_table *table;
+	size_t size;
+
+	module->table_tried = true;
+	module->table_error = cfi_table_build(module->file.elf, &table, &size);
+	if (module->table_error)
+		return;
+	module->table_fd = seal_table(table, size);
+	module->table_size = size;
+	if (module->table_fd < 0)
+		module->table_error = module->table_fd;
+	free(table);
+}
+
+int module_table(struct module *module, int *ret_fd, uint64_t *ret_size)
+{
+	int error;
+
+	pthread_mutex_lock(&module->lock);
+	if (!module->table_tried)
+		make_table(module);
+	error = module->table_error;
+	if (!error) {
+		*ret_fd = module->table_fd;
+		*ret_size = module->table_size;
+	}
+	pthread_mutex_unlock(&module->lock);
+	return error;
+}
