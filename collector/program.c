@@ -43,8 +43,10 @@ static bool program_find(const char *command, char *buf, size_t size)
 	const char *path = getenv("PATH");
 
 	if (strchr(command, '/') != NULL) {
-		snprintf(buf, size, "%s", command);
-		return strlen(command) < size;
+		size_t length = strlen(command);
+		if (length < size)
+			memcpy(buf, command, length + 1);
+		return length < size;
 	}
 	for (const char *at = path != NULL ? path : "/bin:/usr/bin"; *command != '\0'; at++) {
 		size_t length = strcspn(at, ":");
