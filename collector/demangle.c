@@ -5,6 +5,7 @@
 
 #include "collector/demangle.h"
 
+#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,36 +14,44 @@
 #define MAX_MANGLED 8192    // bytes
 #define MAX_DEMANGLED 16384 // bytes shown; what is longer is cut and marked
 
-// Substitutions can make a short name exponentially long: the demangler is fed through its callback, which stops at a limit.
+// Substitutions can make a short name exponentially long, and time with it: the demangler is fed through its callback, which
+// leaves it at the limit. That is safe: libiberty's callback interface keeps its state on the stack (but for one buffer of an
+// identifier in punycode, which is lost then).
 struct output {
 	char *text;
 	size_t used;
-	int overflow;
+	jmp_buf full;
 };
 
 static void collect(const char *piece, size_t size, void *opaque)
 {
 	struct output *output = opaque;
 
-	if (output->overflow || output->used + size > MAX_DEMANGLED) {
-		output->overflow = 1;
-		return;
-	}
-	memcpy(output->text + output->used, piece, size);
+	if (size > MAX_DEMANGLED - output->used)
+		longjmp(output->full, 1);
+	if (size > 0)
+		memcpy(output->text + output->used, piece, size);
 	output->used += size;
+}
+
+static int run_rust(const char *name, struct output *output)
+{
+	if (strncmp(name, "_R", 2) != 0 && strncmp(name, "_ZN", 3) != 0)
+		return 0;
+	if (rust_demangle_callback(name, DMGL_PARAMS, collect, output))
+		return 1;
+	output->used = 0;
+	return 0;
 }
 
 static int run(const char *name, struct output *output)
 {
-	const int options = DMGL_PARAMS | DMGL_ANSI | DMGL_TYPES;
-
-	if (strncmp(name, "_R", 2) == 0 || strncmp(name, "_ZN", 3) == 0) {
-		if (rust_demangle_callback(name, DMGL_PARAMS, collect, output))
-			return 1;
-		output->used = 0;
-		output->overflow = 0;
+	if (setjmp(output->full)) {
+		memcpy(output->text + output->used, "...", 3);
+		output->used += 3;
+		return 1;
 	}
-	return cplus_demangle_v3_callback(name, options & ~DMGL_TYPES, collect, output);
+	return run_rust(name, output) || cplus_demangle_v3_callback(name, DMGL_PARAMS | DMGL_ANSI, collect, output);
 }
 
 char *demangle(const char *name)
@@ -60,10 +69,6 @@ char *demangle(const char *name)
 	if (!run(name, &output) || output.used == 0) {
 		free(output.text);
 		return NULL;
-	}
-	if (output.overflow) {
-		memcpy(output.text + output.used, "...", 3);
-		output.used += 3;
 	}
 	output.text[output.used] = 0;
 	fitted = realloc(output.text, output.used + 1);
