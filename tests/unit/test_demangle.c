@@ -116,14 +116,14 @@ static size_t base(char *out, uint32_t value, uint32_t radix)
 	return n;
 }
 
-// Each parameter is a pair of two of the one before: 2^100 characters, were they all written.
+// Each parameter is a pair of two of the one before: 2^80 characters, were they all written.
 static void test_explosion_cplusplus(void **state)
 {
 	char name[4096] = "_Z1fSt4pairI1A1AE";
 	size_t used = strlen(name);
 	char *got;
 
-	for (uint32_t i = 1; i < 100; i++) {
+	for (uint32_t i = 1; i < 80; i++) {
 		used += (size_t)snprintf(name + used, sizeof(name) - used, "S_I");
 		for (int twice = 0; twice < 2; twice++) {
 			name[used++] = 'S';
