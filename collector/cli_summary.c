@@ -80,9 +80,8 @@ bool cli_summary_rate(const struct window_stats *stats, uint32_t rate_hz, char *
 		return false;
 	double reached = (double)rate_hz * (double)stats->records / (double)stats->samples;
 	snprintf(buf, size,
-		 "asked for %u samples a second of CPU, reached %.0f (the kernel's tick bounds CPU timers); each "
-		 "counts for "
-		 "those it stands for",
+		 "asked for %u samples a second of CPU, reached %.0f (the kernel fires CPU timers at its tick, and not "
+		 "inside a system call); none is lost, some count for several",
 		 rate_hz, reached);
 	return true;
 }
