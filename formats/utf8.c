@@ -36,11 +36,13 @@ int utf8_step(const char *s)
 
 bool utf8_is_valid(const char *s)
 {
-	int step = 1;
-
-	for (; *s && step > 0; s += step)
-		step = utf8_step(s);
-	return step > 0;
+	while (*s) {
+		int step = utf8_step(s);
+		if (step < 0)
+			return false;
+		s += step;
+	}
+	return true;
 }
 
 size_t utf8_repaired_size(const char *s)
