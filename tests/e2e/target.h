@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// target.h: what the programs share that the end-to-end tests profile: work whose CPU time is known, and a table of cases
+// of which the command line picks one. What they print is the same in every run, profiled or not: the tests compare it.
+
+#ifndef PROFD_TESTS_E2E_TARGET_H
+#define PROFD_TESTS_E2E_TARGET_H
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct target_case {
+	const char *name;
+	int (*run)(int argc, char **argv); // argv[0] is the case; returns the exit status
+};
+
+#define TARGET_NOINLINE __attribute__((noinline, noclone, unused))
+
+static inline double target_clock_s(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+// Some microseconds of work that no compiler can drop.
+TARGET_NOINLINE static void target_spin(void)
+{
+	for (int i = 0; i < 5000; i++)
+		__asm__ volatile("" ::: "memory");
+}
+
+// Uses that much of the calling thread's CPU time.
+TARGET_NOINLINE static void target_burn(double ms)
+{
+	double end = target_clock_s(CLOCK_THREAD_CPUTIME_ID) + ms / 1e3;
+
+	while (target_clock_s(CLOCK_THREAD_CPUTIME_ID) < end)
+		target_spin();
+	__asm__ volatile(""); // no tail call
+}
+
+static inline long target_number(int argc, char **argv, int index, long otherwise)
+{
+	return argc > index ? strtol(argv[index], NULL, 10) : otherwise;
+}
+
+#define TARGET_CHECK(what)                                                             \
+	do {                                                                           \
+		if (!(what)) {                                                         \
+			printf("line %d: %s: %s\n", __LINE__, #what, strerror(errno)); \
+			exit(99);                                                      \
+		}                                                                      \
+	} while (0)
+
+static inline int target_main(const struct target_case *cases, size_t count, int argc, char **argv)
+{
+	for (size_t i = 0; argc > 1 && i < count; i++) {
+		if (strcmp(cases[i].name, argv[1]) == 0)
+			return cases[i].run(argc - 1, argv + 1);
+	}
+	fprintf(stderr, "%s: no such case\n", argv[0]);
+	return 98;
+}
+
+#define TARGET_MAIN(cases)                                                                 \
+	int main(int argc, char **argv)                                                    \
+	{                                                                                  \
+		return target_main(cases, sizeof(cases) / sizeof((cases)[0]), argc, argv); \
+	}
+
+#endif
