@@ -148,6 +148,34 @@ static void resolve_spans(struct builder *builder)
 	builder->nspans = out;
 }
 
+// The program's entry has no caller. Where its code has no CFI, say that (ld.so's _dl_start_user, below which constructors
+// run, has none): the hole at or behind the entry point, at most ENTRY_BYTES of it.
+#define ENTRY_BYTES 256
+
+static void mark_entry(struct builder *builder, uint64_t entry)
+{
+	struct wire_rule outermost = {.cfa = WIRE_CFA_SP, .ra = WIRE_SAVED_UNDEF};
+	uint64_t start = entry, end = entry + ENTRY_BYTES;
+	size_t count = builder->nspans;
+
+	if (entry < builder->text_start || entry >= builder->text_end)
+		return;
+	for (size_t i = 0; i < count && builder->spans[i].start < end; i++) {
+		if (builder->spans[i].end <= start)
+			continue;
+		if (builder->spans[i].start <= start)
+			start = builder->spans[i].end;
+		else
+			end = builder->spans[i].start;
+	}
+	if (end > builder->text_end)
+		end = builder->text_end;
+	if (start >= end || start - entry >= ENTRY_BYTES)
+		return;
+	add_span(builder, start, end, &outermost);
+	resolve_spans(builder);
+}
+
 // ---- Writing -------------------------------------------------------------------------------------------------------
 
 struct row_writer {
@@ -320,6 +348,7 @@ int cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size)
 {
 	struct builder builder = {0};
 	struct wire_rule none;
+	GElf_Ehdr header;
 	int error = find_text(elf, &builder);
 
 	if (error)
@@ -337,8 +366,12 @@ int cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size)
 		error = -ENODATA;
 	if (!error) {
 		resolve_spans(&builder);
-		error = write_table(&builder, ret_table, ret_size);
+		if (gelf_getehdr(elf, &header))
+			mark_entry(&builder, header.e_entry);
+		error = builder.error;
 	}
+	if (!error)
+		error = write_table(&builder, ret_table, ret_size);
 	free(builder.buckets);
 	free(builder.rules);
 	free(builder.spans);

@@ -64,7 +64,7 @@ static void burn_and_report(double seconds)
 static int do_segv(void)
 {
 	burn_and_report(0.5);
-	*(volatile int *)8 = 1;
+	raise(SIGSEGV);
 	return 0;
 }
 
@@ -85,6 +85,7 @@ static int do_forever(void)
 {
 	for (;;)
 		burn_and_report(0.1);
+	return 0;
 }
 
 // Execs itself n times with little work in between: a pending SIGPROF must not kill the new image.
@@ -142,9 +143,9 @@ static int do_fork_storm(int count)
 static int do_vfork_spawn(void)
 {
 	char *const argv[] = {"true", NULL};
-	int bad = 0;
+	volatile int bad = 0;
 
-	for (int i = 0; i < 200; i++) {
+	for (volatile int i = 0; i < 200; i++) {
 		int status;
 		pid_t child = vfork();
 
@@ -468,11 +469,12 @@ static int do_small_altstack(void)
 	stack_t stack;
 
 	memset(&stack, 0, sizeof(stack));
-	stack.ss_sp = malloc(size + 512);
-	stack.ss_size = size + 512;
+	stack.ss_sp = malloc(size + 2048);
+	stack.ss_size = size + 2048;
 	if (sigaltstack(&stack, NULL) < 0)
 		return 1;
 	memset(&action, 0, sizeof(action));
+	burn(0); // binds its symbols: the dynamic linker would want more stack than there is
 	action.sa_handler = on_alt;
 	action.sa_flags = SA_ONSTACK;
 	sigaction(SIGUSR1, &action, NULL);
