@@ -17,7 +17,8 @@ import time
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PROFD = os.environ.get('PROFD', os.path.join(ROOT, 'build/collector/profd'))
+BUILD = os.path.abspath(os.environ.get('PROFD_BUILD', os.path.join(ROOT, 'build')))
+PROFD = os.environ.get('PROFD', os.path.join(BUILD, 'collector/profd'))
 
 # A child that says what it gets. Busy, so that it is sampled.
 CHILD = r'''
