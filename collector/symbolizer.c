@@ -73,6 +73,17 @@ static bool readable_grow(struct symbolizer *symbolizer)
 	return true;
 }
 
+// A part that GCC made of a function (.cold, .isra.0) reads as the function: DWARF has it so, and a profile has one row for it.
+static char *demangle_whole(const char *name)
+{
+	char *text = demangle(name);
+	char *clone = text ? strstr(text, " [clone ") : NULL;
+
+	if (clone)
+		*clone = '\0';
+	return text;
+}
+
 // name lives as long as the symbolizer (it is libdw's or a symbol table's).
 static const char *readable_name(struct symbolizer *symbolizer, const char *name)
 {
@@ -82,7 +93,7 @@ static const char *readable_name(struct symbolizer *symbolizer, const char *name
 		return name;
 	place = readable_place(symbolizer->readables, symbolizer->readable_capacity, name);
 	if (!place->mangled) {
-		*place = (struct readable){name, demangle(name)};
+		*place = (struct readable){name, demangle_whole(name)};
 		symbolizer->readable_count++;
 	}
 	return place->text ? place->text : name;
@@ -196,25 +207,39 @@ static void set_name(struct symbolizer *symbolizer, const char *system_name, con
 		frame->name = name;
 }
 
+// GCC gives no linkage name to what is local to a unit; the symbol table has it, with the parameters and the scopes around.
+// Not where the linker folded equal functions and the symbol is another one's: DWARF's identifier must be in it.
+static bool is_linkage_name(const struct symbol *symbol, const char *name)
+{
+	size_t length = strcspn(name, "<");
+	bool mangled = strncmp(symbol->name, "_Z", 2) == 0 || strncmp(symbol->name, "_R", 2) == 0;
+
+	return mangled && (strncmp(name, "operator", 8) == 0 || memmem(symbol->name, strlen(symbol->name), name, length));
+}
+
+// The outermost function may have no name in DWARF (assembler), or only a short one: the symbol table has.
+static bool add_symbol_name(const struct symbolizer *symbolizer, uint64_t vaddr, struct dwarf_frame *outermost)
+{
+	const struct symbol *symbol = find_symbol(symbolizer, vaddr);
+
+	if (symbol && (!outermost->name || is_linkage_name(symbol, outermost->name)))
+		outermost->linkage_name = symbol->name;
+	return outermost->name || outermost->linkage_name;
+}
+
 static size_t work_out(struct symbolizer *symbolizer, uint64_t vaddr, struct module_frame *frames, size_t max)
 {
 	struct dwarf_frame found[MODULE_MAX_INLINE];
 	size_t count = 0;
-	const struct symbol *symbol;
 
 	if (max > MODULE_MAX_INLINE)
 		max = MODULE_MAX_INLINE;
 	if (symbolizer->index)
 		count = dwarf_index_find(symbolizer->index, vaddr, found, max);
-	// The outermost function may have no name in DWARF (assembler): the symbol table has.
-	if (count == 0 || !(found[count - 1].name || found[count - 1].linkage_name)) {
-		symbol = find_symbol(symbolizer, vaddr);
-		if (!symbol)
-			return 0;
-		if (count == 0)
-			memset(&found[count++], 0, sizeof(found[0]));
-		found[count - 1].linkage_name = symbol->name;
-	}
+	if (count == 0)
+		memset(&found[count++], 0, sizeof(found[0]));
+	if (!found[count - 1].linkage_name && !add_symbol_name(symbolizer, vaddr, &found[count - 1]) && count == 1)
+		return 0;
 	for (size_t i = 0; i < count; i++) {
 		const char *name = found[i].name ? found[i].name : found[i].linkage_name ? NULL : "??";
 
