@@ -25,7 +25,6 @@
 
 #include <zlib.h>
 
-#define PPROF_LEVEL 1              // figures in the commit
 #define GZIP_WINDOW_BITS (15 + 16) // + 16: with gzip's header and trailer
 
 struct pprof {
@@ -331,7 +330,8 @@ static void pprof_finish(struct pprof *pprof)
 static int pprof_write(const struct profile *profile, const struct format_options *options, struct writer *writer)
 {
 	struct pprof pprof = {.writer = writer};
-	if (deflateInit2(&pprof.zlib, PPROF_LEVEL, Z_DEFLATED, GZIP_WINDOW_BITS, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+	if (deflateInit2(&pprof.zlib, Z_DEFAULT_COMPRESSION, Z_DEFLATED, GZIP_WINDOW_BITS, 8, Z_DEFAULT_STRATEGY) !=
+	    Z_OK)
 		return -ENOMEM;
 	lookup_init(&pprof.lookup);
 	put_profile(&pprof, profile);

@@ -32,7 +32,8 @@ struct speedscope {
 	struct writer *writer;
 	uint32_t value_index;
 	struct frames frames;
-	uint32_t *samples; // indices of those with a weight, sorted by thread
+	struct thread_label *labels; // of each sample of the profile
+	uint32_t *samples;           // indices of those with a weight, sorted by thread
 	uint32_t nsamples;
 	struct speedscope_thread *threads; // heaviest first
 	uint32_t nthreads;
@@ -48,11 +49,9 @@ static int64_t weight_of(const struct speedscope *speedscope, uint32_t sample)
 // By thread, in the profile's order within one.
 static int compare_samples(const void *left, const void *right, void *context)
 {
-	const struct profile *profile = ((const struct speedscope *)context)->profile;
+	const struct thread_label *labels = ((const struct speedscope *)context)->labels;
 	uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
-	struct thread_label a_thread = thread_label_of(&profile->samples[a]);
-	struct thread_label b_thread = thread_label_of(&profile->samples[b]);
-	int order = thread_label_compare(&a_thread, &b_thread);
+	int order = thread_label_compare(&labels[a], &labels[b]);
 	return order ? order : (a > b) - (a < b);
 }
 
@@ -60,9 +59,11 @@ static int sort_samples(struct speedscope *speedscope)
 {
 	uint32_t total = speedscope->profile->nsamples;
 	speedscope->samples = calloc((size_t)total + 1, sizeof(*speedscope->samples));
-	if (!speedscope->samples)
+	speedscope->labels = calloc((size_t)total + 1, sizeof(*speedscope->labels));
+	if (!speedscope->samples || !speedscope->labels)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < total; i++) {
+		speedscope->labels[i] = thread_label_of(&speedscope->profile->samples[i]);
 		if (weight_of(speedscope, i) > 0)
 			speedscope->samples[speedscope->nsamples++] = i;
 	}
@@ -73,11 +74,11 @@ static int sort_samples(struct speedscope *speedscope)
 static void add_to_thread(struct speedscope *speedscope, uint32_t position)
 {
 	uint32_t sample = speedscope->samples[position];
-	const struct thread_label label = thread_label_of(&speedscope->profile->samples[sample]);
+	const struct thread_label *label = &speedscope->labels[sample];
 	struct speedscope_thread *last = speedscope->nthreads ? &speedscope->threads[speedscope->nthreads - 1] : NULL;
-	if (!last || thread_label_compare(&last->label, &label) != 0) {
+	if (!last || thread_label_compare(&last->label, label) != 0) {
 		last = &speedscope->threads[speedscope->nthreads++];
-		*last = (struct speedscope_thread){.label = label, .first = position};
+		*last = (struct speedscope_thread){.label = *label, .first = position};
 	}
 	last->count++;
 	last->weight = saturate_add(last->weight, weight_of(speedscope, sample));
@@ -111,6 +112,18 @@ static void put_member(struct writer *writer, const char *before, const char *te
 	writer_puts(writer, "\"");
 }
 
+// The number i of a list. Most of a file is numbers.
+static void put_number(struct writer *writer, uint32_t i, uint64_t number)
+{
+	char text[24], *at = text + sizeof(text);
+	do
+		*--at = (char)('0' + number % 10);
+	while (number /= 10);
+	if (i)
+		*--at = ',';
+	writer_put(writer, at, (size_t)(text + sizeof(text) - at));
+}
+
 static void put_frames(const struct frames *frames, struct writer *writer)
 {
 	writer_puts(writer, "\"shared\":{\"frames\":[");
@@ -137,7 +150,7 @@ static int put_stacks(struct speedscope *speedscope, const struct speedscope_thr
 			return -ENOMEM;
 		writer_puts(writer, i ? ",\n[" : "\n[");
 		for (uint32_t j = 0; j < count; j++)
-			writer_printf(writer, "%s%" PRIu32, j ? "," : "", stack[j]);
+			put_number(writer, j, stack[j]);
 		writer_puts(writer, "]");
 	}
 	return 0;
@@ -147,7 +160,7 @@ static void put_weights(const struct speedscope *speedscope, const struct speeds
 {
 	for (uint32_t i = 0; i < thread->count && !speedscope->writer->error; i++) {
 		uint32_t sample = speedscope->samples[thread->first + i];
-		writer_printf(speedscope->writer, "%s%" PRId64, i ? "," : "", weight_of(speedscope, sample));
+		put_number(speedscope->writer, i, (uint64_t)weight_of(speedscope, sample)); // > 0
 	}
 }
 
@@ -212,6 +225,7 @@ static int speedscope_write(const struct profile *profile, const struct format_o
 	if (!error)
 		error = put_file(&speedscope, options && options->title ? options->title : "profd");
 	frames_finish(&speedscope.frames);
+	free(speedscope.labels);
 	free(speedscope.samples);
 	free(speedscope.threads);
 	return error;
