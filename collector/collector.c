@@ -141,6 +141,12 @@ static void tick(void *owner, uint32_t events)
 
 // ---- Connections ----------------------------------------------------------------------------------------------------
 
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
 // Without a free fd a connection could not even be turned away, and epoll would report it for ever.
 static void turn_away(struct collector *collector)
 {
@@ -174,7 +180,7 @@ static void admit(struct collector *collector, int fd, const struct transport_pe
 		log_limited(&accept_limit, "refused process %d: it belongs to user %u", (int)peer->pid,
 			    (unsigned)peer->uid);
 		collector->counters.targets_refused++;
-		close(peer->pidfd);
+		close_fd(peer->pidfd);
 		close(fd);
 		return;
 	}
@@ -247,12 +253,6 @@ static void *loop(void *argument)
 }
 
 // ---- Life -----------------------------------------------------------------------------------------------------------
-
-static void close_fd(int fd)
-{
-	if (fd >= 0)
-		close(fd);
-}
 
 void core_unref(struct collector *collector)
 {

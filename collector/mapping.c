@@ -60,26 +60,52 @@ void mapping_unref(struct mapping *mapping)
 	free(mapping);
 }
 
-struct mapping *snapshot_find(const struct snapshot *snapshot, uint64_t address)
+// The index of the last entry that starts at or before address; snapshot->count when there is none.
+static size_t find_index(const struct snapshot *snapshot, uint64_t address)
 {
 	size_t low = 0, high = snapshot->count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (address < snapshot->mappings[middle]->start)
-			high = middle;
-		else if (address >= snapshot->mappings[middle]->end)
+		if (snapshot->entries[middle].mapping->start <= address)
 			low = middle + 1;
 		else
-			return snapshot->mappings[middle];
+			high = middle;
 	}
-	return NULL;
+	return low > 0 ? low - 1 : snapshot->count;
 }
 
-bool snapshot_has(const struct snapshot *snapshot, const struct mapping *mapping)
+struct mapping *snapshot_find(const struct snapshot *snapshot, uint64_t address)
 {
-	return snapshot_find(snapshot, mapping->start) == mapping;
+	size_t i = find_index(snapshot, address);
+
+	return i < snapshot->count && address < snapshot->entries[i].mapping->end ? snapshot->entries[i].mapping : NULL;
+}
+
+struct snapshot_entry *snapshot_entry(struct snapshot *snapshot, const struct mapping *mapping)
+{
+	size_t i = find_index(snapshot, mapping->start);
+
+	return i < snapshot->count && snapshot->entries[i].mapping == mapping ? &snapshot->entries[i] : NULL;
+}
+
+static struct snapshot *allocate(size_t count, uint32_t maps_gen)
+{
+	struct snapshot *snapshot = calloc(1, sizeof(*snapshot) + count * sizeof(snapshot->entries[0]));
+
+	if (snapshot)
+		snapshot->maps_gen = maps_gen;
+	return snapshot;
+}
+
+struct snapshot *snapshot_copy(const struct snapshot *snapshot, uint32_t maps_gen)
+{
+	struct snapshot *copy = allocate(snapshot->count, maps_gen);
+
+	for (size_t i = 0; copy && i < snapshot->count; i++)
+		copy->entries[copy->count++].mapping = mapping_ref(snapshot->entries[i].mapping);
+	return copy;
 }
 
 static bool is_same(const struct mapping *mapping, const struct maps_entry *entry)
@@ -120,12 +146,11 @@ int snapshot_read(pid_t pid, uint32_t maps_gen, const struct snapshot *previous,
 
 	if (r < 0)
 		return r;
-	snapshot = calloc(1, sizeof(*snapshot) + maps.count * sizeof(struct mapping *));
+	snapshot = allocate(maps.count, maps_gen);
 	if (!snapshot) {
 		r = -ENOMEM;
 		goto done;
 	}
-	snapshot->maps_gen = maps_gen;
 	for (size_t i = 0; i < maps.count; i++) {
 		const struct maps_entry *entry = &maps.entries[i];
 		struct mapping *mapping = previous ? snapshot_find(previous, entry->start) : NULL;
@@ -135,7 +160,7 @@ int snapshot_read(pid_t pid, uint32_t maps_gen, const struct snapshot *previous,
 			r = -ENOMEM;
 			goto done;
 		}
-		snapshot->mappings[snapshot->count++] = mapping;
+		snapshot->entries[snapshot->count++].mapping = mapping;
 	}
 	*ret_snapshot = snapshot;
 	snapshot = NULL;
@@ -150,6 +175,6 @@ void snapshot_destroy(struct snapshot *snapshot)
 	if (!snapshot)
 		return;
 	for (size_t i = 0; i < snapshot->count; i++)
-		mapping_unref(snapshot->mappings[i]);
+		mapping_unref(snapshot->entries[i].mapping);
 	free(snapshot);
 }

@@ -4,8 +4,8 @@
 // mapping.h: executable mappings of a target, as long as some window still has samples in them, and snapshots: all of them
 // as they were at one value of wire_header.maps_gen.
 //
-// A mapping lives from the first snapshot that has it to the last reference to it; the same mapping in two snapshots of a session
-// is one object. Immutable but for `table`.
+// A mapping lives from the first snapshot that has it to the last reference to it, and is immutable. The same mapping in two snapshots
+// of a session is one object; a fork's child shares its parent's.
 
 #ifndef PROFD_COLLECTOR_MAPPING_H
 #define PROFD_COLLECTOR_MAPPING_H
@@ -28,16 +28,20 @@ struct mapping {
 	uint64_t bias; // of module
 	uint64_t inode;
 	uint32_t dev_major, dev_minor;
-	bool agent;               // libprofd.so's own code: its frames are not shown
-	enum mapping_table table; // guarded by the collector's lock
-	struct module *module;    // a reference; NULL: not an ELF file that could be opened
+	bool agent;            // libprofd.so's own code: its frames are not shown
+	struct module *module; // a reference; NULL: not an ELF file that could be opened
 	char path[];
+};
+
+struct snapshot_entry {
+	struct mapping *mapping;  // a reference
+	enum mapping_table table; // guarded by the collector's lock
 };
 
 struct snapshot {
 	uint32_t maps_gen;
 	size_t count;
-	struct mapping *mappings[]; // sorted by start, a reference each
+	struct snapshot_entry entries[]; // sorted by start
 };
 
 struct mapping *mapping_create(uint64_t start, uint64_t end, uint64_t file_offset, const char *path); // NULL: no memory
@@ -48,8 +52,11 @@ void mapping_unref(struct mapping *mapping); // accepts NULL
 // them, so not on the loop. 0 or −errno.
 int snapshot_read(pid_t pid, uint32_t maps_gen, const struct snapshot *previous, struct module_cache *modules,
 		  struct snapshot **ret_snapshot);
-void snapshot_destroy(struct snapshot *snapshot);                                 // accepts NULL
+void snapshot_destroy(struct snapshot *snapshot); // accepts NULL
+// The same mappings, for another agent: none of their tables is sent. NULL: no memory.
+struct snapshot *snapshot_copy(const struct snapshot *snapshot, uint32_t maps_gen);
 struct mapping *snapshot_find(const struct snapshot *snapshot, uint64_t address); // NULL: none
-bool snapshot_has(const struct snapshot *snapshot, const struct mapping *mapping);
+// The entry with just this mapping. NULL: none.
+struct snapshot_entry *snapshot_entry(struct snapshot *snapshot, const struct mapping *mapping);
 
 #endif

@@ -163,6 +163,7 @@ static void take_hello(struct session *session, const struct wire_hello *hello, 
 {
 	struct collector *collector = session->collector;
 	const char *problem = check_limits(session);
+	struct region_live live;
 
 	if (!problem)
 		problem = map_target(session, hello, size, fd);
@@ -177,6 +178,12 @@ static void take_hello(struct session *session, const struct wire_hello *hello, 
 	collector->nunregistered--;
 	collector->counters.targets_now++;
 	collector->counters.targets_total++;
+	// Sampling before we said so: it goes on from the parent of a fork.
+	region_read_live(&session->region, &live);
+	if (live.period_ns > 0) {
+		session->live.maps_gen = live.maps_gen;
+		session_inherit(session);
+	}
 	session_resolve(session);
 	session_advance(session);
 }
@@ -258,6 +265,8 @@ static void pidfd_ready(void *owner, uint32_t events)
 	if (session->state == SESSION_CLOSED)
 		return;
 	core_unwatch(session->collector, session->pidfd);
+	// A short life may be over before its first message was read.
+	receive(session);
 	if (session->state == SESSION_NEW)
 		session_close(session);
 	else
@@ -281,7 +290,7 @@ struct session *session_create(struct collector *collector, int fd, const struct
 	collector->nsessions++;
 	collector->nunregistered++;
 	if (core_watch(collector, fd, EPOLLIN | EPOLLRDHUP, &session->socket_source) < 0 ||
-	    core_watch(collector, session->pidfd, EPOLLIN, &session->pidfd_source) < 0) {
+	    (peer->pidfd >= 0 && core_watch(collector, peer->pidfd, EPOLLIN, &session->pidfd_source) < 0)) {
 		session_close(session);
 		return NULL;
 	}
@@ -435,6 +444,15 @@ unsigned session_drain(struct session *session, enum ring_reader_mode mode)
 	fill = ring_reader_drain(&session->reader, mode, take_record, session, &counts);
 	add_counts(session, &counts);
 	return fill;
+}
+
+void session_drain_with(struct session *session, enum session_patience patience)
+{
+	session->patience = patience;
+	session_drain(session, RING_READER_LIVE);
+	if (patience == SESSION_WAITS_NO_MORE && session->state == SESSION_ENDING)
+		session_drain(session, RING_READER_DEAD);
+	session->patience = SESSION_WAITS;
 }
 
 // ---- Ticks and the end ----------------------------------------------------------------------------------------------

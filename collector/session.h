@@ -27,6 +27,10 @@
 
 enum session_state { SESSION_NEW, SESSION_LIVE, SESSION_ENDING, SESSION_CLOSED };
 
+// Records whose mappings are not known yet stay in the ring, for a while. When a window is to be stopped, what is known is asked for
+// at once; then what there is must do.
+enum session_patience { SESSION_WAITS, SESSION_HURRIES, SESSION_WAITS_NO_MORE };
+
 struct session {
 	TAILQ_ENTRY(session) link;   // of collector.sessions or .closed
 	struct collector *collector; // outlives it
@@ -67,6 +71,7 @@ struct session {
 	uint32_t rate_sent; // last SAMPLING
 	uint32_t sampling_seq;
 	bool ready_sent;
+	enum session_patience patience;
 	int64_t drain_ns;     // when the drain under way began
 	unsigned drains_left; // after sampling was stopped: what was under way still comes
 	int64_t ending_since_ns;
@@ -85,6 +90,8 @@ void session_send(struct session *session, const void *data, size_t size, int pa
 void session_advance(struct session *session);
 // Hands what its rings hold to the windows. Returns how full the fullest shard was, in percent.
 unsigned session_drain(struct session *session, enum ring_reader_mode mode);
+// The same for a window that is about to be stopped.
+void session_drain_with(struct session *session, enum session_patience patience);
 // What is due at a tick: drain, retries, the end. Returns the fill.
 unsigned session_tick(struct session *session);
 bool session_needs_tick(const struct session *session);
@@ -98,6 +105,7 @@ void session_resolve(struct session *session); // begins to read the mappings; n
 void session_build_tables(struct session *session);
 // May a record wait for mappings that are not known yet? Begins to read them where that helps.
 bool session_waits_for_maps(struct session *session, uint32_t maps_gen, bool unknown_pc);
+void session_inherit(struct session *session);      // takes the mappings that its parent has, until it has its own
 void session_release_maps(struct session *session); // once no job is under way
 // The mapping of address in the snapshot that fits maps_gen best. NULL: none.
 struct mapping *session_find_mapping(const struct session *session, uint32_t maps_gen, uint64_t address);

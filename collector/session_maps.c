@@ -15,7 +15,8 @@
 #include "collector/session.h"
 
 #define MIN_RESOLVE_NS 10000000LL
-#define FIRST_BACKOFF_NS 300000000LL
+#define FIRST_BACKOFF_NS 20000000LL
+#define MAX_HOLD_NS 80000000LL // a longer backoff is not waited for: reading again has found nothing a few times
 #define MAX_BACKOFF_NS 10000000000LL
 #define MAX_WAIT_NS 1000000000LL // of records for mappings that are being read
 #define MAX_TABLES 1024u         // being built for one target
@@ -60,26 +61,35 @@ struct mapping *session_find_mapping(const struct session *session, uint32_t map
 	return other;
 }
 
+// For a PC in no mapping (dlopen before it returns, a JIT compiler): reads again, ever less often while that finds nothing.
+static bool waits_for_unknown(struct session *session)
+{
+	bool hurry = session->patience == SESSION_HURRIES;
+
+	if (session->resolve_backoff_ns > MAX_HOLD_NS && hurry)
+		return false;
+	if (session->drain_ns - session->resolve_since_ns < session->resolve_backoff_ns && !hurry)
+		return session->resolve_backoff_ns <= MAX_HOLD_NS;
+	session->unknown_pc = true;
+	session_resolve(session);
+	return session->resolving;
+}
+
 bool session_waits_for_maps(struct session *session, uint32_t maps_gen, bool unknown_pc)
 {
 	bool outdated = !session->resolved || is_newer(maps_gen, session->known_gen);
 
-	if (!outdated && !unknown_pc)
+	if ((!outdated && !unknown_pc) || session->patience == SESSION_WAITS_NO_MORE)
 		return false;
 	if (session->resolving)
 		return session->drain_ns - session->resolve_since_ns < MAX_WAIT_NS;
 	if (session->state != SESSION_LIVE)
 		return false;
-	if (outdated) {
-		session->maps_dirty = true;
-		session_resolve(session);
-		return true;
-	}
-	if (session->drain_ns - session->resolve_since_ns < session->resolve_backoff_ns)
-		return false;
-	session->unknown_pc = true;
+	if (!outdated)
+		return waits_for_unknown(session);
+	session->maps_dirty = true;
 	session_resolve(session);
-	return session->resolving;
+	return true;
 }
 
 static ssize_t read_file(const char *path, char *buf, size_t size)
@@ -128,16 +138,17 @@ static void send_table(struct session *session, const struct mapping *mapping, i
 	session_send(session, &message, sizeof(message), fd);
 }
 
-// Tells the agent which of its tables are for modules that are no more.
-static void forget_gone(struct session *session, const struct snapshot *before, const struct snapshot *now)
+// What the agent has of mappings that are still there, it keeps; what it has of others, it is to forget.
+static void carry_tables_over(struct session *session, const struct snapshot *before, struct snapshot *now)
 {
 	for (size_t i = 0; before && i < before->count; i++) {
-		struct mapping *mapping = before->mappings[i];
+		const struct snapshot_entry *old = &before->entries[i];
+		struct snapshot_entry *new = snapshot_entry(now, old->mapping);
 
-		if (mapping->table == MAPPING_TABLE_SENT && !snapshot_has(now, mapping)) {
-			mapping->table = MAPPING_TABLE_NONE;
-			send_table(session, mapping, -1, 0);
-		}
+		if (new)
+			new->table = old->table;
+		else if (old->table == MAPPING_TABLE_SENT)
+			send_table(session, old->mapping, -1, 0);
 	}
 }
 
@@ -146,7 +157,7 @@ static bool is_same_set(const struct snapshot *a, const struct snapshot *b)
 	if (!a || a->count != b->count)
 		return false;
 	for (size_t i = 0; i < a->count; i++)
-		if (a->mappings[i] != b->mappings[i])
+		if (a->entries[i].mapping != b->entries[i].mapping)
 			return false;
 	return true;
 }
@@ -170,7 +181,7 @@ static void set_main_mapping(struct session *session, const struct snapshot *sna
 	if (length > 10 && strcmp(session->exe + length - 10, " (deleted)") == 0)
 		length -= 10;
 	for (size_t i = 0; i < snapshot->count && !found; i++) {
-		struct mapping *mapping = snapshot->mappings[i];
+		struct mapping *mapping = snapshot->entries[i].mapping;
 
 		if (!first && mapping->path[0] == '/')
 			first = mapping;
@@ -192,7 +203,30 @@ static void install(struct session *session, struct snapshot *snapshot)
 	session->snapshots[0] = snapshot;
 	if (!session->main_mapping)
 		set_main_mapping(session, snapshot);
-	forget_gone(session, before, snapshot);
+	carry_tables_over(session, before, snapshot);
+}
+
+// A fork's child is sampled from its first moment, and may be gone, or another program, before its mappings can be read. What its
+// parent has is as good: it was the same a moment ago.
+void session_inherit(struct session *session)
+{
+	const struct session *parent;
+
+	// Newest first: what the parent was before its last exec may still be in the list.
+	TAILQ_FOREACH_REVERSE(parent, &session->collector->sessions, session_list, link)
+	{
+		if (parent->pid == session->ppid && parent->uid == session->uid && parent->snapshots[0])
+			break;
+	}
+	if (!parent)
+		return;
+	session->snapshots[0] = snapshot_copy(parent->snapshots[0], session->live.maps_gen);
+	if (parent->main_mapping)
+		session->main_mapping = mapping_ref(parent->main_mapping);
+	if (parent->cmdline)
+		session->cmdline = strdup(parent->cmdline);
+	if (!session->comm[0])
+		memcpy(session->comm, parent->comm, sizeof(session->comm));
 }
 
 // Arguments with a blank between, for people. NULL: not to be had.
@@ -245,7 +279,8 @@ static void run_resolve(struct worker_job *job)
 	if (snapshot && snapshot->count > 0 && session->state == SESSION_LIVE && !session_process_is_dead(session) &&
 	    !transport_is_hung_up(session->transport.fd)) {
 		install(session, snapshot);
-		if (!session->resolved) {
+		if (cmdline) {
+			free(session->cmdline);
 			session->cmdline = cmdline;
 			cmdline = NULL;
 		}
@@ -265,7 +300,8 @@ void session_resolve(struct session *session)
 
 	if (session->resolving || session->state != SESSION_LIVE)
 		return;
-	if (session->resolved && now - session->resolve_since_ns < MIN_RESOLVE_NS)
+	if (session->resolved && now - session->resolve_since_ns < MIN_RESOLVE_NS &&
+	    session->patience != SESSION_HURRIES)
 		return;
 	session->resolving = true;
 	session->maps_dirty = false;
@@ -284,7 +320,7 @@ static void run_table(struct worker_job *job)
 	struct table_job *table = (struct table_job *)job;
 	struct session *session = table->session;
 	struct collector *collector = session->collector;
-	const struct snapshot *snapshot;
+	struct snapshot *snapshot;
 	uint64_t size = 0;
 	int fd = -1;
 	int r = module_table(table->module, &fd, &size);
@@ -292,13 +328,13 @@ static void run_table(struct worker_job *job)
 	pthread_mutex_lock(&collector->lock);
 	snapshot = session->snapshots[0];
 	for (size_t i = 0; snapshot && i < snapshot->count; i++) {
-		struct mapping *mapping = snapshot->mappings[i];
+		struct snapshot_entry *entry = &snapshot->entries[i];
 
-		if (mapping->module != table->module || mapping->table != MAPPING_TABLE_BUILDING)
+		if (entry->mapping->module != table->module || entry->table != MAPPING_TABLE_BUILDING)
 			continue;
-		mapping->table = r < 0 ? MAPPING_TABLE_FAILED : MAPPING_TABLE_SENT;
+		entry->table = r < 0 ? MAPPING_TABLE_FAILED : MAPPING_TABLE_SENT;
 		if (r == 0)
-			send_table(session, mapping, fd, size);
+			send_table(session, entry->mapping, fd, size);
 	}
 	session->tables_pending--;
 	module_unref(table->module);
@@ -307,15 +343,15 @@ static void run_table(struct worker_job *job)
 }
 
 // All mappings of one module share its job.
-static void start_table(struct session *session, const struct snapshot *snapshot, struct module *module)
+static void start_table(struct session *session, struct snapshot *snapshot, struct module *module)
 {
 	struct table_job *table = calloc(1, sizeof(*table));
 
 	for (size_t i = 0; i < snapshot->count; i++) {
-		struct mapping *mapping = snapshot->mappings[i];
+		struct snapshot_entry *entry = &snapshot->entries[i];
 
-		if (mapping->module == module && mapping->table == MAPPING_TABLE_NONE)
-			mapping->table = table ? MAPPING_TABLE_BUILDING : MAPPING_TABLE_FAILED;
+		if (entry->mapping->module == module && entry->table == MAPPING_TABLE_NONE)
+			entry->table = table ? MAPPING_TABLE_BUILDING : MAPPING_TABLE_FAILED;
 	}
 	if (!table)
 		return;
@@ -328,13 +364,13 @@ static void start_table(struct session *session, const struct snapshot *snapshot
 
 void session_build_tables(struct session *session)
 {
-	const struct snapshot *snapshot = session->snapshots[0];
+	struct snapshot *snapshot = session->snapshots[0];
 
 	// What is left over MAX_TABLES is begun when those are done.
 	for (size_t i = 0; snapshot && i < snapshot->count && session->tables_pending < MAX_TABLES; i++) {
-		struct mapping *mapping = snapshot->mappings[i];
+		const struct snapshot_entry *entry = &snapshot->entries[i];
 
-		if (mapping->module && mapping->table == MAPPING_TABLE_NONE)
-			start_table(session, snapshot, mapping->module);
+		if (entry->mapping->module && entry->table == MAPPING_TABLE_NONE)
+			start_table(session, snapshot, entry->mapping->module);
 	}
 }

@@ -125,7 +125,8 @@ void transport_unlisten(struct transport_listener *listener)
 	listener->fd = -1;
 }
 
-// The peer's pidfd. Where the kernel cannot tell it, the pid is opened, and the open connection shows that it is still the peer's.
+// The peer's pidfd; −ESRCH: it is dead. Where the kernel cannot tell it, the pid is opened, and the open connection shows that it is still
+// the peer's. Before Linux 6.16 there is none of a process that has been reaped: EINVAL or ESRCH.
 static int open_pidfd(int fd, pid_t pid)
 {
 	socklen_t size = sizeof(int);
@@ -134,7 +135,7 @@ static int open_pidfd(int fd, pid_t pid)
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
 		return pidfd;
 	if (errno != ENOPROTOOPT)
-		return -errno;
+		return errno == EINVAL ? -ESRCH : -errno;
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0)
 		return -errno;
@@ -149,18 +150,19 @@ int transport_accept(int listen_fd, struct transport_peer *ret_peer)
 {
 	struct ucred credentials;
 	socklen_t size = sizeof(credentials);
-	int pidfd = -ESRCH;
+	int pidfd = -EINVAL;
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0)
 		return -errno;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0 && credentials.pid > 0)
 		pidfd = open_pidfd(fd, credentials.pid);
-	if (pidfd < 0) {
+	if (pidfd < 0 && pidfd != -ESRCH) {
 		close(fd);
 		return pidfd;
 	}
-	*ret_peer = (struct transport_peer){.pid = credentials.pid, .uid = credentials.uid, .pidfd = pidfd};
+	*ret_peer = (struct transport_peer){
+		.pid = credentials.pid, .uid = credentials.uid, .pidfd = pidfd < 0 ? -1 : pidfd};
 	return fd;
 }
 

@@ -30,9 +30,9 @@ void transport_unlisten(struct transport_listener *listener); // accepts one wit
 struct transport_peer {
 	pid_t pid;
 	uid_t uid;
-	int pidfd; // the caller closes it
+	int pidfd; // the caller closes it; −1: the peer is dead already, what it sent can still be read
 };
-// The connection's fd or −errno: −EAGAIN none waits; −ESRCH the peer is gone; −EMFILE… of accept4.
+// The connection's fd or −errno: −EAGAIN none waits; −EMFILE… of accept4.
 int transport_accept(int listen_fd, struct transport_peer *ret_peer);
 
 // One message into buf. Its size; 0: the peer is gone; −EAGAIN: none waits; −EMSGSIZE: longer than size; other −errno.

@@ -273,7 +273,7 @@ static bool is_settled(const struct window *window)
 	return true;
 }
 
-static void drain_targets(const struct window *window)
+static void drain_targets(const struct window *window, enum session_patience patience)
 {
 	struct session *session, *next;
 
@@ -281,10 +281,8 @@ static void drain_targets(const struct window *window)
 		next = TAILQ_NEXT(session, link);
 		if (!window_covers(window, session))
 			continue;
-		session_drain(session, RING_READER_LIVE);
+		session_drain_with(session, patience);
 		session_check_end(session);
-		if (session->state == SESSION_ENDING)
-			session_drain(session, RING_READER_DEAD);
 	}
 }
 
@@ -332,9 +330,10 @@ void window_stop(struct window *window)
 		pthread_mutex_unlock(&collector->lock);
 		return;
 	}
+	drain_targets(window, SESSION_HURRIES);
 	while (!is_settled(window) && core_wait(collector, deadline_ns))
 		;
-	drain_targets(window);
+	drain_targets(window, SESSION_WAITS_NO_MORE);
 	note_main_target(window);
 	window->open = false;
 	window->stats.end_ns = core_epoch_ns();

@@ -1,78 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// test_session.c: how targets come and go (session.c, transport.c, collector.c): who is let in, what hostile ones can do, exec, dlopen,
-// a target that does not read, a socket left behind, a collector that has nothing to do.
+// test_session.c: how targets come and go (session.c, transport.c, collector.c): who is let in, what hostile ones can do, exec, a
+// target that does not read, a socket left behind, a collector that has nothing to do.
 
 #include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <cmocka.h>
-
-#include "collector/collector.h"
-#include "collector/window.h"
-#include "formats/profile.h"
-#include "tests/unit/fake_agent.h"
-
-static char socket_name[64];
-
-static struct collector *start_on(const char *name, bool any_uid)
-{
-	const struct collector_options options = {.socket = name, .any_uid = any_uid};
-	struct collector *collector;
-
-	assert_int_equal(collector_create(&options, &collector), 0);
-	return collector;
-}
-
-static struct collector *start(bool any_uid)
-{
-	static unsigned last;
-
-	snprintf(socket_name, sizeof(socket_name), "@profd-test-session-%d-%u", (int)getpid(), ++last);
-	return start_on(socket_name, any_uid);
-}
-
-static struct window *open_window(struct collector *collector, uint32_t rate_hz)
-{
-	const struct window_options options = {.rate_hz = rate_hz};
-	struct window *window;
-
-	assert_int_equal(window_open(collector, &options, &window), 0);
-	return window;
-}
-
-static struct collector_counters counters_of(struct collector *collector)
-{
-	struct collector_counters counters;
-
-	collector_counters(collector, &counters);
-	return counters;
-}
-
-static bool targets_become(struct collector *collector, uint32_t n)
-{
-	for (int i = 0; i < 1000 && counters_of(collector).targets_now != n; i++)
-		fake_sleep_ms(5);
-	return counters_of(collector).targets_now == n;
-}
-
-static uint64_t records_of(struct window *window)
-{
-	struct window_stats stats;
-
-	window_stats(window, &stats);
-	return stats.records;
-}
+#include "tests/unit/core_test.h"
 
 static void test_target_is_described(void **state)
 {
@@ -315,7 +254,7 @@ static void test_agent_joins_the_next_collector(void **state)
 
 	fake_agent_start(&agent, socket_name);
 	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
-	window = open_window(collector, 100);
+	window = open_window(collector, 0, 100);
 	for (int i = 0; i < 10; i++)
 		fake_agent_put(&agent, 1, pcs, 1);
 	window_stop(window);
@@ -329,7 +268,7 @@ static void test_agent_joins_the_next_collector(void **state)
 	collector = start(false);
 	fake_agent_connect(&agent, socket_name);
 	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
-	window = open_window(collector, 100);
+	window = open_window(collector, 0, 100);
 	for (int i = 0; i < 7; i++)
 		fake_agent_put(&agent, 1, pcs, 1);
 	window_stop(window);
@@ -346,7 +285,7 @@ static void test_exec_is_another_session(void **state)
 {
 	const uint64_t pcs[] = {(uintptr_t)open_fds};
 	struct collector *collector = start(false);
-	struct window *window = open_window(collector, 100);
+	struct window *window = open_window(collector, 0, 100);
 	struct fake_agent agent;
 	pid_t child = fork();
 
@@ -370,198 +309,6 @@ static void test_exec_is_another_session(void **state)
 	collector_destroy(collector);
 }
 
-static bool profile_names(struct window *window, const char *module)
-{
-	struct profile *profile = window_profile(window);
-	bool found = false;
-
-	assert_non_null(profile);
-	for (uint32_t i = 0; i < profile->nsamples; i++) {
-		const struct profile_location *leaf = &profile->locations[profile->samples[i].location_ids[0] - 1];
-
-		found |= leaf->mapping_id && strstr(profile->mappings[leaf->mapping_id - 1].file, module);
-	}
-	profile_destroy(profile);
-	return found;
-}
-
-#define LIBRARY "libresolv.so.2" // of glibc; nothing here is linked with it
-
-static void test_library_comes_and_goes(void **state)
-{
-	struct collector *collector = start(false);
-	struct window *window = open_window(collector, 100);
-	struct fake_agent agent;
-	unsigned tables;
-	uint64_t pc;
-	void *library;
-
-	fake_agent_start(&agent, socket_name);
-	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
-	tables = agent.tables;
-	library = dlopen(LIBRARY, RTLD_NOW);
-	assert_non_null(library);
-	pc = (uintptr_t)dlsym(library, "ns_get16");
-	fake_agent_send_maps(&agent);
-	assert_true(fake_agent_await(&agent, WIRE_MSG_TABLE));
-	assert_int_equal(agent.tables, tables + 1);
-	assert_true(pc >= agent.table_start && pc < agent.table_end);
-	fake_agent_put(&agent, 1, &pc, 1);
-	// Unmapped after its sample was taken, and before it is read: the sample is still the library's.
-	dlclose(library);
-	fake_agent_send_maps(&agent);
-	assert_true(fake_agent_await(&agent, WIRE_MSG_FORGET));
-	assert_true(agent.forget_start == agent.table_start);
-	window_stop(window);
-	assert_int_equal(records_of(window), 1);
-	assert_true(profile_names(window, LIBRARY));
-	window_destroy(window);
-	fake_agent_stop(&agent);
-	collector_destroy(collector);
-}
-
-// A sample can be read before the message that says why it cannot be understood: it waits for the mappings.
-static void test_sample_overtakes_its_maps_message(void **state)
-{
-	struct collector *collector = start(false);
-	struct window *window = open_window(collector, 100);
-	struct fake_agent agent;
-	void *library;
-	uint64_t pc;
-
-	fake_agent_start(&agent, socket_name);
-	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
-	library = dlopen(LIBRARY, RTLD_NOW);
-	assert_non_null(library);
-	pc = (uintptr_t)dlsym(library, "ns_get16");
-	__atomic_add_fetch(&agent.fake.header->maps_gen, 1, __ATOMIC_SEQ_CST);
-	fake_agent_put(&agent, 1, &pc, 1);
-	for (int i = 0; i < 1000 && records_of(window) == 0; i++)
-		fake_sleep_ms(5);
-	window_stop(window);
-	assert_int_equal(records_of(window), 1);
-	assert_true(profile_names(window, LIBRARY));
-	window_destroy(window);
-	fake_agent_stop(&agent);
-	collector_destroy(collector);
-	dlclose(library);
-}
-
-static void *map_code(void)
-{
-	void *code = mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	assert_ptr_not_equal(code, MAP_FAILED);
-	return code;
-}
-
-// Code made at run time, of which no message tells; its compiler left names for it in /tmp/perf-PID.map.
-static void test_generated_code(void **state)
-{
-	struct collector *collector = start(false);
-	struct window *window = open_window(collector, 100);
-	struct profile *profile;
-	struct fake_agent agent;
-	char path[64], name[64];
-	uint64_t pc;
-	FILE *file;
-
-	fake_agent_start(&agent, socket_name);
-	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
-	pc = (uintptr_t)map_code();
-	snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
-	file = fopen(path, "we");
-	assert_non_null(file);
-	fprintf(file, "%llx 100 old_name\nnonsense\n%llx 100 py::jitted\n", (unsigned long long)pc,
-		(unsigned long long)pc);
-	fclose(file);
-	pc += 8;
-	fake_sleep_ms(400); // the mappings were read a moment ago
-	fake_agent_put(&agent, 1, &pc, 1);
-	for (int i = 0; i < 1000 && records_of(window) == 0; i++)
-		fake_sleep_ms(5);
-	window_stop(window);
-	profile = window_profile(window);
-	assert_int_equal(profile->nsamples, 1);
-	profile_frame_name(profile, &profile->locations[profile->samples[0].location_ids[0] - 1], 0, name,
-			   sizeof(name));
-	assert_string_equal(name, "py::jitted");
-	assert_true(profile_names(window, "[anonymous]"));
-	profile_destroy(profile);
-	unlink(path);
-	window_destroy(window);
-	fake_agent_stop(&agent);
-	collector_destroy(collector);
-	munmap((void *)(uintptr_t)(pc - 8), 4096);
-}
-
-// PCs that are nowhere, and mappings that claim to change all the time, cost some reading; the samples come through.
-static void test_nonsense_pcs_come_through(void **state)
-{
-	const uint64_t pcs[] = {1, 0, UINT64_MAX, UINT64_MAX >> 1};
-	struct collector *collector = start(false);
-	struct window *window = open_window(collector, 100);
-	struct fake_agent agent;
-
-	fake_agent_start(&agent, socket_name);
-	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
-	for (int i = 0; i < 100; i++) {
-		fake_agent_put(&agent, 1, pcs, 4);
-		fake_agent_send_maps(&agent);
-	}
-	for (int i = 0; i < 1000 && records_of(window) < 100; i++)
-		fake_sleep_ms(5);
-	window_stop(window);
-	assert_int_equal(records_of(window), 100);
-	assert_false(profile_names(window, "libc"));
-	window_destroy(window);
-	fake_agent_stop(&agent);
-	collector_destroy(collector);
-}
-
-// Frames of the agent itself are left out; a stack of nothing else keeps one.
-static void test_agent_frames_are_left_out(void **state)
-{
-	char dir[] = "/tmp/profd-test-XXXXXX", path[64], command[256];
-	struct collector *collector = start(false);
-	struct window *window;
-	struct profile *profile;
-	struct fake_agent agent;
-	void *library;
-	uint64_t pcs[3];
-	Dl_info info;
-
-	assert_non_null(mkdtemp(dir));
-	library = dlopen(LIBRARY, RTLD_NOW);
-	assert_true(dladdr(dlsym(library, "ns_get16"), &info));
-	snprintf(path, sizeof(path), "%s/libprofd.so", dir);
-	snprintf(command, sizeof(command), "cp -L %s %s", info.dli_fname, path);
-	assert_int_equal(system(command), 0);
-	dlclose(library);
-	library = dlopen(path, RTLD_NOW);
-	assert_non_null(library);
-	window = open_window(collector, 100);
-	fake_agent_start(&agent, socket_name);
-	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
-	pcs[0] = (uintptr_t)open_fds;
-	pcs[1] = (uintptr_t)dlsym(library, "ns_get16") + 1;
-	pcs[2] = (uintptr_t)start + 1;
-	fake_agent_put(&agent, 1, pcs, 3);
-	fake_agent_put(&agent, 1, pcs + 1, 1);
-	window_stop(window);
-	profile = window_profile(window);
-	assert_int_equal(profile->nsamples, 2);
-	assert_int_equal(profile->samples[0].nlocations, 2);
-	assert_int_equal(profile->samples[1].nlocations, 1);
-	profile_destroy(profile);
-	window_destroy(window);
-	fake_agent_stop(&agent);
-	collector_destroy(collector);
-	dlclose(library);
-	unlink(path);
-	rmdir(dir);
-}
-
 // A target that is stopped, or hostile, and reads nothing: the collector does not wait for it, and lets it go in the end.
 static void test_target_that_does_not_read(void **state)
 {
@@ -571,7 +318,7 @@ static void test_target_that_does_not_read(void **state)
 	fake_agent_start(&agent, socket_name);
 	assert_true(targets_become(collector, 1));
 	for (uint32_t i = 0; i < 2000 && counters_of(collector).targets_now > 0; i++)
-		window_destroy(open_window(collector, 1 + i % 1000));
+		window_destroy(open_window(collector, 0, 1 + i % 1000));
 	assert_true(targets_become(collector, 0));
 	fake_agent_start(&second, socket_name);
 	assert_true(fake_agent_await(&second, WIRE_MSG_READY));
@@ -591,7 +338,7 @@ static void test_target_that_reads_late(void **state)
 	fake_agent_start(&agent, socket_name);
 	assert_true(targets_become(collector, 1));
 	for (uint32_t i = 0; i < 250; i++)
-		window_destroy(open_window(collector, 1 + i));
+		window_destroy(open_window(collector, 0, 1 + i));
 	assert_int_equal(counters_of(collector).targets_now, 1);
 	while (last < 500 && fake_agent_receive(&agent, &message, FAKE_PATIENCE_MS) > 0) {
 		if (message.msg.type != WIRE_MSG_SAMPLING)
@@ -640,10 +387,10 @@ static void test_idle_collector_sleeps(void **state)
 #endif
 	fake_agent_start(&agent, socket_name);
 	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
-	window_destroy(open_window(collector, 100));
-	fake_sleep_ms(1000); // the last drains after sampling
+	window_destroy(open_window(collector, 0, 100));
+	fake_sleep_ms(700); // the last drains after sampling
 	before = switches_of_others();
-	fake_sleep_ms(500);
+	fake_sleep_ms(300);
 	assert_int_equal(switches_of_others(), before);
 	fake_agent_stop(&agent);
 	collector_destroy(collector);
@@ -660,11 +407,6 @@ int main(void)
 		cmocka_unit_test(test_socket_paths),
 		cmocka_unit_test(test_agent_joins_the_next_collector),
 		cmocka_unit_test(test_exec_is_another_session),
-		cmocka_unit_test(test_library_comes_and_goes),
-		cmocka_unit_test(test_sample_overtakes_its_maps_message),
-		cmocka_unit_test(test_generated_code),
-		cmocka_unit_test(test_nonsense_pcs_come_through),
-		cmocka_unit_test(test_agent_frames_are_left_out),
 		cmocka_unit_test(test_target_that_does_not_read),
 		cmocka_unit_test(test_target_that_reads_late),
 		cmocka_unit_test(test_idle_collector_sleeps),

@@ -4,46 +4,14 @@
 // test_window.c: windows over a whole collector, and the profiles that come out of them. The target is this program (fake_agent.h),
 // which writes samples with its own functions' addresses.
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#include <cmocka.h>
-
-#include "collector/collector.h"
-#include "collector/window.h"
-#include "formats/profile.h"
-#include "tests/unit/fake_agent.h"
-
-static char socket_name[64];
-
-static struct collector *start(void)
-{
-	static unsigned last;
-	struct collector_options options = {.socket = socket_name};
-	struct collector *collector;
-
-	snprintf(socket_name, sizeof(socket_name), "@profd-test-window-%d-%u", (int)getpid(), ++last);
-	assert_int_equal(collector_create(&options, &collector), 0);
-	return collector;
-}
-
-static struct window *open_window(struct collector *collector, pid_t pid, uint32_t rate_hz)
-{
-	const struct window_options options = {.pid = pid, .rate_hz = rate_hz};
-	struct window *window;
-
-	assert_int_equal(window_open(collector, &options, &window), 0);
-	return window;
-}
+#include "tests/unit/core_test.h"
 
 static uint32_t gettid_u32(void)
 {
@@ -97,7 +65,7 @@ static bool has_comment(const struct profile *profile, const char *text)
 
 static void test_profile_of_a_run(void **state)
 {
-	struct collector *collector = start();
+	struct collector *collector = start(false);
 	struct window *window = open_window(collector, 0, 99);
 	struct window_stats stats;
 	struct fake_agent agent;
@@ -152,7 +120,7 @@ static void test_profile_of_a_run(void **state)
 
 static void test_empty_profile_names_its_binary(void **state)
 {
-	struct collector *collector = start();
+	struct collector *collector = start(false);
 	struct window *window = open_window(collector, 0, 100);
 	struct fake_agent agent;
 	struct profile *profile;
@@ -174,7 +142,7 @@ static void test_empty_profile_names_its_binary(void **state)
 // Two windows share the stream; each has what came while it was open. The rate is the highest that somebody wants.
 static void test_windows_share_the_stream(void **state)
 {
-	struct collector *collector = start();
+	struct collector *collector = start(false);
 	struct window *slow, *fast;
 	struct window_stats stats;
 	struct fake_agent agent;
@@ -214,7 +182,7 @@ static void test_windows_share_the_stream(void **state)
 
 static void test_refused_windows(void **state)
 {
-	struct collector *collector = start();
+	struct collector *collector = start(false);
 	struct window_options options = {.pid = getpid(), .rate_hz = 100};
 	struct window *windows[64], *window;
 
@@ -238,7 +206,7 @@ static void test_refused_windows(void **state)
 
 static void test_windows_outlive_their_collector(void **state)
 {
-	struct collector *collector = start();
+	struct collector *collector = start(false);
 	struct window *window = open_window(collector, 0, 100);
 	struct pollfd poll_fd = {.fd = window_fd(window), .events = POLLIN};
 	struct window_stats stats;
@@ -303,7 +271,7 @@ static uint32_t other_tid(void)
 // A thread's name as of the window's end; one that is gone, by its slot; one that never had any, by its process.
 static void test_thread_names(void **state)
 {
-	struct collector *collector = start();
+	struct collector *collector = start(false);
 	struct window *window = open_window(collector, 0, 100);
 	pthread_barrier_t barrier;
 	struct fake_agent agent;
@@ -373,23 +341,10 @@ static pid_t spawn_target(unsigned n, bool die)
 		fake_agent_await_end(&agent);
 }
 
-static uint64_t wait_for_targets(struct collector *collector, uint64_t ever)
-{
-	struct collector_counters counters;
-
-	for (int i = 0; i < 1000; i++) {
-		collector_counters(collector, &counters);
-		if (counters.targets_total >= ever)
-			break;
-		fake_sleep_ms(10);
-	}
-	return counters.targets_total;
-}
-
 static void test_killed_target_loses_nothing(void **state)
 {
 	for (int i = 0; i < 20; i++) {
-		struct collector *collector = start();
+		struct collector *collector = start(false);
 		struct window *window = open_window(collector, 0, 100);
 		struct collector_counters counters;
 		struct window_stats stats;
@@ -414,12 +369,12 @@ static void test_killed_target_loses_nothing(void **state)
 
 static void test_window_ends_with_its_target(void **state)
 {
-	struct collector *collector = start();
+	struct collector *collector = start(false);
 	pid_t child = spawn_target(0, false);
 	struct pollfd poll_fd = {.events = POLLIN};
 	struct window *window, *of_all;
 
-	assert_int_equal(wait_for_targets(collector, 1), 1);
+	assert_true(targets_become(collector, 1));
 	window = open_window(collector, child, 100);
 	of_all = open_window(collector, 0, 100);
 	poll_fd.fd = window_fd(window);
@@ -436,7 +391,7 @@ static void test_window_ends_with_its_target(void **state)
 
 static void test_two_targets_are_told_apart(void **state)
 {
-	struct collector *collector = start();
+	struct collector *collector = start(false);
 	struct window *window = open_window(collector, 0, 100);
 	pid_t child = spawn_target(10, false);
 	struct window_stats stats = {0};
@@ -473,7 +428,7 @@ static void test_two_targets_are_told_apart(void **state)
 
 static void test_symbol(void **state)
 {
-	struct collector *collector = start();
+	struct collector *collector = start(false);
 	struct fake_agent agent;
 	char name[64] = "";
 
