@@ -193,9 +193,10 @@ static void profile_refuse(int error, const struct collector_target *target, str
 }
 
 static void profile_run(struct endpoints *endpoints, const struct profile_ask *ask, const struct http_request *request,
-			const struct collector_target *target, int64_t deadline_ns, struct http_reply *reply)
+			const struct collector_target *target, bool whole, int64_t deadline_ns,
+			struct http_reply *reply)
 {
-	struct window_options options = {.pid = target->pid, .rate_hz = ask->rate_hz};
+	struct window_options options = {.pid = whole ? 0 : target->pid, .rate_hz = ask->rate_hz};
 	struct window *window = NULL;
 	int error = window_open(endpoints->collector, &options, &window);
 
@@ -211,7 +212,7 @@ static void profile_run(struct endpoints *endpoints, const struct profile_ask *a
 }
 
 void endpoint_profile(struct endpoints *endpoints, const struct http_request *request,
-		      const struct collector_target *target, struct http_reply *reply)
+		      const struct collector_target *target, bool whole, struct http_reply *reply)
 {
 	struct profile_ask ask;
 	uint32_t retry_after_s = 0;
@@ -230,6 +231,6 @@ void endpoint_profile(struct endpoints *endpoints, const struct http_request *re
 		reply->retry_after_s = retry_after_s;
 		return;
 	}
-	profile_run(endpoints, &ask, request, target, deadline_ns, reply);
+	profile_run(endpoints, &ask, request, target, whole, deadline_ns, reply);
 	profile_leave(&endpoints->gate, place);
 }

@@ -111,6 +111,8 @@ static bool endpoints_find(struct endpoints *endpoints, pid_t pid, struct collec
 		return false;
 	}
 	const struct collector_target *target = pid != 0 ? endpoints_by_pid(&targets, pid) : endpoints_root(&targets);
+	if (target == NULL && pid == 0 && !endpoints->has_index && targets.count > 0)
+		target = &targets.list[0]; // children that outlived their parent
 	if (target != NULL)
 		*ret_target = *target;
 	else
@@ -257,7 +259,8 @@ static void endpoints_pprof(struct endpoints *endpoints, const struct http_reque
 		return;
 	switch (reply->endpoint) {
 	case HTTP_ENDPOINT_PROFILE:
-		endpoint_profile(endpoints, request, &target, reply);
+		// A private collector's targets are one program and its children: without a PID, all of them are meant.
+		endpoint_profile(endpoints, request, &target, pid == 0 && !endpoints->has_index, reply);
 		break;
 	case HTTP_ENDPOINT_CMDLINE:
 		endpoints_cmdline(&target, reply);

@@ -37,9 +37,9 @@ struct endpoints {
 // Fills in reply (zeroed by the caller, who finishes it).
 void endpoints_serve(struct endpoints *endpoints, const struct http_request *request, struct http_reply *reply);
 
-// endpoint_profile.c
+// endpoint_profile.c. whole: of all targets, not of this one alone (the path named none, and they are one program's).
 void endpoint_profile(struct endpoints *endpoints, const struct http_request *request,
-		      const struct collector_target *target, struct http_reply *reply);
+		      const struct collector_target *target, bool whole, struct http_reply *reply);
 uint32_t endpoint_profile_running(struct endpoints *endpoints);
 
 // index_page.c: targets as html, text or json (format may be NULL); the index of one target.

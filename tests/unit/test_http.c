@@ -181,7 +181,7 @@ static void test_targets(void **state)
 
 static void test_which_target(void **state)
 {
-	struct http_server *server = http_client_serve(&(struct http_options){.max_seconds = 5});
+	struct http_server *server = http_client_serve(&(struct http_options){.max_seconds = 5, .has_index = 1});
 	struct answer answer;
 
 	fake.ended = true;
@@ -204,6 +204,27 @@ static void test_which_target(void **state)
 	while (fake.count < 300)
 		http_fake_add_target((pid_t)(1000 + fake.count), 1, "many");
 	assert_fetch_error(server, "/debug/pprof/profile?seconds=1", 404, " …\n");
+	http_server_destroy(server);
+}
+
+// A private collector's targets are one program's: without a PID all of them are profiled, related or not.
+static void test_whole_program(void **state)
+{
+	struct http_server *server = http_client_serve(&(struct http_options){.max_seconds = 5});
+	struct answer answer;
+
+	fake.ended = true;
+	fake.count = 0;
+	http_fake_add_target(10, 1, "a");
+	http_fake_add_target(20, 1, "b");
+	http_client_fetch(server, "/debug/pprof/profile?seconds=1", &answer);
+	assert_int_equal(answer.status, 200);
+	assert_int_equal(fake.last_pid, 0);
+	free(answer.body);
+	http_client_fetch(server, "/20/debug/pprof/profile?seconds=1", &answer);
+	assert_int_equal(answer.status, 200);
+	assert_int_equal(fake.last_pid, 20);
+	free(answer.body);
 	http_server_destroy(server);
 }
 
@@ -369,6 +390,7 @@ int main(void)
 		cmocka_unit_test_setup(test_metrics, http_fake_reset),
 		cmocka_unit_test_setup(test_targets, http_fake_reset),
 		cmocka_unit_test_setup(test_which_target, http_fake_reset),
+		cmocka_unit_test_setup(test_whole_program, http_fake_reset),
 		cmocka_unit_test_setup(test_profile_formats, http_fake_reset),
 		cmocka_unit_test_setup(test_profile_parameters, http_fake_reset),
 		cmocka_unit_test_setup(test_profile_errors, http_fake_reset),
