@@ -194,6 +194,29 @@ static int launch(struct profd_config *config, const char *path, const char *out
 	return error;
 }
 
+// Not on 0, 1 and 2, which a program may be started without: the collector gives these a meaning.
+static int make_pipe(int fds[2])
+{
+	int low[2];
+	int error;
+
+	if (pipe2(low, O_CLOEXEC) < 0)
+		return -1;
+	fds[0] = fcntl(low[0], F_DUPFD_CLOEXEC, 3);
+	fds[1] = fcntl(low[1], F_DUPFD_CLOEXEC, 3);
+	error = errno;
+	close(low[0]);
+	close(low[1]);
+	if (fds[0] >= 0 && fds[1] >= 0)
+		return 0;
+	if (fds[0] >= 0)
+		close(fds[0]);
+	if (fds[1] >= 0)
+		close(fds[1]);
+	errno = error;
+	return -1;
+}
+
 int profd_spawn_collector(struct profd_config *config)
 {
 	char path[PATH_MAX], line[300];
@@ -209,7 +232,7 @@ int profd_spawn_collector(struct profd_config *config)
 	if (config->output && !(output = absolute_paths(config->output)))
 		return -ENOMEM;
 	make_socket_name(config->socket);
-	if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
+	if (make_pipe(pipe_fds) < 0) {
 		error = -errno;
 		profd_message("running unprofiled: cannot make a pipe: %s", strerror(errno));
 		goto out;
