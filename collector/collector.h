@@ -14,7 +14,6 @@
 #include <sys/types.h>
 
 struct collector;
-struct module_cache;
 
 struct collector_options {
 	const char *socket; // path, or "@name" for an abstract socket
