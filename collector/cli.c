@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const struct cli_command *const cli_commands[] = {&cli_command_run, &cli_command_serve, &cli_command_private};
 #define CLI_NCOMMANDS (sizeof(cli_commands) / sizeof(cli_commands[0]))
@@ -278,4 +279,14 @@ int cli_main(int argc, char **argv)
 	optind = 0; // starts getopt_long afresh
 	opterr = 0; // we say what is wrong ourselves
 	return command->run(argc - 1, argv + 1);
+}
+
+void cli_raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit); // as before when refused
+	}
 }

@@ -69,6 +69,9 @@ extern const char cli_http_help[];
 // "http://127.0.0.1:6060"
 void cli_http_url(const struct http_options *options, uint16_t port, char *buf, size_t size);
 
+// A target costs descriptors: takes as many as the hard limit allows. Not in `run`, whose command would inherit it.
+void cli_raise_descriptor_limit(void);
+
 // The files that a command writes at its end.
 struct cli_outputs {
 	size_t count;

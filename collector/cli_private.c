@@ -249,6 +249,7 @@ static int private_start(struct private *private, char *error, size_t size)
 
 	if (result != 0)
 		return result;
+	cli_raise_descriptor_limit();
 	result = collector_create(&collector, &private->collector);
 	if (result != 0) {
 		snprintf(error, size, "cannot start the collector: %s", strerror(-result));

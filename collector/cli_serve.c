@@ -127,6 +127,7 @@ static int cli_serve(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &ends, NULL); // before any thread is made
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	cli_raise_descriptor_limit();
 	int error = collector_create(&serve.collector, &collector);
 	if (error != 0) {
 		cli_say("cannot listen on %s: %s%s", serve.collector.socket, strerror(-error),
