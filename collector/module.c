@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// module.c: see module.h. A module is found again by (device, inode, path): its open fd keeps the inode from being reused.
+// module.c: see module.h. A module is found again by (device, inode, path): its open fd keeps the inode from being reused. Where
+// it does not (a file taken for its build ID), that is compared anew; and a file that was written to since is another module.
 // The vDSO is the kernel's: one for all.
 
 #include "collector/module.h"
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "collector/cfi_table.h"
@@ -37,6 +39,10 @@ struct module {
 	char *path;
 	char *debug_dirs;
 	char build_id[ELF_BUILD_ID_HEX];
+	enum module_open_by by;
+	int fd;                  // file.fd, which never changes; −1: the vDSO
+	struct timespec written; // when it was opened
+	off_t file_size;
 	struct segment *segments;
 	size_t nsegments;
 
@@ -118,6 +124,16 @@ static bool is_vdso(const struct maps_entry *entry)
 	return strcmp(entry->path, "[vdso]") == 0;
 }
 
+static bool is_unchanged(const struct module *module)
+{
+	struct stat st;
+
+	return module->fd < 0 ||
+	       (fstat(module->fd, &st) == 0 && st.st_size == module->file_size &&
+		st.st_mtim.tv_sec == module->written.tv_sec && st.st_mtim.tv_nsec == module->written.tv_nsec);
+}
+
+// Under the lock. The newest wins, so that a changed file's old module is not looked at again.
 static struct module *cache_find(struct module_cache *cache, const struct maps_entry *entry)
 {
 	struct module *module = cache->modules;
@@ -126,6 +142,13 @@ static struct module *cache_find(struct module_cache *cache, const struct maps_e
 			   module->dev_minor == entry->dev_minor && strcmp(module->path, entry->path) == 0))
 		module = module->next;
 	return module ? module_ref(module) : NULL;
+}
+
+// Is what the cache has under this inode still what the process has mapped?
+static bool is_still(const struct module *module, pid_t pid, const struct maps_entry *entry)
+{
+	return is_unchanged(module) &&
+	       (module->by == MODULE_OPEN_INODE || module_open_matches(pid, entry, module->build_id));
 }
 
 // The oldest modules that nobody but the cache holds go first.
@@ -170,6 +193,20 @@ static int read_segments(struct module *module)
 	return module->nsegments ? 0 : -ENOEXEC;
 }
 
+static int note_state(struct module *module)
+{
+	struct stat st;
+
+	module->fd = module->file.fd;
+	if (module->fd < 0)
+		return 0;
+	if (fstat(module->fd, &st) < 0)
+		return -errno;
+	module->written = st.st_mtim;
+	module->file_size = st.st_size;
+	return 0;
+}
+
 static int module_create(const char *debug_dirs, pid_t pid, const struct maps_entry *entry, struct module **ret_module)
 {
 	struct module *module = calloc(1, sizeof(*module));
@@ -188,7 +225,9 @@ static int module_create(const char *debug_dirs, pid_t pid, const struct maps_en
 	module->path = strdup(entry->path);
 	module->debug_dirs = strdup(debug_dirs);
 	if (module->path && module->debug_dirs)
-		error = module_open(pid, entry, &module->file);
+		error = module_open(pid, entry, &module->file, &module->by);
+	if (!error)
+		error = note_state(module);
 	if (!error)
 		error = read_segments(module);
 	if (error) {
@@ -208,10 +247,11 @@ int module_cache_get(struct module_cache *cache, pid_t pid, const struct maps_en
 	pthread_mutex_lock(&cache->lock);
 	module = cache_find(cache, entry);
 	pthread_mutex_unlock(&cache->lock);
-	if (module) {
+	if (module && is_still(module, pid, entry)) {
 		*ret_module = module;
 		return 0;
 	}
+	module_unref(module);
 	error = module_create(cache->debug_dirs, pid, entry, &module);
 	if (error)
 		return error;

@@ -130,9 +130,9 @@ static bool read_notes(int fd, uint64_t image, char hex[ELF_BUILD_ID_HEX])
 	return found;
 }
 
-static bool build_id_matches(pid_t pid, const struct maps_entry *entry, const struct elf_file *file)
+bool module_open_matches(pid_t pid, const struct maps_entry *entry, const char *build_id)
 {
-	char mapped[ELF_BUILD_ID_HEX], on_disk[ELF_BUILD_ID_HEX];
+	char mapped[ELF_BUILD_ID_HEX];
 	uint64_t image = find_image(pid, entry);
 	int fd = image ? open_memory_of(pid) : -1;
 	bool found;
@@ -141,15 +141,21 @@ static bool build_id_matches(pid_t pid, const struct maps_entry *entry, const st
 		return false;
 	found = read_notes(fd, image, mapped);
 	close(fd);
-	elf_file_build_id(file, on_disk);
-	return found && strcmp(mapped, on_disk) == 0;
+	return found && strcmp(mapped, build_id) == 0;
 }
 
 // ---- The file ------------------------------------------------------------------------------------------------------
 
-static int open_path(pid_t pid, const struct maps_entry *entry, const char *path, bool is_the_file,
-		     struct elf_file *ret_file)
+static bool is_mapped_inode(const struct stat *st, const struct maps_entry *entry)
 {
+	return st->st_ino == entry->inode && major(st->st_dev) == entry->dev_major &&
+	       minor(st->st_dev) == entry->dev_minor;
+}
+
+static int open_path(pid_t pid, const struct maps_entry *entry, const char *path, bool is_the_file,
+		     struct elf_file *ret_file, enum module_open_by *ret_by)
+{
+	char build_id[ELF_BUILD_ID_HEX];
 	// Non-blocking: a FIFO by that name must not hold us.
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct elf_file file;
@@ -162,35 +168,38 @@ static int open_path(pid_t pid, const struct maps_entry *entry, const char *path
 		close(fd);
 		return -ENOEXEC;
 	}
-	is_the_file |= st.st_ino == entry->inode && major(st.st_dev) == entry->dev_major &&
-		       minor(st.st_dev) == entry->dev_minor;
 	error = elf_file_open(fd, &file);
 	if (error)
 		return error;
-	if (!is_the_file && !build_id_matches(pid, entry, &file)) {
+	elf_file_build_id(&file, build_id);
+	is_the_file |= is_mapped_inode(&st, entry);
+	if (!is_the_file && !module_open_matches(pid, entry, build_id)) {
 		elf_file_close(&file);
 		return -ENOENT;
 	}
+	*ret_by = is_the_file ? MODULE_OPEN_INODE : MODULE_OPEN_BUILD_ID;
 	*ret_file = file;
 	return 0;
 }
 
-int module_open(pid_t pid, const struct maps_entry *entry, struct elf_file *ret_file)
+int module_open(pid_t pid, const struct maps_entry *entry, struct elf_file *ret_file, enum module_open_by *ret_by)
 {
 	char path[PATH_MAX + 32];
 	int error;
 
-	if (strcmp(entry->path, "[vdso]") == 0)
+	if (strcmp(entry->path, "[vdso]") == 0) {
+		*ret_by = MODULE_OPEN_INODE;
 		return open_vdso(pid, entry, ret_file);
+	}
 	if (entry->path[0] != '/' || !entry->inode)
 		return -ENOENT;
 	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, pid, entry->start, entry->end);
-	error = open_path(pid, entry, path, true, ret_file);
+	error = open_path(pid, entry, path, true, ret_file, ret_by);
 	if (error == 0 || error == -ENOEXEC)
 		return error;
 	snprintf(path, sizeof(path), "/proc/%d/root%s", pid, entry->path);
-	error = open_path(pid, entry, path, false, ret_file);
+	error = open_path(pid, entry, path, false, ret_file, ret_by);
 	if (error == 0 || error == -ENOEXEC)
 		return error;
-	return open_path(pid, entry, entry->path, false, ret_file);
+	return open_path(pid, entry, entry->path, false, ret_file, ret_by);
 }
