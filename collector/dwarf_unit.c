@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// dwarf_unit.c: see dwarf_unit.h. The DIE tree is walked with a stack of our own, bounded in depth.
+// dwarf_unit.c: see dwarf_unit.h. The DIE tree is read once, in the order of the file, into
+//
+//   scopes[]   functions and inlined subroutines, each with the one it is inlined into
+//   places     address → innermost scope, flat (interval_map.h)
+//
+// so that a lookup is one binary search, and a walk up the scopes.
 
 #include "collector/dwarf_unit.h"
 
@@ -10,160 +15,195 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_DEPTH 256
-#define MAX_BLOCKS (1u << 22)
-#define MAX_DIES (1u << 24)
+#include "collector/die_reader.h"
+#include "collector/interval_map.h"
 
-// A range of a function (depth 0) or of a subroutine inlined into the function before it (depth ≥ 1).
-struct block {
-	uint64_t start, end;
-	Dwarf_Die die;
-	uint32_t depth;
-	uint32_t order;    // preorder of the DIE
-	uint32_t function; // while reading: order of the function that it belongs to
+#define MAX_DEPTH 256
+#define MAX_SCOPES (1u << 23)
+#define MAX_RANGES (1u << 24)
+#define MAX_DIE_RANGES (1u << 16) // of one DIE
+#define MAX_HOPS 16               // from a DIE to the one that has its name
+#define NO_SCOPE UINT32_MAX
+
+struct scope {
+	uint64_t offset; // of the DIE
+	uint32_t parent; // the scope it is inlined into; NO_SCOPE: a function
+	uint32_t call_file, call_line;
 };
 
 struct dwarf_unit {
+	Dwarf *dwarf;
 	Dwarf_Die skeleton;
 	Dwarf_Files *files;
 	size_t nfiles;
-	struct block *blocks; // sorted by (start of the function's range, …): see compare
-	size_t count, capacity;
-	size_t *functions; // indices of depth-0 blocks
-	size_t nfunctions;
+	struct scope *scopes;
+	size_t nscopes, capacity;
+	struct interval_map places; // to indices of scopes
 };
-
-static bool add_block(struct dwarf_unit *unit, const struct block *block)
-{
-	if (unit->count == unit->capacity) {
-		size_t capacity = unit->capacity ? unit->capacity * 2 : 128;
-		struct block *grown = capacity <= MAX_BLOCKS ? realloc(unit->blocks, capacity * sizeof(*grown)) : NULL;
-
-		if (!grown)
-			return false;
-		unit->blocks = grown;
-		unit->capacity = capacity;
-	}
-	unit->blocks[unit->count++] = *block;
-	return true;
-}
-
-static bool add_ranges(struct dwarf_unit *unit, Dwarf_Die *die, uint32_t depth, uint32_t order, uint32_t function)
-{
-	struct block block = {.die = *die, .depth = depth, .order = order, .function = function};
-	Dwarf_Addr base;
-	ptrdiff_t offset = 0;
-
-	while ((offset = dwarf_ranges(die, offset, &base, &block.start, &block.end)) > 0)
-		if (block.start < block.end && block.start != 0 && !add_block(unit, &block))
-			return false;
-	return true;
-}
 
 // ---- Reading the tree ----------------------------------------------------------------------------------------------
 
 struct level {
-	Dwarf_Die die;
-	uint32_t depth;    // of inlining, for its children
-	uint32_t function; // order of the function around; UINT32_MAX: none
+	uint32_t scope; // around the children
+	uint32_t depth; // of inlining
 };
 
-// May something with code be below?
-static bool has_code_below(Dwarf_Die *die, int tag)
+struct walk {
+	struct dwarf_unit *unit;
+	struct die_reader reader;
+	bool types_have_code; // functions may be defined inside types
+	struct level levels[MAX_DEPTH];
+	size_t top;
+};
+
+static bool add_scope(struct dwarf_unit *unit, const struct die *die, uint32_t parent)
 {
-	switch (tag) {
-	case DW_TAG_subprogram:
-		// An abstract instance or a declaration: its code is elsewhere.
-		return dwarf_hasattr(die, DW_AT_low_pc) || dwarf_hasattr(die, DW_AT_ranges);
-	case DW_TAG_inlined_subroutine:
-	case DW_TAG_lexical_block:
-	case DW_TAG_namespace:
-	case DW_TAG_module:
+	if (unit->nscopes == unit->capacity) {
+		size_t capacity = unit->capacity ? unit->capacity * 2 : 128;
+		struct scope *grown = capacity <= MAX_SCOPES ? realloc(unit->scopes, capacity * sizeof(*grown)) : NULL;
+
+		if (!grown)
+			return false;
+		unit->scopes = grown;
+		unit->capacity = capacity;
+	}
+	unit->scopes[unit->nscopes++] = (struct scope){die->offset, parent, die->call_file, die->call_line};
+	return true;
+}
+
+// Code that the linker dropped is said to be at 0.
+static bool add_place(struct dwarf_unit *unit, uint64_t start, uint64_t end, uint32_t rank)
+{
+	return start == 0 ||
+	       interval_map_add(&unit->places, start, end, (uint32_t)unit->nscopes - 1, rank, MAX_RANGES) == 0;
+}
+
+static bool add_ranges(struct dwarf_unit *unit, uint64_t offset, uint32_t rank)
+{
+	Dwarf_Addr base, start, end;
+	ptrdiff_t next = 0;
+	Dwarf_Die die;
+
+	if (!dwarf_offdie(unit->dwarf, offset, &die))
+		return true;
+	for (size_t i = 0; i < MAX_DIE_RANGES && (next = dwarf_ranges(&die, next, &base, &start, &end)) > 0; i++)
+		if (!add_place(unit, start, end, rank))
+			return false;
+	return true;
+}
+
+static bool has_code(const struct die *die)
+{
+	return die->has_ranges || (die->has_low && die->has_high);
+}
+
+static bool add_code(struct dwarf_unit *unit, const struct die *die, uint32_t parent, uint32_t rank)
+{
+	if (!add_scope(unit, die, parent))
+		return false;
+	if (die->has_ranges)
+		return add_ranges(unit, die->offset, rank);
+	return add_place(unit, die->low, die->high_is_size ? die->low + die->high : die->high, rank);
+}
+
+// Notes the DIE's code; *level says on entry what is around it, then what is around its children.
+static bool visit(struct walk *walk, const struct die *die, struct level *level)
+{
+	uint32_t parent = NO_SCOPE;
+
+	if (die->tag == DW_TAG_subprogram)
+		level->depth = 0;
+	else if (die->tag == DW_TAG_inlined_subroutine)
+		parent = level->scope;
+	else
+		return true;
+	if (!has_code(die) || (die->tag == DW_TAG_inlined_subroutine && parent == NO_SCOPE)) {
+		// A declaration or an abstract instance: no code is below. An inlined one whose code was optimized away.
+		if (die->tag == DW_TAG_subprogram)
+			level->scope = NO_SCOPE;
+		return true;
+	}
+	if (parent != NO_SCOPE)
+		level->depth++;
+	level->scope = (uint32_t)walk->unit->nscopes;
+	return add_code(walk->unit, die, parent, level->depth);
+}
+
+static bool may_have_code_below(const struct walk *walk, const struct die *die)
+{
+	switch (die->tag) {
 	case DW_TAG_class_type:
 	case DW_TAG_structure_type:
 	case DW_TAG_union_type:
+	case DW_TAG_interface_type:
+		return walk->types_have_code;
 	case DW_TAG_enumeration_type:
-	case DW_TAG_try_block:
-	case DW_TAG_catch_block:
-	case DW_TAG_with_stmt:
-		return true;
+	case DW_TAG_array_type:
+	case DW_TAG_subroutine_type:
+	case DW_TAG_call_site:
+	case DW_TAG_GNU_call_site:
+	case DW_TAG_GNU_formal_parameter_pack:
+		return false;
 	default:
-		return false;
+		return true;
 	}
 }
 
-// Notes the DIE's code and says how its children are nested.
-static bool visit(struct dwarf_unit *unit, const struct level *around, uint32_t order, struct level *level)
+static bool read_tree(struct walk *walk)
 {
-	int tag = dwarf_tag(&level->die);
+	struct die die;
 
-	level->depth = around->depth;
-	level->function = around->function;
-	if (tag == DW_TAG_subprogram) {
-		level->depth = 0;
-		level->function = order;
-		return add_ranges(unit, &level->die, 0, order, order);
-	}
-	if (tag == DW_TAG_inlined_subroutine && around->function != UINT32_MAX) {
-		level->depth = around->depth + 1;
-		return add_ranges(unit, &level->die, level->depth, order, around->function);
-	}
-	return true;
-}
+	while (die_reader_next(&walk->reader, &die)) {
+		struct level level = walk->levels[walk->top];
 
-static bool read_tree(struct dwarf_unit *unit, const Dwarf_Die *root)
-{
-	struct level *levels = calloc(MAX_DEPTH, sizeof(*levels));
-	uint32_t order = 0;
-	int top = 0;
-	bool ok = levels != NULL;
-
-	if (!levels)
-		return false;
-	levels[0] = (struct level){.die = *root, .function = UINT32_MAX};
-	if (dwarf_child(&levels[0].die, &levels[1].die) == 0)
-		top = 1;
-	while (ok && top > 0 && order < MAX_DIES) {
-		struct level *level = &levels[top];
-		int tag = dwarf_tag(&level->die);
-		bool below = has_code_below(&level->die, tag);
-
-		ok = !below || visit(unit, &levels[top - 1], order, level);
-		order++;
-		if (below && top + 1 < MAX_DEPTH && dwarf_child(&level->die, &levels[top + 1].die) == 0) {
-			top++;
+		if (die.tag == 0) {
+			if (walk->top <= 1)
+				break;
+			walk->top--;
 			continue;
 		}
-		while (top > 0 && dwarf_siblingof(&levels[top].die, &levels[top].die) != 0)
-			top--;
+		if (!visit(walk, &die, &level))
+			return false;
+		if (!die.has_children)
+			continue;
+		if (!may_have_code_below(walk, &die) && die_reader_skip_children(&walk->reader, &die))
+			continue;
+		if (walk->top + 1 == MAX_DEPTH)
+			break;
+		walk->levels[++walk->top] = level;
 	}
-	free(levels);
-	return ok;
-}
-
-// Functions by start; then what is inlined into a function's DIE, in preorder. A function of several ranges has several
-// blocks; its inlined blocks are sorted to the range they lie in.
-static int compare(const void *a, const void *b)
-{
-	const struct block *x = a, *y = b;
-
-	if (x->start != y->start)
-		return x->start < y->start ? -1 : 1;
-	if (x->depth != y->depth)
-		return x->depth < y->depth ? -1 : 1;
-	return (x->order > y->order) - (x->order < y->order);
-}
-
-static bool sort_blocks(struct dwarf_unit *unit)
-{
-	qsort(unit->blocks, unit->count, sizeof(*unit->blocks), compare);
-	unit->functions = calloc(unit->count + 1, sizeof(*unit->functions));
-	if (!unit->functions)
-		return false;
-	for (size_t i = 0; i < unit->count; i++)
-		if (unit->blocks[i].depth == 0)
-			unit->functions[unit->nfunctions++] = i;
 	return true;
+}
+
+// In C++ a lambda's body is inside its closure's type.
+static bool types_have_code(Dwarf_Die *root)
+{
+	switch (dwarf_srclang(root)) {
+	case DW_LANG_C89:
+	case DW_LANG_C:
+	case DW_LANG_C99:
+	case DW_LANG_C11:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static bool read_unit(struct dwarf_unit *unit, Dwarf_Die *root)
+{
+	struct walk *walk = calloc(1, sizeof(*walk));
+	bool ok = false;
+
+	if (!walk)
+		return false;
+	walk->unit = unit;
+	walk->types_have_code = types_have_code(root);
+	walk->levels[0] = (struct level){NO_SCOPE, 0};
+	if (die_reader_init(&walk->reader, root) == 0)
+		ok = read_tree(walk) && interval_map_build(&unit->places) == 0;
+	die_reader_finish(&walk->reader);
+	free(walk);
+	return ok;
 }
 
 struct dwarf_unit *dwarf_unit_create(const Dwarf_Die *die, const Dwarf_Die *skeleton)
@@ -173,8 +213,9 @@ struct dwarf_unit *dwarf_unit_create(const Dwarf_Die *die, const Dwarf_Die *skel
 
 	if (!unit)
 		return NULL;
+	unit->dwarf = dwarf_cu_getdwarf(root.cu);
 	unit->skeleton = *skeleton;
-	if (!read_tree(unit, &root) || !sort_blocks(unit)) {
+	if (!read_unit(unit, &root)) {
 		dwarf_unit_destroy(unit);
 		return NULL;
 	}
@@ -187,8 +228,8 @@ void dwarf_unit_destroy(struct dwarf_unit *unit)
 {
 	if (!unit)
 		return;
-	free(unit->blocks);
-	free(unit->functions);
+	interval_map_finish(&unit->places);
+	free(unit->scopes);
 	free(unit);
 }
 
@@ -198,39 +239,43 @@ static const char *string_attribute(Dwarf_Die *die, unsigned name)
 {
 	Dwarf_Attribute attribute;
 
-	return dwarf_formstring(dwarf_attr_integrate(die, name, &attribute));
+	return dwarf_formstring(dwarf_attr(die, name, &attribute));
 }
 
-static int number_attribute(Dwarf_Die *die, unsigned name, bool integrate)
+static int number_attribute(Dwarf_Die *die, unsigned name)
 {
 	Dwarf_Attribute attribute;
 	Dwarf_Word value;
-	Dwarf_Attribute *found =
-		integrate ? dwarf_attr_integrate(die, name, &attribute) : dwarf_attr(die, name, &attribute);
 
-	return found && dwarf_formudata(found, &value) == 0 && value < INT32_MAX ? (int)value : 0;
+	return dwarf_formudata(dwarf_attr(die, name, &attribute), &value) == 0 && value < INT32_MAX ? (int)value : 0;
 }
 
-static void fill_name(const struct block *block, struct dwarf_frame *frame)
+static bool go_to_origin(Dwarf_Die *die)
 {
-	Dwarf_Die die = block->die;
+	Dwarf_Attribute attribute;
 
-	frame->name = string_attribute(&die, DW_AT_name);
-	frame->linkage_name = string_attribute(&die, DW_AT_linkage_name);
-	if (!frame->linkage_name)
-		frame->linkage_name = string_attribute(&die, DW_AT_MIPS_linkage_name);
-	frame->start_line = number_attribute(&die, DW_AT_decl_line, true);
+	if (!dwarf_attr(die, DW_AT_abstract_origin, &attribute) && !dwarf_attr(die, DW_AT_specification, &attribute))
+		return false;
+	return dwarf_formref_die(&attribute, die) != NULL;
 }
 
-// Where an inlined subroutine was called: the place of the frame around it.
-static void fill_call_site(const struct dwarf_unit *unit, const struct block *inlined, struct dwarf_frame *caller)
+// What a DIE does not say itself, its abstract instance or declaration does.
+static void fill_name(const struct dwarf_unit *unit, const struct scope *scope, struct dwarf_frame *frame)
 {
-	Dwarf_Die die = inlined->die;
-	int file = number_attribute(&die, DW_AT_call_file, false);
+	Dwarf_Die die;
+	bool more = dwarf_offdie(unit->dwarf, scope->offset, &die) != NULL;
 
-	caller->line = number_attribute(&die, DW_AT_call_line, false);
-	caller->file = unit->files && (size_t)file < unit->nfiles ? dwarf_filesrc(unit->files, (size_t)file, NULL, NULL)
-								  : NULL;
+	for (int hop = 0; more && hop < MAX_HOPS; hop++) {
+		if (!frame->name)
+			frame->name = string_attribute(&die, DW_AT_name);
+		if (!frame->linkage_name)
+			frame->linkage_name = string_attribute(&die, DW_AT_linkage_name);
+		if (!frame->linkage_name)
+			frame->linkage_name = string_attribute(&die, DW_AT_MIPS_linkage_name);
+		if (!frame->start_line)
+			frame->start_line = number_attribute(&die, DW_AT_decl_line);
+		more = (!frame->name || !frame->linkage_name || !frame->start_line) && go_to_origin(&die);
+	}
 }
 
 static void fill_line(struct dwarf_unit *unit, uint64_t vaddr, struct dwarf_frame *frame)
@@ -244,71 +289,36 @@ static void fill_line(struct dwarf_unit *unit, uint64_t vaddr, struct dwarf_fram
 		frame->line = 0;
 }
 
-// The innermost function range that covers vaddr (nested functions overlap their parents), as an index into functions.
-static size_t find_function(const struct dwarf_unit *unit, uint64_t vaddr)
+// Where an inlined subroutine was called: the place of the frame around it.
+static void fill_call_site(const struct dwarf_unit *unit, const struct scope *inlined, struct dwarf_frame *caller)
 {
-	size_t low = 0, high = unit->nfunctions;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (unit->blocks[unit->functions[middle]].start <= vaddr)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	for (size_t i = 0; i < 16 && low > 0; i++, low--)
-		if (vaddr < unit->blocks[unit->functions[low - 1]].end)
-			return low - 1;
-	return SIZE_MAX;
-}
-
-// The function's block and those of what is inlined there, outermost first, into chain. At most one a depth covers vaddr.
-static size_t find_chain(const struct dwarf_unit *unit, size_t function, uint64_t vaddr,
-			 const struct block *chain[MAX_DEPTH])
-{
-	const struct block *outermost = &unit->blocks[unit->functions[function]];
-	size_t depth = 1;
-
-	chain[0] = outermost;
-	for (size_t i = unit->functions[function] + 1; i < unit->count && unit->blocks[i].start <= vaddr; i++) {
-		const struct block *block = &unit->blocks[i];
-
-		if (vaddr >= block->end || block->depth == 0 || block->function != outermost->order ||
-		    block->depth >= MAX_DEPTH)
-			continue;
-		while (depth <= block->depth)
-			chain[depth++] = NULL;
-		chain[block->depth] = block;
-	}
-	size_t kept = 0;
-
-	for (size_t i = 0; i < depth; i++)
-		if (chain[i])
-			chain[kept++] = chain[i];
-	return kept;
+	caller->line = (int)inlined->call_line;
+	caller->file =
+		inlined->call_file < unit->nfiles ? dwarf_filesrc(unit->files, inlined->call_file, NULL, NULL) : NULL;
 }
 
 size_t dwarf_unit_find(struct dwarf_unit *unit, uint64_t vaddr, struct dwarf_frame *frames, size_t max)
 {
-	const struct block *chain[MAX_DEPTH];
-	size_t function = find_function(unit, vaddr);
-	size_t depth, count;
+	uint32_t index = interval_map_find(&unit->places, vaddr);
+	const struct scope *inlined = NULL;
+	size_t count = 0;
 
-	memset(frames, 0, sizeof(*frames));
-	if (function == SIZE_MAX) {
-		fill_line(unit, vaddr, &frames[0]);
+	if (max == 0)
+		return 0;
+	memset(&frames[0], 0, sizeof(frames[0]));
+	fill_line(unit, vaddr, &frames[0]);
+	if (index == INTERVAL_NONE)
 		return frames[0].file ? 1 : 0;
-	}
-	depth = find_chain(unit, function, vaddr, chain);
-	count = depth < max ? depth : max;
-	for (size_t i = 0; i < count; i++) {
-		memset(&frames[i], 0, sizeof(frames[i]));
-		fill_name(chain[depth - 1 - i], &frames[i]);
-		if (i == 0)
-			fill_line(unit, vaddr, &frames[0]);
-		else
-			fill_call_site(unit, chain[depth - i], &frames[i]);
+	for (; index != NO_SCOPE && count < max; count++) {
+		const struct scope *scope = &unit->scopes[index];
+
+		if (count > 0)
+			memset(&frames[count], 0, sizeof(frames[count]));
+		if (inlined)
+			fill_call_site(unit, inlined, &frames[count]);
+		fill_name(unit, scope, &frames[count]);
+		inlined = scope;
+		index = scope->parent;
 	}
 	return count;
 }
