@@ -99,7 +99,8 @@ void profile_destroy(struct profile *profile);
 const char *profile_string(struct profile *profile, const char *s);
 bool profile_failed(const struct profile *profile);
 
-// Each returns an id ≥ 1, or 0 when out of memory. Text is copied.
+// Each returns an id ≥ 1, or 0 when out of memory. Text is copied. A location that names a mapping or a function that does
+// not exist is refused with 0 as well; profile_failed does not tell of that.
 uint32_t profile_add_mapping(struct profile *profile, const struct profile_mapping *mapping);
 uint32_t profile_add_function(struct profile *profile, const struct profile_function *function); // interned
 // Interned by (mapping_id, address): a second call with these returns the first id and ignores the lines.
@@ -107,17 +108,19 @@ uint32_t profile_add_location(struct profile *profile, const struct profile_loca
 // 0 when (mapping_id, address) has no location yet.
 uint32_t profile_find_location(const struct profile *profile, uint32_t mapping_id, uint64_t address);
 
+// More than PROFILE_MAX_VALUES make profile_failed true.
 void profile_add_sample_type(struct profile *profile, const char *type, const char *unit);
 void profile_set_period(struct profile *profile, const char *type, const char *unit, int64_t period);
 void profile_add_comment(struct profile *profile, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 // Adds values to the sample with this stack and these labels (made if new). Labels may come in any order; a repeated
-// key keeps its last value. 0 or −ENOMEM, −EINVAL (an id that does not exist, too many values).
+// key keeps its last value. There is one value for each sample type so far; sums stop at the ends of int64_t.
+// 0 or −ENOMEM, −EINVAL (an id that does not exist, a label without a key).
 int profile_add_sample(struct profile *profile, const uint32_t *location_ids, uint32_t nlocations,
                        const struct profile_label *labels, uint32_t nlabels, const int64_t *values);
 
-// The text shown for a location's line i; falls back to "module+0xoffset" when the location has no lines.
-// Writes to buf (always NUL-terminated), returns buf.
+// The text shown for a location's line i; falls back to "module+0xoffset" (the offset in the module's file) or "0xaddress"
+// when there is no such line or it has no name. Writes to buf (always NUL-terminated, cut between characters), returns buf.
 const char *profile_frame_name(const struct profile *profile, const struct profile_location *location, uint32_t i,
                                char *buf, size_t size);
 

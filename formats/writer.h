@@ -41,7 +41,8 @@ struct writer_memory {
 	size_t size, capacity, max;
 };
 int writer_memory_sink(void *context, const void *data, size_t size);
-// A sink over a file descriptor (`context` points to an int); handles short writes and EINTR.
+// A sink over a file descriptor (`context` points to an int); handles short writes and EINTR, and waits when the descriptor
+// is non-blocking and full.
 int writer_fd_sink(void *context, const void *data, size_t size);
 
 // ---- The formats ---------------------------------------------------------------------------------------------------
@@ -56,7 +57,8 @@ struct format {
 	const char *name;         // as in format=NAME: "pprof", "folded", "svg", "html", "speedscope"
 	const char *extension;    // ".pb.gz", ".folded", ".svg", ".html", ".speedscope.json"
 	const char *content_type; // for HTTP
-	// Writes the profile; 0 or −errno. options may be NULL.
+	// Writes the profile and flushes; 0 or −errno (−EINVAL: no sample type value_index). options may be NULL. After an
+	// error the output is not whole.
 	int (*write)(const struct profile *profile, const struct format_options *options, struct writer *writer);
 };
 

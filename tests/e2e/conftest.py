@@ -3,6 +3,7 @@
 #
 # conftest.py: where the things under test are. PROFD_BUILD names the build directory (default: build in the checkout).
 
+import glob
 import os
 import shutil
 import subprocess
@@ -38,10 +39,25 @@ def helper():
 
 @pytest.fixture(scope='session')
 def go():
-    path = shutil.which('go')
+    # Debian's go brings pprof along; newer ones build it when it is first used.
+    path = next(iter(sorted(glob.glob('/usr/lib/go-*/bin/go'))), None) or shutil.which('go')
     if not path:
         pytest.skip('go is not installed')
     return path
+
+
+@pytest.fixture(scope='session')
+def npm_dir(tmp_path_factory):
+    """A directory with the npm packages that read our formats: PROFD_NPM_DIR, or one made for this run."""
+    if not shutil.which('node') or not shutil.which('npm'):
+        pytest.skip('node or npm is not installed')
+    directory = os.environ.get('PROFD_NPM_DIR') or str(tmp_path_factory.mktemp('npm'))
+    packages = ['pprof-format@2', 'speedscope@1', 'ajv@8']
+    if not all(os.path.isdir(os.path.join(directory, 'node_modules', name.split('@')[0])) for name in packages):
+        os.makedirs(directory, exist_ok=True)
+        subprocess.run(['npm', 'install', '--no-save', '--no-audit', '--no-fund', '--ignore-scripts', '--prefix', directory,
+                        *packages], check=True, stdout=subprocess.DEVNULL, timeout=180)
+    return directory
 
 
 class Run:
@@ -68,5 +84,34 @@ def run(profd, tmp_path):
         result = subprocess.run([profd, 'run', '--rate', str(rate), '-o', output, *options, '--', *map(str, command)],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout, env=env, **more)
         return Run(result, output)
+
+    return do
+
+
+def own_words(text):
+    """What is on standard error without profd's lines."""
+    return ''.join(line for line in text.splitlines(True) if not line.startswith('profd: '))
+
+
+def natural(*command, timeout=120, **more):
+    """The command without profd; its status as a shell would say it."""
+    env = dict(os.environ, **more.pop('env', {}))
+    result = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout,
+                            env=env, **more)
+    if result.returncode < 0:
+        result.returncode = 128 - result.returncode
+    return result
+
+
+@pytest.fixture
+def same(run):
+    """As run, after the same without profd: both must end alike, and print the same."""
+
+    def do(*command, rate=250, **more):
+        alone = natural(*command, **{key: value for key, value in more.items() if key != 'options'})
+        result = run(*command, rate=rate, **more)
+        assert (result.status, result.stdout) == (alone.returncode, alone.stdout), result.stderr
+        assert own_words(result.stderr) == alone.stderr
+        return result
 
     return do
