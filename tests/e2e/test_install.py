@@ -83,7 +83,7 @@ def find(root, name):
 
 
 @pytest.mark.parametrize('name, place', [
-    ('profd', r'/bin/profd$'), ('libprofd.so', r'/lib/.*libprofd\.so$'), ('profd.h', r'/include/profd\.h$'),
+    ('profd', r'/bin/profd$'), ('libprofd.so', r'/lib\w*/(.*/)?libprofd\.so$'), ('profd.h', r'/include/profd\.h$'),
     ('profd.pc', r'/pkgconfig/profd\.pc$'), ('profd.1', r'/man/man1/profd\.1$'), ('libprofd.3', r'/man/man3/libprofd\.3$')])
 def test_installs(installed, name, place):
     paths = find(installed, name)
