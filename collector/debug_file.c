@@ -83,7 +83,7 @@ struct search {
 static int try_build_id(const char *dir, void *context)
 {
 	struct search *search = context;
-	struct elf_file file;
+	struct elf_file file = {.fd = -1};
 	char path[PATH_MAX];
 
 	if (snprintf(path, sizeof(path), "%s%s/.build-id/%.2s/%s.debug", search->root, dir, search->build_id,
@@ -114,7 +114,7 @@ static bool crc_matches(int fd, uint32_t wanted)
 
 static int try_link_path(struct search *search, const char *path)
 {
-	struct elf_file file;
+	struct elf_file file = {.fd = -1};
 
 	if (strcmp(path, search->path) == 0 || open_elf(path, &file) < 0)
 		return -ENOENT;
@@ -230,7 +230,7 @@ struct alt_search {
 static int try_alt_path(struct alt_search *search, const char *path)
 {
 	char hex[ELF_BUILD_ID_HEX];
-	struct elf_file file;
+	struct elf_file file = {.fd = -1};
 
 	if (open_elf(path, &file) < 0)
 		return -ENOENT;

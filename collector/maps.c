@@ -29,7 +29,7 @@ static int read_all(int fd, char **ret_text)
 			int error = errno;
 
 			free(text);
-			return -error;
+			return error ? -error : -EIO;
 		}
 		if (n == 0) {
 			text[used] = 0;
@@ -112,6 +112,7 @@ static int parse_line(const char *line, size_t length, struct maps_entry *entry)
 
 	memset(entry, 0, sizeof(*entry));
 	memcpy(head, line, length < sizeof(head) ? length : sizeof(head) - 1);
+	// NOLINTNEXTLINE(cert-err34-c): the kernel wrote them; what does not fit is not its own
 	if (sscanf(head, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %" SCNx32 ":%" SCNx32 " %" SCNu64 "%n", &entry->start,
 		   &entry->end, entry->perms, &entry->file_offset, &entry->dev_major, &entry->dev_minor, &entry->inode,
 		   &offset) != 7 ||

@@ -63,6 +63,7 @@ static uint64_t find_image(pid_t pid, const struct maps_entry *entry)
 	while (file && !found && getline(&line, &capacity, file) > 0) {
 		uint64_t start, offset, inode;
 
+		// NOLINTNEXTLINE(cert-err34-c): the kernel wrote them
 		if (sscanf(line, "%" SCNx64 "-%*x %*s %" SCNx64 " %*x:%*x %" SCNu64, &start, &offset, &inode) == 3 &&
 		    offset == 0 && inode == entry->inode && start <= entry->start)
 			found = start;
@@ -158,7 +159,7 @@ static int open_path(pid_t pid, const struct maps_entry *entry, const char *path
 	char build_id[ELF_BUILD_ID_HEX];
 	// Non-blocking: a FIFO by that name must not hold us.
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct elf_file file;
+	struct elf_file file = {.fd = -1};
 	struct stat st;
 	int error;
 

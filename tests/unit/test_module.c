@@ -63,7 +63,7 @@ static int tear_down(void **state)
 static struct module *module_at(const void *address, const struct maps *maps, uint64_t *ret_vaddr)
 {
 	const struct maps_entry *entry = maps_find(maps, (uint64_t)(uintptr_t)address);
-	struct module *module;
+	struct module *module = NULL;
 	uint64_t bias;
 
 	assert_non_null(entry);
@@ -77,7 +77,7 @@ static struct module *module_at(const void *address, const struct maps *maps, ui
 static bool name_at(const void *address, struct module_frame *ret_frame)
 {
 	struct module_frame frames[MODULE_MAX_INLINE];
-	struct module *module;
+	struct module *module = NULL;
 	struct maps maps;
 	uint64_t vaddr;
 	size_t count;
@@ -95,7 +95,7 @@ static bool name_at(const void *address, struct module_frame *ret_frame)
 static bool name_if_module(const void *address, struct module_frame *ret_frame)
 {
 	const struct maps_entry *entry;
-	struct module *module;
+	struct module *module = NULL;
 	struct maps maps;
 	bool named = false;
 
@@ -112,7 +112,7 @@ static bool name_if_module(const void *address, struct module_frame *ret_frame)
 
 static void expect_name(const void *address, const char *name)
 {
-	struct module_frame frame;
+	struct module_frame frame = {0};
 
 	assert_true(name_at(address, &frame));
 	assert_string_equal(frame.name, name);
@@ -144,7 +144,7 @@ static void *load(const char *name, void **ret_handle)
 
 static void test_program(void **state)
 {
-	struct module_frame frame;
+	struct module_frame frame = {0};
 
 	assert_true(name_at((const char *)test_program + 4, &frame));
 	assert_string_equal(frame.name, "test_program");
@@ -155,7 +155,7 @@ static void test_program(void **state)
 
 static void test_libc(void **state)
 {
-	struct module_frame frame;
+	struct module_frame frame = {0};
 	void *function = dlsym(RTLD_DEFAULT, "qsort_r");
 
 	assert_non_null(function);
@@ -166,8 +166,8 @@ static void test_libc(void **state)
 static void test_vdso(void **state)
 {
 	const char *image = (const char *)(uintptr_t)getauxval(AT_SYSINFO_EHDR);
-	struct module_frame frame;
-	struct module *module;
+	struct module_frame frame = {0};
+	struct module *module = NULL;
 	struct maps maps;
 	uint64_t vaddr;
 	bool found = false;
@@ -200,7 +200,7 @@ static void test_bias(void **state)
 
 static void test_bias_of_strangers(void **state)
 {
-	struct module *module;
+	struct module *module = NULL;
 	struct maps maps;
 	uint64_t vaddr, bias = 77;
 
@@ -218,7 +218,7 @@ static void test_bias_of_strangers(void **state)
 
 static void test_shared(void **state)
 {
-	struct module *first, *second;
+	struct module *first = NULL, *second = NULL;
 	struct maps maps;
 	uint64_t vaddr;
 
@@ -262,7 +262,7 @@ static void test_what_is_no_module(void **state)
 static void expect_known_a_or_nothing(const void *known)
 {
 	const struct maps_entry *entry;
-	struct module *module;
+	struct module *module = NULL;
 	struct maps maps;
 
 	assert_int_equal(maps_read(getpid(), &maps), 0);
@@ -320,7 +320,7 @@ static void check_path_only(const char *first, const char *second, int expected)
 {
 	struct module_cache *fresh = module_cache_create(NULL); // nothing found before is to be found again
 	struct maps_entry entry;
-	struct module *module;
+	struct module *module = NULL;
 	void *handle, *known;
 	struct maps maps;
 	char path[128];
@@ -396,7 +396,7 @@ static void test_path_only(void **state)
 // own pages are gone, and exit would look at them.
 static void test_cut(void **state)
 {
-	struct module_frame frame;
+	struct module_frame frame = {0};
 	void *handle, *known;
 	int status;
 	pid_t child;
@@ -437,7 +437,7 @@ static void test_overwritten(void **state)
 
 static void test_table(void **state)
 {
-	struct module *module;
+	struct module *module = NULL;
 	uint64_t vaddr, size = 0, again_size = 0;
 	int fd = -1, again = -1;
 	struct maps maps;
