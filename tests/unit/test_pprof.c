@@ -170,13 +170,23 @@ static void test_system_name_and_flags(void **state)
 	struct profile *profile = profile_create();
 	const struct profile_function function = {"ns::f(int)", "_ZN2ns1fEi", "f.cc", 0};
 	assert_int_equal(profile_add_function(profile, &function), 1);
-	fixture_mapping(profile, 0x1000, "/bin/a");
-	profile->mappings[0].has_filenames = profile->mappings[0].has_line_numbers = true;
+	for (uint32_t i = 0; i < 4; i++)
+		fixture_mapping(profile, 0x1000 + i, "/bin/a");
+	profile->mappings[0].has_functions = true;
+	profile->mappings[1].has_filenames = true;
+	profile->mappings[2].has_line_numbers = true;
+	profile->mappings[3].has_inline_frames = true;
 	Perftools__Profiles__Profile *message = write_and_read(profile);
 	assert_string_equal(text(message, message->function[0]->name), "ns::f(int)");
 	assert_string_equal(text(message, message->function[0]->system_name), "_ZN2ns1fEi");
-	assert_false(message->mapping[0]->has_functions || message->mapping[0]->has_inline_frames);
-	assert_true(message->mapping[0]->has_filenames && message->mapping[0]->has_line_numbers);
+	for (uint32_t i = 0; i < 4; i++) {
+		const Perftools__Profiles__Mapping *mapping = message->mapping[i];
+		assert_int_equal(mapping->id, i + 1);
+		assert_int_equal(mapping->has_functions, i == 0);
+		assert_int_equal(mapping->has_filenames, i == 1);
+		assert_int_equal(mapping->has_line_numbers, i == 2);
+		assert_int_equal(mapping->has_inline_frames, i == 3);
+	}
 	release(message);
 	profile_destroy(profile);
 }
