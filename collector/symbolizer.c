@@ -12,6 +12,7 @@
 
 #include "collector/debug_file.h"
 #include "collector/demangle.h"
+#include "collector/dwarf_image.h"
 #include "collector/dwarf_index.h"
 #include "collector/symbol_table.h"
 
@@ -34,6 +35,7 @@ struct readable {
 struct symbolizer {
 	enum module_symbols source;
 	struct elf_file debug, mini; // separate files; zeroed: none
+	struct elf_file image;       // what dwarf reads
 	Dwarf *dwarf, *alt;
 	int alt_fd;
 	struct dwarf_index *index;
@@ -111,7 +113,9 @@ static void open_dwarf(struct symbolizer *symbolizer, const struct elf_file *fil
 			return;
 		from = &symbolizer->debug;
 	}
-	symbolizer->dwarf = dwarf_begin_elf(from->elf, DWARF_C_READ, NULL);
+	if (dwarf_image_open(from, &symbolizer->image) < 0)
+		return;
+	symbolizer->dwarf = dwarf_begin_elf(symbolizer->image.elf, DWARF_C_READ, NULL);
 	if (!symbolizer->dwarf)
 		return;
 	debug_file_set_alt(symbolizer->dwarf, debug_dirs, root, &symbolizer->alt, &symbolizer->alt_fd);
@@ -167,6 +171,7 @@ void symbolizer_destroy(struct symbolizer *symbolizer)
 	symbol_table_destroy(symbolizer->symtab);
 	symbol_table_destroy(symbolizer->minitab);
 	symbol_table_destroy(symbolizer->dynsym);
+	elf_file_close(&symbolizer->image);
 	elf_file_close(&symbolizer->debug);
 	elf_file_close(&symbolizer->mini);
 	for (size_t i = 0; i < symbolizer->readable_capacity; i++)
@@ -214,7 +219,8 @@ static bool is_linkage_name(const struct symbol *symbol, const char *name)
 	size_t length = strcspn(name, "<");
 	bool mangled = strncmp(symbol->name, "_Z", 2) == 0 || strncmp(symbol->name, "_R", 2) == 0;
 
-	return mangled && (strncmp(name, "operator", 8) == 0 || memmem(symbol->name, strlen(symbol->name), name, length));
+	return mangled &&
+	       (strncmp(name, "operator", 8) == 0 || memmem(symbol->name, strlen(symbol->name), name, length));
 }
 
 // The outermost function may have no name in DWARF (assembler), or only a short one: the symbol table has.
