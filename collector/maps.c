@@ -29,7 +29,7 @@ static int read_all(int fd, char **ret_text)
 			int error = errno;
 
 			free(text);
-			return error ? -error : -EIO;
+			return -error;
 		}
 		if (n == 0) {
 			text[used] = 0;
@@ -62,7 +62,7 @@ int maps_read(pid_t pid, struct maps *ret_maps)
 		return errno == ENOENT ? -ESRCH : -errno;
 	error = read_all(fd, &text);
 	close(fd);
-	if (error)
+	if (!text)
 		return error;
 	error = maps_parse(text, ret_maps);
 	free(text);

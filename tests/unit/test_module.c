@@ -149,7 +149,7 @@ static void test_program(void **state)
 	assert_true(name_at((const char *)test_program + 4, &frame));
 	assert_string_equal(frame.name, "test_program");
 	assert_string_equal(frame.system_name, "test_program");
-	assert_non_null(strstr(frame.file, "test_module.c"));
+	assert_true(frame.file && strstr(frame.file, "test_module.c"));
 	assert_true(frame.line >= frame.start_line && frame.start_line > 0);
 }
 
@@ -160,7 +160,7 @@ static void test_libc(void **state)
 
 	assert_non_null(function);
 	assert_true(name_at((char *)function + 1, &frame));
-	assert_non_null(strstr(frame.name, "qsort_r"));
+	assert_true(frame.name && strstr(frame.name, "qsort_r"));
 }
 
 static void test_vdso(void **state)
@@ -176,6 +176,7 @@ static void test_vdso(void **state)
 		skip();
 	assert_int_equal(maps_read(getpid(), &maps), 0);
 	module = module_at(image, &maps, &vaddr);
+	assert_non_null(module);
 	assert_string_equal(module_path(module), "[vdso]");
 	assert_true(strlen(module_build_id(module)) >= 16);
 	for (uint64_t at = 0; at < 8192 && !found; at += 16)
