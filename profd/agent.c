@@ -168,7 +168,7 @@ static bool find_daemon(char socket[PROFD_SOCKET_MAX])
 	if (runtime && snprintf(socket, PROFD_SOCKET_MAX, "%s/profd.sock", runtime) < PROFD_SOCKET_MAX &&
 	    socket_listens(socket))
 		return true;
-	strcpy(socket, SYSTEM_SOCKET);
+	memcpy(socket, SYSTEM_SOCKET, sizeof(SYSTEM_SOCKET));
 	if (socket_listens(socket))
 		return true;
 	socket[0] = 0;

@@ -30,7 +30,7 @@ void profd_config_read(struct profd_config *config)
 
 	memset(config, 0, sizeof(*config));
 	if (socket && strlen(socket) < sizeof(config->socket))
-		strcpy(config->socket, socket);
+		memcpy(config->socket, socket, strlen(socket) + 1);
 	config->http = get("PROFD_HTTP");
 	config->output = get("PROFD_OUTPUT");
 	config->rate = get("PROFD_RATE");

@@ -21,7 +21,7 @@ void profd_safe_read_init(void)
 
 bool profd_safe_read(uint64_t address, uint64_t *ret_value)
 {
-	uint64_t value;
+	uint64_t value = 0;
 	struct io_vector local = {(uint64_t)(uintptr_t)&value, sizeof(value)};
 	struct io_vector remote = {address, sizeof(value)};
 
