@@ -12,9 +12,11 @@
 
 #define MAX_CODE (1u << 20)
 #define MAX_ATTRIBUTES 512
+#define NO_FORM UINT16_MAX // no DIE that has it can be read
 
+// An attribute, or several in a row that nobody wants and whose size is known.
 struct spec {
-	uint16_t name, form;
+	uint16_t name, form; // form 0: skip `constant` bytes
 	bool wanted;
 	uint64_t constant; // DW_FORM_implicit_const
 };
@@ -22,8 +24,6 @@ struct spec {
 struct die_abbrev {
 	uint16_t tag, nspecs;
 	bool has_children;
-	bool any_wanted;
-	int32_t fixed_size; // bytes of all attributes; −1: varies
 	struct spec specs[];
 };
 
@@ -171,16 +171,20 @@ static bool take_form(struct die_reader *reader, uint16_t *form, uint64_t *ret_v
 
 // ---- Abbreviations -------------------------------------------------------------------------------------------------
 
-static bool is_wanted(uint16_t name)
+// The fewer, the faster: most of DWARF is types and variables.
+static bool is_wanted(uint16_t tag, unsigned name)
 {
 	switch (name) {
 	case DW_AT_low_pc:
 	case DW_AT_high_pc:
 	case DW_AT_ranges:
+		return tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine;
 	case DW_AT_call_file:
 	case DW_AT_call_line:
+		return tag == DW_TAG_inlined_subroutine;
 	case DW_AT_sibling:
-		return true;
+		return tag != DW_TAG_subprogram && tag != DW_TAG_inlined_subroutine && tag != DW_TAG_lexical_block &&
+		       tag != DW_TAG_compile_unit;
 	default:
 		return false;
 	}
@@ -189,16 +193,19 @@ static bool is_wanted(uint16_t name)
 static void fill_spec(const struct die_reader *reader, struct die_abbrev *abbrev, unsigned name, unsigned form,
 		      Dwarf_Sword constant)
 {
-	struct spec *spec = &abbrev->specs[abbrev->nspecs++];
+	struct spec *last = abbrev->nspecs ? &abbrev->specs[abbrev->nspecs - 1] : NULL;
+	bool wanted = is_wanted(abbrev->tag, name);
 	int size = form <= UINT16_MAX ? form_size(reader, (uint16_t)form) : -1;
 
-	*spec = (struct spec){name <= UINT16_MAX ? (uint16_t)name : 0, form <= UINT16_MAX ? (uint16_t)form : 0,
-			      is_wanted((uint16_t)name), (uint64_t)constant};
-	abbrev->any_wanted |= spec->wanted;
-	if (size < 0 || abbrev->fixed_size < 0)
-		abbrev->fixed_size = -1;
+	if (form == 0 || form > UINT16_MAX)
+		form = NO_FORM;
+	if (wanted || size < 0)
+		abbrev->specs[abbrev->nspecs++] =
+			(struct spec){(uint16_t)name, (uint16_t)form, wanted, (uint64_t)constant};
+	else if (last && last->form == 0)
+		last->constant += (uint64_t)size;
 	else
-		abbrev->fixed_size += size;
+		abbrev->specs[abbrev->nspecs++] = (struct spec){.constant = (uint64_t)size};
 }
 
 // dwarf_getattrcnt of elfutils 0.188 takes the value of an implicit constant for an attribute: so, count them.
@@ -363,13 +370,16 @@ static void note(const struct die_reader *reader, struct die *die, uint16_t name
 
 static bool take_attributes(struct die_reader *reader, const struct die_abbrev *abbrev, struct die *die)
 {
-	if (!abbrev->any_wanted && abbrev->fixed_size >= 0)
-		return take_block(reader, (uint64_t)abbrev->fixed_size);
 	for (uint16_t i = 0; i < abbrev->nspecs; i++) {
 		const struct spec *spec = &abbrev->specs[i];
 		uint16_t form = spec->form;
 		uint64_t value = 0;
 
+		if (form == 0) {
+			if (!take_block(reader, spec->constant))
+				return false;
+			continue;
+		}
 		if (!take_form(reader, &form, &value))
 			return false;
 		if (spec->wanted)
