@@ -29,6 +29,7 @@
 
 struct segment {
 	uint64_t vaddr, offset, size; // size: in the file
+	bool executable;
 };
 
 struct module {
@@ -187,8 +188,8 @@ static int read_segments(struct module *module)
 		GElf_Phdr segment;
 
 		if (gelf_getphdr(module->file.elf, (int)i, &segment) && segment.p_type == PT_LOAD)
-			module->segments[module->nsegments++] =
-				(struct segment){segment.p_vaddr, segment.p_offset, segment.p_filesz};
+			module->segments[module->nsegments++] = (struct segment){
+				segment.p_vaddr, segment.p_offset, segment.p_filesz, (segment.p_flags & PF_X) != 0};
 	}
 	return module->nsegments ? 0 : -ENOEXEC;
 }
@@ -277,23 +278,40 @@ const char *module_build_id(const struct module *module)
 	return module->build_id;
 }
 
+// The segment that a mapping from file_offset on shows. A page of the file may belong to two segments (lld and gold put them
+// end to end) and is then mapped twice, with two biases: our mappings are the executable ones.
+static const struct segment *find_segment(const struct module *module, uint64_t file_offset)
+{
+	const struct segment *found = NULL;
+
+	for (size_t i = 0; i < module->nsegments; i++) {
+		const struct segment *segment = &module->segments[i];
+		uint64_t first = segment->offset & ~(uint64_t)(WIRE_PAGE - 1);
+
+		if (file_offset < first || file_offset >= segment->offset + segment->size)
+			continue;
+		if (segment->executable)
+			return segment;
+		if (!found)
+			found = segment;
+	}
+	return found;
+}
+
 int module_bias(const struct module *module, const struct maps_entry *entry, uint64_t *ret_bias)
 {
+	const struct segment *segment;
+
 	// The vDSO is mapped whole, from its first byte; the kernel gives it no file offset.
 	if (is_vdso(entry)) {
 		*ret_bias = entry->start + module->segments[0].offset - module->segments[0].vaddr;
 		return 0;
 	}
-	for (size_t i = 0; i < module->nsegments; i++) {
-		const struct segment *segment = &module->segments[i];
-		uint64_t first = segment->offset & ~(uint64_t)(WIRE_PAGE - 1);
-
-		if (entry->file_offset >= first && entry->file_offset < segment->offset + segment->size) {
-			*ret_bias = entry->start - entry->file_offset + segment->offset - segment->vaddr;
-			return 0;
-		}
-	}
-	return -EINVAL;
+	segment = find_segment(module, entry->file_offset);
+	if (!segment)
+		return -EINVAL;
+	*ret_bias = entry->start - entry->file_offset + segment->offset - segment->vaddr;
+	return 0;
 }
 
 static struct symbolizer *ensure_symbolizer(struct module *module)
