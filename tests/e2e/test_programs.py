@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_programs.py: programs that nobody here wrote, as Debian builds them, without frame pointers, under their own load: they work,
+# and 99% of their stacks reach the outermost frame of their thread. Then one in C++ and one in Rust, with names and inlined frames.
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+import pprof_reader
+
+RATE = 250
+
+
+def needs(*names):
+    missing = [name for name in names if not shutil.which(name)]
+    return pytest.mark.skipif(bool(missing), reason=f'not installed: {" ".join(missing)}')
+
+
+class Server:
+    """A server under `profd run`, until it is told to end."""
+
+    def __init__(self, profd, output, command):
+        self.output = output
+        self.process = subprocess.Popen([profd, 'run', '--rate', str(RATE), '-o', output, '--', *command],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+    def wait_for(self, ready, seconds=30):
+        deadline = time.monotonic() + seconds
+        while not ready():
+            assert self.process.poll() is None, self.process.stderr.read()
+            assert time.monotonic() < deadline, 'the server does not answer'
+            time.sleep(0.05)
+
+    def end(self, signo=signal.SIGTERM):
+        self.process.send_signal(signo)
+        _, self.stderr = self.process.communicate(timeout=60)
+        return pprof_reader.read(self.output)
+
+
+def answers(address, family=socket.AF_UNIX):
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(address)
+            return True
+        except OSError:
+            return False
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def is_complete(profile, at_least=100):
+    count = sum(sample.values[0] for sample in profile.samples)
+    assert count >= at_least, f'only {count} samples'
+    assert profile.complete() >= 0.99, (profile.complete(), profile.comments)
+    return True
+
+
+@needs('redis-server', 'redis-benchmark')
+def test_redis(profd, tmp_path):
+    path = str(tmp_path / 'redis.sock')
+    server = Server(profd, str(tmp_path / 'redis.pb.gz'),
+                    ['redis-server', '--port', '0', '--unixsocket', path, '--save', '', '--dir', str(tmp_path)])
+    server.wait_for(lambda: answers(path))
+    load = subprocess.run(['redis-benchmark', '-s', path, '-n', '60000', '-q', '-t', 'set,get,lpush,lrange_100,zadd,mset'],
+                          stdout=subprocess.PIPE, text=True, timeout=120)
+    assert load.returncode == 0 and 'GET' in load.stdout
+    profile = server.end()
+    assert server.process.returncode == 0
+    assert is_complete(profile)
+    assert profile.share('processCommand') > 0.05
+    assert profile.share('aeMain') > 0.9
+
+
+@needs('nginx', 'wrk')
+def test_nginx(profd, tmp_path):
+    port = free_port()
+    (tmp_path / 'page.html').write_text('<p>' + 'profd ' * 5000)
+    os.chmod(tmp_path, 0o755)
+    conf = tmp_path / 'nginx.conf'
+    conf.write_text(f'''
+        daemon off; worker_processes 2; user root; pid {tmp_path}/pid; error_log {tmp_path}/error.log;
+        events {{ worker_connections 256; }}
+        http {{ access_log off; gzip on; gzip_types *; default_type text/plain;
+                client_body_temp_path {tmp_path}; proxy_temp_path {tmp_path}; fastcgi_temp_path {tmp_path};
+                uwsgi_temp_path {tmp_path}; scgi_temp_path {tmp_path};
+                server {{ listen 127.0.0.1:{port}; root {tmp_path}; }} }}''')
+    server = Server(profd, str(tmp_path / 'nginx.pb.gz'), ['nginx', '-c', str(conf), '-e', str(tmp_path / 'error.log')])
+    server.wait_for(lambda: answers(('127.0.0.1', port), socket.AF_INET))
+    load = subprocess.run(['wrk', '-t1', '-c8', '-d3', '-H', 'Accept-Encoding: gzip', f'http://127.0.0.1:{port}/page.html'],
+                          stdout=subprocess.PIPE, text=True, timeout=60)
+    assert load.returncode == 0 and 'Non-2xx' not in load.stdout and 'Socket errors' not in load.stdout, load.stdout
+    profile = server.end()
+    assert server.process.returncode == 0
+    assert is_complete(profile)
+    assert len({sample.labels.get('process_id') for sample in profile.samples}) >= 2, 'the workers are targets of their own'
+
+
+@needs('sqlite3')
+def test_sqlite(run):
+    sql = '''create table t(a integer primary key, b text, c real);
+             with recursive n(i) as (select 1 union all select i+1 from n where i<500000)
+               insert into t select i, hex(i*7919), i*0.5 from n;
+             create index x on t(b); select count(*), sum(a.c) from t a join t b using (b);
+             select substr(b,1,3), count(*) from t group by 1 order by 2 desc, 1 limit 1;'''
+    plain = subprocess.run(['sqlite3', ':memory:', sql], stdout=subprocess.PIPE, text=True, timeout=100).stdout
+    done = run('sqlite3', ':memory:', sql, rate=RATE)
+    assert done.status == 0 and done.stdout == plain
+    assert is_complete(done.profile)
+
+
+def test_python(run):
+    script = '''
+import json, re, threading, time
+end = time.thread_time() + 1
+def work(until):
+    total = 0
+    while time.thread_time() < until:
+        text = json.dumps({"a": list(range(500))})
+        total += len(re.findall("[0-9]+", text)) + len(sorted(range(1000), key=lambda x: -x))
+    return total
+thread = threading.Thread(target=work, args=(0.5,))
+thread.start(); work(end); thread.join(); print("done")
+'''
+    done = run('/usr/bin/python3', '-c', script, rate=RATE)
+    assert done.status == 0 and done.stdout == 'done\n'
+    assert is_complete(done.profile)
+    assert any('PyEval' in name for sample in done.profile.samples for name in sample.stack)
+
+
+def test_cpp(run, helper):
+    done = run(helper('target_cpp'), 1500, rate=RATE)
+    assert done.status == 0, done.stderr
+    profile = done.profile
+    assert is_complete(profile)
+    names = {name for sample in profile.samples for name in sample.stack}
+    assert any(name.startswith('shop::') for name in names), names
+    assert any('std::' in name and '(' in name for name in names), 'C++ names are demangled'
+    assert any('_Unwind_' in name for name in names), 'exceptions in flight are sampled'
+
+
+@needs('rustc')
+def test_rust(run, tmp_path):
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'target_rust.rs')
+    program = str(tmp_path / 'target_rust')
+    subprocess.run(['rustc', '-O', '-g', '-o', program, source], check=True, timeout=120)
+    done = run(program, 1500, rate=RATE)
+    assert done.status == 0, done.stderr
+    assert is_complete(done.profile)
+    names = {name for sample in done.profile.samples for name in sample.stack}
+    assert any('words::count' in name for name in names), names
+    assert not any(name.startswith(('_ZN', '_R')) for name in names), 'Rust names are demangled'
