@@ -102,8 +102,10 @@ class Profile:
         return sum(s.values[1] for s in self.samples if function in s.stack) / 1e9 / (self.cpu_seconds() or 1)
 
     def complete(self, roots=('_start', 'clone3', 'clone', '__clone3', '__clone', '_dl_start_user', '_dl_start')):
-        """The share of samples whose stack reaches the outermost frame of its thread."""
-        good = sum(s.values[0] for s in self.samples if any(s.stack[0] == root for root in roots))
+        """The share of samples whose stack reaches the outermost frame of its thread. A stripped program's _start has no
+        name: there it is what called __libc_start_main."""
+        good = sum(s.values[0] for s in self.samples
+                   if s.stack[0] in roots or s.stack[1:2] and s.stack[1].startswith('__libc_start_main'))
         return good / max(1, sum(s.values[0] for s in self.samples))
 
 
