@@ -33,16 +33,9 @@ bool debug_file_has_dwarf(const struct elf_file *file)
 
 static int open_elf(const char *path, struct elf_file *ret_file)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
+	int fd = elf_file_open_path(path);
 
-	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		close(fd);
-		return -ENOENT;
-	}
-	return elf_file_open(fd, ret_file);
+	return fd < 0 ? fd : elf_file_open(fd, ret_file);
 }
 
 static bool same_build_id(const struct elf_file *file, const char *build_id)
@@ -222,60 +215,68 @@ int debug_file_mini(const struct elf_file *main, struct elf_file *ret_file)
 // ---- dwz -----------------------------------------------------------------------------------------------------------
 
 struct alt_search {
-	const char *root, *id_hex;
-	int fd;
-	Dwarf *alt;
+	const char *root, *name;
+	char id_hex[ELF_BUILD_ID_HEX];
+	struct elf_file *ret_file;
 };
 
 static int try_alt_path(struct alt_search *search, const char *path)
 {
-	char hex[ELF_BUILD_ID_HEX];
 	struct elf_file file = {.fd = -1};
 
 	if (open_elf(path, &file) < 0)
 		return -ENOENT;
-	elf_file_build_id(&file, hex);
-	elf_end(file.elf); // the Dwarf makes an Elf of its own
-	search->alt = strcmp(hex, search->id_hex) == 0 ? dwarf_begin(file.fd, DWARF_C_READ) : NULL;
-	if (!search->alt) {
-		close(file.fd);
+	if (!same_build_id(&file, search->id_hex)) {
+		elf_file_close(&file);
 		return -ENOENT;
 	}
-	search->fd = file.fd;
+	*search->ret_file = file;
 	return 0;
 }
 
 static int try_alt_dir(const char *dir, void *context)
 {
 	struct alt_search *search = context;
+	const char *slash = strrchr(search->name, '/');
 	char path[PATH_MAX];
 
 	if (snprintf(path, sizeof(path), "%s%s/.build-id/%.2s/%s.debug", search->root, dir, search->id_hex,
-		     search->id_hex + 2) >= (int)sizeof(path))
+		     search->id_hex + 2) < (int)sizeof(path) &&
+	    try_alt_path(search, path) == 0)
+		return 0;
+	if (snprintf(path, sizeof(path), "%s%s/.dwz/%s", search->root, dir, slash ? slash + 1 : search->name) >=
+	    (int)sizeof(path))
 		return -ENOENT;
 	return try_alt_path(search, path);
 }
 
-void debug_file_set_alt(Dwarf *dwarf, const char *dirs, const char *root, Dwarf **ret_alt, int *ret_alt_fd)
+// The section: a name, NUL, the build ID.
+static bool read_alt_link(const struct elf_file *file, struct alt_search *search)
 {
-	struct alt_search search = {.root = root, .fd = -1};
-	char hex[ELF_BUILD_ID_HEX], path[PATH_MAX];
-	const char *name = NULL;
-	const void *id = NULL;
-	ssize_t size = dwelf_dwarf_gnu_debugaltlink(dwarf, &name, &id);
+	GElf_Shdr header;
+	Elf_Scn *scn = elf_file_section(file, ".gnu_debugaltlink", &header);
+	Elf_Data *data = scn ? elf_rawdata(scn, NULL) : NULL;
+	const uint8_t *nul = data && data->d_buf ? memchr(data->d_buf, 0, data->d_size) : NULL;
+	size_t size = nul ? data->d_size - (size_t)(nul + 1 - (const uint8_t *)data->d_buf) : 0;
 
-	*ret_alt = NULL;
-	*ret_alt_fd = -1;
-	if (size <= 2 || size > (ELF_BUILD_ID_HEX - 1) / 2 || !name)
-		return;
-	for (ssize_t i = 0; i < size; i++)
-		snprintf(hex + 2 * i, 3, "%02x", ((const uint8_t *)id)[i]);
-	search.id_hex = hex;
-	if (each_dir(dirs, try_alt_dir, &search) < 0 &&
-	    (name[0] != '/' || snprintf(path, sizeof(path), "%s%s", root, name) >= (int)sizeof(path) ||
-	     try_alt_path(&search, path) < 0))
-		return;
-	dwarf_setalt(dwarf, search.alt);
-	*ret_alt = search.alt;
-	*ret_alt_fd = search.fd;
+	if (size <= 2 || size > (ELF_BUILD_ID_HEX - 1) / 2)
+		return false;
+	search->name = data->d_buf;
+	for (size_t i = 0; i < size; i++)
+		snprintf(search->id_hex + 2 * i, 3, "%02x", nul[1 + i]);
+	return true;
+}
+
+int debug_file_alt(const struct elf_file *file, const char *dirs, const char *root, struct elf_file *ret_file)
+{
+	struct alt_search search = {.root = root, .ret_file = ret_file};
+	char path[PATH_MAX];
+
+	if (!read_alt_link(file, &search))
+		return -ENOENT;
+	if (each_dir(dirs, try_alt_dir, &search) == 0)
+		return 0;
+	if (search.name[0] != '/' || snprintf(path, sizeof(path), "%s%s", root, search.name) >= (int)sizeof(path))
+		return -ENOENT;
+	return try_alt_path(&search, path);
 }

@@ -7,7 +7,6 @@
 #ifndef PROFD_COLLECTOR_DEBUG_FILE_H
 #define PROFD_COLLECTOR_DEBUG_FILE_H
 
-#include <elfutils/libdw.h>
 #include <stdbool.h>
 
 #include "collector/elf_file.h"
@@ -20,8 +19,7 @@ int debug_file_find(const struct elf_file *main, const char *path, const char *b
 		    const char *root, struct elf_file *ret_file);
 // Unpacks .gnu_debugdata. 0 or −ENOENT, −ENOMEM, −EINVAL (damaged).
 int debug_file_mini(const struct elf_file *main, struct elf_file *ret_file);
-// Opens and sets the supplementary file that dwz made, when dwarf refers to one; *ret_alt is the caller's to dwarf_end
-// after dwarf (NULL: none).
-void debug_file_set_alt(Dwarf *dwarf, const char *dirs, const char *root, Dwarf **ret_alt, int *ret_alt_fd);
+// The supplementary file that dwz made, when file refers to one: below dirs, else where it says. 0 or −ENOENT.
+int debug_file_alt(const struct elf_file *file, const char *dirs, const char *root, struct elf_file *ret_file);
 
 #endif

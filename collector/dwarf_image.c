@@ -27,9 +27,9 @@
 #define MAX_THREADS 4
 #define THREADS_FROM (4u << 20) // bytes of the image; below, one does it
 
-static const char *const wanted[] = {".debug_info",     ".debug_types",       ".debug_abbrev",    ".debug_line",
-				     ".debug_line_str", ".debug_str",         ".debug_ranges",    ".debug_rnglists",
-				     ".debug_addr",     ".debug_str_offsets", ".gnu_debugaltlink"};
+static const char *const wanted[] = {".debug_info",     ".debug_types",      ".debug_abbrev", ".debug_line",
+				     ".debug_line_str", ".debug_str",        ".debug_ranges", ".debug_rnglists",
+				     ".debug_addr",     ".debug_str_offsets"};
 #define WANTED (sizeof(wanted) / sizeof(wanted[0]))
 #define NAMES_SIZE 256 // enough for all of wanted[]
 

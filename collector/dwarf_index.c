@@ -6,9 +6,13 @@
 #include "collector/dwarf_index.h"
 
 #include <dwarf.h>
+#include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "collector/dwarf_unit.h"
 
@@ -33,6 +37,7 @@ struct dwarf_index {
 	size_t nunits, units_capacity;
 	struct range *ranges;
 	size_t nranges, ranges_capacity;
+	size_t ranges_read;
 };
 
 static bool add_range(struct dwarf_index *index, uint64_t start, uint64_t end, uint32_t unit)
@@ -73,8 +78,9 @@ static bool add_unit_ranges(struct dwarf_index *index, Dwarf_Die *die)
 	Dwarf_Addr base, start, end;
 	ptrdiff_t offset = 0;
 
+	// Empty ranges count, too: many units may share a list of them.
 	while ((offset = dwarf_ranges(die, offset, &base, &start, &end)) > 0)
-		if (!add_range(index, start, end, unit))
+		if (++index->ranges_read > MAX_RANGES || !add_range(index, start, end, unit))
 			return false;
 	return true;
 }
@@ -88,18 +94,50 @@ static int by_start(const void *a, const void *b)
 	return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
+static const char *unit_string(Dwarf_Die *die, unsigned name)
+{
+	Dwarf_Attribute attribute;
+
+	return dwarf_formstring(dwarf_attr(die, name, &attribute));
+}
+
+// libdw opens a unit's .dwo file by the path that the unit says, and maps it. So it must be a file, and of somebody who could do us
+// harm in easier ways than by cutting it short while we read.
+static bool is_split_trusted(Dwarf_Die *skeleton)
+{
+	const char *dir = unit_string(skeleton, DW_AT_comp_dir);
+	const char *name = unit_string(skeleton, DW_AT_dwo_name);
+	char path[PATH_MAX];
+	struct stat st;
+
+	if (!name)
+		name = unit_string(skeleton, DW_AT_GNU_dwo_name);
+	if (!name || (name[0] != '/' && (!dir || dir[0] != '/')) ||
+	    snprintf(path, sizeof(path), "%s%s%s", name[0] == '/' ? "" : dir, name[0] == '/' ? "" : "/", name) >=
+		    (int)sizeof(path))
+		return false;
+	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && (st.st_uid == 0 || st.st_uid == geteuid());
+}
+
+// The unit's part in the .dwo file; false: there is none that we can take.
+static bool find_split(Dwarf_CU *cu, Dwarf_Die *skeleton, Dwarf_Die *ret_split)
+{
+	return is_split_trusted(skeleton) && dwarf_cu_info(cu, NULL, NULL, NULL, ret_split, NULL, NULL, NULL) == 0 &&
+	       dwarf_tag(ret_split) == DW_TAG_compile_unit;
+}
+
 static bool collect_units(struct dwarf_index *index, Dwarf *dwarf)
 {
 	Dwarf_CU *cu = NULL;
-	Dwarf_Die die, sub;
+	Dwarf_Die die, split;
 	uint8_t type;
 
-	while (dwarf_get_units(dwarf, cu, &cu, NULL, &type, &die, &sub) == 0) {
-		bool split = type == DW_UT_skeleton && dwarf_tag(&sub) == DW_TAG_compile_unit;
-
+	while (dwarf_get_units(dwarf, cu, &cu, NULL, &type, &die, NULL) == 0) {
 		if (type != DW_UT_compile && type != DW_UT_skeleton)
 			continue;
-		if (!add_unit(index, split ? &sub : &die, &die) || !add_unit_ranges(index, &die))
+		if (type != DW_UT_skeleton || !find_split(cu, &die, &split))
+			split = die;
+		if (!add_unit(index, &split, &die) || !add_unit_ranges(index, &die))
 			return false;
 	}
 	return index->nranges > 0;

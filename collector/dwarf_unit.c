@@ -21,8 +21,7 @@
 #define MAX_DEPTH 256
 #define MAX_SCOPES (1u << 23)
 #define MAX_RANGES (1u << 24)
-#define MAX_DIE_RANGES (1u << 16) // of one DIE
-#define MAX_HOPS 16               // from a DIE to the one that has its name
+#define MAX_HOPS 16 // from a DIE to the one that has its name
 #define NO_SCOPE UINT32_MAX
 
 struct scope {
@@ -39,6 +38,7 @@ struct dwarf_unit {
 	struct scope *scopes;
 	size_t nscopes, capacity;
 	struct interval_map places; // to indices of scopes
+	size_t ranges_read;
 };
 
 // ---- Reading the tree ----------------------------------------------------------------------------------------------
@@ -86,8 +86,9 @@ static bool add_ranges(struct dwarf_unit *unit, uint64_t offset, uint32_t rank)
 
 	if (!dwarf_offdie(unit->dwarf, offset, &die))
 		return true;
-	for (size_t i = 0; i < MAX_DIE_RANGES && (next = dwarf_ranges(&die, next, &base, &start, &end)) > 0; i++)
-		if (!add_place(unit, start, end, rank))
+	// Empty ranges count, too: many DIEs may share a list of them.
+	while ((next = dwarf_ranges(&die, next, &base, &start, &end)) > 0)
+		if (++unit->ranges_read > MAX_RANGES || !add_place(unit, start, end, rank))
 			return false;
 	return true;
 }

@@ -7,8 +7,11 @@
 
 #include <elfutils/libdwelf.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int check(struct elf_file *file)
@@ -33,6 +36,25 @@ static int finish_open(struct elf_file *file, struct elf_file *ret_file)
 	else
 		*ret_file = *file;
 	return error;
+}
+
+int elf_file_open_path(const char *path)
+{
+	int place = open(path, O_PATH | O_CLOEXEC), fd = -1, error;
+	char same[32];
+	struct stat st;
+
+	if (place < 0)
+		return -errno;
+	errno = ENOENT;
+	if (fstat(place, &st) == 0 && S_ISREG(st.st_mode)) {
+		// Through the descriptor: what the path means may have changed meanwhile.
+		snprintf(same, sizeof(same), "/proc/self/fd/%d", place);
+		fd = open(same, O_RDONLY | O_CLOEXEC);
+	}
+	error = errno;
+	close(place);
+	return fd >= 0 ? fd : -error;
 }
 
 int elf_file_open(int fd, struct elf_file *ret_file)

@@ -157,17 +157,16 @@ static int open_path(pid_t pid, const struct maps_entry *entry, const char *path
 		     struct elf_file *ret_file, enum module_open_by *ret_by)
 {
 	char build_id[ELF_BUILD_ID_HEX];
-	// Non-blocking: a FIFO by that name must not hold us.
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int fd = elf_file_open_path(path);
 	struct elf_file file = {.fd = -1};
 	struct stat st;
 	int error;
 
 	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		return fd;
+	if (fstat(fd, &st) < 0) {
 		close(fd);
-		return -ENOEXEC;
+		return -ENOENT;
 	}
 	error = elf_file_open(fd, &file);
 	if (error)

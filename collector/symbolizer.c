@@ -34,10 +34,9 @@ struct readable {
 
 struct symbolizer {
 	enum module_symbols source;
-	struct elf_file debug, mini; // separate files; zeroed: none
-	struct elf_file image;       // what dwarf reads
+	struct elf_file debug, mini;      // separate files; zeroed: none
+	struct elf_file image, alt_image; // what dwarf and alt read
 	Dwarf *dwarf, *alt;
-	int alt_fd;
 	struct dwarf_index *index;
 	struct symbol_table *symtab, *minitab, *dynsym;
 	struct answer *answers; // open addressing; answer_capacity is a power of two
@@ -103,6 +102,20 @@ static const char *readable_name(struct symbolizer *symbolizer, const char *name
 
 // ---- Sources -------------------------------------------------------------------------------------------------------
 
+static void open_alt(struct symbolizer *symbolizer, const struct elf_file *from, const char *debug_dirs,
+		     const char *root)
+{
+	struct elf_file file = {.fd = -1};
+
+	if (debug_file_alt(from, debug_dirs, root, &file) < 0)
+		return;
+	if (dwarf_image_open(&file, &symbolizer->alt_image) == 0)
+		symbolizer->alt = dwarf_begin_elf(symbolizer->alt_image.elf, DWARF_C_READ, NULL);
+	if (symbolizer->alt)
+		dwarf_setalt(symbolizer->dwarf, symbolizer->alt);
+	elf_file_close(&file);
+}
+
 static void open_dwarf(struct symbolizer *symbolizer, const struct elf_file *file, const char *path,
 		       const char *build_id, const char *debug_dirs, const char *root)
 {
@@ -118,7 +131,7 @@ static void open_dwarf(struct symbolizer *symbolizer, const struct elf_file *fil
 	symbolizer->dwarf = dwarf_begin_elf(symbolizer->image.elf, DWARF_C_READ, NULL);
 	if (!symbolizer->dwarf)
 		return;
-	debug_file_set_alt(symbolizer->dwarf, debug_dirs, root, &symbolizer->alt, &symbolizer->alt_fd);
+	open_alt(symbolizer, from, debug_dirs, root);
 	symbolizer->index = dwarf_index_create(symbolizer->dwarf);
 }
 
@@ -150,7 +163,6 @@ struct symbolizer *symbolizer_create(const struct elf_file *file, const char *pa
 
 	if (!symbolizer)
 		return NULL;
-	symbolizer->alt_fd = -1;
 	symbolizer->debug.fd = -1;
 	symbolizer->mini.fd = -1;
 	open_dwarf(symbolizer, file, path, build_id, debug_dirs, root);
@@ -166,8 +178,7 @@ void symbolizer_destroy(struct symbolizer *symbolizer)
 	dwarf_index_destroy(symbolizer->index);
 	dwarf_end(symbolizer->dwarf);
 	dwarf_end(symbolizer->alt);
-	if (symbolizer->alt_fd >= 0)
-		close(symbolizer->alt_fd);
+	elf_file_close(&symbolizer->alt_image);
 	symbol_table_destroy(symbolizer->symtab);
 	symbol_table_destroy(symbolizer->minitab);
 	symbol_table_destroy(symbolizer->dynsym);
