@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// cfi_program.c: see cfi_program.h. Any thread of the collector; works on the caller's data only.
+// cfi_program.c: see cfi_program.h. Any thread of the collector; works on the caller's data only. Every loop consumes a
+// byte of the program or ends, so a hostile program costs what it weighs.
 
 #include "collector/cfi_program.h"
 
@@ -13,7 +14,11 @@
 #define REG_PC 16
 #define REMEMBER_DEPTH 32
 
-enum saved { SAVED_SAME, SAVED_OFFSET, SAVED_UNDEFINED, SAVED_AT_FP, SAVED_OTHER };
+// The kernel's rt_sigframe, from SP at the trampoline: where glibc's __restore_rt says the registers are.
+#define SIGNAL_FP 120
+#define SIGNAL_PC 168
+
+enum saved { SAVED_SAME, SAVED_OFFSET, SAVED_UNDEFINED, SAVED_AT_FP, SAVED_AT_SP, SAVED_REGISTER, SAVED_OTHER };
 
 struct saved_rule {
 	enum saved kind;
@@ -25,14 +30,16 @@ struct row_state {
 	uint64_t cfa_register;
 	int64_t cfa_offset;
 	const uint8_t *cfa_block, *cfa_block_end;
-	struct saved_rule fp, ra;
+	struct saved_rule fp, sp,
+		ra; // sp: SAVED_SAME means the caller's SP is the CFA, as it is everywhere but in signal frames
 };
 
 struct machine {
 	const struct cfi_fde *fde;
 	struct row_state state, initial;
-	struct row_state remembered[REMEMBER_DEPTH];
+	struct row_state remembered[REMEMBER_DEPTH]; // [0, depth)
 	unsigned depth;
+	bool in_cie;       // its instructions may not advance: they would be run for each FDE again
 	uint64_t location; // where the current row starts
 	cfi_row row;
 	void *context;
@@ -193,27 +200,48 @@ static bool set_saved(const struct saved_rule *saved, uint8_t *ret_kind, int16_t
 	}
 }
 
+// An FDE marked 'S' is a signal trampoline. Only the kernel's own frame has a rule; anything else would be a guess.
+static bool is_signal_frame(const struct row_state *state)
+{
+	static const uint8_t cfa[] = {DW_OP_breg7, 0xa0, 0x01, DW_OP_deref}; // 160 = SIGNAL_SP, as SLEB128
+
+	return state->cfa_expression && state->cfa_block_end - state->cfa_block == sizeof(cfa) &&
+	       memcmp(state->cfa_block, cfa, sizeof(cfa)) == 0 && state->ra.kind == SAVED_AT_SP &&
+	       state->ra.offset == SIGNAL_PC && state->fp.kind == SAVED_AT_SP && state->fp.offset == SIGNAL_FP;
+}
+
+// CFA, caller's FP and return address of an ordinary frame; false: what holds there has no rule.
+static bool make_frame_rule(const struct row_state *state, struct wire_rule *rule)
+{
+	if (state->sp.kind != SAVED_SAME || !set_cfa(state, rule))
+		return false;
+	if (state->ra.kind == SAVED_REGISTER) {
+		if (rule->cfa == WIRE_CFA_REG || state->ra.offset < 0 || state->ra.offset >= REG_PC)
+			return false;
+		rule->ra = WIRE_SAVED_REG;
+		rule->reg = (uint8_t)state->ra.offset;
+	} else if (!set_saved(&state->ra, &rule->ra, &rule->ra_off) || rule->ra != WIRE_SAVED_AT) {
+		return false;
+	}
+	// Where FP went is not worth losing the frame for: without it, only callers that need it stop the walk.
+	if (!set_saved(&state->fp, &rule->fp, &rule->fp_off))
+		rule->fp = WIRE_SAVED_UNDEF;
+	return true;
+}
+
 static void make_rule(const struct machine *machine, struct wire_rule *rule)
 {
 	const struct row_state *state = &machine->state;
 
 	memset(rule, 0, sizeof(*rule));
 	if (machine->fde->signal_frame) {
-		rule->cfa = WIRE_CFA_SIGNAL;
-		return;
-	}
-	if (state->ra.kind == SAVED_UNDEFINED) {
+		rule->cfa = is_signal_frame(state) ? WIRE_CFA_SIGNAL : WIRE_CFA_NONE;
+	} else if (state->ra.kind == SAVED_UNDEFINED) {
 		rule->cfa = WIRE_CFA_SP; // never used: the walk ends here
 		rule->ra = WIRE_SAVED_UNDEF;
-		return;
-	}
-	if (!set_cfa(state, rule) || !set_saved(&state->ra, &rule->ra, &rule->ra_off) || rule->ra != WIRE_SAVED_AT) {
+	} else if (!make_frame_rule(state, rule)) {
 		memset(rule, 0, sizeof(*rule)); // WIRE_CFA_NONE
-		return;
 	}
-	// Where FP went is not worth losing the frame for: without it, only callers that need it stop the walk.
-	if (!set_saved(&state->fp, &rule->fp, &rule->fp_off))
-		rule->fp = WIRE_SAVED_UNDEF;
 }
 
 static void emit_until(struct machine *machine, uint64_t next)
@@ -233,16 +261,23 @@ static void emit_until(struct machine *machine, uint64_t next)
 
 // ---- The instructions ----------------------------------------------------------------------------------------------
 
-static struct saved_rule *saved_of(struct row_state *state, uint64_t reg, const struct cfi_fde *fde)
+static struct saved_rule *saved_of(struct row_state *state, uint64_t reg)
 {
-	if (reg == REG_FP)
+	switch (reg) {
+	case REG_FP:
 		return &state->fp;
-	return reg == fde->ra_register ? &state->ra : NULL;
+	case REG_SP:
+		return &state->sp;
+	case REG_PC:
+		return &state->ra;
+	default:
+		return NULL;
+	}
 }
 
 static void set_rule(struct machine *machine, uint64_t reg, enum saved kind, int64_t offset)
 {
-	struct saved_rule *saved = saved_of(&machine->state, reg, machine->fde);
+	struct saved_rule *saved = saved_of(&machine->state, reg);
 
 	if (saved)
 		*saved = (struct saved_rule){kind, offset};
@@ -250,10 +285,16 @@ static void set_rule(struct machine *machine, uint64_t reg, enum saved kind, int
 
 static void restore_rule(struct machine *machine, uint64_t reg)
 {
-	const struct saved_rule *saved = saved_of(&machine->initial, reg, machine->fde);
+	const struct saved_rule *saved = saved_of(&machine->initial, reg);
 
 	if (saved)
 		set_rule(machine, reg, saved->kind, saved->offset);
+}
+
+// DW_CFA_val_offset: the register's value is CFA + offset, which says what we take for granted when it is SP and 0.
+static void set_value(struct machine *machine, uint64_t reg, int64_t offset)
+{
+	set_rule(machine, reg, reg == REG_SP && offset == 0 ? SAVED_SAME : SAVED_OTHER, 0);
 }
 
 static int64_t scaled(const struct machine *machine, uint64_t factored)
@@ -261,23 +302,27 @@ static int64_t scaled(const struct machine *machine, uint64_t factored)
 	return (int64_t)(factored * (uint64_t)machine->fde->data_align);
 }
 
-// DW_CFA_expression: the register is saved at the address that the block computes. breg6 N is gcc's way after realignment.
+// DW_CFA_expression: the register is saved at the address that the block computes. breg6 N is gcc's way after realignment,
+// breg7 N the signal trampolines'.
 static void set_expression(struct machine *machine, uint64_t reg, const uint8_t *block, const uint8_t *end)
 {
+	uint8_t op = block < end ? *block++ : 0;
 	int64_t offset;
 
-	if (reg == REG_FP && block < end && *block++ == DW_OP_breg6 && cfi_read_sleb(&block, end, &offset) &&
-	    block == end)
-		set_rule(machine, reg, SAVED_AT_FP, offset);
+	if ((op == DW_OP_breg6 || op == DW_OP_breg7) && cfi_read_sleb(&block, end, &offset) && block == end)
+		set_rule(machine, reg, op == DW_OP_breg6 ? SAVED_AT_FP : SAVED_AT_SP, offset);
 	else
 		set_rule(machine, reg, SAVED_OTHER, 0);
 }
 
 static bool advance(struct machine *machine, uint64_t delta)
 {
-	if (delta > UINT32_MAX)
+	uint64_t next;
+
+	if (machine->in_cie || __builtin_mul_overflow(delta, machine->fde->code_align, &next) ||
+	    __builtin_add_overflow(next, machine->location, &next))
 		return false;
-	emit_until(machine, machine->location + delta * machine->fde->code_align);
+	emit_until(machine, next);
 	return true;
 }
 
@@ -293,7 +338,8 @@ static bool run_location(struct machine *machine, uint8_t op, const uint8_t **cu
 	case DW_CFA_advance_loc4:
 		return read_fixed(cursor, end, 4, &value) && advance(machine, value);
 	case DW_CFA_set_loc:
-		if (machine->fde->pointer_encoding != DW_EH_PE_absptr || !read_fixed(cursor, end, 8, &value))
+		if (machine->in_cie || machine->fde->pointer_encoding != DW_EH_PE_absptr ||
+		    !read_fixed(cursor, end, 8, &value))
 			return false;
 		emit_until(machine, value);
 		return true;
@@ -375,12 +421,20 @@ static bool run_register(struct machine *machine, uint8_t op, const uint8_t **cu
 		set_rule(machine, reg, SAVED_SAME, 0);
 		return true;
 	case DW_CFA_register:
+		if (!cfi_read_uleb(cursor, end, &value))
+			return false;
+		set_rule(machine, reg, reg == REG_PC && value < REG_PC ? SAVED_REGISTER : SAVED_OTHER, (int64_t)value);
+		return true;
 	case DW_CFA_val_offset:
-		set_rule(machine, reg, SAVED_OTHER, 0);
-		return cfi_read_uleb(cursor, end, &value);
+		if (!cfi_read_uleb(cursor, end, &value))
+			return false;
+		set_value(machine, reg, scaled(machine, value));
+		return true;
 	case DW_CFA_val_offset_sf:
-		set_rule(machine, reg, SAVED_OTHER, 0);
-		return cfi_read_sleb(cursor, end, &offset);
+		if (!cfi_read_sleb(cursor, end, &offset))
+			return false;
+		set_value(machine, reg, scaled(machine, (uint64_t)offset));
+		return true;
 	case DW_CFA_expression:
 	case DW_CFA_val_expression:
 		if (!read_block(cursor, end, &block, &block_end))
@@ -447,23 +501,38 @@ static bool run(struct machine *machine, const uint8_t *cursor, const uint8_t *e
 	return true;
 }
 
+static bool run_both(struct machine *machine)
+{
+	machine->in_cie = true;
+	if (!run(machine, machine->fde->initial, machine->fde->initial_end))
+		return false;
+	machine->in_cie = false;
+	machine->initial = machine->state;
+	machine->depth = 0;
+	return run(machine, machine->fde->program, machine->fde->program_end);
+}
+
 bool cfi_program_run(const struct cfi_fde *fde, cfi_row row, void *context)
 {
 	struct machine machine;
+	bool whole;
 
-	memset(&machine, 0, sizeof(machine));
 	machine.fde = fde;
 	machine.row = row;
 	machine.context = context;
 	machine.location = fde->start;
-	machine.state.ra.kind = SAVED_OTHER;
-	machine.initial = machine.state;
-	if (!run(&machine, fde->initial, fde->initial_end))
-		return false;
-	machine.initial = machine.state;
+	machine.stopped = false;
 	machine.depth = 0;
-	if (!run(&machine, fde->program, fde->program_end))
-		return false;
+	memset(&machine.state, 0, sizeof(machine.state));
+	machine.state.ra.kind = SAVED_OTHER;
+	machine.state.cfa_register = UINT64_MAX; // not defined yet
+	machine.initial = machine.state;
+	whole = run_both(&machine);
+	if (!whole) { // the rest has no rule
+		machine.state.cfa_expression = false;
+		machine.state.cfa_register = UINT64_MAX;
+		machine.state.ra.kind = SAVED_OTHER;
+	}
 	emit_until(&machine, fde->end);
-	return true;
+	return whole;
 }

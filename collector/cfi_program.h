@@ -17,7 +17,6 @@ struct cfi_fde {
 	uint64_t start, end; // vaddrs
 	uint64_t code_align;
 	int64_t data_align;
-	uint64_t ra_register;
 	uint8_t pointer_encoding; // of DW_CFA_set_loc
 	bool signal_frame;
 	const uint8_t *initial, *initial_end; // the CIE's instructions
@@ -27,8 +26,8 @@ struct cfi_fde {
 // Called for each row in order of address: [start, end) is unwound by rule. Returns false to stop.
 typedef bool (*cfi_row)(void *context, uint64_t start, uint64_t end, const struct wire_rule *rule);
 
-// Rows whose rule cannot be expressed come with cfa = WIRE_CFA_NONE. False when the program is damaged: rows up to there
-// were reported.
+// Rows whose rule cannot be expressed come with cfa = WIRE_CFA_NONE, and so does all that follows a damaged or unknown
+// instruction (false is returned then). The rows together cover [start, end) unless row stopped it.
 bool cfi_program_run(const struct cfi_fde *fde, cfi_row row, void *context);
 
 // Bounded LEB128 readers, shared with cfi_table.c. They move *cursor, at most to end; false at the end of the data.

@@ -1,24 +1,97 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// cfi_section.c: see cfi_section.h. The format: LSB core specification, "Exception Frames"; DWARF 5, 6.4.1.
+// cfi_section.c: see cfi_section.h. The formats: LSB core specification, 10.6 "Exception Frames"; DWARF 5, 6.4.1.
 
 #include "collector/cfi_section.h"
 
 #include <dwarf.h>
-#include <elfutils/libdw.h>
 #include <string.h>
+
+#define RETURN_ADDRESS 16 // the column's number; x86-64 psABI, 3.6.2
+
+// FDEs that alternate between long CIEs make us read the same bytes again and again: what a scan may read, in all, is this
+// many times the section. (Real ones: below 2.)
+#define READ_FACTOR 32
+#define READ_FLOOR (1u << 16)
+
+// A CIE or an FDE, up to where the two differ.
+struct entry {
+	size_t next; // offset of the entry behind
+	bool is_cie, is_fde;
+	uint64_t cie_offset;       // of an FDE
+	const uint8_t *body, *end; // what follows the CIE id or pointer
+};
 
 // A CIE, decoded. The last one is kept: FDEs come in runs of the same one.
 struct cie {
-	Dwarf_Off offset;
-	bool valid, usable;
-	struct cfi_fde template;
+	uint64_t offset;
+	size_t size;
+	bool usable;
 	bool has_augmentation_size;
 	uint8_t fde_encoding;
+	struct cfi_fde template;
 };
 
-static const struct cie no_cie = {.offset = (Dwarf_Off)-1};
+static bool read_bytes(const uint8_t **cursor, const uint8_t *end, unsigned size, uint64_t *ret_value)
+{
+	uint64_t value = 0;
+
+	if ((size_t)(end - *cursor) < size)
+		return false;
+	memcpy(&value, *cursor, size); // little-endian, as the only machine we know
+	*cursor += size;
+	*ret_value = value;
+	return true;
+}
+
+// ---- Entries -------------------------------------------------------------------------------------------------------
+
+// In .eh_frame an FDE's CIE pointer counts back from itself, and 0 marks a CIE; in .debug_frame it is an offset in the
+// section, and all ones mark one.
+static void classify(const struct cfi_section *section, const uint8_t *at, uint64_t id, bool wide, struct entry *entry)
+{
+	uint64_t position = (uint64_t)(at - section->data);
+
+	if (section->is_eh_frame) {
+		entry->is_cie = id == 0;
+		entry->is_fde = id != 0 && id <= position;
+		entry->cie_offset = position - id;
+	} else {
+		entry->is_cie = id == (wide ? UINT64_MAX : UINT32_MAX);
+		entry->is_fde = !entry->is_cie;
+		entry->cie_offset = id;
+	}
+}
+
+// False: there is no entry at offset, and none can be behind. An entry that is neither CIE nor FDE is to be passed over, as
+// is a length of 0: a terminator by the book, but linkers leave it between the parts of what they joined.
+static bool read_entry(const struct cfi_section *section, uint64_t offset, struct entry *entry)
+{
+	const uint8_t *cursor = section->data + offset, *end = section->data + section->size, *at;
+	uint64_t length, id;
+	unsigned size = 4;
+
+	memset(entry, 0, sizeof(*entry));
+	if (!read_bytes(&cursor, end, 4, &length))
+		return false;
+	if (length == UINT32_MAX) {
+		size = 8;
+		if (!read_bytes(&cursor, end, 8, &length))
+			return false;
+	}
+	if (length > (uint64_t)(end - cursor))
+		return false;
+	entry->end = cursor + length;
+	entry->next = (size_t)(entry->end - section->data);
+	at = cursor;
+	if (read_bytes(&cursor, entry->end, size, &id))
+		classify(section, at, id, size == 8, entry);
+	entry->body = cursor;
+	return true;
+}
+
+// ---- CIEs ----------------------------------------------------------------------------------------------------------
 
 static unsigned encoded_size(uint8_t encoding)
 {
@@ -38,58 +111,26 @@ static unsigned encoded_size(uint8_t encoding)
 	}
 }
 
-// Reads a pointer at *cursor (inside the section). Indirect and data-relative ones are not followed.
-static bool read_pointer(const struct cfi_section *section, uint8_t encoding, const uint8_t **cursor,
-			 const uint8_t *end, uint64_t *ret_value)
+// "zR", "zPLR", "zRS"…: what each letter has in the augmentation data. The letters end with a NUL.
+static bool read_augmentation(const char *letter, const uint8_t *data, const uint8_t *end, struct cie *cie)
 {
-	unsigned size = encoded_size(encoding);
-	uint64_t value = 0;
-
-	if (!size || (uint64_t)(end - *cursor) < size || (encoding & DW_EH_PE_indirect))
-		return false;
-	memcpy(&value, *cursor, size);
-	if ((encoding & DW_EH_PE_signed) && size < 8) {
-		unsigned shift = 64 - 8 * size;
-
-		value = (uint64_t)((int64_t)(value << shift) >> shift);
-	}
-	if ((encoding & 0x70) == DW_EH_PE_pcrel)
-		value += section->vaddr + (uint64_t)(*cursor - section->data);
-	else if ((encoding & 0x70) != DW_EH_PE_absptr)
-		return false;
-	*cursor += size;
-	*ret_value = value;
-	return true;
-}
-
-// "zR", "zPLR", "zRS"…: what each letter has in the augmentation data.
-static bool read_augmentation(const Dwarf_CIE *entry, struct cie *cie)
-{
-	const char *letter = entry->augmentation;
-	const uint8_t *data = entry->augmentation_data;
-	const uint8_t *end = data + entry->augmentation_data_size;
-	uint64_t ignored;
-
-	if (*letter == 0)
-		return true;
-	if (*letter++ != 'z')
-		return false;
-	cie->has_augmentation_size = true;
 	for (; *letter; letter++) {
+		size_t skip = 0;
+
 		switch (*letter) {
 		case 'R':
 			if (data >= end)
 				return false;
-			cie->fde_encoding = *data++;
+			cie->fde_encoding = *data;
+			skip = 1;
 			break;
-		case 'P':
-			if (data >= end)
+		case 'P': // an encoding and a pointer; aligned ones (nobody writes them) have padding between
+			if (data >= end || *data == DW_EH_PE_aligned)
 				return false;
-			ignored = *data++;
-			data += encoded_size((uint8_t)ignored);
+			skip = 1 + encoded_size(*data);
 			break;
 		case 'L':
-			data++;
+			skip = 1;
 			break;
 		case 'S':
 			cie->template.signal_frame = true;
@@ -97,50 +138,103 @@ static bool read_augmentation(const Dwarf_CIE *entry, struct cie *cie)
 		default:
 			return true; // what follows cannot change how rows are read
 		}
+		if (skip > (size_t)(end - data))
+			return false;
+		data += skip;
 	}
 	return true;
 }
 
-static bool decode_cie(Dwarf_Off offset, const Dwarf_CIE *entry, struct cie *cie)
+// Version, augmentation string and, from version 4 on, the sizes of addresses and segment selectors.
+static bool read_cie_head(const uint8_t **cursor, const uint8_t *end, uint64_t *ret_version, const char **ret_letters)
 {
-	*cie = no_cie;
-	cie->offset = offset;
-	cie->valid = true;
-	cie->fde_encoding = DW_EH_PE_absptr;
-	cie->template.code_align = entry->code_alignment_factor;
-	cie->template.data_align = entry->data_alignment_factor;
-	cie->template.ra_register = entry->return_address_register;
-	cie->template.initial = entry->initial_instructions;
-	cie->template.initial_end = entry->initial_instructions_end;
-	cie->usable = entry->augmentation && read_augmentation(entry, cie);
+	const uint8_t *nul;
+	uint64_t sizes;
+
+	if (!read_bytes(cursor, end, 1, ret_version) || (*ret_version != 1 && *ret_version != 3 && *ret_version != 4))
+		return false;
+	nul = memchr(*cursor, 0, (size_t)(end - *cursor));
+	if (!nul)
+		return false;
+	*ret_letters = (const char *)*cursor;
+	*cursor = nul + 1;
+	return *ret_version < 4 || (read_bytes(cursor, end, 2, &sizes) && sizes == 8);
+}
+
+static bool decode_cie(const struct entry *entry, struct cie *cie)
+{
+	const uint8_t *cursor = entry->body;
+	uint64_t version, ra, size;
+	const char *letters;
+
+	if (!read_cie_head(&cursor, entry->end, &version, &letters) ||
+	    !cfi_read_uleb(&cursor, entry->end, &cie->template.code_align) ||
+	    !cfi_read_sleb(&cursor, entry->end, &cie->template.data_align))
+		return false;
+	if (!(version == 1 ? read_bytes(&cursor, entry->end, 1, &ra) : cfi_read_uleb(&cursor, entry->end, &ra)) ||
+	    ra != RETURN_ADDRESS)
+		return false;
+	if (*letters) {
+		if (*letters != 'z' || !cfi_read_uleb(&cursor, entry->end, &size) ||
+		    size > (uint64_t)(entry->end - cursor) ||
+		    !read_augmentation(letters + 1, cursor, cursor + size, cie))
+			return false;
+		cie->has_augmentation_size = true;
+		cursor += size;
+	}
 	cie->template.pointer_encoding = cie->fde_encoding;
+	cie->template.initial = cursor;
+	cie->template.initial_end = entry->end;
+	return true;
+}
+
+// Adds to *work what reading it took.
+static bool load_cie(const struct cfi_section *section, uint64_t offset, struct cie *cie, size_t *work)
+{
+	struct entry entry;
+
+	if (cie->offset == offset)
+		return cie->usable;
+	memset(cie, 0, sizeof(*cie));
+	cie->offset = offset;
+	cie->fde_encoding = DW_EH_PE_absptr;
+	if (offset >= section->size || !read_entry(section, offset, &entry) || !entry.is_cie)
+		return false;
+	*work += (size_t)(entry.end - entry.body);
+	cie->usable = decode_cie(&entry, cie);
 	return cie->usable;
 }
 
-static bool load_cie(const struct cfi_section *section, Dwarf_Off offset, struct cie *cie)
-{
-	Elf_Data data = {.d_buf = (void *)(uintptr_t)section->data, .d_size = section->size, .d_type = ELF_T_BYTE};
-	Dwarf_CFI_Entry entry;
-	Dwarf_Off next;
+// ---- FDEs ----------------------------------------------------------------------------------------------------------
 
-	if (cie->valid && cie->offset == offset)
-		return cie->usable;
-	if (offset >= section->size ||
-	    dwarf_next_cfi(section->ident, &data, section->is_eh_frame, offset, &next, &entry) != 0 ||
-	    !dwarf_cfi_cie_p(&entry)) {
-		*cie = no_cie;
+// Reads a pointer at *cursor (inside the section). Indirect and data-relative ones are not followed.
+static bool read_pointer(const struct cfi_section *section, uint8_t encoding, const uint8_t **cursor,
+			 const uint8_t *end, uint64_t *ret_value)
+{
+	uint64_t here = section->vaddr + (uint64_t)(*cursor - section->data), value;
+	unsigned size = encoded_size(encoding);
+
+	if (!size || (encoding & DW_EH_PE_indirect) || !read_bytes(cursor, end, size, &value))
 		return false;
+	if ((encoding & DW_EH_PE_signed) && size < 8) {
+		unsigned shift = 64 - 8 * size;
+
+		value = (uint64_t)((int64_t)(value << shift) >> shift);
 	}
-	return decode_cie(offset, &entry.cie, cie);
+	if ((encoding & 0x70) == DW_EH_PE_pcrel)
+		value += here;
+	else if ((encoding & 0x70) != DW_EH_PE_absptr)
+		return false;
+	*ret_value = value;
+	return true;
 }
 
-static bool decode_fde(const struct cfi_section *section, const Dwarf_FDE *entry, struct cie *cie, struct cfi_fde *fde)
+static bool decode_fde(const struct cfi_section *section, const struct entry *entry, const struct cie *cie,
+		       struct cfi_fde *fde)
 {
-	const uint8_t *cursor = entry->start;
+	const uint8_t *cursor = entry->body;
 	uint64_t size, augmentation;
 
-	if (!load_cie(section, entry->CIE_pointer, cie))
-		return false;
 	*fde = cie->template;
 	if (!read_pointer(section, cie->fde_encoding, &cursor, entry->end, &fde->start) ||
 	    !read_pointer(section, cie->fde_encoding & 0x0f, &cursor, entry->end, &size))
@@ -154,26 +248,31 @@ static bool decode_fde(const struct cfi_section *section, const Dwarf_FDE *entry
 	}
 	fde->program = cursor;
 	fde->program_end = entry->end;
-	return size != 0 && fde->end > fde->start;
+	return fde->end > fde->start;
 }
 
 void cfi_section_each(const struct cfi_section *section, cfi_section_visit visit, void *context)
 {
-	Elf_Data data = {.d_buf = (void *)(uintptr_t)section->data, .d_size = section->size, .d_type = ELF_T_BYTE};
-	struct cie cie = no_cie;
-	Dwarf_Off offset = 0, next;
+	size_t budget = section->size < SIZE_MAX / READ_FACTOR / 2 ? section->size * READ_FACTOR + READ_FLOOR : 0;
+	struct cie cie = {.offset = UINT64_MAX};
+	struct entry entry;
 
-	while (offset < section->size) {
-		Dwarf_CFI_Entry entry;
+	for (uint64_t offset = 0; offset < section->size; offset = entry.next) {
 		struct cfi_fde fde;
-		int result = dwarf_next_cfi(section->ident, &data, section->is_eh_frame, offset, &next, &entry);
+		size_t work = 0;
+		bool usable;
 
-		// −1 with a next offset: an entry that libdw does not understand (version, augmentation) is passed over.
-		if (result > 0 || next <= offset)
-			break;
-		if (result == 0 && !dwarf_cfi_cie_p(&entry) && decode_fde(section, &entry.fde, &cie, &fde) &&
-		    !visit(context, &fde))
-			break;
-		offset = next;
+		if (!read_entry(section, offset, &entry))
+			return;
+		if (!entry.is_fde)
+			continue;
+		usable = load_cie(section, entry.cie_offset, &cie, &work) && decode_fde(section, &entry, &cie, &fde);
+		if (usable)
+			work += (size_t)(fde.initial_end - fde.initial);
+		if (work > budget)
+			return;
+		budget -= work;
+		if (usable && !visit(context, &fde))
+			return;
 	}
 }

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// cfi_table.c: see cfi_table.h. Three passes: every FDE's rows become spans; spans are sorted and overlaps resolved (the span
-// that starts first keeps its ground); the rest, holes included, is written page by page as wire.h lays it out.
+// cfi_table.c: see cfi_table.h. Three passes: every FDE's rows become spans; spans are sorted and overlaps resolved (.eh_frame
+// goes before .debug_frame; in one section, the span that starts first keeps its ground); the rest, holes included, is
+// written page by page as wire.h lays it out.
 // Any thread; everything is local.
 
 #include "collector/cfi_table.h"
 
+#include <elfutils/libdwelf.h>
 #include <errno.h>
 #include <gelf.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/cfi_file.h"
 #include "collector/cfi_section.h"
 #include "profd/wire.h"
 
-#define MAX_TEXT (4ULL << 30)   // bytes of executable segments, from first to last
 #define RULE_BUCKETS (1u << 17) // of the hash, twice WIRE_MAX_RULES at the least
 
 struct span {
@@ -92,7 +94,7 @@ static bool add_span(void *context, uint64_t start, uint64_t end, const struct w
 	if (builder->nspans == builder->capacity) {
 		size_t capacity = builder->capacity ? builder->capacity * 2 : 4096;
 
-		spans = builder->nspans < UINT32_MAX / 2 ? realloc(spans, capacity * sizeof(*spans)) : NULL;
+		spans = builder->nspans < UINT32_MAX / 4 ? realloc(spans, capacity * sizeof(*spans)) : NULL;
 		if (!spans) {
 			builder->error = -ENOMEM;
 			return false;
@@ -100,8 +102,6 @@ static bool add_span(void *context, uint64_t start, uint64_t end, const struct w
 		builder->spans = spans;
 		builder->capacity = capacity;
 	}
-	if (rule->cfa == WIRE_CFA_NONE)
-		builder->unsupported++;
 	spans[builder->nspans] = (struct span){start, end, rule_intern(builder, rule), (uint32_t)builder->nspans};
 	builder->nspans++;
 	return builder->error == 0;
@@ -131,6 +131,8 @@ static void resolve_spans(struct builder *builder)
 {
 	size_t out = 0;
 
+	if (!builder->nspans)
+		return;
 	qsort(builder->spans, builder->nspans, sizeof(*builder->spans), compare_spans);
 	for (size_t i = 0; i < builder->nspans; i++) {
 		struct span span = builder->spans[i];
@@ -146,6 +148,50 @@ static void resolve_spans(struct builder *builder)
 			builder->spans[out++] = span;
 	}
 	builder->nspans = out;
+}
+
+// Adds what of [start, end) no span of the sorted, disjoint `held` covers. *from: where to look first, as start only grows.
+static void add_uncovered(struct builder *builder, const struct span *held, size_t nheld, size_t *from,
+			  const struct span *span)
+{
+	const struct wire_rule rule = builder->rules[span->rule];
+	uint64_t at = span->start;
+	size_t i = *from;
+
+	while (i < nheld && held[i].end <= at)
+		i++;
+	*from = i;
+	for (; i < nheld && held[i].start < span->end; i++) {
+		if (held[i].start > at)
+			add_span(builder, at, held[i].start, &rule);
+		at = held[i].end;
+	}
+	if (at < span->end)
+		add_span(builder, at, span->end, &rule);
+}
+
+// The spans of `held` (sorted, disjoint; taken over) and, between them, those that the builder has now.
+static void join_spans(struct builder *builder, struct span *held, size_t nheld)
+{
+	struct span *below = builder->spans;
+	size_t nbelow = builder->nspans, from = 0;
+
+	builder->spans = held;
+	builder->nspans = builder->capacity = nheld;
+	if (!nbelow) {
+		free(below);
+		return;
+	}
+	held = malloc((nheld + 1) * sizeof(*held)); // add_uncovered moves the builder's
+	if (!held)
+		builder->error = -ENOMEM;
+	else if (nheld)
+		memcpy(held, builder->spans, nheld * sizeof(*held));
+	for (size_t i = 0; i < nbelow && !builder->error; i++)
+		add_uncovered(builder, held, nheld, &from, &below[i]);
+	free(held);
+	free(below);
+	resolve_spans(builder);
 }
 
 // The program's entry has no caller. Where its code has no CFI, say that (ld.so's _dl_start_user, below which constructors
@@ -242,7 +288,17 @@ static void write_rows(struct row_writer *writer, const struct builder *builder)
 		begin_page(writer, 0);
 }
 
-static int write_table(const struct builder *builder, struct wire_table **ret_table, size_t *ret_size)
+static void set_build_id(struct wire_table *table, Elf *elf)
+{
+	const void *id;
+	ssize_t size = dwelf_elf_gnu_build_id(elf, &id);
+
+	if (size > 0)
+		memcpy(table->build_id, id,
+		       (size_t)size < sizeof(table->build_id) ? (size_t)size : sizeof(table->build_id));
+}
+
+static int write_table(const struct builder *builder, Elf *elf, struct wire_table **ret_table, size_t *ret_size)
 {
 	uint64_t base = builder->text_start & ~0xffffULL;
 	uint32_t npages = (uint32_t)((builder->text_end - base + 0xffff) >> WIRE_TABLE_PAGE_BITS);
@@ -267,6 +323,7 @@ static int write_table(const struct builder *builder, struct wire_table **ret_ta
 				     .nrows = writer.nrows,
 				     .nrules = builder->nrules,
 				     .unsupported = builder->unsupported};
+	set_build_id(table, elf);
 	rules = (uint8_t *)(table + 1);
 	memcpy(rules, builder->rules, builder->nrules * sizeof(struct wire_rule));
 	writer = (struct row_writer){.base = base, .npages = npages};
@@ -279,119 +336,92 @@ static int write_table(const struct builder *builder, struct wire_table **ret_ta
 	return 0;
 }
 
-// ---- The file ------------------------------------------------------------------------------------------------------
+// ---- All of it -----------------------------------------------------------------------------------------------------
 
-static int find_text(Elf *elf, struct builder *builder)
+static void read_cfi(Elf *elf, struct builder *builder)
 {
-	GElf_Ehdr header;
-	size_t count;
+	struct cfi_section section;
+	struct span *held;
+	size_t nheld;
 
-	if (!gelf_getehdr(elf, &header) || elf_getphdrnum(elf, &count) < 0)
-		return -EINVAL;
-	if (header.e_machine != EM_X86_64 || header.e_ident[EI_CLASS] != ELFCLASS64)
-		return -ENOTSUP;
-	builder->text_start = UINT64_MAX;
-	for (size_t i = 0; i < count && i < 65536; i++) {
-		GElf_Phdr segment;
-
-		if (!gelf_getphdr(elf, (int)i, &segment) || segment.p_type != PT_LOAD || !(segment.p_flags & PF_X) ||
-		    segment.p_vaddr + segment.p_memsz < segment.p_vaddr)
-			continue;
-		if (segment.p_vaddr < builder->text_start)
-			builder->text_start = segment.p_vaddr;
-		if (segment.p_vaddr + segment.p_memsz > builder->text_end)
-			builder->text_end = segment.p_vaddr + segment.p_memsz;
-	}
-	if (builder->text_end <= builder->text_start || builder->text_end - builder->text_start > MAX_TEXT)
-		return -EINVAL;
-	return 0;
-}
-
-static void read_section(Elf *elf, Elf_Scn *scn, const GElf_Shdr *header, bool is_eh_frame, struct builder *builder)
-{
-	struct cfi_section section = {.vaddr = header->sh_addr, .is_eh_frame = is_eh_frame};
-	Elf_Data *data;
-
-	if (header->sh_type == SHT_NOBITS)
-		return;
-	if ((header->sh_flags & SHF_COMPRESSED) && elf_compress(scn, 0, 0) < 0)
-		return;
-	data = elf_rawdata(scn, NULL);
-	if (!data || !data->d_buf)
-		return;
-	section.data = data->d_buf;
-	section.size = data->d_size;
-	section.ident = (const uint8_t *)elf_getident(elf, NULL);
-	if (section.ident)
+	if (cfi_file_eh_frame(elf, &section))
 		cfi_section_each(&section, visit_fde, builder);
+	resolve_spans(builder);
+	if (builder->error || !cfi_file_debug_frame(elf, &section))
+		return;
+	held = builder->spans;
+	nheld = builder->nspans;
+	builder->spans = NULL;
+	builder->nspans = builder->capacity = 0;
+	cfi_section_each(&section, visit_fde, builder);
+	resolve_spans(builder);
+	join_spans(builder, held, nheld);
 }
 
-static void read_sections(Elf *elf, const char *wanted, bool is_eh_frame, struct builder *builder)
+static int build(Elf *elf, struct builder *builder, struct wire_table **ret_table, size_t *ret_size)
 {
-	Elf_Scn *scn = NULL;
-	size_t names;
+	struct wire_rule none;
+	GElf_Ehdr header;
 
-	if (elf_getshdrstrndx(elf, &names) < 0)
-		return;
-	while ((scn = elf_nextscn(elf, scn)) && !builder->error) {
-		GElf_Shdr header;
-		const char *name;
-
-		if (!gelf_getshdr(scn, &header) || !(name = elf_strptr(elf, names, header.sh_name)))
-			continue;
-		if (strcmp(name, wanted) == 0)
-			read_section(elf, scn, &header, is_eh_frame, builder);
-	}
+	builder->buckets = calloc(RULE_BUCKETS, sizeof(*builder->buckets));
+	if (!builder->buckets)
+		return -ENOMEM;
+	memset(&none, 0, sizeof(none));
+	rule_intern(builder, &none);
+	if (!builder->error)
+		read_cfi(elf, builder);
+	if (builder->error)
+		return builder->error;
+	if (!builder->nspans)
+		return -ENODATA;
+	if (gelf_getehdr(elf, &header))
+		mark_entry(builder, header.e_entry);
+	for (size_t i = 0; i < builder->nspans; i++)
+		builder->unsupported += builder->spans[i].rule == 0;
+	return builder->error ? builder->error : write_table(builder, elf, ret_table, ret_size);
 }
 
 int cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size)
 {
 	struct builder builder = {0};
-	struct wire_rule none;
-	GElf_Ehdr header;
-	int error = find_text(elf, &builder);
+	int error = cfi_file_text(elf, &builder.text_start, &builder.text_end);
 
-	if (error)
-		return error;
-	builder.buckets = calloc(RULE_BUCKETS, sizeof(*builder.buckets));
-	if (!builder.buckets)
-		return -ENOMEM;
-	memset(&none, 0, sizeof(none));
-	rule_intern(&builder, &none);
-	// What .eh_frame says comes first and so keeps its ground against .debug_frame.
-	read_sections(elf, ".eh_frame", true, &builder);
-	read_sections(elf, ".debug_frame", false, &builder);
-	error = builder.error;
-	if (!error && !builder.nspans)
-		error = -ENODATA;
-	if (!error) {
-		resolve_spans(&builder);
-		if (gelf_getehdr(elf, &header))
-			mark_entry(&builder, header.e_entry);
-		error = builder.error;
-	}
 	if (!error)
-		error = write_table(&builder, ret_table, ret_size);
+		error = build(elf, &builder, ret_table, ret_size);
 	free(builder.buckets);
 	free(builder.rules);
 	free(builder.spans);
 	return error;
 }
 
-int cfi_table_check(const struct wire_table *table, size_t size)
+// ---- Checking ------------------------------------------------------------------------------------------------------
+
+static bool check_header(const struct wire_table *table, size_t size)
 {
-	const uint32_t *pages;
-	const struct wire_row *rows;
+	uint64_t expected;
 
 	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
-	    table->size != size || !table->nrules || table->nrules > WIRE_MAX_RULES)
-		return -EINVAL;
-	if (size != sizeof(*table) + table->nrules * sizeof(struct wire_rule) +
-			    ((size_t)table->npages + 1) * sizeof(uint32_t) +
-			    (size_t)table->nrows * sizeof(struct wire_row))
+	    table->size != size || !table->nrules || table->nrules > WIRE_MAX_RULES || (table->text_start & 0xffff) ||
+	    table->text_end <= table->text_start)
+		return false;
+	expected = sizeof(*table) + table->nrules * sizeof(struct wire_rule) +
+		   ((uint64_t)table->npages + 1) * sizeof(uint32_t) + (uint64_t)table->nrows * sizeof(struct wire_row);
+	return size == expected &&
+	       table->npages == (table->text_end - table->text_start + 0xffff) >> WIRE_TABLE_PAGE_BITS;
+}
+
+int cfi_table_check(const struct wire_table *table, size_t size)
+{
+	const struct wire_row *rows;
+	const uint32_t *pages;
+
+	if (!check_header(table, size))
 		return -EINVAL;
 	pages = (const uint32_t *)((const struct wire_rule *)(table + 1) + table->nrules);
 	rows = (const struct wire_row *)(pages + table->npages + 1);
+	if (((const struct wire_rule *)(table + 1))->cfa != WIRE_CFA_NONE || pages[0] != 0 ||
+	    pages[table->npages] != table->nrows)
+		return -EINVAL;
 	for (uint32_t i = 0; i < table->npages; i++) {
 		if (pages[i] >= pages[i + 1] || pages[i + 1] > table->nrows || rows[pages[i]].off != 0)
 			return -EINVAL;

@@ -45,6 +45,7 @@ static void set_free(struct set *set)
 {
 	for (uint32_t i = 0; i < set->view.count; i++)
 		table_drop(set->tables[i]);
+	free(set->view.cache);
 	free(set->tables);
 	free(set->modules);
 	free(set);
@@ -60,6 +61,7 @@ static struct set *set_create(uint32_t capacity)
 	set->modules = calloc(capacity + 1, sizeof(*set->modules));
 	set->capacity = capacity;
 	set->view.modules = set->modules;
+	set->view.cache = calloc(PROFD_UNWIND_CACHE_ENTRIES, sizeof(*set->view.cache)); // none is as good, only slower
 	if (!set->tables || !set->modules) {
 		set_free(set);
 		return NULL;

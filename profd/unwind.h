@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // unwind.h: one contract, several stack walkers. Runs in the handler: async-signal-safe, no allocation, no lock, no libc;
-// every load from the target's memory is inside the stack range given, or goes through safe_read.h; bounded by max frames.
+// every load from the target's memory is inside the stack range given, or goes through safe_read.h; bounded by max frames
+// (max ≥ 1) and by a number of safe reads.
 //
 // Implementations: unwind_table.c (tables compiled from CFI, wire.h; falls back to a checked frame pointer, frame by frame,
 // where there is no table) and unwind_fp.c (frame pointers alone). libunwind is the tests' oracle (tests/unit).
@@ -27,10 +28,14 @@ struct profd_module {
 	uint64_t bias;                  // vaddr in the file = address − bias
 	const struct wire_table *table; // NULL: none (walk by frame pointer)
 };
+// Immutable, but for the cache, which the walkers fill (unwind_cache.h): PROFD_UNWIND_CACHE_ENTRIES words, zeroed by whoever
+// makes the set, used with this set alone. NULL: none.
 struct profd_module_set {
 	uint32_t count;
 	const struct profd_module *modules;
+	uint64_t *cache;
 };
+#define PROFD_UNWIND_CACHE_ENTRIES 4096u
 
 // The memory known to be the thread's stack: loads in [low, high) are done directly (low is the leaf's SP). Anything else
 // goes through profd_safe_read. high = 0: nothing is known.
@@ -41,9 +46,9 @@ struct profd_stack_range {
 // Writes PCs, leaf first, to pcs[0..max); signal frames' callers carry WIRE_PC_EXACT. Returns the number of PCs (≥1),
 // and why the walk ended in *ret_stop (enum wire_stop).
 uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
-                            struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
+			    struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
 uint32_t profd_unwind_fp(const struct profd_module_set *set, const struct profd_unwind_context *context,
-                         struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
+			 struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
 
 // Is this block of size bytes a table whose every index stays inside it? The agent calls it once when it maps a table (not
 // in the handler); the walkers rely on it and check no more than wire.h's lookup needs.

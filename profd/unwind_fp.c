@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// unwind_fp.c: frame pointers alone (PROFD_UNWIND=fp). Handler.
+// unwind_fp.c: frame pointers alone (PROFD_UNWIND=fp). Handler. The chain is believed as long as it grows; code that keeps no
+// frame pointer ends it, or leaves frames out.
 
 #include "profd/unwind_step.h"
 
@@ -12,21 +13,17 @@ uint32_t profd_unwind_fp(const struct profd_module_set *set, const struct profd_
 	uint32_t count = 0;
 
 	profd_walk_init(&walk, set, context, stack);
-	*ret_stop = WIRE_STOP_DEPTH;
-	while (count < max) {
+	for (;;) {
+		uint64_t fp = 0, pc = 0;
+		bool end, broken;
+
 		pcs[count++] = walk.pc;
-		if (walk.fp == 0) {
-			*ret_stop = WIRE_STOP_END;
-			break;
+		broken = walk.fp != 0 && !profd_walk_frame_record(&walk, &fp, &pc);
+		end = !broken && pc == 0;
+		if (broken || end || count == max) {
+			*ret_stop = broken ? WIRE_STOP_BAD_CFA : end ? WIRE_STOP_END : WIRE_STOP_DEPTH;
+			return count;
 		}
-		if (!profd_walk_fp_step(&walk)) {
-			*ret_stop = WIRE_STOP_BAD_CFA;
-			break;
-		}
-		if (walk.pc == 0) {
-			*ret_stop = WIRE_STOP_END;
-			break;
-		}
+		profd_walk_enter(&walk, pc, walk.fp + 16, fp);
 	}
-	return count;
 }

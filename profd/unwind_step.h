@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// unwind_step.h: what the walkers share: bounded loads, the module lookup, one frame-pointer step. Handler.
+// unwind_step.h: what the walkers share: the walk's state, bounded loads, the module lookup, a frame record. Handler.
 
 #ifndef PROFD_UNWIND_STEP_H
 #define PROFD_UNWIND_STEP_H
@@ -15,17 +15,33 @@
 
 #define PROFD_MAX_SAFE_READS 1024 // of one walk; each is a system call
 #define PROFD_USER_TOP (1ULL << 47)
+#define PROFD_MAX_FRAME \
+	(1ULL << 28) // bytes that one frame may take, where nothing but its frame pointer vouches for it
 
 struct profd_walk {
 	const struct profd_module_set *set;
 	const struct profd_module *last; // where the last PC was found; a good guess for the next
 	struct profd_stack_range stack;
 	uint64_t pc, sp, fp;
+	// All registers of the frame at hand are known: at the leaf from here, right after a signal frame from its ucontext
+	// at that address. Otherwise NULL and 0.
+	const struct profd_unwind_context *leaf;
+	uint64_t ucontext;
 	uint32_t safe_reads;
+	uint32_t signal_frames;
 	bool fp_known; // false: some frame's CFI did not say where the caller's FP is
+	bool exact;    // pc was interrupted; otherwise it is a return address
 };
 
-static inline bool profd_walk_load(struct profd_walk *walk, uint64_t address, uint64_t *ret_value)
+// A load that the range does not cover, or that is not aligned (code): as safe as it is slow.
+static inline bool profd_walk_load_far(struct profd_walk *walk, uint64_t address, uint64_t *ret_value)
+{
+	return ++walk->safe_reads <= PROFD_MAX_SAFE_READS && profd_safe_read(address, ret_value);
+}
+
+// The target's stack, below whatever the compiler that built us knows of: nothing for its sanitizers.
+__attribute__((no_sanitize("address"))) static inline bool profd_walk_load(struct profd_walk *walk, uint64_t address,
+									   uint64_t *ret_value)
 {
 	if (address & 7)
 		return false;
@@ -33,9 +49,7 @@ static inline bool profd_walk_load(struct profd_walk *walk, uint64_t address, ui
 		*ret_value = *(const volatile uint64_t *)(uintptr_t)address;
 		return true;
 	}
-	if (++walk->safe_reads > PROFD_MAX_SAFE_READS)
-		return false;
-	return profd_safe_read(address, ret_value);
+	return profd_walk_load_far(walk, address, ret_value);
 }
 
 static inline const struct profd_module *profd_walk_module(struct profd_walk *walk, uint64_t pc)
@@ -60,21 +74,31 @@ static inline const struct profd_module *profd_walk_module(struct profd_walk *wa
 	return NULL;
 }
 
-// Goes up by the frame record at FP, when it is plausible: FP above SP, and the chain grows. False: the walk is as before.
-static inline bool profd_walk_fp_step(struct profd_walk *walk)
+// The frame record at FP, when it is plausible: FP not below SP, the chain grows (0 ends it), the PC may be one.
+static inline bool profd_walk_frame_record(struct profd_walk *walk, uint64_t *ret_fp, uint64_t *ret_pc)
 {
-	uint64_t caller_fp, pc;
+	uint64_t fp, pc;
 
-	if (!walk->fp_known || walk->fp < walk->sp || walk->fp - walk->sp > (1ULL << 28))
+	if (!walk->fp_known || walk->fp < walk->sp || walk->fp - walk->sp > PROFD_MAX_FRAME)
 		return false;
-	if (!profd_walk_load(walk, walk->fp, &caller_fp) || !profd_walk_load(walk, walk->fp + 8, &pc))
+	if (!profd_walk_load(walk, walk->fp, &fp) || !profd_walk_load(walk, walk->fp + 8, &pc))
 		return false;
-	if (pc >= PROFD_USER_TOP || (pc && pc < WIRE_PAGE) || (caller_fp && caller_fp <= walk->fp))
+	if (pc >= PROFD_USER_TOP || (pc && pc < WIRE_PAGE) || (fp && fp <= walk->fp))
 		return false;
-	walk->sp = walk->fp + 16;
-	walk->fp = caller_fp;
-	walk->pc = pc;
+	*ret_fp = fp;
+	*ret_pc = pc;
 	return true;
+}
+
+// The caller's frame is the one at hand now.
+static inline void profd_walk_enter(struct profd_walk *walk, uint64_t pc, uint64_t sp, uint64_t fp)
+{
+	walk->pc = pc;
+	walk->sp = sp;
+	walk->fp = fp;
+	walk->leaf = NULL;
+	walk->ucontext = 0;
+	walk->exact = false;
 }
 
 static inline void profd_walk_init(struct profd_walk *walk, const struct profd_module_set *set,
@@ -86,8 +110,12 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->pc = context->regs[16];
 	walk->sp = context->regs[7];
 	walk->fp = context->regs[6];
+	walk->leaf = context;
+	walk->ucontext = 0;
 	walk->safe_reads = 0;
+	walk->signal_frames = 0;
 	walk->fp_known = true;
+	walk->exact = true;
 }
 
 #endif

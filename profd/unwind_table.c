@@ -4,14 +4,21 @@
 // unwind_table.c: walks by the tables that the collector compiled from CFI (wire.h). Handler, but for profd_table_check.
 //
 // Only SP, FP and PC are carried from frame to frame: with these, all but a handful of the rules that compilers write can
-// be followed. A frame that the tables cannot explain is tried by its frame pointer; else the walk ends and says why.
+// be followed. A frame that the tables cannot explain is tried as hand-written leaf code and by its frame pointer, each only
+// where the code itself vouches for the return address; else the walk ends and says why. Why it ends in any case: SP grows
+// with each frame but signal frames, and of these there are MAX_SIGNAL_FRAMES at most.
 
+#include "profd/unwind_cache.h"
+#include "profd/unwind_code.h"
 #include "profd/unwind_step.h"
 
-// x86-64: offsets in the kernel's signal frame, from SP at the trampoline, i.e. from the ucontext (asm/sigcontext.h).
-#define SIGNAL_FP 120
-#define SIGNAL_SP 160
-#define SIGNAL_PC 168
+#define MAX_SIGNAL_FRAMES 64u
+#define MAX_ASM_FUNCTION (1u << 14) // bytes from the entry of a function without CFI to a PC in it
+
+// x86-64: where the kernel's signal frame has the registers, by DWARF number, from SP at the trampoline, i.e. from the
+// ucontext (asm/sigcontext.h).
+static const uint8_t ucontext_offset[PROFD_UNWIND_REGS] = {144, 136, 152, 128, 112, 104, 120, 160, 40,
+							   48,  56,  64,  72,  80,  88,  96,  168};
 
 enum step { STEP_ON, STEP_END, STEP_NO_RULE, STEP_UNREADABLE, STEP_BAD_CFA };
 
@@ -55,49 +62,78 @@ static const struct wire_rule *find_rule(const struct wire_table *table, uint64_
 	return low < high ? &table_rules(table)[rows[low].rule] : NULL;
 }
 
+static const struct wire_rule *rule_at(struct profd_walk *walk, uint64_t pc)
+{
+	const struct profd_module *module = profd_walk_module(walk, pc);
+	const struct wire_rule *rule = module && module->table ? find_rule(module->table, pc - module->bias) : NULL;
+
+	return rule && (rule->cfa != WIRE_CFA_NONE || rule->ra == WIRE_SAVED_UNDEF) ? rule : NULL;
+}
+
+// A trampoline's address that was put on the stack without a call (makecontext, some signal restorers) is its first byte, and
+// what lies before that belongs to nobody. Only for frames that need no return address: nothing vouches for one.
+static const struct wire_rule *trampoline_at(struct profd_walk *walk, uint64_t pc)
+{
+	const struct wire_rule *rule = rule_at(walk, pc);
+
+	return rule && (rule->cfa == WIRE_CFA_SIGNAL || rule->ra == WIRE_SAVED_UNDEF) ? rule : NULL;
+}
+
+// ---- Frames with a rule --------------------------------------------------------------------------------------------
+
+static bool read_register(struct profd_walk *walk, uint8_t reg, uint64_t *ret_value)
+{
+	if (reg >= PROFD_UNWIND_REGS)
+		return false;
+	if (walk->leaf) {
+		*ret_value = walk->leaf->regs[reg];
+		return true;
+	}
+	return walk->ucontext && profd_walk_load(walk, walk->ucontext + ucontext_offset[reg], ret_value);
+}
+
 static enum step signal_step(struct profd_walk *walk)
 {
-	uint64_t pc, sp, fp;
+	uint64_t pc, sp, fp, ucontext = walk->sp;
 
-	if (!profd_walk_load(walk, walk->sp + SIGNAL_PC, &pc) || !profd_walk_load(walk, walk->sp + SIGNAL_SP, &sp) ||
-	    !profd_walk_load(walk, walk->sp + SIGNAL_FP, &fp))
+	walk->leaf = NULL;
+	walk->ucontext = ucontext;
+	if (!read_register(walk, 16, &pc) || !read_register(walk, 7, &sp) || !read_register(walk, 6, &fp))
 		return STEP_UNREADABLE;
-	if (pc >= PROFD_USER_TOP)
+	if (pc >= PROFD_USER_TOP || ++walk->signal_frames > MAX_SIGNAL_FRAMES)
 		return STEP_BAD_CFA;
-	walk->pc = pc;
-	walk->sp = sp;
-	walk->fp = fp;
+	profd_walk_enter(walk, pc, sp, fp);
+	walk->ucontext = ucontext;
 	walk->fp_known = true;
+	walk->exact = true;
 	return STEP_ON;
 }
 
-static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
-			  const struct profd_unwind_context *leaf, uint64_t *ret_cfa)
+static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule, uint64_t *ret_cfa)
 {
-	uint64_t value;
+	uint64_t off = (uint64_t)(int64_t)rule->off, base = walk->fp;
 
+	if (!walk->fp_known && (rule->cfa == WIRE_CFA_FP || rule->cfa == WIRE_CFA_FP_DEREF))
+		return STEP_NO_RULE;
 	switch (rule->cfa) {
 	case WIRE_CFA_SP:
-		*ret_cfa = walk->sp + (uint64_t)(int64_t)rule->off;
+		*ret_cfa = walk->sp + off;
 		return STEP_ON;
 	case WIRE_CFA_FP:
-		if (!walk->fp_known)
-			return STEP_NO_RULE;
-		*ret_cfa = walk->fp + (uint64_t)(int64_t)rule->off;
+		*ret_cfa = walk->fp + off;
 		return STEP_ON;
 	case WIRE_CFA_REG:
-		if (!leaf || rule->reg >= PROFD_UNWIND_REGS)
+		if (!read_register(walk, rule->reg, &base))
 			return STEP_NO_RULE;
-		*ret_cfa = leaf->regs[rule->reg] + (uint64_t)(int64_t)rule->off;
+		*ret_cfa = base + off;
 		return STEP_ON;
-	case WIRE_CFA_FP_DEREF:
 	case WIRE_CFA_SP_DEREF:
-		if (rule->cfa == WIRE_CFA_FP_DEREF && !walk->fp_known)
-			return STEP_NO_RULE;
-		value = rule->cfa == WIRE_CFA_FP_DEREF ? walk->fp : walk->sp;
-		if (!profd_walk_load(walk, value + (uint64_t)(int64_t)rule->off, &value))
+		base = walk->sp;
+		/* fall through */
+	case WIRE_CFA_FP_DEREF:
+		if (!profd_walk_load(walk, base + off, &base))
 			return STEP_UNREADABLE;
-		*ret_cfa = value + (uint64_t)(int64_t)rule->off2;
+		*ret_cfa = base + (uint64_t)(int64_t)rule->off2;
 		return STEP_ON;
 	case WIRE_CFA_PLT:
 		*ret_cfa = walk->sp + 8 + ((walk->pc & 15) >= (uint32_t)rule->off ? 8 : 0);
@@ -107,80 +143,150 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 	}
 }
 
-static bool restore_fp(struct profd_walk *walk, const struct wire_rule *rule, uint64_t cfa, uint64_t *ret_fp)
+// The caller's FP; *ret_known says whether that is known. False: not readable.
+static bool restore_fp(struct profd_walk *walk, const struct wire_rule *rule, uint64_t cfa, uint64_t *ret_fp,
+		       bool *ret_known)
 {
-	switch (rule->fp) {
-	case WIRE_SAVED_SAME:
-		*ret_fp = walk->fp;
+	uint64_t base = rule->fp == WIRE_SAVED_AT_FP ? walk->fp : cfa;
+
+	*ret_fp = walk->fp;
+	*ret_known = walk->fp_known && rule->fp != WIRE_SAVED_UNDEF;
+	if (rule->fp != WIRE_SAVED_AT && (rule->fp != WIRE_SAVED_AT_FP || !walk->fp_known))
 		return true;
-	case WIRE_SAVED_AT:
-		return profd_walk_load(walk, cfa + (uint64_t)(int64_t)rule->fp_off, ret_fp);
-	case WIRE_SAVED_AT_FP:
-		return profd_walk_load(walk, walk->fp + (uint64_t)(int64_t)rule->fp_off, ret_fp);
-	default:
-		*ret_fp = 0;
-		walk->fp_known = false;
-		return true;
-	}
+	*ret_known = true;
+	return profd_walk_load(walk, base + (uint64_t)(int64_t)rule->fp_off, ret_fp);
 }
 
-// leaf: all registers, when walk is at the leaf; NULL otherwise.
-static enum step table_step(struct profd_walk *walk, const struct wire_rule *rule,
-			    const struct profd_unwind_context *leaf, bool *ret_exact)
+static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rule)
 {
+	bool in_register = rule->ra == WIRE_SAVED_REG, fp_known;
 	uint64_t cfa, fp, pc;
-	enum step step;
+	enum step step = find_cfa(walk, rule, &cfa);
 
-	*ret_exact = false;
-	if (rule->ra == WIRE_SAVED_UNDEF)
-		return STEP_END;
-	if (rule->cfa == WIRE_CFA_SIGNAL) {
-		*ret_exact = true;
-		return signal_step(walk);
-	}
-	step = find_cfa(walk, rule, leaf, &cfa);
 	if (step != STEP_ON)
 		return step;
-	if (cfa <= walk->sp || (cfa & 7))
+	// A leaf that has popped its return address into a register has nothing on the stack.
+	if (cfa < walk->sp || (cfa == walk->sp && !in_register) || (cfa & 7))
 		return STEP_BAD_CFA;
-	if (!profd_walk_load(walk, cfa + (uint64_t)(int64_t)rule->ra_off, &pc) || !restore_fp(walk, rule, cfa, &fp))
+	if (in_register) {
+		if (!read_register(walk, rule->reg, &pc))
+			return STEP_NO_RULE;
+	} else if (!profd_walk_load(walk, cfa + (uint64_t)(int64_t)rule->ra_off, &pc)) {
+		return STEP_UNREADABLE;
+	}
+	if (!restore_fp(walk, rule, cfa, &fp, &fp_known))
 		return STEP_UNREADABLE;
 	if (pc >= PROFD_USER_TOP)
 		return STEP_BAD_CFA;
-	walk->sp = cfa;
-	walk->fp = fp;
-	walk->pc = pc;
+	profd_walk_enter(walk, pc, cfa, fp);
+	walk->fp_known = fp_known;
 	return STEP_ON;
 }
 
-// Does address follow a call instruction? Its code is read safely: the module may be gone by now.
-static bool follows_call(uint64_t address)
+static enum step rule_step(struct profd_walk *walk, const struct wire_rule *rule)
 {
-	uint64_t before;
-
-	if (address < 8 || !profd_safe_read(address - 8, &before))
-		return false;
-	if (((before >> 24) & 0xff) == 0xe8) // call rel32
-		return true;
-	// call r/m: FF /2, 2, 3, 6 or 7 bytes long
-	return (((before >> 48) & 0x38ff) == 0x10ff) || (((before >> 40) & 0x38ff) == 0x10ff) ||
-	       (((before >> 16) & 0x38ff) == 0x10ff) || (((before >> 8) & 0x38ff) == 0x10ff);
+	if (rule->ra == WIRE_SAVED_UNDEF)
+		return STEP_END;
+	return rule->cfa == WIRE_CFA_SIGNAL ? signal_step(walk) : frame_step(walk, rule);
 }
 
-// Hand-written leaf code without CFI mostly leaves SP alone: the word at SP is then its return address.
+// frame_step for what the cache can hold. STEP_NO_RULE only where the FP is wanted and not known.
+static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
+{
+	enum profd_cache_kind kind = PROFD_CACHE_KIND(entry);
+	uint64_t cfa, pc, fp = walk->fp;
+
+	if (kind == PROFD_CACHE_OUTERMOST)
+		return STEP_END;
+	if (kind == PROFD_CACHE_FP && !walk->fp_known)
+		return STEP_NO_RULE;
+	cfa = (kind == PROFD_CACHE_SP ? walk->sp : fp) + PROFD_CACHE_OFF(entry);
+	if (cfa <= walk->sp || (cfa & 7))
+		return STEP_BAD_CFA;
+	if (!profd_walk_load(walk, cfa - 8, &pc))
+		return STEP_UNREADABLE;
+	if (PROFD_CACHE_FP_SAVED(entry)) {
+		if (!profd_walk_load(walk, cfa - PROFD_CACHE_FP_BELOW(entry), &fp))
+			return STEP_UNREADABLE;
+		walk->fp_known = true;
+	}
+	if (pc >= PROFD_USER_TOP)
+		return STEP_BAD_CFA;
+	profd_walk_enter(walk, pc, cfa, fp);
+	return STEP_ON;
+}
+
+// ---- Frames without a rule -----------------------------------------------------------------------------------------
+
+// Hand-written leaf code without CFI mostly leaves SP alone: the word at SP is then its return address. But it may as well be
+// an old one that a frame without CFI has not overwritten. So the call before it must have gone to code right here.
 static bool leaf_step(struct profd_walk *walk)
 {
-	uint64_t pc;
+	uint64_t pc, target;
 
-	if (!profd_walk_load(walk, walk->sp, &pc) || !profd_walk_module(walk, pc) || !follows_call(pc))
+	if (!profd_walk_load(walk, walk->sp, &pc) || !profd_code_call_target(walk, pc, &target) || target > walk->pc ||
+	    walk->pc - target >= MAX_ASM_FUNCTION)
 		return false;
-	walk->pc = pc;
-	walk->sp += 8;
+	profd_walk_enter(walk, pc, walk->sp + 8, walk->fp);
 	return true;
 }
 
-static uint8_t stop_reason(enum step step, const struct profd_module *module)
+// FP may be anything in code that does not keep it: the address above it must be one that a call left, or a trampoline.
+static bool record_step(struct profd_walk *walk)
 {
+	uint64_t pc, fp;
+
+	if (!profd_walk_frame_record(walk, &fp, &pc))
+		return false;
+	if (pc && !profd_code_follows_call(walk, pc) && !trampoline_at(walk, pc - 1) && !trampoline_at(walk, pc))
+		return false;
+	profd_walk_enter(walk, pc, walk->fp + 16, fp);
+	return true;
+}
+
+static enum step guess_step(struct profd_walk *walk)
+{
+	const struct profd_module *module = profd_walk_module(walk, walk->pc);
+	bool has_table = module && module->table, interrupted = walk->exact;
+
+	// Where a table has a hole, the code is hand-written or data; where there is no table, it may be of any kind.
+	if (interrupted && has_table && leaf_step(walk))
+		return STEP_ON;
+	if (record_step(walk) || (interrupted && !has_table && leaf_step(walk)))
+		return STEP_ON;
+	return STEP_NO_RULE;
+}
+
+// ---- The walk ------------------------------------------------------------------------------------------------------
+
+static enum step slow_step(struct profd_walk *walk)
+{
+	uint64_t lookup = walk->exact ? walk->pc : walk->pc - 1;
+	const struct wire_rule *rule = rule_at(walk, lookup);
+	enum step step = STEP_NO_RULE;
+
+	// Interrupted PCs are as many as there are instructions: they would only push return addresses out.
+	if (rule && !walk->exact)
+		profd_cache_put(walk->set, lookup, rule);
+	if (!rule && !walk->exact)
+		rule = trampoline_at(walk, walk->pc);
+	if (rule)
+		step = rule_step(walk, rule);
+	return step == STEP_NO_RULE ? guess_step(walk) : step;
+}
+
+static enum step step_up(struct profd_walk *walk)
+{
+	uint64_t entry = walk->exact ? 0 : profd_cache_get(walk->set, walk->pc - 1);
+	enum step step = entry ? cached_step(walk, entry) : slow_step(walk);
+
+	return step == STEP_NO_RULE && entry ? guess_step(walk) : step;
+}
+
+static uint8_t stop_reason(struct profd_walk *walk, enum step step)
+{
+	const struct profd_module *module;
+
 	switch (step) {
 	case STEP_END:
 		return WIRE_STOP_END;
@@ -189,28 +295,9 @@ static uint8_t stop_reason(enum step step, const struct profd_module *module)
 	case STEP_BAD_CFA:
 		return WIRE_STOP_BAD_CFA;
 	default:
-		return module ? WIRE_STOP_NO_RULE : WIRE_STOP_NO_TABLE;
+		module = profd_walk_module(walk, walk->exact ? walk->pc : walk->pc - 1);
+		return module && module->table ? WIRE_STOP_NO_RULE : WIRE_STOP_NO_TABLE;
 	}
-}
-
-// One frame up. `exact` says of walk->pc whether it is an interrupted PC (in) and of the new one (out).
-static enum step step_up(struct profd_walk *walk, const struct profd_unwind_context *leaf, bool *exact,
-			 const struct profd_module **ret_module)
-{
-	uint64_t lookup = *exact ? walk->pc : walk->pc - 1;
-	const struct profd_module *module = profd_walk_module(walk, lookup);
-	const struct wire_rule *rule = module && module->table ? find_rule(module->table, lookup - module->bias) : NULL;
-	enum step step = STEP_NO_RULE;
-
-	*ret_module = module;
-	if (rule && rule->cfa != WIRE_CFA_NONE)
-		step = table_step(walk, rule, leaf, exact);
-	if (step != STEP_NO_RULE)
-		return step;
-	*exact = false;
-	if (leaf && module && leaf_step(walk))
-		return STEP_ON;
-	return profd_walk_fp_step(walk) ? STEP_ON : STEP_NO_RULE;
 }
 
 uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
@@ -218,25 +305,37 @@ uint32_t profd_unwind_table(const struct profd_module_set *set, const struct pro
 {
 	struct profd_walk walk;
 	uint32_t count = 0;
-	bool exact = true;
 
 	profd_walk_init(&walk, set, context, stack);
-	pcs[count++] = walk.pc;
-	*ret_stop = WIRE_STOP_DEPTH;
 	for (;;) {
-		const struct profd_module *module;
-		enum step step = step_up(&walk, count == 1 ? context : NULL, &exact, &module);
+		enum step step;
 
+		pcs[count] = walk.pc | (walk.exact && count > 0 ? WIRE_PC_EXACT : 0);
+		count++;
+		step = step_up(&walk);
 		if (step == STEP_ON && walk.pc == 0)
 			step = STEP_END;
-		if (step != STEP_ON) {
-			*ret_stop = stop_reason(step, module);
+		if (step != STEP_ON || count == max) {
+			*ret_stop = step == STEP_ON ? (uint8_t)WIRE_STOP_DEPTH : stop_reason(&walk, step);
 			return count;
 		}
-		if (count == max)
-			return count;
-		pcs[count++] = walk.pc | (exact ? WIRE_PC_EXACT : 0);
 	}
+}
+
+// ---- A table that comes in -----------------------------------------------------------------------------------------
+
+static bool check_header(const struct wire_table *table, uint64_t size)
+{
+	uint64_t expected;
+
+	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
+	    table->machine != WIRE_MACHINE_X86_64 || table->size != size || !table->nrules ||
+	    table->nrules > WIRE_MAX_RULES || (table->text_start & 0xffff) || table->text_end <= table->text_start)
+		return false;
+	expected = sizeof(*table) + (uint64_t)table->nrules * sizeof(struct wire_rule) +
+		   ((uint64_t)table->npages + 1) * sizeof(uint32_t) + (uint64_t)table->nrows * sizeof(struct wire_row);
+	return size == expected &&
+	       table->npages == (table->text_end - table->text_start + 0xffff) >> WIRE_TABLE_PAGE_BITS;
 }
 
 int profd_table_check(const struct wire_table *table, uint64_t size)
@@ -244,17 +343,11 @@ int profd_table_check(const struct wire_table *table, uint64_t size)
 	const struct wire_row *rows;
 	const uint32_t *pages;
 
-	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
-	    table->machine != WIRE_MACHINE_X86_64 || table->size != size || !table->nrules ||
-	    table->nrules > WIRE_MAX_RULES || (table->text_start & 0xffff) || table->text_end <= table->text_start ||
-	    table->npages != ((table->text_end - table->text_start + 0xffff) >> WIRE_TABLE_PAGE_BITS) ||
-	    size != sizeof(*table) + (uint64_t)table->nrules * sizeof(struct wire_rule) +
-			    ((uint64_t)table->npages + 1) * sizeof(uint32_t) +
-			    (uint64_t)table->nrows * sizeof(struct wire_row))
+	if (!check_header(table, size))
 		return -1;
 	pages = table_pages(table);
 	rows = table_rows(table);
-	if (pages[0] != 0 || pages[table->npages] != table->nrows)
+	if (table_rules(table)->cfa != WIRE_CFA_NONE || pages[0] != 0 || pages[table->npages] != table->nrows)
 		return -1;
 	for (uint32_t i = 0; i < table->npages; i++)
 		if (pages[i] >= table->nrows || pages[i] >= pages[i + 1] || rows[pages[i]].off != 0)

@@ -218,7 +218,7 @@ enum wire_cfa {
 	WIRE_CFA_NONE,   // no rule: hole, or CFI that we cannot express
 	WIRE_CFA_SP,     // SP + off
 	WIRE_CFA_FP,     // FP + off
-	WIRE_CFA_REG,    // reg + off; only for the leaf, whose registers are all known
+	WIRE_CFA_REG,    // reg + off; only for the leaf, whose registers are all known (so are those below a signal frame)
 	WIRE_CFA_FP_DEREF, // *(FP + off) + off2 (stack realignment: gcc's DRAP)
 	WIRE_CFA_SP_DEREF, // *(SP + off) + off2
 	WIRE_CFA_PLT,    // SP + 8 + (((PC & 15) >= off) ? 8 : 0)
@@ -229,13 +229,13 @@ enum wire_saved {
 	WIRE_SAVED_SAME,  // not changed by this frame
 	WIRE_SAVED_AT,    // at CFA + the offset
 	WIRE_SAVED_UNDEF, // undefined; as the return address: this is the outermost frame
-	WIRE_SAVED_REG,   // (return address only, aarch64) still in the link register
+	WIRE_SAVED_REG,   // (return address only) in register `reg`; only for the leaf. aarch64: the link register
 	WIRE_SAVED_AT_FP, // (FP only) at FP + the offset (stack realignment: gcc's DRAP)
 };
 
 struct wire_rule {
 	uint8_t cfa;    // enum wire_cfa
-	uint8_t reg;    // for WIRE_CFA_REG
+	uint8_t reg;    // for WIRE_CFA_REG or WIRE_SAVED_REG; no rule has both
 	uint8_t fp;     // enum wire_saved: where the caller's FP is
 	uint8_t ra;     // enum wire_saved: where the return address is
 	int32_t off;    // bytes

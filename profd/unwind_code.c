@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// unwind_code.c: see unwind_code.h. Encodings: Intel SDM, volume 2, CALL and JMP, 2.1.5 (ModR/M, SIB). Handler.
+
+#include "profd/unwind_code.h"
+
+#include "profd/unwind_step.h"
+
+#define CALL_REL32 0xe8
+#define GROUP_5 0xff       // /2: call r/m; /4: jmp r/m
+#define CALL_AT_RIP 0x15ff // ff 15 disp32
+#define JMP_AT_RIP 0x25ff  // ff 25 disp32
+#define ENDBR64 0xfa1e0ff3u
+#define BND 0xf2
+
+// code: the 8 bytes before an address; back 1 is the last of them.
+static uint8_t byte_back(uint64_t code, unsigned back)
+{
+	return (uint8_t)(code >> (64 - 8 * back));
+}
+
+// Bytes of call r/m with this ModR/M and SIB, prefixes left out; 0: another instruction.
+static unsigned call_length(uint8_t modrm, uint8_t sib)
+{
+	unsigned mod = modrm >> 6, rm = modrm & 7, length = 2;
+
+	if (((modrm >> 3) & 7) != 2)
+		return 0;
+	if (mod == 3)
+		return length;
+	if (rm == 4)
+		length++;
+	if (mod == 1)
+		return length + 1;
+	if (mod == 2 || rm == 5 || (rm == 4 && (sib & 7) == 5))
+		return length + 4;
+	return length;
+}
+
+bool profd_code_follows_call(struct profd_walk *walk, uint64_t address)
+{
+	uint64_t code;
+
+	if (address < WIRE_PAGE || address >= PROFD_USER_TOP || !profd_walk_load_far(walk, address - 8, &code))
+		return false;
+	if (byte_back(code, 5) == CALL_REL32)
+		return true;
+	for (unsigned back = 2; back <= 7; back++) {
+		uint8_t sib = back > 2 ? byte_back(code, back - 2) : 0;
+
+		if (byte_back(code, back) == GROUP_5 && call_length(byte_back(code, back - 1), sib) == back)
+			return true;
+	}
+	return false;
+}
+
+// A PLT entry is a jump through a slot, behind an endbr64 or a bnd prefix or both or none: then the slot's value is meant.
+static bool through_plt(struct profd_walk *walk, uint64_t *target)
+{
+	uint64_t at = *target, code;
+
+	if (!profd_walk_load_far(walk, at, &code))
+		return false;
+	if ((uint32_t)code == ENDBR64) {
+		at += 4;
+		if (!profd_walk_load_far(walk, at, &code))
+			return false;
+	}
+	if ((code & 0xff) == BND) {
+		at++;
+		code >>= 8;
+	}
+	if ((code & 0xffff) != JMP_AT_RIP)
+		return true; // not a PLT entry: the target itself
+	return profd_walk_load_far(walk, at + 6 + (uint64_t)(int64_t)(int32_t)(code >> 16), target);
+}
+
+bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, uint64_t *ret_target)
+{
+	uint64_t code, target;
+
+	if (return_address < WIRE_PAGE || return_address >= PROFD_USER_TOP ||
+	    !profd_walk_load_far(walk, return_address - 8, &code))
+		return false;
+	target = return_address + (uint64_t)(int64_t)(int32_t)(code >> 32);
+	if (byte_back(code, 5) == CALL_REL32) {
+		if (!through_plt(walk, &target))
+			return false;
+	} else if (((code >> 16) & 0xffff) != CALL_AT_RIP || !profd_walk_load_far(walk, target, &target)) {
+		return false;
+	}
+	*ret_target = target;
+	return true;
+}

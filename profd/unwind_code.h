@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// unwind_code.h: what the machine code around a return address says of it. For frames without CFI, where a word on the stack
+// must be vouched for before it is taken for a return address. Code is read safely: it may have been unmapped. Handler.
+
+#ifndef PROFD_UNWIND_CODE_H
+#define PROFD_UNWIND_CODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct profd_walk;
+
+// Is there a call instruction right before address?
+bool profd_code_follows_call(struct profd_walk *walk, uint64_t address);
+
+// Where the call before return_address went, when the code says so: call rel32 or call *slot(%rip), through the PLT too. False
+// for calls by register.
+bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, uint64_t *ret_target);
+
+#endif
