@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// test_cfi_oracle.c: tables of real files say what libdw says of the same CFI (cfi_table.c and what it stands on). Both sides' rules are evaluated on made-up registers, with memory that is a hash of its address.
+
+#include <dwarf.h>
+#include <elfutils/libdw.h>
+#include <fcntl.h>
+#include <gelf.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "collector/cfi_table.h"
+#include "profd/wire.h"
+#include "tests/unit/cfi_fixture.h"
+
+#define FP 6
+#define SP 7
+#define PC 16
+#define WANTED_PCS 100000
+
+static const char *const files[] = {
+	"/lib/x86_64-linux-gnu/libc.so.6",
+	"/lib64/ld-linux-x86-64.so.2",
+	"/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
+	"/usr/lib/x86_64-linux-gnu/libcrypto.so.3",
+	"/usr/bin/redis-server",
+	"/usr/bin/python3",
+	"/usr/sbin/nginx",
+	"/proc/self/exe",
+};
+
+static uint64_t memory_at(uint64_t address)
+{
+	return (address ^ address >> 29) * 0x9e3779b97f4a7c15ULL;
+}
+
+// What a rule makes of the registers. 'known' bits: which of them it can say.
+struct answer {
+	bool found, outermost, signal;
+	bool sp_elsewhere; // the caller's SP is not the CFA, which no rule can say
+	bool fp_known;
+	uint64_t cfa, pc, fp;
+};
+
+// ---- Our answer ----------------------------------------------------------------------------------------------------
+
+static uint64_t rule_cfa(const struct wire_rule *rule, const uint64_t *regs)
+{
+	switch (rule->cfa) {
+	case WIRE_CFA_SP:
+		return regs[SP] + (uint64_t)rule->off;
+	case WIRE_CFA_FP:
+		return regs[FP] + (uint64_t)rule->off;
+	case WIRE_CFA_REG:
+		return regs[rule->reg] + (uint64_t)rule->off;
+	case WIRE_CFA_FP_DEREF:
+		return memory_at(regs[FP] + (uint64_t)rule->off) + (uint64_t)rule->off2;
+	case WIRE_CFA_SP_DEREF:
+		return memory_at(regs[SP] + (uint64_t)rule->off) + (uint64_t)rule->off2;
+	case WIRE_CFA_PLT:
+		return regs[SP] + 8 + ((regs[PC] & 15) >= (uint64_t)rule->off ? 8 : 0);
+	default:
+		fail_msg("CFA kind %u", rule->cfa);
+		return 0;
+	}
+}
+
+static struct answer our_answer(const struct wire_table *table, uint64_t vaddr, const uint64_t *regs)
+{
+	const struct wire_rule *rule = table_rule(table, vaddr);
+	struct answer answer = {.found = rule->cfa != WIRE_CFA_NONE};
+
+	answer.outermost = rule->ra == WIRE_SAVED_UNDEF;
+	answer.signal = rule->cfa == WIRE_CFA_SIGNAL;
+	if (!answer.found || answer.outermost)
+		return answer;
+	if (answer.signal) {
+		answer.cfa = memory_at(regs[SP] + 160);
+		answer.pc = memory_at(regs[SP] + 168);
+		answer.fp = memory_at(regs[SP] + 120);
+		answer.fp_known = true;
+		return answer;
+	}
+	answer.cfa = rule_cfa(rule, regs);
+	answer.pc = rule->ra == WIRE_SAVED_REG ? regs[rule->reg] : memory_at(answer.cfa + (uint64_t)rule->ra_off);
+	answer.fp_known = rule->fp != WIRE_SAVED_UNDEF;
+	answer.fp = regs[FP];
+	if (rule->fp == WIRE_SAVED_AT)
+		answer.fp = memory_at(answer.cfa + (uint64_t)rule->fp_off);
+	else if (rule->fp == WIRE_SAVED_AT_FP)
+		answer.fp = memory_at(regs[FP] + (uint64_t)rule->fp_off);
+	return answer;
+}
+
+// ---- libdw's answer ------------------------------------------------------------------------------------------------
+
+struct stack {
+	uint64_t values[16];
+	unsigned depth;
+	bool is_value; // a value, not the address of one
+};
+
+static void push(struct stack *stack, uint64_t value)
+{
+	assert_true(stack->depth < 16);
+	stack->values[stack->depth++] = value;
+}
+
+static uint64_t pop(struct stack *stack)
+{
+	assert_true(stack->depth > 0);
+	return stack->values[--stack->depth];
+}
+
+static bool binary(struct stack *stack, uint8_t atom)
+{
+	uint64_t b, a;
+
+	if (atom != DW_OP_and && atom != DW_OP_ge && atom != DW_OP_shl && atom != DW_OP_plus && atom != DW_OP_minus)
+		return false;
+	b = pop(stack);
+	a = pop(stack);
+	push(stack, atom == DW_OP_and    ? a & b
+		    : atom == DW_OP_ge   ? (int64_t)a >= (int64_t)b
+		    : atom == DW_OP_shl  ? a << b
+		    : atom == DW_OP_plus ? a + b
+					 : a - b);
+	return true;
+}
+
+// False for an operation that no CFI we know of has.
+static bool operate(struct stack *stack, const Dwarf_Op *op, const uint64_t *regs, uint64_t cfa)
+{
+	if (op->atom >= DW_OP_breg0 && op->atom <= DW_OP_breg16)
+		push(stack, regs[op->atom - DW_OP_breg0] + op->number);
+	else if (op->atom == DW_OP_bregx && op->number <= PC)
+		push(stack, regs[op->number] + op->number2);
+	else if (op->atom >= DW_OP_lit0 && op->atom <= DW_OP_lit31)
+		push(stack, (uint64_t)(op->atom - DW_OP_lit0));
+	else if (op->atom == DW_OP_call_frame_cfa)
+		push(stack, cfa);
+	else if (op->atom == DW_OP_deref)
+		push(stack, memory_at(pop(stack)));
+	else if (op->atom == DW_OP_plus_uconst)
+		push(stack, pop(stack) + op->number);
+	else if (op->atom == DW_OP_stack_value)
+		stack->is_value = true;
+	else if (op->atom >= DW_OP_reg0 && op->atom <= DW_OP_reg16) {
+		push(stack, regs[op->atom - DW_OP_reg0]);
+		stack->is_value = true;
+	} else if (op->atom == DW_OP_regx && op->number <= PC) {
+		push(stack, regs[op->number]);
+		stack->is_value = true;
+	} else {
+		return binary(stack, op->atom);
+	}
+	return true;
+}
+
+static bool evaluate(const Dwarf_Op *ops, size_t count, const uint64_t *regs, uint64_t cfa, bool is_cfa,
+		     uint64_t *ret_value)
+{
+	struct stack stack = {.depth = 0};
+
+	for (size_t i = 0; i < count; i++)
+		if (!operate(&stack, &ops[i], regs, cfa))
+			return false;
+	*ret_value = pop(&stack);
+	if (!is_cfa && !stack.is_value)
+		*ret_value = memory_at(*ret_value);
+	return true;
+}
+
+// False: undefined, or nothing that we can evaluate.
+static bool dw_register(Dwarf_Frame *frame, int reg, const uint64_t *regs, uint64_t cfa, bool *ret_undefined,
+			uint64_t *ret_value)
+{
+	Dwarf_Op memory[3], *ops;
+	size_t count;
+
+	*ret_undefined = false;
+	if (dwarf_frame_register(frame, reg, memory, &ops, &count) != 0)
+		return false;
+	if (count)
+		return evaluate(ops, count, regs, cfa, false, ret_value);
+	*ret_undefined = ops != NULL;
+	*ret_value = regs[reg];
+	return !*ret_undefined;
+}
+
+static struct answer dw_answer(Dwarf_CFI *cfi, uint64_t vaddr, const uint64_t *regs)
+{
+	struct answer answer = {.found = false};
+	bool undefined, ignored;
+	uint64_t sp;
+	Dwarf_Frame *frame;
+	Dwarf_Op *ops;
+	size_t count;
+
+	if (!cfi || dwarf_cfi_addrframe(cfi, vaddr, &frame) != 0)
+		return answer;
+	assert_int_equal(dwarf_frame_info(frame, NULL, NULL, &answer.signal), PC);
+	answer.found = dwarf_frame_cfa(frame, &ops, &count) == 0 && evaluate(ops, count, regs, 0, true, &answer.cfa);
+	if (!dw_register(frame, PC, regs, answer.cfa, &undefined, &answer.pc))
+		answer.found = false;
+	if (undefined)
+		answer.outermost = answer.found = true;
+	else if (!dw_register(frame, SP, regs, answer.cfa, &ignored, &sp) || sp != answer.cfa)
+		answer.sp_elsewhere = answer.found;
+	answer.fp_known = dw_register(frame, FP, regs, answer.cfa, &ignored, &answer.fp);
+	free(frame);
+	return answer;
+}
+
+// ---- Comparing -----------------------------------------------------------------------------------------------------
+
+struct image {
+	const char *name;
+	Elf *elf;
+	Dwarf_CFI *cfi;
+	struct wire_table *table;
+	size_t size;
+	uint64_t pcs, inexpressible, fp_lost;
+};
+
+static void compare_pc(struct image *image, uint64_t vaddr)
+{
+	struct answer ours, theirs;
+	uint64_t regs[PC + 1];
+
+	for (int i = 0; i < PC; i++)
+		regs[i] = next_random() & 0x7ffffffffff8;
+	regs[PC] = vaddr;
+	ours = our_answer(image->table, vaddr, regs);
+	theirs = dw_answer(image->cfi, vaddr, regs);
+	image->pcs++;
+	if (!ours.found && (theirs.found || theirs.sp_elsewhere)) {
+		image->inexpressible++;
+		return;
+	}
+	if (ours.found != theirs.found || theirs.sp_elsewhere || ours.outermost != theirs.outermost ||
+	    (ours.found && !ours.outermost &&
+	     (ours.signal != theirs.signal || ours.cfa != theirs.cfa || ours.pc != theirs.pc)))
+		fail_msg("%s at %#" PRIx64 ": found %d/%d outermost %d/%d signal %d/%d CFA %#" PRIx64 "/%#" PRIx64
+			 " PC %#" PRIx64 "/%#" PRIx64,
+			 image->name, vaddr, ours.found, theirs.found, ours.outermost, theirs.outermost, ours.signal,
+			 theirs.signal, ours.cfa, theirs.cfa, ours.pc, theirs.pc);
+	if (!ours.found || ours.outermost)
+		return;
+	if (!ours.fp_known && theirs.fp_known)
+		image->fp_lost++;
+	else if (ours.fp_known != theirs.fp_known || (ours.fp_known && ours.fp != theirs.fp))
+		fail_msg("%s at %#" PRIx64 ": FP known %d/%d, %#" PRIx64 "/%#" PRIx64, image->name, vaddr,
+			 ours.fp_known, theirs.fp_known, ours.fp, theirs.fp);
+}
+
+// Where a table says something and libdw nothing: only at the entry point, see mark_entry.
+static void compare_hole(const struct image *image, uint64_t vaddr)
+{
+	const struct wire_rule *rule = table_rule(image->table, vaddr);
+	GElf_Ehdr header;
+
+	assert_non_null(gelf_getehdr(image->elf, &header));
+	if (rule->cfa != WIRE_CFA_NONE &&
+	    (rule->ra != WIRE_SAVED_UNDEF || vaddr < header.e_entry || vaddr - header.e_entry >= 256))
+		fail_msg("%s: a rule at %#" PRIx64 ", where there is no CFI", image->name, vaddr);
+}
+
+// Every row that libdw knows: its first and its last byte, and one between.
+static void compare_all(struct image *image)
+{
+	uint64_t vaddr = image->table->text_start;
+
+	random_state = 0x70726f6664ULL;
+	while (vaddr < image->table->text_end) {
+		Dwarf_Addr start, end;
+		Dwarf_Frame *frame;
+
+		if (dwarf_cfi_addrframe(image->cfi, vaddr, &frame) != 0) {
+			compare_hole(image, vaddr++);
+			continue;
+		}
+		dwarf_frame_info(frame, &start, &end, NULL);
+		free(frame);
+		assert_true(start <= vaddr && vaddr < end);
+		compare_pc(image, vaddr);
+		if (end - vaddr > 1)
+			compare_pc(image, end - 1);
+		if (end - vaddr > 2)
+			compare_pc(image, vaddr + 1 + next_random() % (end - vaddr - 2));
+		vaddr = end;
+	}
+}
+
+static void finish_image(struct image *image)
+{
+	dwarf_cfi_end(image->cfi);
+	free(image->table);
+	elf_end(image->elf);
+}
+
+// Builds, checks, compares, prints one line.
+static uint64_t check_image(const char *name, Elf *elf)
+{
+	struct image image = {.name = name, .elf = elf};
+	double text;
+
+	assert_non_null(elf);
+	assert_int_equal(cfi_table_build(elf, &image.table, &image.size), 0);
+	assert_int_equal(cfi_table_check(image.table, image.size), 0);
+	image.cfi = dwarf_getcfi_elf(elf);
+	assert_non_null(image.cfi);
+	compare_all(&image);
+	text = (double)(image.table->text_end - image.table->text_start);
+	printf("%-42s %7" PRIu64 " PCs, %u rows, %u rules, %u unsupported, %" PRIu64 " PCs inexpressible, %" PRIu64
+	       " FPs lost, %.3f MiB per MiB of text\n",
+	       name, image.pcs, image.table->nrows, image.table->nrules, image.table->unsupported, image.inexpressible,
+	       image.fp_lost, (double)image.size / text);
+	// A few PCs in a thousand are in longjmp and its like, where the caller's SP is in a register.
+	assert_true(image.inexpressible * 1000 <= image.pcs);
+	assert_true(image.fp_lost * 1000 <= image.pcs);
+	if (text > 1 << 20)
+		assert_true((double)image.size / text < 0.2);
+	finish_image(&image);
+	return image.pcs;
+}
+
+static void test_real_files(void **state)
+{
+	uint64_t pcs = 0;
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		int fd = open(files[i], O_RDONLY | O_CLOEXEC);
+
+		if (fd < 0) {
+			printf("%s is not here\n", files[i]);
+			continue;
+		}
+		pcs += check_image(files[i], elf_begin(fd, ELF_C_READ, NULL));
+		close(fd);
+	}
+	printf("%" PRIu64 " PCs in all\n", pcs);
+	assert_true(pcs >= WANTED_PCS);
+}
+
+static void test_vdso(void **state)
+{
+	size_t size;
+	char *copy = copy_vdso(&size);
+
+	assert_true(check_image("vDSO", elf_memory(copy, size)) > 10);
+	free(copy);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_real_files),
+		cmocka_unit_test(test_vdso),
+	};
+
+	elf_version(EV_CURRENT);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
