@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "collector/elf_file.h"
+#include "collector/interval_map.h"
 
 #define MAX_SYMBOLS (16u << 20)
 
@@ -17,15 +18,15 @@
 struct candidate {
 	struct symbol symbol;
 	uint64_t section_end;
-	uint32_t name_offset;
 	uint8_t rank; // lower is better
 };
 
 struct symbol_table {
 	char *names;
 	size_t names_size;
-	struct symbol *symbols; // sorted, not overlapping in their starts
+	struct symbol *symbols; // sorted, no two with the same start
 	size_t count;
+	struct interval_map places; // to indices of symbols
 };
 
 static uint8_t rank(const GElf_Sym *sym)
@@ -57,10 +58,20 @@ static bool is_code(Elf *elf, const GElf_Sym *sym, uint64_t *ret_section_end)
 	return true;
 }
 
-// Mapping symbols ($x, $d) and assembler-local labels (.L) name no function.
+// Mapping symbols ($x, $d.12) and assembler-local labels (.L) name no function; Swift's names begin with $, too.
 static bool is_name(const char *name)
 {
-	return name[0] && name[0] != '$' && strncmp(name, ".L", 2) != 0;
+	if (name[0] == '$' && strchr("adtx", name[1]))
+		return name[1] != '\0' && name[2] != '\0' && name[2] != '.';
+	return name[0] != '\0' && strncmp(name, ".L", 2) != 0;
+}
+
+// malloc rather than __libc_malloc: the one with the fewest underscores before it.
+static int compare_names(const char *x, const char *y)
+{
+	size_t a = strspn(x, "_"), b = strspn(y, "_");
+
+	return a != b ? (a > b) - (a < b) : strcmp(x, y);
 }
 
 static int compare(const void *a, const void *b)
@@ -71,7 +82,17 @@ static int compare(const void *a, const void *b)
 		return x->symbol.start < y->symbol.start ? -1 : 1;
 	if (x->rank != y->rank)
 		return x->rank < y->rank ? -1 : 1;
-	return strcmp(x->symbol.name, y->symbol.name);
+	return compare_names(x->symbol.name, y->symbol.name);
+}
+
+// "memcpy@@GLIBC_2.14": the version is not of the name. names is our copy.
+static const char *without_version(char *name)
+{
+	char *version = strchr(name, '@');
+
+	if (version && version != name)
+		*version = '\0';
+	return name;
 }
 
 static size_t collect(const struct elf_file *file, Elf_Data *data, size_t total, struct symbol_table *table,
@@ -90,33 +111,47 @@ static size_t collect(const struct elf_file *file, Elf_Data *data, size_t total,
 		candidate->symbol.end = sym.st_value + sym.st_size;
 		if (candidate->symbol.end < sym.st_value || candidate->symbol.end > candidate->section_end)
 			candidate->symbol.end = candidate->section_end;
-		candidate->symbol.name = table->names + sym.st_name;
+		candidate->symbol.name = without_version(table->names + sym.st_name);
 		candidate->rank = rank(&sym);
 		count++;
 	}
 	return count;
 }
 
-// Keeps the best of each address and gives an end to those that have none.
-static void settle(struct symbol_table *table, struct candidate *candidates, size_t count)
+// Without a size, a symbol reaches to the next one's start, or the section's end.
+static uint64_t find_end(const struct candidate *candidates, size_t count, size_t i)
 {
+	const struct candidate *of = &candidates[i];
+
+	while (i < count && candidates[i].symbol.start == of->symbol.start)
+		i++;
+	return i < count && candidates[i].symbol.start < of->section_end ? candidates[i].symbol.start : of->section_end;
+}
+
+// Keeps the best of each address. A label without a size inside a function that has one is a part of it.
+static bool settle(struct symbol_table *table, struct candidate *candidates, size_t count)
+{
+	uint64_t covered = 0;
+
 	qsort(candidates, count, sizeof(*candidates), compare);
 	for (size_t i = 0; i < count; i++) {
-		struct symbol *last = table->count ? &table->symbols[table->count - 1] : NULL;
+		struct symbol *symbol = &candidates[i].symbol;
+		bool sized = symbol->end > symbol->start;
 
-		if (last && last->start == candidates[i].symbol.start)
+		if (table->count > 0 && table->symbols[table->count - 1].start == symbol->start)
 			continue;
-		if (candidates[i].symbol.end == candidates[i].symbol.start) {
-			size_t next = i + 1;
-
-			while (next < count && candidates[next].symbol.start == candidates[i].symbol.start)
-				next++;
-			candidates[i].symbol.end = candidates[i].section_end;
-			if (next < count && candidates[next].symbol.start < candidates[i].section_end)
-				candidates[i].symbol.end = candidates[next].symbol.start;
-		}
-		table->symbols[table->count++] = candidates[i].symbol;
+		if (!sized && symbol->start < covered)
+			continue;
+		if (sized && symbol->end > covered)
+			covered = symbol->end;
+		if (!sized)
+			symbol->end = find_end(candidates, count, i);
+		table->symbols[table->count++] = *symbol;
+		if (interval_map_add(&table->places, symbol->start, symbol->end, (uint32_t)table->count - 1, 0, count) <
+		    0)
+			return false;
 	}
+	return interval_map_build(&table->places) == 0;
 }
 
 static bool copy_names(const struct elf_file *file, uint32_t link, struct symbol_table *table)
@@ -140,6 +175,7 @@ static bool fill(const struct elf_file *file, Elf_Scn *scn, const GElf_Shdr *hea
 	Elf_Data *data = elf_getdata(scn, NULL);
 	size_t total = data && header->sh_entsize == sizeof(Elf64_Sym) ? data->d_size / sizeof(Elf64_Sym) : 0;
 	struct candidate *candidates;
+	bool settled;
 	size_t count;
 
 	if (total < 2 || total > MAX_SYMBOLS || !copy_names(file, header->sh_link, table))
@@ -149,10 +185,9 @@ static bool fill(const struct elf_file *file, Elf_Scn *scn, const GElf_Shdr *hea
 		return false;
 	count = collect(file, data, total, table, candidates);
 	table->symbols = calloc(count + 1, sizeof(*table->symbols));
-	if (table->symbols)
-		settle(table, candidates, count);
+	settled = table->symbols && settle(table, candidates, count);
 	free(candidates);
-	return table->symbols && table->count > 0;
+	return settled && table->count > 0;
 }
 
 struct symbol_table *symbol_table_create(const struct elf_file *file, uint32_t section_type)
@@ -163,8 +198,11 @@ struct symbol_table *symbol_table_create(const struct elf_file *file, uint32_t s
 	while (table && (scn = elf_nextscn(file->elf, scn))) {
 		GElf_Shdr header;
 
-		if (gelf_getshdr(scn, &header) && header.sh_type == section_type && fill(file, scn, &header, table))
+		if (!gelf_getshdr(scn, &header) || header.sh_type != section_type)
+			continue;
+		if (fill(file, scn, &header, table))
 			return table;
+		break; // there is one of a type
 	}
 	symbol_table_destroy(table);
 	return NULL;
@@ -174,6 +212,7 @@ void symbol_table_destroy(struct symbol_table *table)
 {
 	if (!table)
 		return;
+	interval_map_finish(&table->places);
 	free(table->names);
 	free(table->symbols);
 	free(table);
@@ -181,24 +220,7 @@ void symbol_table_destroy(struct symbol_table *table)
 
 const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_t vaddr)
 {
-	size_t low = 0, high = table->count;
+	uint32_t index = interval_map_find(&table->places, vaddr);
 
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (table->symbols[middle].start <= vaddr)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	// A smaller function inside a larger one's range: the larger may still cover what comes behind.
-	for (size_t i = 0; low > 0 && i < 8; i++, low--)
-		if (vaddr < table->symbols[low - 1].end)
-			return &table->symbols[low - 1];
-	return NULL;
-}
-
-size_t symbol_table_count(const struct symbol_table *table)
-{
-	return table->count;
+	return index == INTERVAL_NONE ? NULL : &table->symbols[index];
 }

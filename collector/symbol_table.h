@@ -20,8 +20,9 @@ struct symbol {
 // section_type: SHT_SYMTAB or SHT_DYNSYM. NULL when there is none, or out of memory.
 struct symbol_table *symbol_table_create(const struct elf_file *file, uint32_t section_type);
 void symbol_table_destroy(struct symbol_table *table); // accepts NULL
-// The function that covers vaddr, or NULL. A symbol without size reaches to the next symbol or its section's end.
+// The innermost function that covers vaddr, or NULL. A symbol without size reaches to the next symbol or its section's end, unless
+// it is a label inside a function. Of several names for one address: global before weak before local, then the fewest
+// underscores before it, then the alphabet.
 const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_t vaddr);
-size_t symbol_table_count(const struct symbol_table *table);
 
 #endif

@@ -75,8 +75,8 @@ static void repeat(char *out, size_t size, const char *head, const char *piece, 
 	size_t used = (size_t)snprintf(out, size, "%s", head);
 
 	for (size_t i = 0; i < times && used + strlen(piece) + strlen(tail) < size; i++) {
-		memcpy(out + used, piece, strlen(piece));
-		used += strlen(piece);
+		for (const char *c = piece; *c; c++)
+			out[used++] = *c;
 	}
 	snprintf(out + used, size - used, "%s", tail);
 }
