@@ -354,7 +354,7 @@ static void note(const struct die_reader *reader, struct die *die, uint16_t name
 		die->has_ranges = true;
 		break;
 	case DW_AT_call_file:
-		die->call_file = value <= UINT32_MAX ? (uint32_t)value : 0;
+		die->call_file = value < DIE_NO_FILE ? (uint32_t)value : DIE_NO_FILE;
 		break;
 	case DW_AT_call_line:
 		die->call_line = value <= INT32_MAX ? (uint32_t)value : 0;
@@ -390,7 +390,7 @@ static bool take_attributes(struct die_reader *reader, const struct die_abbrev *
 
 bool die_reader_next(struct die_reader *reader, struct die *ret_die)
 {
-	struct die die = {.offset = (uint64_t)(reader->at - reader->section)};
+	struct die die = {.offset = (uint64_t)(reader->at - reader->section), .call_file = DIE_NO_FILE};
 	const struct die_abbrev *abbrev;
 	uint64_t code;
 

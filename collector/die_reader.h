@@ -16,14 +16,17 @@
 
 struct die_abbrev;
 
+#define DIE_NO_FILE UINT32_MAX
+
 struct die {
 	uint64_t offset; // for dwarf_offdie
 	uint16_t tag;    // 0: the end of a list of siblings
 	bool has_children;
 	bool has_low, has_high, high_is_size, has_ranges;
 	uint64_t low, high;
-	uint32_t call_file, call_line; // 0: not given
-	uint64_t sibling;              // offset of; 0: not given
+	uint32_t call_file; // DIE_NO_FILE: not given
+	uint32_t call_line; // 0: not given
+	uint64_t sibling;   // offset of; 0: not given
 };
 
 struct die_reader {

@@ -11,7 +11,9 @@
 #include "collector/dwarf_unit.h"
 
 #include <dwarf.h>
+#include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,11 +32,19 @@ struct scope {
 	uint32_t call_file, call_line;
 };
 
+// The source files of a line table.
+struct files {
+	Dwarf_Files *table;
+	size_t count;
+	char **joined; // paths that libdw leaves relative, with the unit's directory before them; NULL until asked for
+};
+
 struct dwarf_unit {
 	Dwarf *dwarf;
 	Dwarf_Die skeleton;
-	Dwarf_Files *files;
-	size_t nfiles;
+	const char *dir;          // the unit was compiled in; NULL: not known
+	struct files files;       // that call sites mean
+	struct files split_files; // that lines mean, when they are others: the skeleton's
 	struct scope *scopes;
 	size_t nscopes, capacity;
 	struct interval_map places; // to indices of scopes
@@ -207,6 +217,49 @@ static bool read_unit(struct dwarf_unit *unit, Dwarf_Die *root)
 	return ok;
 }
 
+// ---- Source files --------------------------------------------------------------------------------------------------
+
+static const char *string_attribute(Dwarf_Die *die, unsigned name)
+{
+	Dwarf_Attribute attribute;
+
+	return dwarf_formstring(dwarf_attr(die, name, &attribute));
+}
+
+static void open_files(Dwarf_Die *die, struct files *files)
+{
+	if (dwarf_getsrcfiles(die, &files->table, &files->count) == 0)
+		files->joined = calloc(files->count + 1, sizeof(char *));
+	if (!files->joined)
+		files->count = 0;
+}
+
+static void close_files(struct files *files)
+{
+	for (size_t i = 0; i < files->count; i++)
+		free(files->joined[i]);
+	free(files->joined);
+}
+
+// NULL: not known. A relative path is given the unit's directory, unless that is relative, too: then a build has rewritten both to be
+// what they are.
+static const char *file_path(const struct dwarf_unit *unit, const struct files *files, size_t number)
+{
+	const char *path = number < files->count ? dwarf_filesrc(files->table, number, NULL, NULL) : NULL;
+
+	// Before DWARF 5 there was no file 0; libdw has this for it.
+	if (path && strcmp(path, "???") == 0)
+		return NULL;
+	if (!path || path[0] == '/' || !unit->dir || unit->dir[0] != '/' || strnlen(path, PATH_MAX) == PATH_MAX ||
+	    strnlen(unit->dir, PATH_MAX) == PATH_MAX)
+		return path;
+	if (!files->joined[number] && asprintf(&files->joined[number], "%s/%s", unit->dir, path) < 0)
+		files->joined[number] = NULL;
+	return files->joined[number] ? files->joined[number] : path;
+}
+
+// ---- Units ---------------------------------------------------------------------------------------------------------
+
 struct dwarf_unit *dwarf_unit_create(const Dwarf_Die *die, const Dwarf_Die *skeleton)
 {
 	struct dwarf_unit *unit = calloc(1, sizeof(*unit));
@@ -220,8 +273,10 @@ struct dwarf_unit *dwarf_unit_create(const Dwarf_Die *die, const Dwarf_Die *skel
 		dwarf_unit_destroy(unit);
 		return NULL;
 	}
-	if (dwarf_getsrcfiles(&root, &unit->files, &unit->nfiles) != 0)
-		unit->nfiles = 0;
+	open_files(&root, &unit->files);
+	if (die->cu != skeleton->cu)
+		open_files(&unit->skeleton, &unit->split_files);
+	unit->dir = string_attribute(&unit->skeleton, DW_AT_comp_dir);
 	return unit;
 }
 
@@ -229,19 +284,14 @@ void dwarf_unit_destroy(struct dwarf_unit *unit)
 {
 	if (!unit)
 		return;
+	close_files(&unit->files);
+	close_files(&unit->split_files);
 	interval_map_finish(&unit->places);
 	free(unit->scopes);
 	free(unit);
 }
 
 // ---- Looking up ----------------------------------------------------------------------------------------------------
-
-static const char *string_attribute(Dwarf_Die *die, unsigned name)
-{
-	Dwarf_Attribute attribute;
-
-	return dwarf_formstring(dwarf_attr(die, name, &attribute));
-}
 
 static int number_attribute(Dwarf_Die *die, unsigned name)
 {
@@ -282,10 +332,12 @@ static void fill_name(const struct dwarf_unit *unit, const struct scope *scope, 
 static void fill_line(struct dwarf_unit *unit, uint64_t vaddr, struct dwarf_frame *frame)
 {
 	Dwarf_Line *line = dwarf_getsrc_die(&unit->skeleton, vaddr);
+	Dwarf_Files *table;
+	size_t number;
 
-	if (!line)
+	if (!line || dwarf_line_file(line, &table, &number) != 0)
 		return;
-	frame->file = dwarf_linesrc(line, NULL, NULL);
+	frame->file = file_path(unit, table == unit->files.table ? &unit->files : &unit->split_files, number);
 	if (dwarf_lineno(line, &frame->line) != 0)
 		frame->line = 0;
 }
@@ -294,8 +346,7 @@ static void fill_line(struct dwarf_unit *unit, uint64_t vaddr, struct dwarf_fram
 static void fill_call_site(const struct dwarf_unit *unit, const struct scope *inlined, struct dwarf_frame *caller)
 {
 	caller->line = (int)inlined->call_line;
-	caller->file =
-		inlined->call_file < unit->nfiles ? dwarf_filesrc(unit->files, inlined->call_file, NULL, NULL) : NULL;
+	caller->file = file_path(unit, &unit->files, inlined->call_file);
 }
 
 size_t dwarf_unit_find(struct dwarf_unit *unit, uint64_t vaddr, struct dwarf_frame *frames, size_t max)
