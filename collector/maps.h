@@ -15,8 +15,8 @@ struct maps_entry {
 	uint64_t file_offset; // bytes
 	uint64_t inode;
 	uint32_t dev_major, dev_minor;
-	char perms[5];        // "r-xp"
-	char *path;           // "" for anonymous memory; "[vdso]"; a trailing " (deleted)" is taken off and `deleted` set
+	char perms[5]; // "r-xp"
+	char *path;    // "" for anonymous memory; "[vdso]"; a trailing " (deleted)" is taken off and `deleted` set
 	int deleted;
 	struct module *module; // filled in by whoever resolves it (session.c); NULL: none. Not owned by maps.
 };

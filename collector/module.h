@@ -48,8 +48,13 @@ struct module_frame {
 #define MODULE_MAX_INLINE 64
 
 // Which debug info names come from, best first.
-enum module_symbols { MODULE_SYMBOLS_DWARF, MODULE_SYMBOLS_SYMTAB, MODULE_SYMBOLS_MINIDEBUG, MODULE_SYMBOLS_DYNSYM,
-	MODULE_SYMBOLS_NONE };
+enum module_symbols {
+	MODULE_SYMBOLS_DWARF,
+	MODULE_SYMBOLS_SYMTAB,
+	MODULE_SYMBOLS_MINIDEBUG,
+	MODULE_SYMBOLS_DYNSYM,
+	MODULE_SYMBOLS_NONE
+};
 enum module_symbols module_symbols(struct module *module);
 
 // Frames at vaddr, innermost inline first, into frames[0..max). Returns how many (≥1), or 0 when the file names nothing

@@ -77,7 +77,7 @@ struct profile {
 	const char *default_sample_type; // "" or one of the types
 	struct profile_value_type period_type;
 	int64_t period;
-	int64_t time_ns;     // start, ns since the epoch
+	int64_t time_ns; // start, ns since the epoch
 	int64_t duration_ns;
 
 	uint32_t nmappings, nfunctions, nlocations, nsamples, ncomments;
@@ -117,11 +117,11 @@ void profile_add_comment(struct profile *profile, const char *fmt, ...) __attrib
 // key keeps its last value. There is one value for each sample type so far; sums stop at the ends of int64_t.
 // 0 or −ENOMEM, −EINVAL (an id that does not exist, a label without a key).
 int profile_add_sample(struct profile *profile, const uint32_t *location_ids, uint32_t nlocations,
-                       const struct profile_label *labels, uint32_t nlabels, const int64_t *values);
+		       const struct profile_label *labels, uint32_t nlabels, const int64_t *values);
 
 // The text shown for a location's line i; falls back to "module+0xoffset" (the offset in the module's file) or "0xaddress"
 // when there is no such line or it has no name. Writes to buf (always NUL-terminated, cut between characters), returns buf.
 const char *profile_frame_name(const struct profile *profile, const struct profile_location *location, uint32_t i,
-                               char *buf, size_t size);
+			       char *buf, size_t size);
 
 #endif

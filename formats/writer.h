@@ -18,9 +18,9 @@ typedef int (*writer_sink)(void *context, const void *data, size_t size);
 struct writer {
 	writer_sink sink;
 	void *context;
-	int error;       // 0 or the first −errno
+	int error;        // 0 or the first −errno
 	uint64_t written; // bytes handed to the sink
-	size_t used;     // of buf
+	size_t used;      // of buf
 	char buf[8192];
 };
 
@@ -48,9 +48,9 @@ int writer_fd_sink(void *context, const void *data, size_t size);
 // ---- The formats ---------------------------------------------------------------------------------------------------
 
 struct format_options {
-	const char *title;      // for pictures; NULL: "profd"
-	uint32_t value_index;   // which sample type pictures and folded stacks use; default 0
-	int per_thread;         // folded: the root frame is the thread's name
+	const char *title;    // for pictures; NULL: "profd"
+	uint32_t value_index; // which sample type pictures and folded stacks use; default 0
+	int per_thread;       // folded: the root frame is the thread's name
 };
 
 struct format {

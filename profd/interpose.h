@@ -4,7 +4,8 @@
 // interpose.h: the functions of libc that the agent stands in front of, and the way to the real ones.
 //
 // What is interposed, and why:
-//   pthread_create, pthread_setname_np       the thread table (interpose_thread.c)
+//   pthread_create, thrd_create, pthread_setname_np
+//                                            the thread table (interpose_thread.c)
 //   sigaction, signal and their like         SIGPROF stays ours, the program sees its own (interpose_signal.c)
 //   pthread_sigmask, sigprocmask             a thread that blocks everything is sampled all the same (interpose_signal.c)
 //   sigwait, sigwaitinfo, sigtimedwait       never return a SIGPROF of ours (interpose_signal.c)
@@ -19,45 +20,47 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
+#include <threads.h>
 #include <time.h>
 
 #define PROFD_EXPORT __attribute__((visibility("default")))
 
 // Every real function, found once by dlsym(RTLD_NEXT): at the constructor, or at the first call before that.
-#define PROFD_REALS(X)                                                                                                 \
-	X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))                       \
-	X(int, pthread_setname_np, (pthread_t, const char *))                                                          \
-	X(int, sigaction, (int, const struct sigaction *, struct sigaction *))                                         \
-	X(sighandler_t, signal, (int, sighandler_t))                                                                   \
-	X(sighandler_t, sysv_signal, (int, sighandler_t))                                                              \
-	X(sighandler_t, sigset, (int, sighandler_t))                                                                   \
-	X(int, sigignore, (int))                                                                                       \
-	X(int, siginterrupt, (int, int))                                                                               \
-	X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *))                                                   \
-	X(int, sigprocmask, (int, const sigset_t *, sigset_t *))                                                       \
-	X(int, sigwait, (const sigset_t *, int *))                                                                     \
-	X(int, sigwaitinfo, (const sigset_t *, siginfo_t *))                                                           \
-	X(int, sigtimedwait, (const sigset_t *, siginfo_t *, const struct timespec *))                                 \
-	X(int, execve, (const char *, char *const[], char *const[]))                                                   \
-	X(int, execvpe, (const char *, char *const[], char *const[]))                                                  \
-	X(int, fexecve, (int, char *const[], char *const[]))                                                           \
-	X(int, posix_spawn,                                                                                            \
-	  (pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const[],        \
-	   char *const[]))                                                                                             \
-	X(int, posix_spawnp,                                                                                           \
-	  (pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const[],        \
-	   char *const[]))                                                                                             \
-	X(int, unshare, (int))                                                                                         \
-	X(int, setns, (int, int))                                                                                      \
-	X(void *, dlopen, (const char *, int))                                                                         \
-	X(void *, dlmopen, (long, const char *, int))                                                                  \
-	X(int, dlclose, (void *))
+#define PROFD_REALS(X)                                                                                          \
+	X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))                \
+	X(int, pthread_setname_np, (pthread_t, const char *))                                                   \
+	X(int, sigaction, (int, const struct sigaction *, struct sigaction *))                                  \
+	X(sighandler_t, signal, (int, sighandler_t))                                                            \
+	X(sighandler_t, sysv_signal, (int, sighandler_t))                                                       \
+	X(sighandler_t, sigset, (int, sighandler_t))                                                            \
+	X(int, sigignore, (int))                                                                                \
+	X(int, siginterrupt, (int, int))                                                                        \
+	X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *))                                            \
+	X(int, sigprocmask, (int, const sigset_t *, sigset_t *))                                                \
+	X(int, sigwait, (const sigset_t *, int *))                                                              \
+	X(int, sigwaitinfo, (const sigset_t *, siginfo_t *))                                                    \
+	X(int, sigtimedwait, (const sigset_t *, siginfo_t *, const struct timespec *))                          \
+	X(int, execve, (const char *, char *const[], char *const[]))                                            \
+	X(int, execvpe, (const char *, char *const[], char *const[]))                                           \
+	X(int, fexecve, (int, char *const[], char *const[]))                                                    \
+	X(int, posix_spawn,                                                                                     \
+	  (pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const[], \
+	   char *const[]))                                                                                      \
+	X(int, posix_spawnp,                                                                                    \
+	  (pid_t *, const char *, const posix_spawn_file_actions_t *, const posix_spawnattr_t *, char *const[], \
+	   char *const[]))                                                                                      \
+	X(int, unshare, (int))                                                                                  \
+	X(int, setns, (int, int))                                                                               \
+	X(void *, dlopen, (const char *, int))                                                                  \
+	X(void *, dlmopen, (long, const char *, int))                                                           \
+	X(int, dlclose, (void *))                                                                               \
+	X(int, thrd_create, (thrd_t *, thrd_start_t, void *))
 
 enum profd_real_index {
 #define X(type, name, args) PROFD_REAL_##name,
 	PROFD_REALS(X)
 #undef X
-	PROFD_REAL_COUNT
+		PROFD_REAL_COUNT
 };
 #define X(type, name, args) typedef type profd_real_##name##_fn args;
 PROFD_REALS(X)
@@ -66,14 +69,16 @@ PROFD_REALS(X)
 extern void *profd_reals[PROFD_REAL_COUNT];
 void *profd_real_find(enum profd_real_index index);
 void profd_reals_find_all(void);
-#define PROFD_REAL(name)                                                                                               \
-	((profd_real_##name##_fn *)(profd_reals[PROFD_REAL_##name] ? profd_reals[PROFD_REAL_##name]                   \
-	                                                           : profd_real_find(PROFD_REAL_##name)))
+#define PROFD_REAL(name)                                                                            \
+	((profd_real_##name##_fn *)(profd_reals[PROFD_REAL_##name] ? profd_reals[PROFD_REAL_##name] \
+								   : profd_real_find(PROFD_REAL_##name)))
 
 // interpose_signal.c: takes SIGPROF over (remembering the program's disposition), gives it back.
 int profd_interpose_handler_install(void);
 void profd_interpose_handler_remove(void);
 bool profd_interpose_handler_installed(void);
+// A mask that the calling thread was born with: a blocked SIGPROF is unblocked, and remembered as the program's wish.
+void profd_interpose_signal_adopt_mask(void);
 // The program's own SIGPROF state put into the kernel for a call that hands it on (exec, spawn); undo after it failed.
 struct profd_signal_state {
 	bool mask_changed, disposition_changed;

@@ -49,7 +49,7 @@ static int install(const struct profd_app_action *app)
 
 	memset(&action, 0, sizeof(action));
 	action.sa_sigaction = profd_handler;
-	sigfillset(&action.sa_mask);
+	*low_word(&action.sa_mask) = ~0ULL; // libc's own two as well: a thread must not be cancelled in our handler
 	action.sa_flags = SA_SIGINFO;
 	// The program's own signals interrupt system calls, or not, as it asked; ours are restarted by the handler.
 	if (!is_function(app->handler) || (app->flags & SA_RESTART))
@@ -79,10 +79,21 @@ static void report(struct sigaction *ret_action)
 	ret_action->sa_flags = app->flags;
 }
 
+void profd_interpose_signal_adopt_mask(void)
+{
+	uint64_t prof = PROF_BIT;
+	uint64_t mask = 0;
+
+	profd_raw4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, sizeof(mask));
+	if (!(mask & PROF_BIT) || is_function(profd_handler_app_action->handler))
+		return;
+	profd_handler_app_blocks = true;
+	profd_raw4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&prof, 0, sizeof(prof));
+}
+
 int profd_interpose_handler_install(void)
 {
 	struct sigaction old;
-	uint64_t mask = 0;
 
 	if (PROFD_REAL(sigaction)(SIGPROF, NULL, &old) < 0)
 		return -errno;
@@ -90,14 +101,7 @@ int profd_interpose_handler_install(void)
 		remember(&old);
 	if (install(profd_handler_app_action) < 0)
 		return -errno;
-	// A mask inherited through exec.
-	profd_raw4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, sizeof(mask));
-	if ((mask & PROF_BIT) && !is_function(profd_handler_app_action->handler)) {
-		uint64_t prof = PROF_BIT;
-
-		profd_handler_app_blocks = true;
-		profd_raw4(SYS_rt_sigprocmask, SIG_UNBLOCK, (long)&prof, 0, sizeof(prof));
-	}
+	profd_interpose_signal_adopt_mask(); // inherited through exec
 	return 0;
 }
 
@@ -170,6 +174,8 @@ static sighandler_t set_prof(sighandler_t handler, int flags)
 	memset(&action, 0, sizeof(action));
 	action.sa_handler = handler;
 	action.sa_flags = flags;
+	if (flags & SA_RESTART) // signal(2), the BSD way: blocks itself
+		sigaddset(&action.sa_mask, SIGPROF);
 	if (sigaction_prof(&action, &old) < 0)
 		return SIG_ERR;
 	return old.sa_handler;

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // interpose_thread.c: threads made by pthread_create join the table before they run a line of their own, and leave it when
-// their last destructor of thread-specific data is due. Any thread of the target.
+// their last destructors of thread-specific data are due. Any thread of the target.
 
 #include <limits.h>
 #include <stdlib.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/channel.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
 #include "profd/raw.h"
@@ -21,20 +22,28 @@
 #define MAIN_STACK_MAX (128u << 20) // what the kernel keeps free below the main stack at the least
 
 struct start {
-	void *(*function)(void *);
+	union {
+		void *(*function)(void *);
+		thrd_start_t c11_function;
+	};
 	void *argument;
 	uint64_t stack_size;
 	bool app_blocks;
+	bool own_mask; // its attributes say what it blocks
 };
 
+// The program's threads, by libc's book-keeping: the main one and those made through here. When the last of them ends,
+// libc ends the process; our helper is in the same books and must be gone by then.
+static uint32_t app_threads = 1; // atomic
 static pthread_key_t end_key;
+static pthread_once_t end_key_once = PTHREAD_ONCE_INIT;
 static bool end_key_made;
 static uint64_t default_stack_size = 8u << 20;
 static __thread struct profd_thread_stack own_range; // kept for a fork's child
 static __thread uint64_t start_routine;
+static __thread int end_rounds;
 
-// Runs when the thread ends, however it ends.
-static void thread_end(void *unused)
+static void leave(void)
 {
 	uint32_t slot = profd_thread_slot;
 
@@ -45,13 +54,35 @@ static void thread_end(void *unused)
 	profd_threads_leave(slot);
 }
 
+// Runs when the thread ends, however it ends; lets the program's destructors of thread-specific data go first.
+static void thread_end(void *unused)
+{
+	if (++end_rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+		pthread_setspecific(end_key, &end_key);
+		return;
+	}
+	leave();
+	if (__atomic_sub_fetch(&app_threads, 1, __ATOMIC_ACQ_REL) == 0 && profd_agent_is_on())
+		profd_channel_stop();
+}
+
+static void make_end_key(void)
+{
+	end_key_made = pthread_key_create(&end_key, thread_end) == 0;
+}
+
+static void expect_end(void)
+{
+	pthread_once(&end_key_once, make_end_key);
+	if (end_key_made)
+		pthread_setspecific(end_key, &end_key);
+}
+
 void profd_interpose_thread_init(void)
 {
 	pthread_attr_t attr;
 	size_t size;
 
-	if (!end_key_made)
-		end_key_made = pthread_key_create(&end_key, thread_end) == 0;
 	if (pthread_getattr_default_np(&attr) == 0) {
 		if (pthread_attr_getstacksize(&attr, &size) == 0 && size)
 			default_stack_size = size;
@@ -85,44 +116,96 @@ void profd_interpose_thread_join_self(bool is_main)
 {
 	if (is_main)
 		own_range = main_stack();
+	else
+		__atomic_store_n(&app_threads, 1, __ATOMIC_RELAXED); // a fork's child, or single for another reason
 	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range);
-	if (end_key_made)
-		pthread_setspecific(end_key, &end_key);
+	expect_end();
 }
 
-static void *thread_start(void *pointer)
+// In the new thread. Takes pointer over.
+static struct start begin(void *pointer)
 {
 	struct start start = *(struct start *)pointer;
 
 	free(pointer);
 	profd_handler_app_blocks = start.app_blocks;
 	start_routine = (uint64_t)(uintptr_t)start.function;
+	expect_end();
 	if (profd_agent_is_on()) {
+		if (start.own_mask)
+			profd_interpose_signal_adopt_mask();
 		own_range = own_stack(start.stack_size);
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range);
-		if (end_key_made)
-			pthread_setspecific(end_key, &end_key);
 	}
+	return start;
+}
+
+static void *thread_start(void *pointer)
+{
+	struct start start = begin(pointer);
+
 	return start.function(start.argument);
+}
+
+static int c11_thread_start(void *pointer)
+{
+	struct start start = begin(pointer);
+
+	return start.c11_function(start.argument);
+}
+
+// NULL: out of memory; the thread will be found by the scan.
+static struct start *prepare(const pthread_attr_t *attr, void *argument)
+{
+	struct start *start = malloc(sizeof(*start));
+	size_t size = default_stack_size;
+	sigset_t mask;
+
+	if (!start)
+		return NULL;
+	*start = (struct start){.argument = argument, .app_blocks = profd_handler_app_blocks};
+	if (attr) {
+		pthread_attr_getstacksize(attr, &size);
+		start->own_mask = pthread_attr_getsigmask_np(attr, &mask) == 0;
+		start->app_blocks = start->app_blocks && !start->own_mask;
+	}
+	start->stack_size = size;
+	__atomic_add_fetch(&app_threads, 1, __ATOMIC_RELAXED);
+	return start;
+}
+
+static void take_back(struct start *start)
+{
+	__atomic_sub_fetch(&app_threads, 1, __ATOMIC_RELAXED);
+	free(start);
 }
 
 PROFD_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*function)(void *),
 				void *argument)
 {
-	struct start *start = NULL;
-	size_t size = default_stack_size;
+	struct start *start = prepare(attr, argument);
 	int error;
 
-	if (profd_agent_is_on())
-		start = malloc(sizeof(*start));
 	if (!start)
 		return PROFD_REAL(pthread_create)(thread, attr, function, argument);
-	if (attr)
-		pthread_attr_getstacksize(attr, &size);
-	*start = (struct start){function, argument, size, profd_handler_app_blocks};
+	start->function = function;
 	error = PROFD_REAL(pthread_create)(thread, attr, thread_start, start);
 	if (error)
-		free(start);
+		take_back(start);
+	return error;
+}
+
+PROFD_EXPORT int thrd_create(thrd_t *thread, thrd_start_t function, void *argument)
+{
+	struct start *start = prepare(NULL, argument);
+	int error;
+
+	if (!start)
+		return PROFD_REAL(thrd_create)(thread, function, argument);
+	start->c11_function = function;
+	error = PROFD_REAL(thrd_create)(thread, c11_thread_start, start);
+	if (error != thrd_success)
+		take_back(start);
 	return error;
 }
 

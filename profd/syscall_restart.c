@@ -163,8 +163,8 @@ static bool leads_to_syscall(const uint8_t *code, int from)
 // mov %reg, %eax right before the call: the register still holds the number.
 static long number_in_register(const uint8_t *code, const ucontext_t *uc)
 {
-	static const int8_t greg[16] = {-1,     -1,     REG_RDX, REG_RBX, -1,      REG_RBP, REG_RSI, REG_RDI,
-					REG_R8, REG_R9, REG_R10, -1,      REG_R12, REG_R13, REG_R14, REG_R15};
+	static const int greg[16] = {-1,     -1,     REG_RDX, REG_RBX, -1,      REG_RBP, REG_RSI, REG_RDI,
+				     REG_R8, REG_R9, REG_R10, -1,      REG_R12, REG_R13, REG_R14, REG_R15};
 	const uint8_t *mov = code + WINDOW - 4;
 	int high = mov[-1] == 0x44 ? 8 : 0;
 	int reg;

@@ -177,11 +177,16 @@ bool profd_timer_retire(uint32_t slot)
 	return true;
 }
 
-// The signal that the tick would have brought. For one's own process the kernel lets any si_code through.
+// The signal that the tick would have brought. For one's own process the kernel lets any si_code through. Not when it is
+// blocked: unlike a timer's it would outlive exec.
 static void raise_expiry(uint32_t slot, uint32_t tid, uint64_t count)
 {
 	siginfo_t info;
+	uint64_t mask = 0;
 
+	profd_raw4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, sizeof(mask));
+	if (mask & (1ULL << (SIGPROF - 1)))
+		return;
 	memset(&info, 0, sizeof(info));
 	info.si_signo = SIGPROF;
 	info.si_code = SI_TIMER;

@@ -81,8 +81,7 @@ enum wire_record_type {
 };
 
 // Head word of a record: tag in bits 63..32, type in 31..24, size in 8-byte words in 23..0.
-#define WIRE_HEAD(pos, type, words) \
-	(((uint64_t)WIRE_TAG(pos) << 32) | ((uint64_t)(type) << 24) | (uint64_t)(words))
+#define WIRE_HEAD(pos, type, words) (((uint64_t)WIRE_TAG(pos) << 32) | ((uint64_t)(type) << 24) | (uint64_t)(words))
 #define WIRE_TAG(pos) ((uint32_t)((pos) >> 3) ^ 0x9e3779b9u)
 #define WIRE_HEAD_TAG(w) ((uint32_t)((w) >> 32))
 #define WIRE_HEAD_TYPE(w) ((uint32_t)((w) >> 24) & 0xffu)
@@ -92,15 +91,15 @@ enum wire_record_type {
 // for those whose bit in flags says that a signal frame precedes them: see WIRE_PC_EXACT.
 struct wire_sample {
 	uint64_t head;
-	uint64_t time_ns;  // CLOCK_MONOTONIC
-	uint64_t cpu_ns;   // CPU time this sample stands for: weight × period
+	uint64_t time_ns; // CLOCK_MONOTONIC
+	uint64_t cpu_ns;  // CPU time this sample stands for: weight × period
 	uint32_t tid;
 	uint32_t weight;   // 1 + timer overrun
 	uint32_t slot;     // index into the slots
 	uint32_t maps_gen; // wire_header.maps_gen when it was taken
 	uint16_t nframes;
-	uint8_t stop;      // enum wire_stop
-	uint8_t flags;     // 0
+	uint8_t stop;  // enum wire_stop
+	uint8_t flags; // 0
 	uint32_t reserved;
 	// uint64_t pcs[nframes] follow
 };
@@ -109,10 +108,10 @@ struct wire_sample {
 
 // Written by producers (head, counters) and by the collector (tail). Each on its own cache line.
 struct wire_shard {
-	_Alignas(64) uint64_t head;      // atomic; producers, CAS
-	uint64_t generated;              // atomic; samples that came to this shard
+	_Alignas(64) uint64_t head;        // atomic; producers, CAS
+	uint64_t generated;                // atomic; samples that came to this shard
 	uint64_t dropped[WIRE_DROP_COUNT]; // atomic
-	_Alignas(64) uint64_t tail;      // atomic; the collector's
+	_Alignas(64) uint64_t tail;        // atomic; the collector's
 };
 
 // A thread of the target. Owned by the thread itself (or by the helper for a thread made by raw clone).
@@ -158,13 +157,14 @@ struct wire_header {
 
 enum wire_msg_type {
 	// agent → collector
-	WIRE_MSG_HELLO = 1,   // struct wire_hello + the region's fd. First message; version mismatch: the collector closes
-	WIRE_MSG_MAPS = 2,    // struct wire_msg, arg = the new maps_gen
+	WIRE_MSG_HELLO =
+		1,         // struct wire_hello + the region's fd. First message; version mismatch: the collector closes
+	WIRE_MSG_MAPS = 2, // struct wire_msg, arg = the new maps_gen
 	// collector → agent
-	WIRE_MSG_TABLE = 32,  // struct wire_table_msg + the table's fd: [start,end) is unwound by it from now on
-	WIRE_MSG_FORGET = 33, // struct wire_table_msg without fd: [start,end) holds that module no more
+	WIRE_MSG_TABLE = 32,    // struct wire_table_msg + the table's fd: [start,end) is unwound by it from now on
+	WIRE_MSG_FORGET = 33,   // struct wire_table_msg without fd: [start,end) holds that module no more
 	WIRE_MSG_SAMPLING = 34, // struct wire_sampling
-	WIRE_MSG_READY = 35,  // struct wire_msg: all that start-up needs was sent; the target's main may run
+	WIRE_MSG_READY = 35,    // struct wire_msg: all that start-up needs was sent; the target's main may run
 };
 
 struct wire_msg {
@@ -188,9 +188,9 @@ struct wire_table_msg {
 };
 
 struct wire_sampling {
-	struct wire_msg msg;  // arg = request number, written to wire_header.sampling_seq when in effect
-	uint32_t rate_hz;     // 0: stop
-	uint32_t clock;       // enum wire_clock
+	struct wire_msg msg; // arg = request number, written to wire_header.sampling_seq when in effect
+	uint32_t rate_hz;    // 0: stop
+	uint32_t clock;      // enum wire_clock
 };
 
 // ---- Unwind tables ------------------------------------------------------------------------------------------------
@@ -215,14 +215,14 @@ enum wire_machine { WIRE_MACHINE_X86_64 = 62, WIRE_MACHINE_AARCH64 = 183 }; // E
 
 // How a frame's CFA is found. `reg` is a DWARF register number.
 enum wire_cfa {
-	WIRE_CFA_NONE,   // no rule: hole, or CFI that we cannot express
-	WIRE_CFA_SP,     // SP + off
-	WIRE_CFA_FP,     // FP + off
-	WIRE_CFA_REG,    // reg + off; only for the leaf, whose registers are all known (so are those below a signal frame)
+	WIRE_CFA_NONE, // no rule: hole, or CFI that we cannot express
+	WIRE_CFA_SP,   // SP + off
+	WIRE_CFA_FP,   // FP + off
+	WIRE_CFA_REG, // reg + off; only for the leaf, whose registers are all known (so are those below a signal frame)
 	WIRE_CFA_FP_DEREF, // *(FP + off) + off2 (stack realignment: gcc's DRAP)
 	WIRE_CFA_SP_DEREF, // *(SP + off) + off2
-	WIRE_CFA_PLT,    // SP + 8 + (((PC & 15) >= off) ? 8 : 0)
-	WIRE_CFA_SIGNAL, // the kernel's signal frame: PC, SP and FP are in the ucontext at SP + off (x86-64: off = 0)
+	WIRE_CFA_PLT,      // SP + 8 + (((PC & 15) >= off) ? 8 : 0)
+	WIRE_CFA_SIGNAL,   // the kernel's signal frame: PC, SP and FP are in the ucontext at SP + off (x86-64: off = 0)
 };
 
 enum wire_saved {
@@ -252,8 +252,8 @@ struct wire_row {
 struct wire_table {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t machine; // enum wire_machine
-	uint64_t size;    // bytes of the whole table
+	uint32_t machine;              // enum wire_machine
+	uint64_t size;                 // bytes of the whole table
 	uint64_t text_start, text_end; // vaddrs covered
 	uint32_t npages, nrows, nrules;
 	uint32_t unsupported; // rows whose CFI could not be expressed (they have rule 0)

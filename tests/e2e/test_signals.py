@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_signals.py: a program's signals, masks, handlers and interrupted calls are as they would be without SIGPROFs of ours.
+
+import re
+
+import pytest
+
+from conftest import natural
+from test_process import cpu_in
+
+
+def test_own_ticks(run, helper, tmp_path):
+    """A program that profiles itself by ITIMER_PROF gets its ticks, and sees its own handler only."""
+    counts = []
+    alone = natural(helper('target_signals'), 'own', tmp_path / 'alone', 3000)
+    result = run(helper('target_signals'), 'own', tmp_path / 'with', 3000, rate=250)
+    assert (result.status, result.stdout) == (alone.returncode, alone.stdout)
+    for name in ('alone', 'with'):
+        ticks, seconds = (tmp_path / name).read_text().split()
+        counts.append(int(ticks) / float(seconds))
+    assert abs(counts[1] - counts[0]) <= 0.02 * counts[0]
+    assert cpu_in(result.profile, 'target_burn') >= 2.8
+
+
+@pytest.mark.parametrize('how', ['restart', 'interrupt'])
+def test_restart_is_the_programs_choice(same, helper, how):
+    same(helper('target_signals'), 'restart', how, rate=1000)
+
+
+def test_blocked_sigprof_waits(same, helper):
+    same(helper('target_signals'), 'blocked', rate=1000)
+
+
+def test_all_blocked(same, helper):
+    profile = same(helper('target_signals'), 'blockall').profile
+    assert cpu_in(profile, 'burn_blocked') >= 0.7
+
+
+def test_waiting_for_all_signals(same, helper):
+    result = same(helper('target_signals'), 'sigwait', rate=1000)
+    assert result.stdout == 'got 2001, strange 0\n'
+    assert cpu_in(result.profile, 'take_all') >= 0.2
+
+
+def test_signalfd_of_all_signals(same, helper):
+    result = same(helper('target_signals'), 'signalfd', 3, rate=1000)
+    assert result.stdout == 'got 100, strange 0, readable 0\n'
+    assert cpu_in(result.profile, 'run_signalfd') >= 2
+
+
+def test_signalfd_of_sigprof(same, helper):
+    assert same(helper('target_signals'), 'profsignalfd', rate=250).stdout == 'ticks 20\n'
+
+
+def test_small_alternate_stack(same, helper):
+    # Symbols are bound beforehand: the dynamic linker alone would want more than that stack has.
+    profile = same(helper('target_signals'), 'altstack', rate=1000, env={'LD_BIND_NOW': '1'}).profile
+    assert cpu_in(profile, 'run_altstack') >= 0.7
+
+
+def test_deep_recursion(same, helper):
+    """100,000 frames: the profile has the innermost ones, and says that they are not all."""
+    profile = same(helper('target_signals'), 'recursion', 100000).profile
+    deep = [sample for sample in profile.samples if len(sample.stack) > 900]
+    assert sum(sample.values[1] for sample in deep) / 1e9 >= 0.3
+    assert all(sample.stack[0] == 'recurse' for sample in deep)
+    assert any(re.search(r'truncated stacks: [1-9][\d.]*%: .*too deep [1-9]', comment) for comment in profile.comments)
+
+
+def test_work_in_a_handler(same, helper):
+    profile = same(helper('target_signals'), 'handler').profile
+    under = [s for s in profile.samples if 'on_usr2' in s.stack and 'raise_often' in s.stack]
+    assert sum(sample.values[1] for sample in under) / 1e9 >= 0.4
+    assert profile.complete() >= 0.95
+
+
+# ---- Calls that a signal can cut short ---------------------------------------------------------------------------------
+
+def test_no_interrupted_call_is_ours(run, helper):
+    result = run(helper('target_waits'), 'quiet', 8, rate=1000)
+    assert result.status == 0
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert len(lines) == 16
+    assert [line for line in lines if line[1:] != ['0', '0']] == []
+    assert int(re.search(r'^calls (\d+)$', result.stderr, re.M)[1]) > 500
+    assert result.profile.cpu_seconds() > 0.5
+
+
+def interruptions(text):
+    return {name: (int(calls), int(interrupted)) for name, calls, interrupted in re.findall(r'^(\S+) (\d+) (\d+)$', text, re.M)}
+
+
+def test_interrupted_calls_of_ones_own_are_seen(run, helper):
+    alone = interruptions(natural(helper('target_waits'), 'alarm', 4).stderr)
+    with_us = interruptions(run(helper('target_waits'), 'alarm', 4, rate=1000).stderr)
+    assert set(with_us) == set(alone) and len(alone) == 13
+    for name, (calls, interrupted) in with_us.items():
+        natural_share = alone[name][1] / alone[name][0]
+        assert calls >= 50
+        assert interrupted / calls >= 0.95 * natural_share, name
