@@ -129,7 +129,7 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 		return STEP_ON;
 	case WIRE_CFA_SP_DEREF:
 		base = walk->sp;
-		/* fall through */
+		__attribute__((fallthrough));
 	case WIRE_CFA_FP_DEREF:
 		if (!profd_walk_load(walk, base + off, &base))
 			return STEP_UNREADABLE;
