@@ -9,6 +9,7 @@
 #include <dwarf.h>
 #include <string.h>
 
+#define REG_BX WIRE_BX
 #define REG_FP 6
 #define REG_SP 7
 #define REG_PC 16
@@ -30,8 +31,8 @@ struct row_state {
 	uint64_t cfa_register;
 	int64_t cfa_offset;
 	const uint8_t *cfa_block, *cfa_block_end;
-	struct saved_rule fp, sp,
-		ra; // sp: SAVED_SAME means the caller's SP is the CFA, as it is everywhere but in signal frames
+	struct saved_rule fp, bx, ra;
+	struct saved_rule sp; // SAVED_SAME: the caller's SP is the CFA, as it is everywhere but in signal frames
 };
 
 struct machine {
@@ -226,6 +227,10 @@ static bool make_frame_rule(const struct row_state *state, struct wire_rule *rul
 	// Where FP went is not worth losing the frame for: without it, only callers that need it stop the walk.
 	if (!set_saved(&state->fp, &rule->fp, &rule->fp_off))
 		rule->fp = WIRE_SAVED_UNDEF;
+	if (!set_saved(&state->bx, &rule->bx, &rule->bx_off) || rule->bx == WIRE_SAVED_AT_FP) {
+		rule->bx = WIRE_SAVED_UNDEF;
+		rule->bx_off = 0;
+	}
 	return true;
 }
 
@@ -264,6 +269,8 @@ static void emit_until(struct machine *machine, uint64_t next)
 static struct saved_rule *saved_of(struct row_state *state, uint64_t reg)
 {
 	switch (reg) {
+	case REG_BX:
+		return &state->bx;
 	case REG_FP:
 		return &state->fp;
 	case REG_SP:

@@ -42,11 +42,13 @@ struct builder {
 
 static uint32_t rule_hash(const struct wire_rule *rule)
 {
-	uint64_t words[2];
+	uint64_t words[3] = {0, 0, 0}, hash = 0;
 
-	memcpy(words, rule, sizeof(words));
-	words[0] = (words[0] ^ (words[1] * 0x9e3779b97f4a7c15ULL)) * 0xbf58476d1ce4e5b9ULL;
-	return (uint32_t)(words[0] >> 40);
+	_Static_assert(sizeof(*rule) <= sizeof(words), "all of it is hashed");
+	memcpy(words, rule, sizeof(*rule));
+	for (int i = 0; i < 3; i++)
+		hash = (hash ^ hash >> 29 ^ words[i]) * 0x9e3779b97f4a7c15ULL;
+	return (uint32_t)(hash >> 40);
 }
 
 static bool rule_grow(struct builder *builder)
@@ -194,31 +196,25 @@ static void join_spans(struct builder *builder, struct span *held, size_t nheld)
 	resolve_spans(builder);
 }
 
-// The program's entry has no caller. Where its code has no CFI, say that (ld.so's _dl_start_user, below which constructors
-// run, has none): the hole at or behind the entry point, at most ENTRY_BYTES of it.
+// The program's entry has no caller. Where its code has no CFI, say that (ld.so's, below which constructors run, has none):
+// the hole that the entry point is in, at most ENTRY_BYTES of it.
 #define ENTRY_BYTES 256
 
 static void mark_entry(struct builder *builder, uint64_t entry)
 {
 	struct wire_rule outermost = {.cfa = WIRE_CFA_SP, .ra = WIRE_SAVED_UNDEF};
-	uint64_t start = entry, end = entry + ENTRY_BYTES;
-	size_t count = builder->nspans;
+	uint64_t end = entry + ENTRY_BYTES < builder->text_end ? entry + ENTRY_BYTES : builder->text_end;
 
 	if (entry < builder->text_start || entry >= builder->text_end)
 		return;
-	for (size_t i = 0; i < count && builder->spans[i].start < end; i++) {
-		if (builder->spans[i].end <= start)
+	for (size_t i = 0; i < builder->nspans && builder->spans[i].start < end; i++) {
+		if (builder->spans[i].end <= entry)
 			continue;
-		if (builder->spans[i].start <= start)
-			start = builder->spans[i].end;
-		else
-			end = builder->spans[i].start;
+		if (builder->spans[i].start <= entry)
+			return;
+		end = builder->spans[i].start;
 	}
-	if (end > builder->text_end)
-		end = builder->text_end;
-	if (start >= end || start - entry >= ENTRY_BYTES)
-		return;
-	add_span(builder, start, end, &outermost);
+	add_span(builder, entry, end, &outermost);
 	resolve_spans(builder);
 }
 

@@ -13,6 +13,7 @@
 #define JMP_AT_RIP 0x25ff  // ff 25 disp32
 #define ENDBR64 0xfa1e0ff3u
 #define BND 0xf2
+#define MOV_RBX_RSP 0xdc8948u // 48 89 dc
 
 // code: the 8 bytes before an address; back 1 is the last of them.
 static uint8_t byte_back(uint64_t code, unsigned back)
@@ -92,4 +93,11 @@ bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, ui
 	}
 	*ret_target = target;
 	return true;
+}
+
+bool profd_code_leaves_stack(struct profd_walk *walk, uint64_t address)
+{
+	uint64_t code;
+
+	return profd_walk_load_far(walk, address, &code) && (code & 0xffffff) == MOV_RBX_RSP;
 }

@@ -19,4 +19,8 @@ bool profd_code_follows_call(struct profd_walk *walk, uint64_t address);
 // for calls by register.
 bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, uint64_t *ret_target);
 
+// Does the code at address throw away the stack it was given (mov %rbx, %rsp)? glibc's makecontext has coroutines return to
+// such code; what is above on the stack are not its callers, whatever its CFI says.
+bool profd_code_leaves_stack(struct profd_walk *walk, uint64_t address);
+
 #endif

@@ -18,7 +18,7 @@ uint32_t profd_unwind_fp(const struct profd_module_set *set, const struct profd_
 		bool end, broken;
 
 		pcs[count++] = walk.pc;
-		broken = walk.fp != 0 && !profd_walk_frame_record(&walk, &fp, &pc);
+		broken = walk.fp != 0 && (!profd_walk_frame_record(&walk, &fp, &pc) || (fp && fp <= walk.fp));
 		end = !broken && pc == 0;
 		if (broken || end || count == max) {
 			*ret_stop = broken ? WIRE_STOP_BAD_CFA : end ? WIRE_STOP_END : WIRE_STOP_DEPTH;

@@ -29,8 +29,11 @@ struct profd_walk {
 	uint64_t ucontext;
 	uint32_t safe_reads;
 	uint32_t signal_frames;
-	bool fp_known; // false: some frame's CFI did not say where the caller's FP is
-	bool exact;    // pc was interrupted; otherwise it is a return address
+	bool fp_known;  // false: some frame's CFI did not say where the caller's FP is
+	bool exact;     // pc was interrupted; otherwise it is a return address
+	bool tracks_bx; // bx is kept up to date; nearly no walk needs it
+	bool bx_known;
+	uint64_t bx; // WIRE_BX
 };
 
 // A load that the range does not cover, or that is not aligned (code): as safe as it is slow.
@@ -74,7 +77,8 @@ static inline const struct profd_module *profd_walk_module(struct profd_walk *wa
 	return NULL;
 }
 
-// The frame record at FP, when it is plausible: FP not below SP, the chain grows (0 ends it), the PC may be one.
+// The frame record at FP, when it is plausible: FP not below SP, the PC may be one. The caller's FP may be anything: what
+// kept a frame pointer may have been called by what does not.
 static inline bool profd_walk_frame_record(struct profd_walk *walk, uint64_t *ret_fp, uint64_t *ret_pc)
 {
 	uint64_t fp, pc;
@@ -83,7 +87,7 @@ static inline bool profd_walk_frame_record(struct profd_walk *walk, uint64_t *re
 		return false;
 	if (!profd_walk_load(walk, walk->fp, &fp) || !profd_walk_load(walk, walk->fp + 8, &pc))
 		return false;
-	if (pc >= PROFD_USER_TOP || (pc && pc < WIRE_PAGE) || (fp && fp <= walk->fp))
+	if (pc >= PROFD_USER_TOP || (pc && pc < WIRE_PAGE))
 		return false;
 	*ret_fp = fp;
 	*ret_pc = pc;
@@ -116,6 +120,9 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->signal_frames = 0;
 	walk->fp_known = true;
 	walk->exact = true;
+	walk->tracks_bx = false;
+	walk->bx_known = false;
+	walk->bx = 0;
 }
 
 #endif

@@ -4,7 +4,7 @@
 // unwind_table.c: walks by the tables that the collector compiled from CFI (wire.h). Handler, but for profd_table_check.
 //
 // Only SP, FP and PC are carried from frame to frame: with these, all but a handful of the rules that compilers write can
-// be followed. A frame that the tables cannot explain is tried as hand-written leaf code and by its frame pointer, each only
+// be followed. Where WIRE_BX is wanted too, the walk starts again and tracks it. A frame that the tables cannot explain is tried as hand-written leaf code and by its frame pointer, each only
 // where the code itself vouches for the return address; else the walk ends and says why. Why it ends in any case: SP grows
 // with each frame but signal frames, and of these there are MAX_SIGNAL_FRAMES at most.
 
@@ -20,7 +20,14 @@
 static const uint8_t ucontext_offset[PROFD_UNWIND_REGS] = {144, 136, 152, 128, 112, 104, 120, 160, 40,
 							   48,  56,  64,  72,  80,  88,  96,  168};
 
-enum step { STEP_ON, STEP_END, STEP_NO_RULE, STEP_UNREADABLE, STEP_BAD_CFA };
+enum step {
+	STEP_ON,
+	STEP_END,
+	STEP_NO_RULE,
+	STEP_UNREADABLE,
+	STEP_BAD_CFA,
+	STEP_WANTS_BX, // as NO_RULE, but a walk that tracks WIRE_BX from the leaf may know
+};
 
 static const struct wire_rule *table_rules(const struct wire_table *table)
 {
@@ -92,6 +99,24 @@ static bool read_register(struct profd_walk *walk, uint8_t reg, uint64_t *ret_va
 	return walk->ucontext && profd_walk_load(walk, walk->ucontext + ucontext_offset[reg], ret_value);
 }
 
+static bool read_bx(const struct profd_walk *walk, uint8_t reg, uint64_t *ret_value)
+{
+	if (reg != WIRE_BX || !walk->bx_known)
+		return false;
+	*ret_value = walk->bx;
+	return true;
+}
+
+// From the frame at hand, whose CFA is cfa, to its caller.
+static void restore_bx(struct profd_walk *walk, const struct wire_rule *rule, uint64_t cfa)
+{
+	walk->bx_known = walk->bx_known || read_register(walk, WIRE_BX, &walk->bx);
+	if (rule->bx == WIRE_SAVED_AT)
+		walk->bx_known = profd_walk_load(walk, cfa + (uint64_t)(int64_t)rule->bx_off, &walk->bx);
+	else if (rule->bx != WIRE_SAVED_SAME)
+		walk->bx_known = false;
+}
+
 static enum step signal_step(struct profd_walk *walk)
 {
 	uint64_t pc, sp, fp, ucontext = walk->sp;
@@ -105,6 +130,7 @@ static enum step signal_step(struct profd_walk *walk)
 	profd_walk_enter(walk, pc, sp, fp);
 	walk->ucontext = ucontext;
 	walk->fp_known = true;
+	walk->bx_known = false; // it is in the ucontext
 	walk->exact = true;
 	return STEP_ON;
 }
@@ -123,10 +149,11 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 		*ret_cfa = walk->fp + off;
 		return STEP_ON;
 	case WIRE_CFA_REG:
-		if (!read_register(walk, rule->reg, &base))
-			return STEP_NO_RULE;
-		*ret_cfa = base + off;
-		return STEP_ON;
+		if (read_register(walk, rule->reg, &base) || read_bx(walk, rule->reg, &base)) {
+			*ret_cfa = base + off;
+			return STEP_ON;
+		}
+		return rule->reg == WIRE_BX && !walk->tracks_bx ? STEP_WANTS_BX : STEP_NO_RULE;
 	case WIRE_CFA_SP_DEREF:
 		base = walk->sp;
 		__attribute__((fallthrough));
@@ -143,18 +170,18 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 	}
 }
 
-// The caller's FP; *ret_known says whether that is known. False: not readable.
-static bool restore_fp(struct profd_walk *walk, const struct wire_rule *rule, uint64_t cfa, uint64_t *ret_fp,
-		       bool *ret_known)
+// The caller's FP; false: not known. What cannot be read is not worth losing the frame for: most callers do without it.
+// WIRE_SAVED_AT_FP: gcc says in a realigned function's epilogue that FP is saved at FP when it was popped already. It is then
+// the caller's, and as such not in this frame.
+static bool restore_fp(struct profd_walk *walk, const struct wire_rule *rule, uint64_t cfa, uint64_t *ret_fp)
 {
 	uint64_t base = rule->fp == WIRE_SAVED_AT_FP ? walk->fp : cfa;
+	bool popped = rule->fp == WIRE_SAVED_AT_FP && (walk->fp < walk->sp || walk->fp >= cfa);
 
 	*ret_fp = walk->fp;
-	*ret_known = walk->fp_known && rule->fp != WIRE_SAVED_UNDEF;
-	if (rule->fp != WIRE_SAVED_AT && (rule->fp != WIRE_SAVED_AT_FP || !walk->fp_known))
-		return true;
-	*ret_known = true;
-	return profd_walk_load(walk, base + (uint64_t)(int64_t)rule->fp_off, ret_fp);
+	if (rule->fp == WIRE_SAVED_AT || (rule->fp == WIRE_SAVED_AT_FP && walk->fp_known && !popped))
+		return profd_walk_load(walk, base + (uint64_t)(int64_t)rule->fp_off, ret_fp);
+	return walk->fp_known && rule->fp != WIRE_SAVED_UNDEF;
 }
 
 static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rule)
@@ -174,10 +201,11 @@ static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rul
 	} else if (!profd_walk_load(walk, cfa + (uint64_t)(int64_t)rule->ra_off, &pc)) {
 		return STEP_UNREADABLE;
 	}
-	if (!restore_fp(walk, rule, cfa, &fp, &fp_known))
-		return STEP_UNREADABLE;
 	if (pc >= PROFD_USER_TOP)
 		return STEP_BAD_CFA;
+	fp_known = restore_fp(walk, rule, cfa, &fp);
+	if (walk->tracks_bx)
+		restore_bx(walk, rule, cfa);
 	profd_walk_enter(walk, pc, cfa, fp);
 	walk->fp_known = fp_known;
 	return STEP_ON;
@@ -249,6 +277,9 @@ static enum step guess_step(struct profd_walk *walk)
 	const struct profd_module *module = profd_walk_module(walk, walk->pc);
 	bool has_table = module && module->table, interrupted = walk->exact;
 
+	walk->bx_known = false;
+	if (!interrupted && profd_code_leaves_stack(walk, walk->pc))
+		return STEP_END;
 	// Where a table has a hole, the code is hand-written or data; where there is no table, it may be of any kind.
 	if (interrupted && has_table && leaf_step(walk))
 		return STEP_ON;
@@ -277,7 +308,7 @@ static enum step slow_step(struct profd_walk *walk)
 
 static enum step step_up(struct profd_walk *walk)
 {
-	uint64_t entry = walk->exact ? 0 : profd_cache_get(walk->set, walk->pc - 1);
+	uint64_t entry = walk->exact || walk->tracks_bx ? 0 : profd_cache_get(walk->set, walk->pc - 1);
 	enum step step = entry ? cached_step(walk, entry) : slow_step(walk);
 
 	return step == STEP_NO_RULE && entry ? guess_step(walk) : step;
@@ -300,26 +331,42 @@ static uint8_t stop_reason(struct profd_walk *walk, enum step step)
 	}
 }
 
+// Why it ended; STEP_ON: the stack is longer than max.
+static enum step walk_all(struct profd_walk *walk, uint64_t *pcs, uint32_t max, uint32_t *ret_count)
+{
+	uint32_t count = 0;
+
+	for (;;) {
+		enum step step;
+
+		pcs[count] = walk->pc | (walk->exact && count > 0 ? WIRE_PC_EXACT : 0);
+		count++;
+		step = step_up(walk);
+		if (step == STEP_ON && walk->pc == 0)
+			step = STEP_END;
+		if (step != STEP_ON || count == max) {
+			*ret_count = count;
+			return step;
+		}
+	}
+}
+
 uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
 			    struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
 {
 	struct profd_walk walk;
-	uint32_t count = 0;
+	uint32_t count;
+	enum step step;
 
 	profd_walk_init(&walk, set, context, stack);
-	for (;;) {
-		enum step step;
-
-		pcs[count] = walk.pc | (walk.exact && count > 0 ? WIRE_PC_EXACT : 0);
-		count++;
-		step = step_up(&walk);
-		if (step == STEP_ON && walk.pc == 0)
-			step = STEP_END;
-		if (step != STEP_ON || count == max) {
-			*ret_stop = step == STEP_ON ? (uint8_t)WIRE_STOP_DEPTH : stop_reason(&walk, step);
-			return count;
-		}
+	step = walk_all(&walk, pcs, max, &count);
+	if (step == STEP_WANTS_BX) {
+		profd_walk_init(&walk, set, context, stack);
+		walk.tracks_bx = true;
+		step = walk_all(&walk, pcs, max, &count);
 	}
+	*ret_stop = step == STEP_ON ? (uint8_t)WIRE_STOP_DEPTH : stop_reason(&walk, step);
+	return count;
 }
 
 // ---- A table that comes in -----------------------------------------------------------------------------------------

@@ -207,7 +207,7 @@ struct wire_sampling {
 // page borders), so a lookup never leaves its page. A hole between functions is a row with rule 0.
 
 #define WIRE_TABLE_MAGIC 0x62617464666f7270ULL // "profdtab"
-#define WIRE_TABLE_VERSION 1u
+#define WIRE_TABLE_VERSION 2u
 #define WIRE_TABLE_PAGE_BITS 16
 #define WIRE_MAX_RULES 65535u
 
@@ -215,10 +215,11 @@ enum wire_machine { WIRE_MACHINE_X86_64 = 62, WIRE_MACHINE_AARCH64 = 183 }; // E
 
 // How a frame's CFA is found. `reg` is a DWARF register number.
 enum wire_cfa {
-	WIRE_CFA_NONE, // no rule: hole, or CFI that we cannot express
-	WIRE_CFA_SP,   // SP + off
-	WIRE_CFA_FP,   // FP + off
-	WIRE_CFA_REG, // reg + off; only for the leaf, whose registers are all known (so are those below a signal frame)
+	WIRE_CFA_NONE,     // no rule: hole, or CFI that we cannot express
+	WIRE_CFA_SP,       // SP + off
+	WIRE_CFA_FP,       // FP + off
+	WIRE_CFA_REG,      // reg + off; for the leaf, whose registers are all known (so are those that a signal
+			   // interrupted); for others only if reg is WIRE_BX
 	WIRE_CFA_FP_DEREF, // *(FP + off) + off2 (stack realignment: gcc's DRAP)
 	WIRE_CFA_SP_DEREF, // *(SP + off) + off2
 	WIRE_CFA_PLT,      // SP + 8 + (((PC & 15) >= off) ? 8 : 0)
@@ -233,6 +234,9 @@ enum wire_saved {
 	WIRE_SAVED_AT_FP, // (FP only) at FP + the offset (stack realignment: gcc's DRAP)
 };
 
+// One register more, for one function that every process runs: glibc's _dl_runtime_resolve keeps its CFA in it and calls.
+#define WIRE_BX 3 // rbx
+
 struct wire_rule {
 	uint8_t cfa;    // enum wire_cfa
 	uint8_t reg;    // for WIRE_CFA_REG or WIRE_SAVED_REG; no rule has both
@@ -242,6 +246,9 @@ struct wire_rule {
 	int32_t off2;   // bytes
 	int16_t fp_off; // bytes from the CFA (WIRE_SAVED_AT_FP: from FP)
 	int16_t ra_off; // bytes from the CFA; x86-64: −8
+	int16_t bx_off; // bytes from the CFA
+	uint8_t bx;     // enum wire_saved: where the caller's WIRE_BX is
+	uint8_t reserved;
 };
 
 struct wire_row {
@@ -270,7 +277,7 @@ WIRE_ASSERT(sizeof(struct wire_msg) == 8);
 WIRE_ASSERT(sizeof(struct wire_hello) == 32);
 WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_sampling) == 16);
-WIRE_ASSERT(sizeof(struct wire_rule) == 16);
+WIRE_ASSERT(sizeof(struct wire_rule) == 20);
 WIRE_ASSERT(sizeof(struct wire_row) == 4);
 WIRE_ASSERT(sizeof(struct wire_table) == 80);
 #undef WIRE_ASSERT
