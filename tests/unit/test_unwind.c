@@ -41,6 +41,9 @@ static uint64_t stack_high;
 
 // ---- Stepping ------------------------------------------------------------------------------------------------------
 
+struct stack;
+static void check_subject(void (*subject)(void), uint64_t least_pcs, bool (*expected)(const struct stack *stack));
+
 struct stack {
 	uint32_t count;
 	uint8_t stop;
@@ -49,7 +52,7 @@ struct stack {
 
 static struct {
 	volatile bool on;
-	uint64_t steps, compared, pcs, different;
+	uint64_t steps, compared, pcs, different, theirs_wrong;
 	char first[512]; // of the differences, in words
 	uint64_t pc[SEEN];
 	uint8_t visits[SEEN];
@@ -109,6 +112,28 @@ static void describe(const struct stack *ours, const struct stack *theirs)
 		used += (size_t)snprintf(step.first + used, size - used, " %" PRIx64, theirs->pcs[i]);
 }
 
+static bool within(uint64_t pc, const void *low, uint64_t size)
+{
+	return pc - (uint64_t)(uintptr_t)low < size;
+}
+
+// The outermost frames are those below check_subject, which is `at` frames up from the leaf.
+static bool ends_in_base(const struct stack *stack, uint32_t at)
+{
+	uint32_t below = step.base.count - 1;
+
+	return stack->stop == WIRE_STOP_END && stack->count > below && stack->count == at + 1 + below &&
+	       memcmp(stack->pcs + at + 1, step.base.pcs + 1, below * sizeof(stack->pcs[0])) == 0;
+}
+
+// libunwind lost check_subject itself.
+static bool lost_base(const struct stack *theirs)
+{
+	uint32_t below = step.base.count - 1, at = theirs->count - below;
+
+	return theirs->count <= below || !within(theirs->pcs[at - 1], (void *)(uintptr_t)check_subject, 1024);
+}
+
 static void compare(ucontext_t *uc)
 {
 	static struct stack ours, theirs;
@@ -126,6 +151,12 @@ static void compare(ucontext_t *uc)
 		if (ours.stop == WIRE_STOP_END && ours.count == theirs.count &&
 		    memcmp(ours.pcs, theirs.pcs, ours.count * sizeof(ours.pcs[0])) == 0)
 			return;
+		// Whatever is stepped through was called by check_subject. Some of gcc's CFI (the end of a realigned
+		// function's epilogue, under ASan) leads libunwind past it.
+		if (ends_in_base(&ours, ours.count - step.base.count) && lost_base(&theirs)) {
+			step.theirs_wrong++;
+			return;
+		}
 	}
 	if (!step.different++)
 		describe(&ours, &theirs);
@@ -175,6 +206,7 @@ NOINLINE static void check_subject(void (*subject)(void), uint64_t least_pcs, bo
 	step.on = false;
 	if (step.different)
 		fail_msg("%" PRIu64 " of %" PRIu64 " differ; the first: %s", step.different, step.compared, step.first);
+	assert_true(step.theirs_wrong * 100 <= step.compared);
 	if (step.pcs < least_pcs)
 		fail_msg("only %" PRIu64 " PCs in %" PRIu64 " steps", step.pcs, step.steps);
 }
@@ -385,20 +417,6 @@ __asm__(".text\n"
 extern uint64_t bare_leaf(uint64_t);
 extern uint64_t bare_frame(uint64_t, uint64_t (*)(uint64_t));
 extern char bare_end;
-
-static bool within(uint64_t pc, const void *low, uint64_t size)
-{
-	return pc - (uint64_t)(uintptr_t)low < size;
-}
-
-// The outermost frames are those below check_subject, which is `at` frames up from the leaf.
-static bool ends_in_base(const struct stack *stack, uint32_t at)
-{
-	uint32_t below = step.base.count - 1;
-
-	return stack->stop == WIRE_STOP_END && stack->count > below && stack->count == at + 1 + below &&
-	       memcmp(stack->pcs + at + 1, step.base.pcs + 1, below * sizeof(stack->pcs[0])) == 0;
-}
 
 static void subject_bare_leaf(void)
 {
