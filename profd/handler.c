@@ -180,6 +180,16 @@ static void put_back(ucontext_t *uc)
 	profd_raw3(SYS_kill, profd_raw0(SYS_getpid), SIGPROF, 0);
 }
 
+static __thread uint64_t keep_eintr_at; // a PC; 0: none
+
+static bool prof_is_pending(void)
+{
+	uint64_t pending = 0;
+
+	profd_raw4(SYS_rt_sigpending, (long)&pending, sizeof(pending), 0, 0);
+	return (pending & (1ULL << (SIGPROF - 1))) != 0;
+}
+
 static void forward(int signo, siginfo_t *info, ucontext_t *uc)
 {
 	struct wire_header *header = profd_agent.region.header;
@@ -208,6 +218,9 @@ static void forward(int signo, siginfo_t *info, ucontext_t *uc)
 	}
 	profd_raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, sizeof(mask));
 	action->handler(signo, info, uc);
+	// One of ours that came meanwhile is delivered as soon as we return, into the same context: the EINTR there is the
+	// program's signal's, and must stay.
+	keep_eintr_at = prof_is_pending() ? (uint64_t)uc->uc_mcontext.gregs[REG_RIP] : 0;
 }
 
 void profd_handler(int signo, siginfo_t *info, void *context)
@@ -222,6 +235,11 @@ void profd_handler(int signo, siginfo_t *info, void *context)
 	}
 	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && slot < profd_agent.region.nslots)
 		take_sample(slot, info, uc);
+	if (keep_eintr_at == (uint64_t)uc->uc_mcontext.gregs[REG_RIP]) {
+		keep_eintr_at = 0;
+		return;
+	}
+	keep_eintr_at = 0;
 	if (profd_syscall_restart(uc) && profd_agent.region.header)
 		__atomic_fetch_add(&profd_agent.region.header->restarted, 1, __ATOMIC_RELAXED);
 }

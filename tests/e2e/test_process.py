@@ -258,6 +258,6 @@ def test_few_descriptors(same, helper, limit):
 
 def test_few_pending_signals(same, helper):
     """Timers count against RLIMIT_SIGPENDING: threads that got none are reported."""
-    result = same('sh', '-c', f"ulimit -i 2; exec '{helper('target_process')}' die exit 200 6")
+    result = same('bash', '-c', f"ulimit -i 2; exec '{helper('target_process')}' die exit 200 6")
     assert any(re.search(r'threads not sampled: [1-9]\d*: ', comment) for comment in result.profile.comments)
     assert re.search(r'[1-9]\d* threads could not be sampled: Resource temporarily unavailable', result.stderr)
