@@ -150,8 +150,11 @@ int maps_parse(const char *text, struct maps *ret_maps)
 	struct maps maps = {0};
 	size_t capacity = 0;
 
-	while (*text) {
-		size_t length = strcspn(text, "\n");
+	const char *end = text + strlen(text);
+
+	while (text < end) {
+		const char *newline = memchr(text, '\n', (size_t)(end - text));
+		size_t length = (size_t)((newline ? newline : end) - text);
 		struct maps_entry entry;
 		int kept = parse_line(text, length, &entry);
 
@@ -163,7 +166,7 @@ int maps_parse(const char *text, struct maps *ret_maps)
 			maps_finish(&maps);
 			return kept;
 		}
-		text += length + (text[length] == '\n');
+		text += length + (newline != NULL);
 	}
 	if (maps.count)
 		qsort(maps.entries, maps.count, sizeof(*maps.entries), by_start);
