@@ -98,9 +98,13 @@ static char *take_path(const char *line, int offset, size_t length, int *ret_del
 	*ret_deleted = n > suffix && strncmp(start + n - suffix, deleted, suffix) == 0;
 	if (*ret_deleted)
 		n -= suffix;
-	path = strndup(start, n);
-	if (path)
-		unescape(path);
+	// strndup may look for the end of the whole text (it does under ASan's strict_string_checks).
+	path = malloc(n + 1);
+	if (!path)
+		return NULL;
+	memcpy(path, start, n);
+	path[n] = '\0';
+	unescape(path);
 	return path;
 }
 
@@ -149,7 +153,6 @@ int maps_parse(const char *text, struct maps *ret_maps)
 {
 	struct maps maps = {0};
 	size_t capacity = 0;
-
 	const char *end = text + strlen(text);
 
 	while (text < end) {
