@@ -31,6 +31,7 @@ struct unwind_file {
 struct unwind_modules {
 	struct profd_module_set set;
 	struct profd_module modules[UNWIND_MAX_MODULES];
+	const struct unwind_file *owners[UNWIND_MAX_MODULES]; // the modules' files
 	uint64_t cache[PROFD_UNWIND_CACHE_ENTRIES];
 	struct unwind_file files[UNWIND_MAX_MODULES]; // kept when the set is read again
 	size_t nfiles;
@@ -107,6 +108,7 @@ static inline void unwind_add_module(struct unwind_modules *all, const struct un
 		module->end = end;
 		module->bias = start - (segment->p_vaddr & ~0xfffULL);
 		module->table = file->table;
+		all->owners[all->set.count] = file;
 		all->set.count++;
 		return;
 	}
