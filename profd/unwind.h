@@ -14,10 +14,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "profd/unwind_arch.h"
+
 struct wire_table;
 
-// Registers at the leaf, by DWARF number (x86-64: 0 rax 1 rdx 2 rcx 3 rbx 4 rsi 5 rdi 6 rbp 7 rsp 8–15 r8–r15 16 rip).
-#define PROFD_UNWIND_REGS 17
+// Registers at the leaf, by DWARF number (x86-64: 0 rax 1 rdx 2 rcx 3 rbx 4 rsi 5 rdi 6 rbp 7 rsp 8–15 r8–r15 16 rip;
+// aarch64: 0–30 x0–x30 31 sp 32 pc).
+#define PROFD_UNWIND_REGS PROFD_ARCH_REGS
 struct profd_unwind_context {
 	uint64_t regs[PROFD_UNWIND_REGS];
 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// unwind_code.c: see unwind_code.h. Encodings: Intel SDM, volume 2, CALL and JMP, 2.1.5 (ModR/M, SIB). Handler.
+// unwind_code.c: see unwind_code.h; x86-64. Encodings: Intel SDM, volume 2, CALL and JMP, 2.1.5 (ModR/M, SIB). Handler.
 
 #include "profd/unwind_code.h"
 
@@ -43,7 +43,7 @@ bool profd_code_follows_call(struct profd_walk *walk, uint64_t address)
 {
 	uint64_t code;
 
-	if (address < WIRE_PAGE || address >= PROFD_USER_TOP || !profd_walk_load_far(walk, address - 8, &code))
+	if (address < WIRE_PAGE || address >= PROFD_ARCH_USER_TOP || !profd_walk_load_far(walk, address - 8, &code))
 		return false;
 	if (byte_back(code, 5) == CALL_REL32)
 		return true;
@@ -81,7 +81,7 @@ bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, ui
 {
 	uint64_t code, target;
 
-	if (return_address < WIRE_PAGE || return_address >= PROFD_USER_TOP ||
+	if (return_address < WIRE_PAGE || return_address >= PROFD_ARCH_USER_TOP ||
 	    !profd_walk_load_far(walk, return_address - 8, &code))
 		return false;
 	target = return_address + (uint64_t)(int64_t)(int32_t)(code >> 32);

@@ -15,12 +15,15 @@ struct profd_walk;
 // Is there a call instruction right before address?
 bool profd_code_follows_call(struct profd_walk *walk, uint64_t address);
 
-// Where the call before return_address went, when the code says so: call rel32 or call *slot(%rip), through the PLT too. False
-// for calls by register.
+// Where the call before return_address went, when the code says so: direct calls and calls of a slot at a fixed place, through the
+// PLT too. False for calls by register.
 bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, uint64_t *ret_target);
 
-// Does the code at address throw away the stack it was given (mov %rbx, %rsp)? glibc's makecontext has coroutines return to
-// such code; what is above on the stack are not its callers, whatever its CFI says.
+// Does the code at address throw away the stack it was given? glibc's makecontext has coroutines return to such code; what is above on the stack are not its callers, whatever its CFI says.
 bool profd_code_leaves_stack(struct profd_walk *walk, uint64_t address);
+
+// aarch64, where it has no CFI (PROFD_ARCH_SIGRETURN_BY_CODE): is this the trampoline that signal handlers return to, or the
+// second of its two instructions?
+bool profd_code_is_sigreturn(struct profd_walk *walk, uint64_t address);
 
 #endif

@@ -24,6 +24,6 @@ uint32_t profd_unwind_fp(const struct profd_module_set *set, const struct profd_
 			*ret_stop = broken ? WIRE_STOP_BAD_CFA : end ? WIRE_STOP_END : WIRE_STOP_DEPTH;
 			return count;
 		}
-		profd_walk_enter(&walk, pc, walk.fp + 16, fp);
+		profd_walk_enter_by_record(&walk, pc, fp);
 	}
 }

@@ -14,7 +14,6 @@
 #include "profd/wire.h"
 
 #define PROFD_MAX_SAFE_READS 1024 // of one walk; each is a system call
-#define PROFD_USER_TOP (1ULL << 47)
 #define PROFD_MAX_FRAME \
 	(1ULL << 28) // bytes that one frame may take, where nothing but its frame pointer vouches for it
 
@@ -30,10 +29,11 @@ struct profd_walk {
 	uint32_t safe_reads;
 	uint32_t signal_frames;
 	bool fp_known;  // false: some frame's CFI did not say where the caller's FP is
+	bool sp_known;  // false: SP is a lower bound (only where !PROFD_ARCH_RECORD_TOPS_FRAME)
 	bool exact;     // pc was interrupted; otherwise it is a return address
 	bool tracks_bx; // bx is kept up to date; nearly no walk needs it
 	bool bx_known;
-	uint64_t bx; // WIRE_BX
+	uint64_t bx; // PROFD_ARCH_KEPT
 };
 
 // A load that the range does not cover, or that is not aligned (code): as safe as it is slow.
@@ -87,11 +87,17 @@ static inline bool profd_walk_frame_record(struct profd_walk *walk, uint64_t *re
 		return false;
 	if (!profd_walk_load(walk, walk->fp, &fp) || !profd_walk_load(walk, walk->fp + 8, &pc))
 		return false;
-	if (pc >= PROFD_USER_TOP || (pc && pc < WIRE_PAGE))
+	pc = profd_arch_strip(pc);
+	if (!profd_arch_is_pc(pc) || (pc && pc < WIRE_PAGE))
 		return false;
 	*ret_fp = fp;
 	*ret_pc = pc;
 	return true;
+}
+
+static inline bool profd_walk_sp_known(const struct profd_walk *walk)
+{
+	return PROFD_ARCH_RECORD_TOPS_FRAME || walk->sp_known;
 }
 
 // The caller's frame is the one at hand now.
@@ -103,6 +109,16 @@ static inline void profd_walk_enter(struct profd_walk *walk, uint64_t pc, uint64
 	walk->leaf = NULL;
 	walk->ucontext = 0;
 	walk->exact = false;
+	if (!PROFD_ARCH_RECORD_TOPS_FRAME)
+		walk->sp_known = true;
+}
+
+// Behind the frame record at FP, which is pc and fp.
+static inline void profd_walk_enter_by_record(struct profd_walk *walk, uint64_t pc, uint64_t fp)
+{
+	profd_walk_enter(walk, pc, walk->fp + 16, fp);
+	if (!PROFD_ARCH_RECORD_TOPS_FRAME)
+		walk->sp_known = false;
 }
 
 static inline void profd_walk_init(struct profd_walk *walk, const struct profd_module_set *set,
@@ -111,14 +127,16 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->set = set;
 	walk->last = NULL;
 	walk->stack = stack;
-	walk->pc = context->regs[16];
-	walk->sp = context->regs[7];
-	walk->fp = context->regs[6];
+	walk->pc = context->regs[PROFD_ARCH_PC];
+	walk->sp = context->regs[PROFD_ARCH_SP];
+	walk->fp = context->regs[PROFD_ARCH_FP];
 	walk->leaf = context;
 	walk->ucontext = 0;
 	walk->safe_reads = 0;
 	walk->signal_frames = 0;
 	walk->fp_known = true;
+	if (!PROFD_ARCH_RECORD_TOPS_FRAME)
+		walk->sp_known = true;
 	walk->exact = true;
 	walk->tracks_bx = false;
 	walk->bx_known = false;

@@ -15,11 +15,6 @@
 #define MAX_SIGNAL_FRAMES 64u
 #define MAX_ASM_FUNCTION (1u << 14) // bytes from the entry of a function without CFI to a PC in it
 
-// x86-64: where the kernel's signal frame has the registers, by DWARF number, from SP at the trampoline, i.e. from the
-// ucontext (asm/sigcontext.h).
-static const uint8_t ucontext_offset[PROFD_UNWIND_REGS] = {144, 136, 152, 128, 112, 104, 120, 160, 40,
-							   48,  56,  64,  72,  80,  88,  96,  168};
-
 enum step {
 	STEP_ON,
 	STEP_END,
@@ -77,12 +72,22 @@ static const struct wire_rule *rule_at(struct profd_walk *walk, uint64_t pc)
 	return rule && (rule->cfa != WIRE_CFA_NONE || rule->ra == WIRE_SAVED_UNDEF) ? rule : NULL;
 }
 
+// aarch64: code that no table knows, and whose rule is always the same.
+static const struct wire_rule sigreturn_rule = {.cfa = WIRE_CFA_SIGNAL, .off = PROFD_ARCH_UCONTEXT};
+
+static bool is_sigreturn(struct profd_walk *walk, uint64_t pc)
+{
+	return PROFD_ARCH_SIGRETURN_BY_CODE && profd_code_is_sigreturn(walk, pc);
+}
+
 // A trampoline's address that was put on the stack without a call (makecontext, some signal restorers) is its first byte, and
 // what lies before that belongs to nobody. Only for frames that need no return address: nothing vouches for one.
 static const struct wire_rule *trampoline_at(struct profd_walk *walk, uint64_t pc)
 {
 	const struct wire_rule *rule = rule_at(walk, pc);
 
+	if (!rule && is_sigreturn(walk, pc))
+		return &sigreturn_rule;
 	return rule && (rule->cfa == WIRE_CFA_SIGNAL || rule->ra == WIRE_SAVED_UNDEF) ? rule : NULL;
 }
 
@@ -96,36 +101,45 @@ static bool read_register(struct profd_walk *walk, uint8_t reg, uint64_t *ret_va
 		*ret_value = walk->leaf->regs[reg];
 		return true;
 	}
-	return walk->ucontext && profd_walk_load(walk, walk->ucontext + ucontext_offset[reg], ret_value);
+	return walk->ucontext && profd_walk_load(walk, walk->ucontext + profd_arch_ucontext_offset(reg), ret_value);
 }
 
 static bool read_bx(const struct profd_walk *walk, uint8_t reg, uint64_t *ret_value)
 {
-	if (reg != WIRE_BX || !walk->bx_known)
+	if (reg != PROFD_ARCH_KEPT || !walk->bx_known)
 		return false;
 	*ret_value = walk->bx;
 	return true;
 }
 
-// From the frame at hand, whose CFA is cfa, to its caller.
-static void restore_bx(struct profd_walk *walk, const struct wire_rule *rule, uint64_t cfa)
+// Where the rule's offsets count from. wire.h: off2 is the loaded words' with some rules, and with the others the offsets'.
+static uint64_t saved_base(const struct wire_rule *rule, uint64_t cfa)
 {
-	walk->bx_known = walk->bx_known || read_register(walk, WIRE_BX, &walk->bx);
+	bool loads = rule->cfa == WIRE_CFA_SP_DEREF || rule->cfa == WIRE_CFA_FP_DEREF;
+
+	return loads ? cfa : cfa + (uint64_t)(int64_t)rule->off2;
+}
+
+// From the frame at hand, whose saved registers count from base, to its caller.
+static void restore_bx(struct profd_walk *walk, const struct wire_rule *rule, uint64_t base)
+{
+	walk->bx_known = walk->bx_known || read_register(walk, PROFD_ARCH_KEPT, &walk->bx);
 	if (rule->bx == WIRE_SAVED_AT)
-		walk->bx_known = profd_walk_load(walk, cfa + (uint64_t)(int64_t)rule->bx_off, &walk->bx);
+		walk->bx_known = profd_walk_load(walk, base + (uint64_t)(int64_t)rule->bx_off, &walk->bx);
 	else if (rule->bx != WIRE_SAVED_SAME)
 		walk->bx_known = false;
 }
 
 static enum step signal_step(struct profd_walk *walk)
 {
-	uint64_t pc, sp, fp, ucontext = walk->sp;
+	uint64_t pc, sp, fp, ucontext = walk->sp + PROFD_ARCH_UCONTEXT;
 
 	walk->leaf = NULL;
 	walk->ucontext = ucontext;
-	if (!read_register(walk, 16, &pc) || !read_register(walk, 7, &sp) || !read_register(walk, 6, &fp))
+	if (!read_register(walk, PROFD_ARCH_PC, &pc) || !read_register(walk, PROFD_ARCH_SP, &sp) ||
+	    !read_register(walk, PROFD_ARCH_FP, &fp))
 		return STEP_UNREADABLE;
-	if (pc >= PROFD_USER_TOP || ++walk->signal_frames > MAX_SIGNAL_FRAMES)
+	if (!profd_arch_is_pc(pc) || ++walk->signal_frames > MAX_SIGNAL_FRAMES)
 		return STEP_BAD_CFA;
 	profd_walk_enter(walk, pc, sp, fp);
 	walk->ucontext = ucontext;
@@ -135,12 +149,27 @@ static enum step signal_step(struct profd_walk *walk)
 	return STEP_ON;
 }
 
+// Only the frame pointer says where a frame is whose SP is not known: if it keeps a frame record of its own, FP points there.
+// It may have a record's shape without being one, so the return address in it must be vouched for.
+static bool cfa_by_record(struct profd_walk *walk, const struct wire_rule *rule, uint64_t *ret_cfa)
+{
+	uint64_t fp, pc;
+
+	if (rule->fp != WIRE_SAVED_AT || rule->ra != WIRE_SAVED_AT || rule->ra_off != rule->fp_off + 8 ||
+	    !profd_walk_frame_record(walk, &fp, &pc) || !profd_code_follows_call(walk, pc))
+		return false;
+	*ret_cfa = walk->fp - (uint64_t)(int64_t)rule->fp_off - (uint64_t)(int64_t)rule->off2;
+	return true;
+}
+
 static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule, uint64_t *ret_cfa)
 {
 	uint64_t off = (uint64_t)(int64_t)rule->off, base = walk->fp;
 
 	if (!walk->fp_known && (rule->cfa == WIRE_CFA_FP || rule->cfa == WIRE_CFA_FP_DEREF))
 		return STEP_NO_RULE;
+	if (!profd_walk_sp_known(walk) && (rule->cfa == WIRE_CFA_SP || rule->cfa == WIRE_CFA_SP_DEREF))
+		return rule->cfa == WIRE_CFA_SP && cfa_by_record(walk, rule, ret_cfa) ? STEP_ON : STEP_NO_RULE;
 	switch (rule->cfa) {
 	case WIRE_CFA_SP:
 		*ret_cfa = walk->sp + off;
@@ -153,7 +182,7 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 			*ret_cfa = base + off;
 			return STEP_ON;
 		}
-		return rule->reg == WIRE_BX && !walk->tracks_bx ? STEP_WANTS_BX : STEP_NO_RULE;
+		return rule->reg == PROFD_ARCH_KEPT && !walk->tracks_bx ? STEP_WANTS_BX : STEP_NO_RULE;
 	case WIRE_CFA_SP_DEREF:
 		base = walk->sp;
 		__attribute__((fallthrough));
@@ -175,7 +204,7 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 // the caller's, and as such not in this frame.
 static bool restore_fp(struct profd_walk *walk, const struct wire_rule *rule, uint64_t cfa, uint64_t *ret_fp)
 {
-	uint64_t base = rule->fp == WIRE_SAVED_AT_FP ? walk->fp : cfa;
+	uint64_t base = rule->fp == WIRE_SAVED_AT_FP ? walk->fp : saved_base(rule, cfa);
 	bool popped = rule->fp == WIRE_SAVED_AT_FP && (walk->fp < walk->sp || walk->fp >= cfa);
 
 	*ret_fp = walk->fp;
@@ -186,26 +215,29 @@ static bool restore_fp(struct profd_walk *walk, const struct wire_rule *rule, ui
 
 static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rule)
 {
-	bool in_register = rule->ra == WIRE_SAVED_REG, fp_known;
-	uint64_t cfa, fp, pc;
+	bool in_link = PROFD_ARCH_LINK && rule->ra == WIRE_SAVED_SAME;
+	bool in_register = in_link || rule->ra == WIRE_SAVED_REG, fp_known;
+	uint64_t cfa, base, fp, pc;
 	enum step step = find_cfa(walk, rule, &cfa);
 
 	if (step != STEP_ON)
 		return step;
-	// A leaf that has popped its return address into a register has nothing on the stack.
+	// A leaf whose return address is in a register may have nothing on the stack.
 	if (cfa < walk->sp || (cfa == walk->sp && !in_register) || (cfa & 7))
 		return STEP_BAD_CFA;
+	base = saved_base(rule, cfa);
 	if (in_register) {
-		if (!read_register(walk, rule->reg, &pc))
+		if (!read_register(walk, in_link ? PROFD_ARCH_LINK : rule->reg, &pc))
 			return STEP_NO_RULE;
-	} else if (!profd_walk_load(walk, cfa + (uint64_t)(int64_t)rule->ra_off, &pc)) {
+	} else if (!profd_walk_load(walk, base + (uint64_t)(int64_t)rule->ra_off, &pc)) {
 		return STEP_UNREADABLE;
 	}
-	if (pc >= PROFD_USER_TOP)
+	pc = profd_arch_strip(pc);
+	if (!profd_arch_is_pc(pc))
 		return STEP_BAD_CFA;
 	fp_known = restore_fp(walk, rule, cfa, &fp);
 	if (walk->tracks_bx)
-		restore_bx(walk, rule, cfa);
+		restore_bx(walk, rule, base);
 	profd_walk_enter(walk, pc, cfa, fp);
 	walk->fp_known = fp_known;
 	return STEP_ON;
@@ -222,7 +254,7 @@ static enum step rule_step(struct profd_walk *walk, const struct wire_rule *rule
 static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 {
 	enum profd_cache_kind kind = PROFD_CACHE_KIND(entry);
-	uint64_t cfa, pc, fp = walk->fp;
+	uint64_t cfa, at, pc, fp = walk->fp;
 
 	if (kind == PROFD_CACHE_OUTERMOST)
 		return STEP_END;
@@ -231,14 +263,16 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 	cfa = (kind == PROFD_CACHE_SP ? walk->sp : fp) + PROFD_CACHE_OFF(entry);
 	if (cfa <= walk->sp || (cfa & 7))
 		return STEP_BAD_CFA;
-	if (!profd_walk_load(walk, cfa - 8, &pc))
+	at = cfa - PROFD_CACHE_BELOW(entry);
+	if (!profd_walk_load(walk, PROFD_ARCH_LINK ? at + PROFD_CACHE_FP_SAVED(entry) * 8 : cfa - 8, &pc))
 		return STEP_UNREADABLE;
 	if (PROFD_CACHE_FP_SAVED(entry)) {
-		if (!profd_walk_load(walk, cfa - PROFD_CACHE_FP_BELOW(entry), &fp))
+		if (!profd_walk_load(walk, at, &fp))
 			return STEP_UNREADABLE;
 		walk->fp_known = true;
 	}
-	if (pc >= PROFD_USER_TOP)
+	pc = profd_arch_strip(pc);
+	if (!profd_arch_is_pc(pc))
 		return STEP_BAD_CFA;
 	profd_walk_enter(walk, pc, cfa, fp);
 	return STEP_ON;
@@ -246,16 +280,18 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 
 // ---- Frames without a rule -----------------------------------------------------------------------------------------
 
-// Hand-written leaf code without CFI mostly leaves SP alone: the word at SP is then its return address. But it may as well be
-// an old one that a frame without CFI has not overwritten. So the call before it must have gone to code right here.
+// Hand-written leaf code without CFI mostly leaves SP alone: the word at SP is then its return address (or the link register is).
+// But it may as well be an old one that a frame without CFI has not overwritten. So the call before it must have gone to code right here.
 static bool leaf_step(struct profd_walk *walk)
 {
-	uint64_t pc, target;
+	uint64_t pc, target, sp = PROFD_ARCH_LINK ? walk->sp : walk->sp + 8;
 
-	if (!profd_walk_load(walk, walk->sp, &pc) || !profd_code_call_target(walk, pc, &target) || target > walk->pc ||
-	    walk->pc - target >= MAX_ASM_FUNCTION)
+	if (PROFD_ARCH_LINK ? !read_register(walk, PROFD_ARCH_LINK, &pc) : !profd_walk_load(walk, walk->sp, &pc))
 		return false;
-	profd_walk_enter(walk, pc, walk->sp + 8, walk->fp);
+	pc = profd_arch_strip(pc);
+	if (!profd_code_call_target(walk, pc, &target) || target > walk->pc || walk->pc - target >= MAX_ASM_FUNCTION)
+		return false;
+	profd_walk_enter(walk, pc, sp, walk->fp);
 	return true;
 }
 
@@ -268,7 +304,7 @@ static bool record_step(struct profd_walk *walk)
 		return false;
 	if (pc && !profd_code_follows_call(walk, pc) && !trampoline_at(walk, pc - 1) && !trampoline_at(walk, pc))
 		return false;
-	profd_walk_enter(walk, pc, walk->fp + 16, fp);
+	profd_walk_enter_by_record(walk, pc, fp);
 	return true;
 }
 
@@ -297,9 +333,11 @@ static enum step slow_step(struct profd_walk *walk)
 	enum step step = STEP_NO_RULE;
 
 	// Interrupted PCs are as many as there are instructions: they would only push return addresses out.
+	if (rule && !walk->exact && PROFD_ARCH_SIGRETURN_BY_CODE && !rule_at(walk, walk->pc))
+		rule = is_sigreturn(walk, walk->pc) ? NULL : rule; // what lies before is another function
 	if (rule && !walk->exact)
 		profd_cache_put(walk->set, lookup, rule);
-	if (!rule && !walk->exact)
+	if (!rule && (!walk->exact || PROFD_ARCH_SIGRETURN_BY_CODE))
 		rule = trampoline_at(walk, walk->pc);
 	if (rule)
 		step = rule_step(walk, rule);
@@ -308,7 +346,8 @@ static enum step slow_step(struct profd_walk *walk)
 
 static enum step step_up(struct profd_walk *walk)
 {
-	uint64_t entry = walk->exact || walk->tracks_bx ? 0 : profd_cache_get(walk->set, walk->pc - 1);
+	bool cacheable = !walk->exact && !walk->tracks_bx && profd_walk_sp_known(walk);
+	uint64_t entry = cacheable ? profd_cache_get(walk->set, walk->pc - 1) : 0;
 	enum step step = entry ? cached_step(walk, entry) : slow_step(walk);
 
 	return step == STEP_NO_RULE && entry ? guess_step(walk) : step;
@@ -376,7 +415,7 @@ static bool check_header(const struct wire_table *table, uint64_t size)
 	uint64_t expected;
 
 	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
-	    table->machine != WIRE_MACHINE_X86_64 || table->size != size || !table->nrules ||
+	    table->machine != PROFD_ARCH_MACHINE || table->size != size || !table->nrules ||
 	    table->nrules > WIRE_MAX_RULES || (table->text_start & 0xffff) || table->text_end <= table->text_start)
 		return false;
 	expected = sizeof(*table) + (uint64_t)table->nrules * sizeof(struct wire_rule) +

@@ -361,7 +361,7 @@ static void assert_entry(uint64_t entry, const struct wire_rule *rule)
 	assert_int_equal(PROFD_CACHE_OFF(entry), rule->off);
 	assert_int_equal(PROFD_CACHE_FP_SAVED(entry), rule->fp == WIRE_SAVED_AT);
 	if (rule->fp == WIRE_SAVED_AT)
-		assert_int_equal(0 - (int64_t)PROFD_CACHE_FP_BELOW(entry), rule->fp_off);
+		assert_int_equal(0 - (int64_t)PROFD_CACHE_BELOW(entry), rule->fp_off);
 }
 
 // What is found is what was put in under this very address, or nothing.
