@@ -13,16 +13,31 @@
 #define MAX_SECTION (1ULL << 30) // bytes of CFI that we look at
 #define MAX_SEGMENTS 65536u
 
+// −ENOTSUP: a machine, a word size or a byte order that we do not know.
+static int find_arch(Elf *elf, enum cfi_arch *ret_arch)
+{
+	GElf_Ehdr header;
+
+	if (!gelf_getehdr(elf, &header))
+		return -EINVAL;
+	if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
+	    (header.e_machine != EM_X86_64 && header.e_machine != EM_AARCH64))
+		return -ENOTSUP;
+	*ret_arch = header.e_machine == EM_AARCH64 ? CFI_ARCH_AARCH64 : CFI_ARCH_X86_64;
+	return 0;
+}
+
 int cfi_file_text(Elf *elf, uint64_t *ret_start, uint64_t *ret_end)
 {
 	uint64_t start = UINT64_MAX, end = 0;
-	GElf_Ehdr header;
+	enum cfi_arch arch;
 	size_t count;
+	int error = find_arch(elf, &arch);
 
-	if (!gelf_getehdr(elf, &header) || elf_getphdrnum(elf, &count) < 0)
+	if (error)
+		return error;
+	if (elf_getphdrnum(elf, &count) < 0)
 		return -EINVAL;
-	if (header.e_machine != EM_X86_64 || header.e_ident[EI_CLASS] != ELFCLASS64)
-		return -ENOTSUP;
 	for (size_t i = 0; i < count && i < MAX_SEGMENTS; i++) {
 		GElf_Phdr segment;
 
@@ -125,11 +140,13 @@ static bool find_by_header(Elf *elf, struct cfi_section *ret_section)
 bool cfi_file_eh_frame(Elf *elf, struct cfi_section *ret_section)
 {
 	ret_section->is_eh_frame = true;
+	if (find_arch(elf, &ret_section->arch) < 0)
+		return false;
 	return find_section(elf, ".eh_frame", ret_section) || find_by_header(elf, ret_section);
 }
 
 bool cfi_file_debug_frame(Elf *elf, struct cfi_section *ret_section)
 {
 	ret_section->is_eh_frame = false;
-	return find_section(elf, ".debug_frame", ret_section);
+	return find_arch(elf, &ret_section->arch) == 0 && find_section(elf, ".debug_frame", ret_section);
 }

@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // cfi_program.h: runs the call frame instructions of one FDE (DWARF 5, section 6.4) and reports each row as a wire_rule.
-// x86-64: CFA, FP (rbp, 6) and the return address (16) are followed; other registers' rules are skipped.
+// CFA, FP (x86-64: rbp; aarch64: x29), the return address (x86-64: column 16; aarch64: x30) and, on x86-64, rbx are followed; other
+// registers' rules are skipped.
 
 #ifndef PROFD_COLLECTOR_CFI_PROGRAM_H
 #define PROFD_COLLECTOR_CFI_PROGRAM_H
@@ -12,6 +13,11 @@
 
 #include "profd/wire.h"
 
+enum cfi_arch { CFI_ARCH_X86_64, CFI_ARCH_AARCH64, CFI_ARCH_COUNT };
+
+// The column of the return address.
+uint64_t cfi_arch_return_column(enum cfi_arch arch);
+
 // What an FDE needs of its CIE, and where it lies. Pointers into the section's data; nothing there is trusted.
 struct cfi_fde {
 	uint64_t start, end; // vaddrs
@@ -19,6 +25,7 @@ struct cfi_fde {
 	int64_t data_align;
 	uint8_t pointer_encoding; // of DW_CFA_set_loc
 	bool signal_frame;
+	enum cfi_arch arch;
 	const uint8_t *initial, *initial_end; // the CIE's instructions
 	const uint8_t *program, *program_end; // the FDE's
 };

@@ -8,8 +8,6 @@
 #include <dwarf.h>
 #include <string.h>
 
-#define RETURN_ADDRESS 16 // the column's number; x86-64 psABI, 3.6.2
-
 // FDEs that alternate between long CIEs make us read the same bytes again and again: what a scan may read, in all, is this
 // many times the section. (Real ones: below 2.)
 #define READ_FACTOR 32
@@ -39,7 +37,7 @@ static bool read_bytes(const uint8_t **cursor, const uint8_t *end, unsigned size
 
 	if ((size_t)(end - *cursor) < size)
 		return false;
-	memcpy(&value, *cursor, size); // little-endian, as the only machine we know
+	memcpy(&value, *cursor, size); // little-endian, as the machines we know
 	*cursor += size;
 	*ret_value = value;
 	return true;
@@ -135,6 +133,9 @@ static bool read_augmentation(const char *letter, const uint8_t *data, const uin
 		case 'S':
 			cie->template.signal_frame = true;
 			break;
+		case 'B': // aarch64: return addresses are signed with the other key
+		case 'G': // aarch64: the stack is tagged
+			break;
 		default:
 			return true; // what follows cannot change how rows are read
 		}
@@ -161,7 +162,7 @@ static bool read_cie_head(const uint8_t **cursor, const uint8_t *end, uint64_t *
 	return *ret_version < 4 || (read_bytes(cursor, end, 2, &sizes) && sizes == 8);
 }
 
-static bool decode_cie(const struct entry *entry, struct cie *cie)
+static bool decode_cie(const struct entry *entry, enum cfi_arch arch, struct cie *cie)
 {
 	const uint8_t *cursor = entry->body;
 	uint64_t version, ra, size;
@@ -172,7 +173,7 @@ static bool decode_cie(const struct entry *entry, struct cie *cie)
 	    !cfi_read_sleb(&cursor, entry->end, &cie->template.data_align))
 		return false;
 	if (!(version == 1 ? read_bytes(&cursor, entry->end, 1, &ra) : cfi_read_uleb(&cursor, entry->end, &ra)) ||
-	    ra != RETURN_ADDRESS)
+	    ra != cfi_arch_return_column(arch))
 		return false;
 	if (*letters) {
 		if (*letters != 'z' || !cfi_read_uleb(&cursor, entry->end, &size) ||
@@ -182,6 +183,7 @@ static bool decode_cie(const struct entry *entry, struct cie *cie)
 		cie->has_augmentation_size = true;
 		cursor += size;
 	}
+	cie->template.arch = arch;
 	cie->template.pointer_encoding = cie->fde_encoding;
 	cie->template.initial = cursor;
 	cie->template.initial_end = entry->end;
@@ -201,7 +203,7 @@ static bool load_cie(const struct cfi_section *section, uint64_t offset, struct 
 	if (offset >= section->size || !read_entry(section, offset, &entry) || !entry.is_cie)
 		return false;
 	*work += (size_t)(entry.end - entry.body);
-	cie->usable = decode_cie(&entry, cie);
+	cie->usable = decode_cie(&entry, section->arch, cie);
 	return cie->usable;
 }
 

@@ -17,6 +17,7 @@ struct cfi_section {
 	size_t size;
 	uint64_t vaddr; // of data[0]; pc-relative pointers count from there
 	bool is_eh_frame;
+	enum cfi_arch arch;
 };
 
 // Returns false to stop.

@@ -300,9 +300,12 @@ static int write_table(const struct builder *builder, Elf *elf, struct wire_tabl
 	uint32_t npages = (uint32_t)((builder->text_end - base + 0xffff) >> WIRE_TABLE_PAGE_BITS);
 	struct row_writer writer = {.base = base, .npages = npages};
 	struct wire_table *table;
+	GElf_Ehdr header;
 	uint8_t *rules;
 	size_t size;
 
+	if (!gelf_getehdr(elf, &header))
+		return -EINVAL;
 	write_rows(&writer, builder); // counts
 	size = sizeof(*table) + builder->nrules * sizeof(struct wire_rule) + (npages + 1) * sizeof(uint32_t) +
 	       (size_t)writer.nrows * sizeof(struct wire_row);
@@ -311,7 +314,7 @@ static int write_table(const struct builder *builder, Elf *elf, struct wire_tabl
 		return -ENOMEM;
 	*table = (struct wire_table){.magic = WIRE_TABLE_MAGIC,
 				     .version = WIRE_TABLE_VERSION,
-				     .machine = WIRE_MACHINE_X86_64,
+				     .machine = header.e_machine, // EM_*, as enum wire_machine
 				     .size = size,
 				     .text_start = base,
 				     .text_end = builder->text_end,

@@ -238,8 +238,10 @@ static void test_refused(void **state)
 
 	make_elf(&made);
 	assert_int_equal(build_from((char *)&made, sizeof(made), &table, &size), -ENODATA);
-	made.header.e_machine = EM_AARCH64;
+	made.header.e_machine = EM_RISCV;
 	assert_int_equal(build_from((char *)&made, sizeof(made), &table, &size), -ENOTSUP);
+	made.header.e_machine = EM_AARCH64;
+	assert_int_equal(build_from((char *)&made, sizeof(made), &table, &size), -ENODATA);
 	made.header.e_machine = EM_X86_64;
 	made.segment.p_memsz = 1ULL << 40;
 	assert_int_equal(build_from((char *)&made, sizeof(made), &table, &size), -EINVAL);
