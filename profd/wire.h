@@ -223,18 +223,20 @@ enum wire_cfa {
 	WIRE_CFA_FP_DEREF, // *(FP + off) + off2 (stack realignment: gcc's DRAP)
 	WIRE_CFA_SP_DEREF, // *(SP + off) + off2
 	WIRE_CFA_PLT,      // SP + 8 + (((PC & 15) >= off) ? 8 : 0)
-	WIRE_CFA_SIGNAL,   // the kernel's signal frame: PC, SP and FP are in the ucontext at SP + off (x86-64: off = 0)
+	WIRE_CFA_SIGNAL,   // the kernel's signal frame: PC, SP and FP are in the ucontext at SP + off (x86-64: 0; aarch64: 128)
 };
 
 enum wire_saved {
-	WIRE_SAVED_SAME,  // not changed by this frame
+	WIRE_SAVED_SAME,  // not changed by this frame; aarch64: the return address is in x30, only for the leaf
 	WIRE_SAVED_AT,    // at CFA + the offset
 	WIRE_SAVED_UNDEF, // undefined; as the return address: this is the outermost frame
-	WIRE_SAVED_REG,   // (return address only) in register `reg`; only for the leaf. aarch64: the link register
+	WIRE_SAVED_REG,   // (return address only) in register `reg`; only for the leaf
 	WIRE_SAVED_AT_FP, // (FP only) at FP + the offset (stack realignment: gcc's DRAP)
 };
 
-// One register more, for one function that every process runs: glibc's _dl_runtime_resolve keeps its CFA in it and calls.
+// aarch64: saved return addresses may be signed; the tables do not say where, and whoever reads one takes the signature out.
+
+// x86-64: one register more, for one function that every process runs: glibc's _dl_runtime_resolve keeps its CFA in it and calls.
 #define WIRE_BX 3 // rbx
 
 struct wire_rule {
@@ -243,7 +245,7 @@ struct wire_rule {
 	uint8_t fp;     // enum wire_saved: where the caller's FP is
 	uint8_t ra;     // enum wire_saved: where the return address is
 	int32_t off;    // bytes
-	int32_t off2;   // bytes
+	int32_t off2;   // bytes; with a CFA that is not loaded from memory: what fp_off and ra_off count from is CFA + off2
 	int16_t fp_off; // bytes from the CFA (WIRE_SAVED_AT_FP: from FP)
 	int16_t ra_off; // bytes from the CFA; x86-64: −8
 	int16_t bx_off; // bytes from the CFA
