@@ -223,7 +223,7 @@ enum wire_cfa {
 	WIRE_CFA_FP_DEREF, // *(FP + off) + off2 (stack realignment: gcc's DRAP)
 	WIRE_CFA_SP_DEREF, // *(SP + off) + off2
 	WIRE_CFA_PLT,      // SP + 8 + (((PC & 15) >= off) ? 8 : 0)
-	WIRE_CFA_SIGNAL,   // the kernel's signal frame: PC, SP and FP are in the ucontext at SP + off (x86-64: 0; aarch64: 128)
+	WIRE_CFA_SIGNAL,   // the kernel's signal frame: PC, SP and FP are in the ucontext at SP + off
 };
 
 enum wire_saved {
@@ -245,7 +245,7 @@ struct wire_rule {
 	uint8_t fp;     // enum wire_saved: where the caller's FP is
 	uint8_t ra;     // enum wire_saved: where the return address is
 	int32_t off;    // bytes
-	int32_t off2;   // bytes; with a CFA that is not loaded from memory: what fp_off and ra_off count from is CFA + off2
+	int32_t off2;   // bytes; but for the DEREF rules: fp_off and ra_off count from CFA + off2
 	int16_t fp_off; // bytes from the CFA (WIRE_SAVED_AT_FP: from FP)
 	int16_t ra_off; // bytes from the CFA; x86-64: −8
 	int16_t bx_off; // bytes from the CFA
