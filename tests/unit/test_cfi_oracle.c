@@ -48,9 +48,10 @@ static const char *const files[] = {
 
 // Debian's libc6-arm64-cross and what comes with it.
 static const char *const aarch64_files[] = {
-	"/usr/aarch64-linux-gnu/lib/libc.so.6",    "/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1",
-	"/usr/aarch64-linux-gnu/lib/libm.so.6",    "/usr/aarch64-linux-gnu/lib/libasan.so.8.0.0",
-	"/usr/aarch64-linux-gnu/lib/libgomp.so.1", "/usr/aarch64-linux-gnu/lib/libgcc_s.so.1",
+	"/usr/aarch64-linux-gnu/lib/libc.so.6",      "/usr/aarch64-linux-gnu/lib/ld-linux-aarch64.so.1",
+	"/usr/aarch64-linux-gnu/lib/libm.so.6",      "/usr/aarch64-linux-gnu/lib/libasan.so.8.0.0",
+	"/usr/aarch64-linux-gnu/lib/libstdc++.so.6", "/usr/aarch64-linux-gnu/lib/libtsan.so.2",
+	"/usr/aarch64-linux-gnu/lib/libgomp.so.1",   "/usr/aarch64-linux-gnu/lib/libgcc_s.so.1",
 };
 
 static uint64_t memory_at(uint64_t address)
