@@ -82,6 +82,50 @@ void cli_bad_option(char **argv, int result)
 		word, argv[0], argv[0] + strlen("profd "));
 }
 
+// "5" or "0.5": percent, in permille.
+static bool cli_overhead(const char *option, const char *text, uint32_t *ret_permille)
+{
+	char *end = NULL;
+	double percent = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : 0;
+
+	if (end == NULL || *end != '\0' || !(percent >= 0.1 && percent <= 100)) {
+		cli_say("%s '%s': not a percentage from 0.1 to 100", option, text);
+		return false;
+	}
+	*ret_permille = (uint32_t)(percent * 10 + 0.5);
+	return true;
+}
+
+int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value)
+{
+	static const char *const clocks[WIRE_CLOCK_COUNT] = {"auto", "cpu", "perf"};
+
+	bool by_agent = sampling->by_agent;
+
+	switch (option) {
+	case 'r':
+		return cli_number(by_agent ? "PROFD_RATE" : "--rate", value, 1, WIRE_MAX_RATE_HZ, &sampling->rate_hz)
+			       ? 1
+			       : -1;
+	case CLI_OPT_MAX_OVERHEAD:
+		return cli_overhead(by_agent ? "PROFD_MAX_OVERHEAD" : "--max-overhead", value,
+				    &sampling->how.max_overhead_permille)
+			       ? 1
+			       : -1;
+	case CLI_OPT_CLOCK:
+		for (uint32_t i = 0; i < WIRE_CLOCK_COUNT; i++) {
+			if (strcmp(value, clocks[i]) == 0) {
+				sampling->how.clock = i;
+				return 1;
+			}
+		}
+		cli_say("%s '%s': not auto, cpu or perf", by_agent ? "PROFD_CLOCK" : "--clock", value);
+		return -1;
+	default:
+		return 0;
+	}
+}
+
 static int cli_allow_host(struct cli_http *http, const char *value)
 {
 	size_t used = strlen(http->allowed_hosts);

@@ -6,9 +6,11 @@
 #ifndef PROFD_COLLECTOR_CLI_H
 #define PROFD_COLLECTOR_CLI_H
 
+#include "collector/collector.h"
 #include "collector/http.h"
 #include "collector/output.h"
 #include "collector/window.h"
+#include "profd/wire.h"
 #include <getopt.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,6 +21,7 @@
 #define CLI_NOT_EXECUTABLE 126
 #define CLI_NOT_FOUND 127
 #define CLI_DEFAULT_RATE_HZ 100
+#define CLI_DEFAULT_OVERHEAD 50 // permille
 #define CLI_MAX_OUTPUTS 16
 
 struct cli_command {
@@ -44,6 +47,25 @@ bool cli_number(const char *option, const char *text, uint32_t min, uint32_t max
 // What getopt_long returned is '?' or ':': says which option it was about.
 void cli_bad_option(char **argv, int result);
 
+// How to sample: options that the commands share. cli_sampling_option: as cli_http_option.
+#define CLI_SAMPLING_OPTIONS                                                                       \
+	{"rate", required_argument, NULL, 'r'}, {"clock", required_argument, NULL, CLI_OPT_CLOCK}, \
+	{                                                                                          \
+		"max-overhead", required_argument, NULL, CLI_OPT_MAX_OVERHEAD                      \
+	}
+struct cli_sampling {
+	bool by_agent; // the agent passes on what the environment says: complaints name its variables
+	uint32_t rate_hz;
+	struct collector_sampling how;
+};
+#define CLI_SAMPLING_DEFAULT                                            \
+	{                                                               \
+		.rate_hz = CLI_DEFAULT_RATE_HZ,                         \
+		.how = {.clock = WIRE_CLOCK_AUTO,                       \
+			.max_overhead_permille = CLI_DEFAULT_OVERHEAD } \
+	}
+int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value);
+
 // The options of the HTTP server that several commands have. cli_http_option: 1 taken, 0 not one of these, −1 bad value (said).
 #define CLI_HTTP_OPTIONS                                                                                              \
 	{"http", required_argument, NULL, CLI_OPT_HTTP}, {"allow-host", required_argument, NULL, CLI_OPT_ALLOW_HOST}, \
@@ -58,6 +80,8 @@ enum cli_option {
 	CLI_OPT_MAX_CONNECTIONS,
 	CLI_OPT_MAX_PROFILES,
 	CLI_OPT_MAX_SECONDS,
+	CLI_OPT_CLOCK,
+	CLI_OPT_MAX_OVERHEAD,
 	CLI_OPT_FIRST_OWN, // each command's own come after
 };
 struct cli_http {
@@ -90,7 +114,7 @@ void cli_outputs_abandon(struct cli_outputs *outputs);
 
 // "1234 samples, 12.3 s of CPU, 4 threads, …" without the files.
 void cli_summary(const struct window_stats *stats, char *buf, size_t size);
-// A line about the rate when clearly less than asked was reached; false: there is nothing to say.
+// A line about the rate when clearly less than asked was reached, and why; false: there is nothing to say.
 bool cli_summary_rate(const struct window_stats *stats, uint32_t rate_hz, char *buf, size_t size);
 // "12 s, 1234 samples, 3 threads": the progress line.
 void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, char *buf, size_t size);
@@ -98,7 +122,7 @@ void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, c
 // ---- cli_run.c -----------------------------------------------------------------------------------------------------
 
 struct cli_run_options {
-	uint32_t rate_hz;
+	struct cli_sampling sampling;
 	char *outputs[CLI_MAX_OUTPUTS];
 	size_t noutputs;
 	const char *format; // NULL: by extension

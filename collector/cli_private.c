@@ -37,9 +37,9 @@ static const struct option private_long_options[] = {
 	{"target", required_argument, NULL, PRIVATE_TARGET},
 	{"ready-fd", required_argument, NULL, PRIVATE_READY_FD},
 	{"output", required_argument, NULL, PRIVATE_OUTPUT},
-	{"rate", required_argument, NULL, 'r'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
+	CLI_SAMPLING_OPTIONS,
 	CLI_HTTP_OPTIONS,
 	{0},
 };
@@ -48,7 +48,8 @@ struct private
 {
 	struct cli_http http_options;
 	const char *socket, *output, *format;
-	uint32_t target, rate_hz;
+	uint32_t target;
+	struct cli_sampling sampling;
 	int ready_fd; // −1: said all
 	int pid_fd, signal_fd;
 
@@ -59,58 +60,55 @@ struct private
 };
 
 // The agent reads one line, and the other end of the pipe tells it that this is all.
-static void __attribute__((format(printf, 2, 3))) private_report(struct private *private, const char *fmt, ...)
+static void __attribute__((format(printf, 2, 3))) private_report(struct private *own, const char *fmt, ...)
 {
 	va_list args;
 
-	if (private->ready_fd < 0)
+	if (own->ready_fd < 0)
 		return;
 	va_start(args, fmt);
-	vdprintf(private->ready_fd, fmt, args);
+	vdprintf(own->ready_fd, fmt, args);
 	va_end(args);
-	close(private->ready_fd);
-	private->ready_fd = -1;
+	close(own->ready_fd);
+	own->ready_fd = -1;
 }
 
 // ---- The command line ----------------------------------------------------------------------------------------------
 
-static bool private_take_option(struct private *private, int option, char **argv)
+static bool private_take_option(struct private *own, int option, char **argv)
 {
 	uint32_t fd;
 
 	switch (option) {
 	case PRIVATE_SOCKET:
-		private
-		->socket = optarg;
+		own->socket = optarg;
 		return true;
 	case PRIVATE_OUTPUT:
-		private
-		->output = optarg;
+		own->output = optarg;
 		return true;
 	case 'f':
-		private
-		->format = optarg;
+		own->format = optarg;
 		return true;
 	case PRIVATE_TARGET:
-		return cli_number("--target", optarg, 1, INT32_MAX, &private->target);
-	case 'r':
-		return cli_number("PROFD_RATE", optarg, 1, WIRE_MAX_RATE_HZ, &private->rate_hz);
+		return cli_number("--target", optarg, 1, INT32_MAX, &own->target);
 	case PRIVATE_READY_FD:
 		if (!cli_number("--ready-fd", optarg, 0, INT32_MAX, &fd))
 			return false;
-		private->ready_fd = (int)fd;
+		own->ready_fd = (int)fd;
 		return true;
 	default:
 		break;
 	}
-	int taken = cli_http_option(&private->http_options, option, optarg);
+	int taken = cli_sampling_option(&own->sampling, option, optarg);
+	if (taken == 0)
+		taken = cli_http_option(&own->http_options, option, optarg);
 	if (taken == 0)
 		cli_bad_option(argv, option);
 	return taken > 0;
 }
 
 // −1: go on; else the exit status.
-static int private_parse(int argc, char **argv, struct private *private)
+static int private_parse(int argc, char **argv, struct private *own)
 {
 	int option;
 	bool fine = true;
@@ -120,13 +118,13 @@ static int private_parse(int argc, char **argv, struct private *private)
 			fputs(cli_command_private.help, stdout);
 			return 0;
 		}
-		fine = private_take_option(private, option, argv) && fine; // --ready-fd may come after a bad one
+		fine = private_take_option(own, option, argv) && fine; // --ready-fd may come after a bad one
 	}
-	if (fine && (private->socket == NULL || private->target == 0 || optind < argc)) {
+	if (fine && (own->socket == NULL || own->target == 0 || optind < argc)) {
 		cli_say("private needs --socket and --target, and takes no argument");
 		fine = false;
 	}
-	private->http_options.options.default_rate_hz = private->rate_hz;
+	own->http_options.options.default_rate_hz = own->sampling.rate_hz;
 	return fine ? -1 : CLI_USAGE;
 }
 
@@ -141,10 +139,10 @@ static void private_close_range(unsigned from, unsigned to)
 }
 
 // Nothing of the target's stays open: a pipe would not end, a port not be free, a file system not be unmounted.
-static void private_leave_target(struct private *private)
+static void private_leave_target(struct private *own)
 {
 	struct stat st;
-	unsigned keep = (unsigned)(private->ready_fd < 0 ? STDERR_FILENO : private->ready_fd);
+	unsigned keep = (unsigned)(own->ready_fd < 0 ? STDERR_FILENO : own->ready_fd);
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null >= 0) {
@@ -155,7 +153,7 @@ static void private_leave_target(struct private *private)
 	}
 	if (keep > STDERR_FILENO) {
 		private_close_range(STDERR_FILENO + 1, keep - 1);
-		fcntl(private->ready_fd, F_SETFD, FD_CLOEXEC);
+		fcntl(own->ready_fd, F_SETFD, FD_CLOEXEC);
 	}
 	private_close_range(keep + 1, ~0U);
 	if (chdir("/") != 0)
@@ -164,7 +162,7 @@ static void private_leave_target(struct private *private)
 
 // The target's signals are not ours, even when they are sent to everything around it. SIGTERM ends us when it comes twice: the first
 // may be a service manager's to the whole group, and the target may take its time to end.
-static void private_take_signals(struct private *private)
+static void private_take_signals(struct private *own)
 {
 	static const int ignored[] = {SIGINT,  SIGQUIT, SIGHUP,  SIGPIPE, SIGTSTP, SIGTTIN,
 				      SIGTTOU, SIGUSR1, SIGUSR2, SIGALRM, SIGXFSZ, SIGPROF};
@@ -177,7 +175,7 @@ static void private_take_signals(struct private *private)
 	sigprocmask(SIG_SETMASK, &term, NULL); // the target's mask is not ours either
 	sigaddset(&term, SIGTERM);
 	sigprocmask(SIG_BLOCK, &term, NULL);
-	private->signal_fd = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
+	own->signal_fd = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 // ---- Outputs -------------------------------------------------------------------------------------------------------
@@ -203,34 +201,34 @@ static bool private_expand(const char *name, size_t length, uint32_t pid, char *
 	return used > 0;
 }
 
-static int private_open_output(struct private *private, const char *path, char *error, size_t size)
+static int private_open_output(struct private *own, const char *path, char *error, size_t size)
 {
-	const struct format *format = private->format != NULL ? format_by_name(private->format) : format_by_path(path);
+	const struct format *format = own->format != NULL ? format_by_name(own->format) : format_by_path(path);
 
 	if (format == NULL) {
 		snprintf(error, size, "cannot tell the format of '%.256s'; there are: %s", path, format_names());
 		return -EINVAL;
 	}
-	int result = output_open(&private->outputs.list[private->outputs.count], path, format, error, size);
+	int result = output_open(&own->outputs.list[own->outputs.count], path, format, error, size);
 	if (result == 0)
-	private->outputs.count++;
+		own->outputs.count++;
 	return result;
 }
 
-static int private_open_outputs(struct private *private, char *error, size_t size)
+static int private_open_outputs(struct private *own, char *error, size_t size)
 {
 	char path[4096];
-	const char *at = private->output;
+	const char *at = own->output;
 
 	while (at != NULL && *at != '\0') {
 		size_t length = strcspn(at, ":");
 		if (length > 0) {
-			if (private->outputs.count == CLI_MAX_OUTPUTS ||
-			    !private_expand(at, length, private->target, path, sizeof(path))) {
+			if (own->outputs.count == CLI_MAX_OUTPUTS ||
+			    !private_expand(at, length, own->target, path, sizeof(path))) {
 				snprintf(error, size, "too many outputs, or a name that is too long");
 				return -EINVAL;
 			}
-			int result = private_open_output(private, path, error, size);
+			int result = private_open_output(own, path, error, size);
 			if (result != 0)
 				return result;
 		}
@@ -241,47 +239,46 @@ static int private_open_outputs(struct private *private, char *error, size_t siz
 
 // ---- Life ----------------------------------------------------------------------------------------------------------
 
-static int private_start(struct private *private, char *error, size_t size)
+static int private_start(struct private *own, char *error, size_t size)
 {
-	struct collector_options collector = {.socket = private->socket};
-	struct window_options window = {.rate_hz = private->rate_hz};
-	int result = private_open_outputs(private, error, size);
+	struct collector_options collector = {.socket = own->socket, .sampling = own->sampling.how};
+	struct window_options window = {.rate_hz = own->sampling.rate_hz};
+	int result = private_open_outputs(own, error, size);
 
 	if (result != 0)
 		return result;
 	cli_raise_descriptor_limit();
-	result = collector_create(&collector, &private->collector);
+	result = collector_create(&collector, &own->collector);
 	if (result != 0) {
 		snprintf(error, size, "cannot start the collector: %s", strerror(-result));
 		return result;
 	}
-	if (private->http_options.options.address != NULL) {
-		result = http_server_create(private->collector, &private->http_options.options, &private->http, error,
-					    size);
+	if (own->http_options.options.address != NULL) {
+		result = http_server_create(own->collector, &own->http_options.options, &own->http, error, size);
 		if (result != 0)
 			return result;
 	}
-	if (private->outputs.count == 0)
+	if (own->outputs.count == 0)
 		return 0;
-	result = window_open(private->collector, &window, &private->window);
+	result = window_open(own->collector, &window, &own->window);
 	if (result != 0)
 		snprintf(error, size, "cannot start sampling: %s", strerror(-result));
 	return result;
 }
 
-static bool private_told_to_end(const struct private *private, int *terms)
+static bool private_told_to_end(const struct private *own, int *terms)
 {
 	struct signalfd_siginfo info;
 
-	while (private->signal_fd >= 0 && read(private->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+	while (own->signal_fd >= 0 && read(own->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
 		(*terms)++;
 	return *terms >= 2;
 }
 
 // Until the target and all that it brought along are gone, or two SIGTERMs.
-static void private_wait(const struct private *private)
+static void private_wait(const struct private *own)
 {
-	struct pollfd fds[] = {{.fd = private->pid_fd, .events = POLLIN}, {.fd = private->signal_fd, .events = POLLIN}};
+	struct pollfd fds[] = {{.fd = own->pid_fd, .events = POLLIN}, {.fd = own->signal_fd, .events = POLLIN}};
 	struct collector_counters counters;
 	int quiet = 0;
 	int terms = 0;
@@ -289,19 +286,19 @@ static void private_wait(const struct private *private)
 	while (quiet < PRIVATE_QUIET_POLLS) {
 		bool target_lives = fds[0].fd >= 0;
 		poll(fds, 2, target_lives ? -1 : PRIVATE_POLL_MS);
-		if (private_told_to_end(private, &terms))
+		if (private_told_to_end(own, &terms))
 			return;
 		if (target_lives) {
 			if (fds[0].revents != 0)
 				fds[0].fd = -1; // poll passes over it
 			continue;
 		}
-		collector_counters(private->collector, &counters);
+		collector_counters(own->collector, &counters);
 		quiet = counters.targets_now == 0 ? quiet + 1 : 0;
 	}
 }
 
-static void private_write(struct private *private)
+static void private_write(struct private *own)
 {
 	struct collector_counters counters = {0};
 	struct window_stats stats;
@@ -309,19 +306,19 @@ static void private_write(struct private *private)
 	char line[768];
 	char written[2048];
 
-	window_stop(private->window);
-	collector_counters(private->collector, &counters);
+	window_stop(own->window);
+	collector_counters(own->collector, &counters);
 	if (counters.targets_total == 0)
 		return; // nothing ever joined: an old file is worth more than an empty one
-	struct profile *profile = window_profile(private->window);
+	struct profile *profile = window_profile(own->window);
 	if (profile == NULL) {
 		cli_say("out of memory while the profile was made");
 		return;
 	}
-	snprintf(title, sizeof(title), "process %u", private->target);
-	cli_outputs_write(&private->outputs, profile, title, written, sizeof(written));
+	snprintf(title, sizeof(title), "process %u", own->target);
+	cli_outputs_write(&own->outputs, profile, title, written, sizeof(written));
 	profile_destroy(profile);
-	window_stats(private->window, &stats);
+	window_stats(own->window, &stats);
 	cli_summary(&stats, line, sizeof(line));
 	if (isatty(STDERR_FILENO) && written[0] != '\0')
 		cli_say("%s; wrote %s", line, written);
@@ -329,38 +326,39 @@ static void private_write(struct private *private)
 
 static int cli_private(int argc, char **argv)
 {
-	struct private private = {.rate_hz = CLI_DEFAULT_RATE_HZ, .ready_fd = -1, .pid_fd = -1, .signal_fd = -1};
+	struct private own = {.sampling = CLI_SAMPLING_DEFAULT, .ready_fd = -1, .pid_fd = -1, .signal_fd = -1};
 	char error[512];
 	const char *hosts = getenv("PROFD_ALLOW_HOST");
 
+	own.sampling.by_agent = true;
+
 	if (hosts != NULL && *hosts != '\0')
-	private.http_options.options.allowed_hosts = hosts;
+		own.http_options.options.allowed_hosts = hosts;
 	cli_set_quiet(true); // the agent says it
-	int status = private_parse(argc, argv, &private);
+	int status = private_parse(argc, argv, &own);
 	cli_set_quiet(false);
 	if (status >= 0) {
-		if (private.ready_fd < 0 && status != 0)
+		if (own.ready_fd < 0 && status != 0)
 			cli_say("%s", cli_said());
-		private_report(&private, "error: %s\n", cli_said());
+		private_report(&own, "error: %s\n", cli_said());
 		return status;
 	}
-	private_leave_target(&private);
-	private_take_signals(&private);
-	private.pid_fd = (int)syscall(SYS_pidfd_open, (pid_t) private.target, 0); // −1: gone already
-	status = private_start(&private, error, sizeof(error)) != 0;
+	private_leave_target(&own);
+	private_take_signals(&own);
+	own.pid_fd = (int)syscall(SYS_pidfd_open, (pid_t)own.target, 0); // −1: gone already
+	status = private_start(&own, error, sizeof(error)) != 0;
 	if (status != 0) {
-		private_report(&private, "error: %s\n", error);
+		private_report(&own, "error: %s\n", error);
 	} else {
-		private_report(&private, "ok %u\n",
-			       private.http != NULL ? (unsigned)http_server_port(private.http) : 0);
-		private_wait(&private);
-		if (private.window != NULL)
-			private_write(&private);
+		private_report(&own, "ok %u\n", own.http != NULL ? (unsigned)http_server_port(own.http) : 0);
+		private_wait(&own);
+		if (own.window != NULL)
+			private_write(&own);
 	}
-	http_server_destroy(private.http);
-	window_destroy(private.window);
-	collector_destroy(private.collector);
-	cli_outputs_abandon(&private.outputs);
+	http_server_destroy(own.http);
+	window_destroy(own.window);
+	collector_destroy(own.collector);
+	cli_outputs_abandon(&own.outputs);
 	return status;
 }
 

@@ -51,10 +51,10 @@ struct run {
 };
 
 static const struct option run_long_options[] = {
-	{"rate", required_argument, NULL, 'r'},
 	{"output", required_argument, NULL, 'o'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
+	CLI_SAMPLING_OPTIONS,
 	CLI_HTTP_OPTIONS,
 	{0},
 };
@@ -78,8 +78,6 @@ static bool run_add_output(struct cli_run_options *options, char *path)
 static bool run_take_option(struct cli_run_options *options, int option, char **argv)
 {
 	switch (option) {
-	case 'r':
-		return cli_number("--rate", optarg, 1, WIRE_MAX_RATE_HZ, &options->rate_hz);
 	case 'o':
 		return run_add_output(options, optarg);
 	case 'f':
@@ -91,7 +89,9 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 	default:
 		break;
 	}
-	int taken = cli_http_option(&options->http, option, optarg);
+	int taken = cli_sampling_option(&options->sampling, option, optarg);
+	if (taken == 0)
+		taken = cli_http_option(&options->http, option, optarg);
 	if (taken == 0)
 		cli_bad_option(argv, option);
 	return taken > 0;
@@ -114,7 +114,7 @@ int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options)
 {
 	int option;
 
-	*ret_options = (struct cli_run_options){.rate_hz = CLI_DEFAULT_RATE_HZ};
+	*ret_options = (struct cli_run_options){.sampling = CLI_SAMPLING_DEFAULT};
 	while ((option = getopt_long(argc, argv, "+:r:o:h", run_long_options, NULL)) != -1) {
 		if (option == 'h') {
 			fputs(cli_command_run.help, stdout);
@@ -128,7 +128,7 @@ int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options)
 		return CLI_OWN_FAILURE;
 	}
 	ret_options->command = argv + optind;
-	ret_options->http.options.default_rate_hz = ret_options->rate_hz;
+	ret_options->http.options.default_rate_hz = ret_options->sampling.rate_hz;
 	run_default_output(ret_options);
 	return -1;
 }
@@ -248,8 +248,8 @@ static void run_wait(struct run *run)
 static int run_start_collector(struct run *run, char *name, size_t size)
 {
 	const struct cli_run_options *options = run->options;
-	struct window_options window = {.rate_hz = options->rate_hz};
-	struct collector_options collector = {.socket = name};
+	struct window_options window = {.rate_hz = options->sampling.rate_hz};
+	struct collector_options collector = {.socket = name, .sampling = options->sampling.how};
 	uint64_t random;
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
@@ -341,7 +341,7 @@ static void run_explain_nothing(const struct run *run, const struct collector_co
 		snprintf(buf, size, ": the command cannot be profiled, and it started nothing that can");
 	else if (counters->targets_total == 0)
 		snprintf(buf, size, ": no process loaded the agent");
-	else if (cpu_s * run->options->rate_hz < 3)
+	else if (cpu_s * run->options->sampling.rate_hz < 3)
 		snprintf(buf, size, ": the command used only %.3f s of CPU", cpu_s);
 }
 
@@ -360,7 +360,7 @@ static void run_say_end(const struct run *run, const struct window_stats *stats,
 		snprintf(ending, sizeof(ending), "; the command died of signal %d (%s)", WTERMSIG(run->status),
 			 strsignal(WTERMSIG(run->status)));
 	cli_say("%s%s%s%s%s", line, reason, ending, written[0] != '\0' ? "; wrote " : "; wrote nothing", written);
-	if (cli_summary_rate(stats, run->options->rate_hz, line, sizeof(line)))
+	if (cli_summary_rate(stats, run->options->sampling.rate_hz, line, sizeof(line)))
 		cli_say("%s", line);
 }
 
@@ -471,6 +471,13 @@ const struct cli_command cli_command_run = {
 		"tells:\n"
 		"                         .pb.gz .folded .svg .html .speedscope.json ('-' is pprof)\n"
 		"  -r, --rate HZ          samples for each second of CPU time, 1 to 10000 (default 100)\n"
+		"      --clock NAME       cpu: timers, which fire at the kernel's tick at most; perf: perf events; "
+		"auto "
+		"(default):\n"
+		"                         perf above the tick's rate, where the kernel allows it\n"
+		"      --max-overhead P   lower a thread's rate when the handler takes more than P percent of its CPU "
+		"time\n"
+		"                         (default 5)\n"
 		"  -h, --help             this text\n\n"
 		"HTTP, while COMMAND runs:\n"
 		"  --http ADDR            serve HTTP on HOST:PORT; ':6060' and '6060' are 127.0.0.1:6060, '[::1]:0' "

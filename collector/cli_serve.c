@@ -22,14 +22,15 @@ enum serve_option { SERVE_SOCKET = CLI_OPT_FIRST_OWN, SERVE_ANY_USER };
 static const struct option serve_long_options[] = {
 	{"socket", required_argument, NULL, SERVE_SOCKET},
 	{"allow-any-user", no_argument, NULL, SERVE_ANY_USER},
-	{"rate", required_argument, NULL, 'r'},
 	{"help", no_argument, NULL, 'h'},
+	CLI_SAMPLING_OPTIONS,
 	CLI_HTTP_OPTIONS,
 	{0},
 };
 
 struct serve {
 	struct cli_http http;
+	struct cli_sampling sampling;
 	struct collector_options collector;
 	char socket[256];
 };
@@ -44,9 +45,9 @@ static bool serve_take_option(struct serve *serve, int option, char **argv)
 		serve->collector.any_uid = true;
 		return true;
 	}
-	if (option == 'r')
-		return cli_number("--rate", optarg, 1, WIRE_MAX_RATE_HZ, &serve->http.options.default_rate_hz);
-	int taken = cli_http_option(&serve->http, option, optarg);
+	int taken = cli_sampling_option(&serve->sampling, option, optarg);
+	if (taken == 0)
+		taken = cli_http_option(&serve->http, option, optarg);
 	if (taken == 0)
 		cli_bad_option(argv, option);
 	return taken > 0;
@@ -97,6 +98,8 @@ static int serve_parse(int argc, char **argv, struct serve *serve)
 		cli_say("--allow-any-user is for root's daemon: another user's cannot read other users' programs");
 		return CLI_USAGE;
 	}
+	serve->http.options.default_rate_hz = serve->sampling.rate_hz;
+	serve->collector.sampling = serve->sampling.how;
 	return serve_default_socket(serve) ? -1 : CLI_USAGE;
 }
 
@@ -112,7 +115,7 @@ static void serve_until_told(const sigset_t *ends, const char *url, const char *
 
 static int cli_serve(int argc, char **argv)
 {
-	struct serve serve = {0};
+	struct serve serve = {.sampling = CLI_SAMPLING_DEFAULT};
 	struct collector *collector = NULL;
 	struct http_server *http = NULL;
 	sigset_t ends;
@@ -162,6 +165,13 @@ const struct cli_command cli_command_serve = {
 		"                         $XDG_RUNTIME_DIR/profd.sock); '@NAME' is an abstract socket\n"
 		"      --allow-any-user   accept other users' programs too; root's daemon only\n"
 		"  -r, --rate HZ          rate of a profile that asks for none, 1 to 10000 (default 100)\n"
+		"      --clock NAME       cpu: timers, which fire at the kernel's tick at most; perf: perf events; "
+		"auto "
+		"(default):\n"
+		"                         perf above the tick's rate, where the kernel allows it\n"
+		"      --max-overhead P   lower a thread's rate when the handler takes more than P percent of its CPU "
+		"time\n"
+		"                         (default 5)\n"
 		"  -h, --help             this text\n\n"
 		"HTTP:\n"
 		"  --http ADDR            serve HTTP on HOST:PORT (default 127.0.0.1:6060); ':6060' and '6060' are\n"

@@ -5,6 +5,7 @@
 
 #include "collector/cli.h"
 #include "profd/wire.h"
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -75,14 +76,27 @@ void cli_summary(const struct window_stats *stats, char *buf, size_t size)
 
 bool cli_summary_rate(const struct window_stats *stats, uint32_t rate_hz, char *buf, size_t size)
 {
-	// Each record is one expiry that the handler saw; the samples that it stands for were counted as overrun.
-	if (stats->samples < SUMMARY_RATE_MIN_SAMPLES || stats->records * 100 >= stats->samples * 97)
+	char why[256] = "the kernel fires CPU timers at its tick, and not inside a system call";
+	// Each record is one signal that the handler saw; what it stands for is in its CPU time.
+	double reached = stats->cpu_ns ? (double)stats->records * SUMMARY_NS / (double)stats->cpu_ns : 0;
+
+	if (stats->samples < SUMMARY_RATE_MIN_SAMPLES || reached >= 0.97 * rate_hz)
 		return false;
-	double reached = (double)rate_hz * (double)stats->records / (double)stats->samples;
+	if (stats->perf_errno == EACCES || stats->perf_errno == EPERM)
+		snprintf(why + strlen(why), sizeof(why) - strlen(why),
+			 "; perf events, which pass it, are refused: see kernel.perf_event_paranoid");
+	else if (stats->perf_errno)
+		snprintf(why + strlen(why), sizeof(why) - strlen(why), "; not all threads could have a perf event: %s",
+			 strerror(stats->perf_errno));
+	else if (stats->slowed)
+		snprintf(why, sizeof(why), "--max-overhead lowered the rate of threads %" PRIu64 " times",
+			 stats->slowed);
+	else if (stats->clock == WIRE_CLOCK_PERF)
+		snprintf(why, sizeof(why), "perf events came late");
 	snprintf(buf, size,
-		 "asked for %u samples a second of CPU, reached %.0f (the kernel fires CPU timers at its tick, and not "
-		 "inside a system call); none is lost, some count for several",
-		 rate_hz, reached);
+		 "asked for %u samples a second of CPU, reached %.0f (%s); samples count for the CPU time they stand "
+		 "for",
+		 rate_hz, reached, why);
 	return true;
 }
 

@@ -277,6 +277,7 @@ static struct collector *allocate(const struct collector_options *options)
 		return NULL;
 	collector->refs = 1;
 	collector->any_uid = options->any_uid;
+	collector->sampling = options->sampling;
 	collector->epoll_fd = collector->timer_fd = collector->wake_fd = collector->spare_fd = -1;
 	collector->listener.fd = -1;
 	collector->listen_source = (struct core_source){accept_agents, collector};

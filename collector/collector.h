@@ -15,9 +15,16 @@
 
 struct collector;
 
+// How agents sample, whatever the rate.
+struct collector_sampling {
+	uint32_t clock;                 // enum wire_clock
+	uint32_t max_overhead_permille; // of a thread's CPU time; 0: no limit
+};
+
 struct collector_options {
 	const char *socket; // path, or "@name" for an abstract socket
 	bool any_uid;       // accept agents of other users too (root's daemon only)
+	struct collector_sampling sampling;
 };
 
 // Starts the loop thread and listens. A new target that an open window covers (window.h: pid 0) is sampled from its very
@@ -43,7 +50,7 @@ struct collector_counters {
 	uint64_t bad_records;                      // skipped: torn or hostile
 	uint64_t targets_total, targets_refused;   // registered ever; turned away (other user, bad hello)
 	uint32_t targets_now, windows_now;
-	uint64_t threads_unsampled, foreign_forwarded, foreign_ignored, restarted_syscalls;
+	uint64_t threads_unsampled, threads_slowed, foreign_forwarded, foreign_ignored, restarted_syscalls;
 };
 void collector_counters(struct collector *collector, struct collector_counters *ret_counters);
 

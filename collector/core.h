@@ -51,6 +51,7 @@ struct collector {
 	uint32_t refs;
 	bool stopping;
 	bool any_uid;
+	struct collector_sampling sampling;
 
 	int epoll_fd, timer_fd, wake_fd;
 	int spare_fd; // given up to accept, and turn away, when fds run out

@@ -68,6 +68,8 @@ static void metrics_samples(struct writer *writer, const struct collector_counte
 		    counters->bad_records);
 	metrics_one(writer, "profd_threads_unsampled_total", "counter",
 		    "Threads that could not be given a timer or slot.", counters->threads_unsampled);
+	metrics_one(writer, "profd_threads_slowed_total", "counter",
+		    "Times that a thread's rate was lowered to keep to --max-overhead.", counters->threads_slowed);
 	metrics_head(writer, "profd_foreign_sigprof_total", "counter",
 		     "SIGPROF that was not ours, by what became of it.");
 	writer_printf(writer, "profd_foreign_sigprof_total{disposition=\"forwarded\"} %" PRIu64 "\n",

@@ -121,12 +121,17 @@ void region_read_live(const struct region *region, struct region_live *ret_live)
 	const struct wire_header *header = region->header;
 	uint32_t period_ns = load32(&header->period_ns);
 	uint32_t timer_errno = load32(&header->timer_errno);
+	uint32_t perf_errno = load32(&header->perf_errno);
+	uint32_t clock = load32(&header->clock);
 
 	*ret_live = (struct region_live){
 		.maps_gen = load32(&header->maps_gen),
 		.period_ns = at_most(period_ns, MAX_PERIOD_NS),
 		.threads_live = at_most(load32(&header->threads_live), region->nslots),
 		.timer_errno = timer_errno <= MAX_ERRNO ? timer_errno : 0,
+		.perf_errno = perf_errno <= MAX_ERRNO ? perf_errno : 0,
+		.clock = clock < WIRE_CLOCK_COUNT ? clock : WIRE_CLOCK_CPU,
+		.slowed_total = __atomic_load_n(&header->slowed_total, __ATOMIC_RELAXED),
 		.threads_unsampled = __atomic_load_n(&header->threads_unsampled, __ATOMIC_RELAXED),
 		.foreign_forwarded = __atomic_load_n(&header->foreign_forwarded, __ATOMIC_RELAXED),
 		.foreign_ignored = __atomic_load_n(&header->foreign_ignored, __ATOMIC_RELAXED),

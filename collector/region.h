@@ -27,7 +27,8 @@ struct region {
 // The header's changing part, copied and clamped to what can be.
 struct region_live {
 	uint32_t maps_gen, period_ns, threads_live, timer_errno;
-	uint64_t threads_unsampled, foreign_forwarded, foreign_ignored, restarted;
+	uint32_t clock, perf_errno; // enum wire_clock
+	uint64_t threads_unsampled, foreign_forwarded, foreign_ignored, restarted, slowed_total;
 };
 
 // Maps the region behind fd, which stays the caller's. −EINVAL: not a sealed memfd, or a header that contradicts it, pid or size.

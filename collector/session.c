@@ -321,10 +321,12 @@ static void send_ready(struct session *session)
 
 static void send_rate(struct session *session, uint32_t rate_hz)
 {
-	struct wire_sampling message = {.msg.type = WIRE_MSG_SAMPLING, .rate_hz = rate_hz, .clock = WIRE_CLOCK_CPU};
+	struct wire_sampling message = {.msg.type = WIRE_MSG_SAMPLING, .rate_hz = rate_hz};
 
 	if (session->rate_sent == rate_hz)
 		return;
+	message.clock = session->collector->sampling.clock;
+	message.max_overhead_permille = session->collector->sampling.max_overhead_permille;
 	message.msg.arg = ++session->sampling_seq;
 	session->rate_sent = rate_hz;
 	session->drains_left = DRAINS_AFTER_STOP;
@@ -413,23 +415,25 @@ static void add_counts(struct session *session, const struct ring_counts *counts
 	struct collector_counters *sums = &session->collector->counters;
 	const struct region_live before = session->live;
 	struct window *window;
-	uint64_t newly_unsampled;
+	struct window_news news;
 
 	region_read_live(&session->region, &session->live);
-	newly_unsampled = growth(session->live.threads_unsampled, before.threads_unsampled);
+	news = (struct window_news){.unsampled = growth(session->live.threads_unsampled, before.threads_unsampled),
+				    .slowed = growth(session->live.slowed_total, before.slowed_total)};
 	sums->generated += counts->generated;
 	sums->delivered += counts->records;
 	sums->bad_records += counts->bad;
 	for (int i = 0; i < WIRE_DROP_COUNT; i++)
 		sums->dropped[i] += counts->dropped[i];
-	sums->threads_unsampled += newly_unsampled;
+	sums->threads_unsampled += news.unsampled;
+	sums->threads_slowed += news.slowed;
 	sums->foreign_forwarded += growth(session->live.foreign_forwarded, before.foreign_forwarded);
 	sums->foreign_ignored += growth(session->live.foreign_ignored, before.foreign_ignored);
 	sums->restarted_syscalls += growth(session->live.restarted, before.restarted);
 	TAILQ_FOREACH(window, &session->collector->windows, link)
 	{
 		if (window_covers(window, session))
-			window_count(window, session, counts, newly_unsampled);
+			window_count(window, session, counts, &news);
 	}
 }
 

@@ -90,7 +90,7 @@ void window_take(struct window *window, struct session *session, const struct ri
 }
 
 void window_count(struct window *window, struct session *session, const struct ring_counts *counts,
-		  uint64_t newly_unsampled)
+		  const struct window_news *news)
 {
 	const struct region_live *live = &session->live;
 	struct window_stats *stats = &window->stats;
@@ -100,11 +100,16 @@ void window_count(struct window *window, struct session *session, const struct r
 	stats->generated += counts->generated;
 	for (int i = 0; i < WIRE_DROP_COUNT; i++)
 		stats->dropped[i] += counts->dropped[i];
-	stats->threads_unsampled += newly_unsampled;
+	stats->threads_unsampled += news->unsampled;
+	stats->slowed += news->slowed;
 	if (live->timer_errno && stats->threads_unsampled > 0)
 		stats->timer_errno = (int)live->timer_errno;
 	if (live->period_ns > 0 && (stats->period_ns == 0 || live->period_ns < stats->period_ns))
 		stats->period_ns = live->period_ns;
+	if (live->clock > stats->clock)
+		stats->clock = live->clock;
+	if (live->perf_errno)
+		stats->perf_errno = (int)live->perf_errno;
 }
 
 void window_end(struct window *window)

@@ -39,9 +39,14 @@ uint32_t window_rate(const struct session *session);
 // One sample of session, with its frames (leaf first) looked up.
 void window_take(struct window *window, struct session *session, const struct ring_record *record,
 		 const struct aggregate_frame *frames, size_t nframes);
-// What a drain of session counted (session->live is up to date); newly_unsampled: threads.
+// What grew in a target's header since the last drain.
+struct window_news {
+	uint64_t unsampled; // threads
+	uint64_t slowed;    // times that a thread's rate was lowered
+};
+// What a drain of session counted; session->live is up to date.
 void window_count(struct window *window, struct session *session, const struct ring_counts *counts,
-		  uint64_t newly_unsampled);
+		  const struct window_news *news);
 // Tells the window's owner that nothing more will come.
 void window_end(struct window *window);
 

@@ -249,6 +249,12 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 	profile_add_comment(profile, "rate: %u Hz asked, %.1f Hz reached (samples per second of CPU)",
 			    builder->window->options.rate_hz,
 			    stats->cpu_ns ? (double)stats->records * 1e9 / (double)stats->cpu_ns : 0.0);
+	profile_add_comment(profile, "clock: %s",
+			    stats->clock == WIRE_CLOCK_PERF ? "perf events" : "CPU timers, at the kernel's tick");
+	if (stats->perf_errno)
+		profile_add_comment(profile, "perf events: %s", strerrordesc_np(stats->perf_errno));
+	if (stats->slowed)
+		profile_add_comment(profile, "rate lowered by --max-overhead: %" PRIu64 " times", stats->slowed);
 	profile_add_comment(profile,
 			    "samples: %" PRIu64 " taken, standing for %" PRIu64 " periods; %u threads; %u processes",
 			    stats->records, stats->samples, stats->threads, stats->targets);

@@ -84,7 +84,7 @@ static int start(bool is_main, uint32_t period_ns)
 static void give_up(const char *why)
 {
 	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
-		profd_timer_set_period(0); // before the default action can be back in place
+		profd_timer_set_period(0, WIRE_CLOCK_CPU); // before the default action can be back in place
 	set_on(false);
 	if (profd_handler_app_action)
 		profd_interpose_handler_remove();

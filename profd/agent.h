@@ -23,6 +23,8 @@ struct profd_config {
 	const char *http;              // PROFD_HTTP, NULL: not set
 	const char *output;            // PROFD_OUTPUT
 	const char *rate;              // PROFD_RATE
+	const char *clock;             // PROFD_CLOCK
+	const char *max_overhead;      // PROFD_MAX_OVERHEAD
 	bool follow;                   // PROFD_FOLLOW, default true
 	bool fp_only;                  // PROFD_UNWIND=fp
 	bool verbose;                  // PROFD_VERBOSE

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/governor.h"
 #include "profd/interpose.h"
 #include "profd/modules.h"
 #include "profd/raw.h"
@@ -26,7 +27,9 @@
 #include "profd/timer.h"
 
 #define TICK_MS 50        // while sampling
+#define SWEEP_MS 10       // and with perf events, whose threads wait for us to have one
 #define SCAN_TICKS 4      // a look for unknown threads every so many ticks
+#define GOVERNOR_TICKS 10 // a look at what the handler costs
 #define RECONNECT_MS 1000 // a daemon's path is tried again this often
 #define STACK_BYTES (256u << 10)
 
@@ -174,7 +177,8 @@ static void set_sampling(const struct wire_sampling *request)
 
 	if (rate_hz)
 		profd_threads_scan();
-	profd_timer_set_period(rate_hz ? 1000000000u / rate_hz : 0);
+	profd_governor_set(request->max_overhead_permille);
+	profd_timer_set_period(rate_hz ? 1000000000u / rate_hz : 0, request->clock);
 	__atomic_store_n(&header->sampling_seq, request->msg.arg, __ATOMIC_RELEASE);
 }
 
@@ -225,7 +229,7 @@ static bool handle_all(int socket_fd)
 struct loop {
 	int socket_fd; // −1: not connected
 	int wake_fd;
-	unsigned ticks;
+	unsigned sweeps, ticks;
 	bool was_ready;
 };
 
@@ -244,7 +248,7 @@ static void disconnect(struct loop *loop)
 {
 	close(loop->socket_fd);
 	loop->socket_fd = -1;
-	profd_timer_set_period(0);
+	profd_timer_set_period(0, WIRE_CLOCK_CPU);
 }
 
 static void reconnect(struct loop *loop)
@@ -272,15 +276,25 @@ static void check_handler(void)
 	if (profd_interpose_handler_installed())
 		return;
 	__atomic_fetch_add(&profd_agent.region.header->handler_lost, 1, __ATOMIC_RELAXED);
-	profd_timer_set_period(0);
+	profd_timer_set_period(0, WIRE_CLOCK_CPU);
+}
+
+static bool with_perf_events(void)
+{
+	return __atomic_load_n(&profd_agent.region.header->clock, __ATOMIC_RELAXED) == WIRE_CLOCK_PERF;
 }
 
 static void tick(struct loop *loop)
 {
+	profd_timer_sweep();
+	if (with_perf_events() && ++loop->sweeps % (TICK_MS / SWEEP_MS))
+		return;
 	check_handler();
 	tell_maps(loop);
 	if (++loop->ticks % SCAN_TICKS == 0)
 		profd_threads_scan();
+	if (loop->ticks % GOVERNOR_TICKS == 0)
+		profd_governor_look();
 	profd_modules_reclaim();
 }
 
@@ -288,7 +302,9 @@ static int poll_timeout(const struct loop *loop)
 {
 	if (loop->socket_fd < 0)
 		return RECONNECT_MS;
-	return sampling() ? TICK_MS : -1;
+	if (!sampling())
+		return -1;
+	return with_perf_events() ? SWEEP_MS : TICK_MS;
 }
 
 // Returns when told to stop, or when the collector is gone for good.
@@ -353,6 +369,7 @@ static void *helper_main(void *unused)
 	int error;
 
 	prctl(PR_SET_NAME, "profd");
+	profd_timer_init_helper();
 	error = own_fd_table();
 	if (error) {
 		fail("cannot have a file descriptor table of our own", -error);
@@ -417,14 +434,14 @@ void profd_channel_joined(void)
 	set_state(PROFD_CHANNEL_JOINED);
 }
 
-static void wake_helper(void)
+void profd_channel_wake(void)
 {
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	long fd = profd_raw3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return;
-	sendto(fd, "w", 1, MSG_NOSIGNAL, (struct sockaddr *)&wake_address, wake_length);
-	close(fd);
+	profd_raw6(SYS_sendto, fd, (long)"w", 1, MSG_NOSIGNAL, (long)&wake_address, wake_length);
+	profd_raw1(SYS_close, fd);
 }
 
 void profd_channel_stop(void)
@@ -433,7 +450,7 @@ void profd_channel_stop(void)
 		return;
 	__atomic_store_n(&stopping, 1, __ATOMIC_RELEASE);
 	set_state(PROFD_CHANNEL_FAILED);
-	wake_helper();
+	profd_channel_wake();
 	pthread_join(helper, NULL);
 	helper_started = false;
 }

@@ -34,6 +34,8 @@ void profd_channel_joined(void);
 void profd_channel_stop(void);
 void profd_channel_forget(void); // in a fork's child
 const char *profd_channel_error(void);
+// Makes the helper look at what is asked of it (timer.h). Any thread; errno stays.
+void profd_channel_wake(void);
 // The mappings of the target change: note it and let the helper tell the collector. Any thread; cheap; never waits.
 void profd_channel_maps_changed(void);
 

@@ -34,6 +34,8 @@ void profd_config_read(struct profd_config *config)
 	config->http = get("PROFD_HTTP");
 	config->output = get("PROFD_OUTPUT");
 	config->rate = get("PROFD_RATE");
+	config->clock = get("PROFD_CLOCK");
+	config->max_overhead = get("PROFD_MAX_OVERHEAD");
 	config->follow = get_bool("PROFD_FOLLOW", true);
 	config->fp_only = unwind && strcmp(unwind, "fp") == 0;
 	config->verbose = get_bool("PROFD_VERBOSE", false);

@@ -11,6 +11,7 @@
 
 #include "profd/agent.h"
 #include "profd/modules.h"
+#include "profd/perf_event.h"
 #include "profd/raw.h"
 #include "profd/safe_read.h"
 #include "profd/syscall_restart.h"
@@ -21,6 +22,9 @@
 
 // Only threads that are running, or were preempted inside the handler, hold one.
 #define SCRATCH_BUFFERS 64
+// A perf event's signal that was lost, or merged with one still pending, leaves no overrun: every so many, the thread's CPU
+// clock makes the weights agree. Seldom, for to read that clock lets the scheduler end a time slice early.
+#define RECKON_SIGNALS 256u
 
 struct scratch {
 	uint32_t taken; // atomic
@@ -133,22 +137,58 @@ static uint32_t charge_to_start_routine(uint64_t *pcs, uint32_t count, uint8_t s
 	return 3;
 }
 
-static void take_sample(uint32_t index, const siginfo_t *info, const ucontext_t *uc)
+// How many samples a perf event's signal stands for.
+static uint32_t perf_weight(struct profd_slot_private *private)
+{
+	struct timespec now = {0, 0};
+	uint64_t due;
+
+	if (++private->signals % RECKON_SIGNALS)
+		return 1;
+	profd_raw3(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, (long)&now, 0);
+	due = profd_timer_due((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, private->first_due_ns,
+			      private->period_ns);
+	return due > private->weight_seen + 1 ? (uint32_t)(due - private->weight_seen) : 1;
+}
+
+static struct profd_ring ring_of(uint32_t slot)
 {
 	const struct profd_region *region = &profd_agent.region;
-	struct wire_header *header = region->header;
-	struct wire_slot *slot = &region->slots[index];
-	uint32_t tid = WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_RELAXED));
-	uint32_t period_ns = __atomic_load_n(&header->period_ns, __ATOMIC_RELAXED);
-	uint32_t shard = index & (region->nshards - 1);
-	struct profd_ring ring = {.shard = &region->shards[shard],
-				  .data = (uint64_t *)(region->ring + (uint64_t)shard * region->shard_size),
-				  .size = region->shard_size};
-	struct wire_sample sample;
+	uint32_t shard = slot & (region->nshards - 1);
+
+	return (struct profd_ring){.shard = &region->shards[shard],
+				   .data = (uint64_t *)(region->ring + (uint64_t)shard * region->shard_size),
+				   .size = region->shard_size};
+}
+
+// The slot's own counts, which the timer and the governor go by. What is far above the usual is another's: the thread was
+// preempted in its handler, or interrupted.
+static void account(struct profd_slot_private *private, const struct wire_sample *sample)
+{
+	uint64_t took_ns = now_ns() - sample->time_ns;
+	uint64_t usual_ns = private->usual_ns;
+
+	if (took_ns > 4 * usual_ns)
+		took_ns = 4 * usual_ns;
+	private->usual_ns = usual_ns + took_ns / 16 - usual_ns / 16;
+	private->handler_ns += took_ns;
+	private->weight_seen += sample->weight;
+	private->covered_ns += sample->cpu_ns;
+}
+
+// weight 0: a perf event's, to be found out.
+static void take_sample(uint32_t index, uint32_t weight, const ucontext_t *uc)
+{
+	struct wire_header *header = profd_agent.region.header;
+	struct wire_slot *slot = &profd_agent.region.slots[index];
+	struct profd_slot_private *private = profd_slot_private(slot);
+	struct profd_ring ring = ring_of(index);
+	struct wire_sample sample = {.slot = index, .time_ns = now_ns()};
 	struct scratch *scratch;
 	uint32_t count;
 
-	if (!tid || !period_ns) {
+	sample.tid = WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_RELAXED));
+	if (!sample.tid || !__atomic_load_n(&header->period_ns, __ATOMIC_RELAXED)) {
 		__atomic_fetch_add(&header->late, 1, __ATOMIC_RELAXED);
 		return;
 	}
@@ -158,18 +198,13 @@ static void take_sample(uint32_t index, const siginfo_t *info, const ucontext_t 
 		return;
 	}
 	sample.maps_gen = __atomic_load_n(&header->maps_gen, __ATOMIC_ACQUIRE);
-	count = walk(profd_slot_private(slot), uc, scratch->pcs, &sample.stop);
+	count = walk(private, uc, scratch->pcs, &sample.stop);
 	sample.nframes = (uint16_t)charge_to_start_routine(scratch->pcs, count, sample.stop);
-	sample.time_ns = now_ns();
-	sample.tid = tid;
-	sample.slot = index;
-	sample.weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0);
-	sample.cpu_ns = (uint64_t)sample.weight * period_ns;
-	profd_slot_private(slot)->weight_seen += sample.weight;
-	sample.flags = 0;
-	sample.reserved = 0;
+	sample.weight = weight ? weight : perf_weight(private);
+	sample.cpu_ns = (uint64_t)sample.weight * __atomic_load_n(&private->period_ns, __ATOMIC_RELAXED);
 	profd_ring_put(&ring, &sample, scratch->pcs);
 	__atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE);
+	account(private, &sample);
 }
 
 // A SIGPROF that is not ours, for a thread whose own mask blocks it (we only pretended): block it really, and put it back
@@ -223,18 +258,33 @@ static void forward(int signo, siginfo_t *info, ucontext_t *uc)
 	keep_eintr_at = prof_is_pending() ? (uint64_t)uc->uc_mcontext.gregs[REG_RIP] : 0;
 }
 
+// Whose sample this is, and its weight (0: a perf event's). PROFD_NO_SLOT: it is none of ours.
+static uint32_t recognize(const siginfo_t *info, uint32_t *ret_weight)
+{
+	uint32_t slot;
+
+	if (profd_handler_is_ours(info, profd_agent.cookie)) {
+		*ret_weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0);
+		return (uint32_t)(uint64_t)(uintptr_t)info->si_value.sival_ptr;
+	}
+	*ret_weight = 0;
+	if (info->si_code <= 0 || info->si_code == SI_KERNEL) // what most others have; spares them a system call
+		return PROFD_NO_SLOT;
+	slot = profd_perf_slot(info, (uint32_t)profd_raw0(SYS_gettid));
+	return slot ? slot - 1 : PROFD_NO_SLOT;
+}
+
 void profd_handler(int signo, siginfo_t *info, void *context)
 {
-	uint64_t value = (uint64_t)(uintptr_t)info->si_value.sival_ptr;
-	uint32_t slot = (uint32_t)value;
+	uint32_t weight, slot = recognize(info, &weight);
 	ucontext_t *uc = context;
 
-	if (!profd_handler_is_ours(info, profd_agent.cookie)) {
+	if (slot == PROFD_NO_SLOT) {
 		forward(signo, info, uc);
 		return;
 	}
 	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && slot < profd_agent.region.nslots)
-		take_sample(slot, info, uc);
+		take_sample(slot, weight, uc);
 	if (keep_eintr_at == (uint64_t)uc->uc_mcontext.gregs[REG_RIP]) {
 		keep_eintr_at = 0;
 		return;

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // handler.h: SIGPROF. What runs there and what it promises:
-//  - one of our timers' signals (SI_TIMER and our cookie) becomes one sample, or is counted as dropped or late;
+//  - one of our timers' signals (SI_TIMER and our cookie, or perf_event.h's) becomes one sample, or is counted as dropped or late;
 //  - any other SIGPROF goes to the program's own handler, as if ours were not there; without one it is counted and ignored;
 //  - async-signal-safe: no lock, no allocation, no libc; bounded stack (< 1 KiB, the samples go through static buffers);
 //  - a system call that our signal made return EINTR, and that would not be restarted by SA_RESTART, is restarted.
@@ -33,6 +33,9 @@ static inline bool profd_handler_is_ours(const siginfo_t *info, uint32_t cookie)
 {
 	return info->si_code == SI_TIMER && (uint32_t)((uint64_t)(uintptr_t)info->si_value.sival_ptr >> 32) == cookie;
 }
+
+// No sample takes longer (governor.c).
+#define PROFD_HANDLER_MAX_NS 200000u
 
 // Learns the vDSO's clock_gettime; clears the scratch buffers (again in a fork's child). Not in the handler.
 void profd_handler_init(void);

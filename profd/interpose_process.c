@@ -23,6 +23,15 @@ static void flush(void)
 		profd_timer_flush(profd_thread_slot, 0);
 }
 
+// And no perf event's signal may meet the next image, whose disposition is not ours.
+static bool suspend(void)
+{
+	if (profd_thread_slot == PROFD_NO_SLOT || !profd_agent_is_on())
+		return false;
+	profd_timer_suspend(profd_thread_slot);
+	return true;
+}
+
 __attribute__((destructor)) static void flush_at_exit(void)
 {
 	flush();
@@ -38,15 +47,17 @@ PROFD_EXPORT void _exit(int status)
 void _Exit(int status) __attribute__((alias("_exit"))) PROFD_EXPORT;
 
 // The program's own SIGPROF disposition and mask are what the next image inherits.
-#define EXPOSED(call)                                   \
-	({                                              \
-		struct profd_signal_state state_;       \
-		int result_;                            \
-		flush();                                \
-		profd_interpose_signal_expose(&state_); \
-		result_ = (call);                       \
-		profd_interpose_signal_undo(&state_);   \
-		result_;                                \
+#define EXPOSED(call)                                          \
+	({                                                     \
+		struct profd_signal_state state_;              \
+		int result_;                                   \
+		bool suspended_ = suspend();                   \
+		profd_interpose_signal_expose(&state_);        \
+		result_ = (call);                              \
+		profd_interpose_signal_undo(&state_);          \
+		if (suspended_)                                \
+			profd_timer_resume(profd_thread_slot); \
+		result_;                                       \
 	})
 
 PROFD_EXPORT int execve(const char *path, char *const argv[], char *const envp[])

@@ -164,11 +164,20 @@ static int await_ready(int fd, char *line, size_t size)
 	return strncmp(line, "ok", 2) == 0 ? 0 : -1;
 }
 
+static int add_option(const char **argv, int count, const char *option, const char *value)
+{
+	if (value) {
+		argv[count++] = option;
+		argv[count++] = value;
+	}
+	return count;
+}
+
 static int launch(struct profd_config *config, const char *path, const char *output, int pipe_fds[2])
 {
 	char **environment = collector_environment();
 	char target[16], ready[16];
-	const char *argv[16] = {path, "private", "--socket", config->socket, "--target", target, "--ready-fd", ready};
+	const char *argv[24] = {path, "private", "--socket", config->socket, "--target", target, "--ready-fd", ready};
 	int n = 8;
 	int error;
 
@@ -180,14 +189,10 @@ static int launch(struct profd_config *config, const char *path, const char *out
 		argv[n++] = "--http";
 		argv[n++] = config->http ? config->http : "127.0.0.1:6060";
 	}
-	if (output) {
-		argv[n++] = "--output";
-		argv[n++] = output;
-	}
-	if (config->rate) {
-		argv[n++] = "--rate";
-		argv[n++] = config->rate;
-	}
+	n = add_option(argv, n, "--output", output);
+	n = add_option(argv, n, "--rate", config->rate);
+	n = add_option(argv, n, "--clock", config->clock);
+	n = add_option(argv, n, "--max-overhead", config->max_overhead);
 	argv[n] = NULL;
 	error = start(path, (char *const *)argv, environment, pipe_fds[1]);
 	free(environment);

@@ -18,6 +18,8 @@
 #include "profd/raw.h"
 #include "profd/timer.h"
 
+#define FIRST_USUAL_NS 10000u // a walk through cold tables
+
 __thread uint32_t profd_thread_slot = PROFD_NO_SLOT;
 
 static uint64_t free_head; // atomic; tag in the high half, slot index + 1 in the low one
@@ -108,6 +110,14 @@ uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack)
 	private->stack_low = stack.low;
 	private->stack_high = stack.high;
 	private->modules = 0;
+	private->period_ns = 0;
+	private->hold = PROFD_HOLD_NONE;
+	private->handler_ns = private->covered_ns = 0;
+	private->usual_ns = FIRST_USUAL_NS;
+	private->judged_handler_ns = 0;
+	private->judged_covered_us = 0;
+	private->slowdown = 0;
+	private->signals = 0;
 	__atomic_store_n(&private->timer_word, 0, __ATOMIC_RELAXED);
 	// Sequentially consistent: either whoever starts sampling sees this slot, or the arming below sees the period.
 	__atomic_store_n(&slot->state_tid, (slot->state_tid >> 32 << 32) | tid, __ATOMIC_SEQ_CST);

@@ -20,10 +20,15 @@
 
 #include "profd/wire.h"
 
-// Bits of timer_word; the kernel timer's id + 1 is above them (0: no timer).
+// Bits of timer_word; the kernel timer's id + 1 is above them (0: no timer), or PROFD_TIMER_PERF (perf_event.h).
 #define PROFD_TIMER_BUSY 1u
 #define PROFD_TIMER_DYING 2u
 #define PROFD_TIMER_ID_SHIFT 2
+#define PROFD_TIMER_PERF (0x3fffffffu << PROFD_TIMER_ID_SHIFT)
+
+// A thread that is about to exec must have no perf event: a signal that is pending then would meet the new image. It asks,
+// the helper answers (timer.c).
+enum profd_hold { PROFD_HOLD_NONE, PROFD_HOLD_ASKED, PROFD_HOLD_DONE };
 
 // What wire_slot.private_words hold.
 struct profd_slot_private {
@@ -33,7 +38,17 @@ struct profd_slot_private {
 	uint64_t weight_seen;           // expiries that the handler has been told of since
 	uint32_t timer_word;            // atomic
 	uint32_t next_free;             // free list: index + 1; meaningful while free
-	uint64_t unused[6];
+	uint32_t period_ns;             // of this thread: that in force << slowdown; 0: not sampled
+	uint32_t hold;                  // atomic futex; enum profd_hold
+	// By the thread's handler alone; handler_ns and covered_ns only grow, until the slot is another thread's.
+	uint64_t handler_ns; // time that it took
+	uint64_t covered_ns; // CPU time that its samples stand for
+	uint32_t usual_ns;   // what one sample takes, smoothed
+	uint32_t signals;    // perf events' signals that it had
+	// The governor's: what it saw of these the last time, and by how much the period is shifted left.
+	uint64_t judged_handler_ns;
+	uint32_t judged_covered_us;
+	uint32_t slowdown;
 };
 _Static_assert(sizeof(struct profd_slot_private) == sizeof(((struct wire_slot *)0)->private_words), "slot");
 

@@ -11,9 +11,19 @@
 #include <time.h>
 
 #include "profd/agent.h"
+#include "profd/channel.h"
 #include "profd/handler.h"
+#include "profd/perf_event.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
+
+#define HOLD_TIMEOUT_NS 1000000000LL
+#define RETRY_SWEEPS 100 // a thread that could have no event is tried again after so many
+
+static __thread bool is_helper;
+static uint32_t holds_asked;      // atomic: threads that wait for profd_timer_sweep to answer
+static uint64_t swept_seen;       // threads_seen at the last sweep of all slots
+static unsigned sweeps_unchanged; // sweeps since then
 
 // The kernel's clockid for another thread's CPU time: see kernel/time/posix-cpu-timers.c, CPUCLOCK_PERTHREAD | SCHED.
 static clockid_t thread_cpu_clock(uint32_t tid)
@@ -48,15 +58,23 @@ static uint64_t cpu_time_ns(uint32_t tid)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-// Absolute times on the thread's CPU clock. A thread that has just begun is accounted from its very start.
-static void set_time(struct profd_slot_private *private, uint32_t id, uint32_t tid, uint32_t period_ns)
+// When the first sample is due, on the thread's CPU clock. A thread that has just begun is accounted from its very start.
+static uint64_t begin_period(struct profd_slot_private *private, uint32_t tid, uint32_t period_ns)
 {
-	struct itimerspec spec;
 	uint64_t now = cpu_time_ns(tid);
 	uint64_t first = (now < period_ns ? 0 : now) + 1 + random_below(tid, period_ns);
 
 	private->first_due_ns = first;
 	private->weight_seen = 0;
+	__atomic_store_n(&private->period_ns, period_ns, __ATOMIC_RELAXED);
+	return first;
+}
+
+static void set_time(struct profd_slot_private *private, uint32_t id, uint32_t tid, uint32_t period_ns)
+{
+	struct itimerspec spec;
+	uint64_t first = begin_period(private, tid, period_ns);
+
 	spec.it_value.tv_sec = (time_t)(first / 1000000000u);
 	spec.it_value.tv_nsec = (long)(first % 1000000000u);
 	spec.it_interval.tv_sec = (time_t)(period_ns / 1000000000u);
@@ -94,21 +112,63 @@ static void delete_timer(uint32_t word)
 {
 	if (!(word >> PROFD_TIMER_ID_SHIFT))
 		return;
-	profd_raw1(SYS_timer_delete, (word >> PROFD_TIMER_ID_SHIFT) - 1);
+	if (word != PROFD_TIMER_PERF) // an event is closed by the helper's next sweep
+		profd_raw1(SYS_timer_delete, (word >> PROFD_TIMER_ID_SHIFT) - 1);
 	__atomic_fetch_sub(&profd_agent.region.header->threads_armed, 1, __ATOMIC_RELAXED);
+}
+
+// What the tick has not brought yet of a CPU timer that goes away.
+static void deliver_due(uint32_t slot, uint32_t tid, uint32_t word);
+
+static bool wants_perf(void)
+{
+	return __atomic_load_n(&profd_agent.region.header->clock, __ATOMIC_RELAXED) == WIRE_CLOCK_PERF;
+}
+
+// Helper. False: the thread cannot have an event (counted, but for one that is gone), a CPU timer must do.
+static bool apply_perf(uint32_t slot, uint32_t tid, uint32_t word, uint32_t period_ns)
+{
+	struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
+	int error;
+
+	if (__atomic_load_n(&private->hold, __ATOMIC_ACQUIRE) != PROFD_HOLD_NONE)
+		return false;
+	if (word != PROFD_TIMER_PERF)
+		deliver_due(slot, tid, word);
+	begin_period(private, tid, period_ns);
+	error = profd_perf_arm(slot, tid, period_ns);
+	if (error) {
+		if (error != -3) // ESRCH: it has just ended
+			__atomic_store_n(&profd_agent.region.header->perf_errno, (uint32_t)-error, __ATOMIC_RELAXED);
+		return false;
+	}
+	if (word != PROFD_TIMER_PERF) {
+		delete_timer(word);
+		__atomic_fetch_add(&profd_agent.region.header->threads_armed, 1, __ATOMIC_RELAXED);
+	}
+	return true;
 }
 
 // BUSY is ours. Returns the new word's id part.
 static uint32_t apply(uint32_t slot, uint32_t tid, uint32_t word, uint32_t period_ns)
 {
-	if (!period_ns) {
+	struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
+
+	if (period_ns)
+		period_ns = profd_timer_slowed(period_ns, private->slowdown);
+	if (period_ns && is_helper && wants_perf() && apply_perf(slot, tid, word, period_ns))
+		return PROFD_TIMER_PERF;
+	if (word == PROFD_TIMER_PERF && is_helper)
+		profd_perf_disarm(slot);
+	if (!period_ns || word == PROFD_TIMER_PERF) {
 		delete_timer(word);
-		return 0;
+		word = 0;
 	}
-	if (!(word >> PROFD_TIMER_ID_SHIFT))
+	if (!period_ns)
+		return 0;
+	if (!word)
 		return create(slot, tid, period_ns);
-	set_time(profd_slot_private(&profd_agent.region.slots[slot]), (word >> PROFD_TIMER_ID_SHIFT) - 1, tid,
-		 period_ns);
+	set_time(private, (word >> PROFD_TIMER_ID_SHIFT) - 1, tid, period_ns);
 	return word;
 }
 
@@ -177,16 +237,11 @@ bool profd_timer_retire(uint32_t slot)
 	return true;
 }
 
-// The signal that the tick would have brought. For one's own process the kernel lets any si_code through. Not when it is
-// blocked: unlike a timer's it would outlive exec.
+// The signal that the tick would have brought. For one's own process the kernel lets any si_code through.
 static void raise_expiry(uint32_t slot, uint32_t tid, uint64_t count)
 {
 	siginfo_t info;
-	uint64_t mask = 0;
 
-	profd_raw4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, sizeof(mask));
-	if (mask & (1ULL << (SIGPROF - 1)))
-		return;
 	memset(&info, 0, sizeof(info));
 	info.si_signo = SIGPROF;
 	info.si_code = SI_TIMER;
@@ -195,37 +250,178 @@ static void raise_expiry(uint32_t slot, uint32_t tid, uint64_t count)
 	profd_raw4(SYS_rt_tgsigqueueinfo, profd_agent.pid, tid, SIGPROF, (long)&info);
 }
 
+// due − weight_seen, and none when nothing is armed.
+static uint64_t overdue(uint32_t slot, uint32_t tid)
+{
+	const struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
+	uint64_t due = profd_timer_due(cpu_time_ns(tid), private->first_due_ns, private->period_ns);
+
+	return due > private->weight_seen ? due - private->weight_seen : 0;
+}
+
+static void deliver_due(uint32_t slot, uint32_t tid, uint32_t word)
+{
+	uint64_t count = word ? overdue(slot, tid) : 0;
+
+	if (count)
+		raise_expiry(slot, tid, count);
+}
+
 void profd_timer_flush(uint32_t slot, uint64_t ending_pc)
 {
-	struct wire_slot *s = &profd_agent.region.slots[slot];
-	struct profd_slot_private *private = profd_slot_private(s);
-	uint32_t period_ns = period_now();
-	uint64_t now, due;
+	const struct wire_slot *s = &profd_agent.region.slots[slot];
+	const struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
+	uint64_t count, mask = 0;
 	uint32_t tid;
 
-	if (!period_ns || !(__atomic_load_n(&private->timer_word, __ATOMIC_ACQUIRE) >> PROFD_TIMER_ID_SHIFT))
+	if (!period_now() || !(__atomic_load_n(&private->timer_word, __ATOMIC_ACQUIRE) >> PROFD_TIMER_ID_SHIFT))
 		return;
 	tid = WIRE_SLOT_TID(s->state_tid);
-	now = cpu_time_ns(tid);
-	if (now < private->first_due_ns)
+	count = overdue(slot, tid);
+	if (!count)
 		return;
-	due = (now - private->first_due_ns) / period_ns + 1;
-	if (due <= private->weight_seen)
+	// Not when it is blocked: unlike a timer's it would outlive exec.
+	profd_raw4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, sizeof(mask));
+	if (mask & (1ULL << (SIGPROF - 1)))
 		return;
 	profd_handler_ending_pc = ending_pc;
-	raise_expiry(slot, tid, due - private->weight_seen);
+	raise_expiry(slot, tid, count);
 	profd_handler_ending_pc = 0;
 }
 
-void profd_timer_set_period(uint32_t period_ns)
+// ---- Exec ----------------------------------------------------------------------------------------------------------
+
+// A signal that consumes one of ours that is pending although blocked; anybody else's is put back.
+static void consume_pending(void)
+{
+	uint64_t prof = 1ULL << (SIGPROF - 1);
+	struct timespec none = {0, 0};
+	siginfo_t info;
+	uint32_t tid = (uint32_t)profd_raw0(SYS_gettid);
+
+	if (profd_raw4(SYS_rt_sigtimedwait, (long)&prof, (long)&info, (long)&none, sizeof(prof)) == SIGPROF &&
+	    !profd_handler_is_ours(&info, profd_agent.cookie) && !profd_perf_slot(&info, tid))
+		profd_raw4(SYS_rt_tgsigqueueinfo, profd_agent.pid, tid, SIGPROF, (long)&info);
+}
+
+void profd_timer_suspend(uint32_t slot)
+{
+	struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
+	uint32_t *hold = &private->hold;
+	uint64_t mask = 0;
+	uint32_t word;
+
+	profd_timer_flush(slot, 0);
+	if (!wants_perf())
+		return;
+	__atomic_store_n(hold, PROFD_HOLD_ASKED, __ATOMIC_SEQ_CST);
+	// From here on the helper opens no event for us; one that it has is to go.
+	word = __atomic_load_n(&private->timer_word, __ATOMIC_SEQ_CST);
+	if (word == PROFD_TIMER_PERF || (word & PROFD_TIMER_BUSY)) {
+		__atomic_fetch_add(&holds_asked, 1, __ATOMIC_SEQ_CST);
+		profd_channel_wake();
+		while (__atomic_load_n(hold, __ATOMIC_ACQUIRE) == PROFD_HOLD_ASKED)
+			if (profd_raw_futex_wait(hold, PROFD_HOLD_ASKED, HOLD_TIMEOUT_NS) == -110) // ETIMEDOUT
+				break;
+	}
+	profd_raw4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, sizeof(mask));
+	if (mask & (1ULL << (SIGPROF - 1)))
+		consume_pending();
+}
+
+void profd_timer_resume(uint32_t slot)
+{
+	struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
+
+	if (__atomic_exchange_n(&private->hold, PROFD_HOLD_NONE, __ATOMIC_SEQ_CST) != PROFD_HOLD_NONE)
+		profd_timer_adjust(slot);
+}
+
+// ---- Helper --------------------------------------------------------------------------------------------------------
+
+void profd_timer_init_helper(void)
+{
+	is_helper = true;
+	holds_asked = 0;
+	profd_perf_init();
+}
+
+static uint32_t slots_used(void)
+{
+	uint32_t used = __atomic_load_n(&profd_agent.region.header->slots_used, __ATOMIC_SEQ_CST);
+
+	return used < profd_agent.region.nslots ? used : profd_agent.region.nslots;
+}
+
+// The clock that asked comes to: AUTO takes events only where the tick would not do.
+static uint32_t choose_clock(uint32_t period_ns, uint32_t asked)
+{
+	struct wire_header *header = profd_agent.region.header;
+	int error;
+
+	__atomic_store_n(&header->perf_errno, 0, __ATOMIC_RELAXED);
+	if (!period_ns || asked == WIRE_CLOCK_CPU || (asked == WIRE_CLOCK_AUTO && period_ns >= profd_perf_tick_ns()))
+		return WIRE_CLOCK_CPU;
+	error = profd_perf_probe();
+	__atomic_store_n(&header->perf_errno, (uint32_t)-error, __ATOMIC_RELAXED);
+	return error ? WIRE_CLOCK_CPU : WIRE_CLOCK_PERF;
+}
+
+void profd_timer_set_period(uint32_t period_ns, uint32_t clock)
 {
 	struct wire_header *header = profd_agent.region.header;
 	uint32_t used;
 
+	__atomic_store_n(&header->clock, choose_clock(period_ns, clock), __ATOMIC_SEQ_CST);
 	__atomic_store_n(&header->period_ns, period_ns, __ATOMIC_SEQ_CST);
-	used = __atomic_load_n(&header->slots_used, __ATOMIC_SEQ_CST);
-	for (uint32_t i = 0; i < used && i < profd_agent.region.nslots; i++) {
+	used = slots_used();
+	for (uint32_t i = 0; i < used; i++) {
 		if (WIRE_SLOT_TID(__atomic_load_n(&profd_agent.region.slots[i].state_tid, __ATOMIC_SEQ_CST)))
 			profd_timer_adjust(i);
 	}
+	profd_perf_sweep();
+}
+
+// A thread that asks waits, and so cannot end meanwhile; but for one whose wait timed out.
+static void answer_hold(uint32_t slot)
+{
+	uint32_t *hold = &profd_slot_private(&profd_agent.region.slots[slot])->hold;
+	uint32_t asked = PROFD_HOLD_ASKED;
+
+	profd_timer_adjust(slot);
+	if (__atomic_compare_exchange_n(hold, &asked, PROFD_HOLD_DONE, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+		profd_raw_futex_wake(hold);
+}
+
+void profd_timer_sweep(void)
+{
+	uint32_t used = slots_used();
+	uint32_t holds = __atomic_exchange_n(&holds_asked, 0, __ATOMIC_SEQ_CST);
+	uint64_t seen = __atomic_load_n(&profd_agent.region.header->threads_seen, __ATOMIC_ACQUIRE);
+
+	if (!wants_perf() && !holds)
+		return;
+	if (!holds && seen == swept_seen && ++sweeps_unchanged < RETRY_SWEEPS)
+		return;
+	swept_seen = seen;
+	sweeps_unchanged = 0;
+	profd_perf_sweep();
+	for (uint32_t i = 0; i < used; i++) {
+		const struct wire_slot *slot = &profd_agent.region.slots[i];
+		const struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[i]);
+		uint32_t word = __atomic_load_n(&private->timer_word, __ATOMIC_SEQ_CST);
+
+		if (!WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_SEQ_CST)))
+			continue;
+		if (__atomic_load_n(&private->hold, __ATOMIC_SEQ_CST) == PROFD_HOLD_ASKED)
+			answer_hold(i);
+		else if (word && word != PROFD_TIMER_PERF && wants_perf())
+			profd_timer_adjust(i);
+	}
+}
+
+void profd_timer_slow_down(uint32_t slot, uint32_t slowdown)
+{
+	profd_slot_private(&profd_agent.region.slots[slot])->slowdown = slowdown;
+	profd_timer_adjust(slot);
 }

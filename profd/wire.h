@@ -40,7 +40,7 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x64666f7270ULL // "profd"
-#define WIRE_VERSION 1u
+#define WIRE_VERSION 2u
 
 #define WIRE_PAGE 4096u
 #define WIRE_CAS_TRIES 16
@@ -71,7 +71,10 @@ enum wire_stop {
 };
 
 enum wire_clock {
-	WIRE_CLOCK_CPU, // timer_create on the thread's CPU clock
+	WIRE_CLOCK_AUTO, // CPU timers up to the kernel's tick, perf events above it where the kernel lets us
+	WIRE_CLOCK_CPU,  // timer_create on the thread's CPU clock: fires at the kernel's tick at most
+	WIRE_CLOCK_PERF, // a perf_event of the CPU clock for each thread
+	WIRE_CLOCK_COUNT
 };
 
 enum wire_record_type {
@@ -92,7 +95,7 @@ enum wire_record_type {
 struct wire_sample {
 	uint64_t head;
 	uint64_t time_ns; // CLOCK_MONOTONIC
-	uint64_t cpu_ns;  // CPU time this sample stands for: weight × period
+	uint64_t cpu_ns;  // CPU time this sample stands for: weight × the thread's period
 	uint32_t tid;
 	uint32_t weight;   // 1 + timer overrun
 	uint32_t slot;     // index into the slots
@@ -151,6 +154,11 @@ struct wire_header {
 	uint64_t foreign_ignored;       // SIGPROFs not ours, and the program has no handler: kept from killing it
 	uint64_t late;                  // our SIGPROFs that came after sampling had stopped: no sample, no loss
 	uint64_t restarted;             // system calls that our signal interrupted and the handler restarted
+	uint32_t clock;                 // enum wire_clock in force: CPU or PERF
+	uint32_t perf_errno;            // why some thread has a CPU timer although PERF was wanted; 0: none has
+	uint32_t threads_perf;          // with a perf event now
+	uint32_t threads_slowed;        // sampled below the rate now, to keep to max_overhead_permille
+	uint64_t slowed_total;          // times that a thread's rate was lowered
 };
 
 // ---- Control socket -----------------------------------------------------------------------------------------------
@@ -188,9 +196,11 @@ struct wire_table_msg {
 };
 
 struct wire_sampling {
-	struct wire_msg msg; // arg = request number, written to wire_header.sampling_seq when in effect
-	uint32_t rate_hz;    // 0: stop
-	uint32_t clock;      // enum wire_clock
+	struct wire_msg msg;            // arg = request number, written to wire_header.sampling_seq when in effect
+	uint32_t rate_hz;               // 0: stop
+	uint32_t clock;                 // enum wire_clock
+	uint32_t max_overhead_permille; // of a thread's CPU time, in the handler; 0: no limit
+	uint32_t reserved;
 };
 
 // ---- Unwind tables ------------------------------------------------------------------------------------------------
@@ -278,7 +288,7 @@ WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
 WIRE_ASSERT(sizeof(struct wire_hello) == 32);
 WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
-WIRE_ASSERT(sizeof(struct wire_sampling) == 16);
+WIRE_ASSERT(sizeof(struct wire_sampling) == 24);
 WIRE_ASSERT(sizeof(struct wire_rule) == 20);
 WIRE_ASSERT(sizeof(struct wire_row) == 4);
 WIRE_ASSERT(sizeof(struct wire_table) == 80);

@@ -74,7 +74,7 @@ static void test_run_options(void **state)
 	struct cli_run_options options;
 
 	assert_int_equal(parse(&options, "sleep", "1", NULL), -1);
-	assert_int_equal(options.rate_hz, 100);
+	assert_int_equal(options.sampling.rate_hz, 100);
 	assert_int_equal(options.noutputs, 1);
 	assert_string_equal(options.outputs[0], "profd-sleep.pb.gz");
 	assert_string_equal(options.command[0], "sleep");
@@ -83,7 +83,7 @@ static void test_run_options(void **state)
 	assert_int_equal(parse(&options, "--rate", "999", "-o", "a.svg", "--output=b.folded", "--http", ":0", "--",
 			       "/bin/ls", "-o", "x", "--rate", "1", NULL),
 			 -1);
-	assert_int_equal(options.rate_hz, 999);
+	assert_int_equal(options.sampling.rate_hz, 999);
 	assert_int_equal(options.http.options.default_rate_hz, 999);
 	assert_int_equal(options.noutputs, 2);
 	assert_string_equal(options.outputs[1], "b.folded");
@@ -92,7 +92,7 @@ static void test_run_options(void **state)
 	assert_string_equal(options.command[4], "1");
 
 	assert_int_equal(parse(&options, "ls", "--rate", "7", NULL), -1);
-	assert_int_equal(options.rate_hz, 100);
+	assert_int_equal(options.sampling.rate_hz, 100);
 	assert_int_equal(parse(&options, "--http", "0", "ls", NULL), -1);
 	assert_int_equal(options.noutputs, 0); // HTTP alone writes nothing
 	assert_int_equal(parse(&options, "--format", "svg", "/usr/bin/ls", NULL), -1);
@@ -451,14 +451,25 @@ static void test_summary(void **state)
 
 static void test_rate_line(void **state)
 {
-	struct window_stats stats = {.samples = 10000, .records = 2500};
+	struct window_stats stats = {.samples = 10000, .records = 2500, .cpu_ns = 10000000000};
 	char line[512];
 
 	assert_true(cli_summary_rate(&stats, 1000, line, sizeof(line)));
 	assert_non_null(strstr(line, "asked for 1000 samples a second of CPU, reached 250 "));
+	assert_non_null(strstr(line, "tick"));
+	stats.perf_errno = EACCES;
+	assert_true(cli_summary_rate(&stats, 1000, line, sizeof(line)));
+	assert_non_null(strstr(line, "perf_event_paranoid"));
+	stats.perf_errno = EMFILE;
+	assert_true(cli_summary_rate(&stats, 1000, line, sizeof(line)));
+	assert_non_null(strstr(line, "Too many open files"));
+	stats.perf_errno = 0;
+	stats.slowed = 3;
+	assert_true(cli_summary_rate(&stats, 1000, line, sizeof(line)));
+	assert_non_null(strstr(line, "--max-overhead"));
 	stats.records = 9700;
 	assert_false(cli_summary_rate(&stats, 1000, line, sizeof(line)));
-	stats = (struct window_stats){.samples = 10, .records = 5}; // too few to say
+	stats = (struct window_stats){.samples = 10, .records = 5, .cpu_ns = 10000000}; // too few to say
 	assert_false(cli_summary_rate(&stats, 1000, line, sizeof(line)));
 }
 
