@@ -28,7 +28,6 @@ struct oracle_stack {
 	uint32_t count;
 	uint8_t stop;   // ours: enum wire_stop
 	bool no_cfi;    // libunwind, libdw: the walk came to a frame that has no CFI
-	uint32_t asked; // libunwind, libdw: frames of the stack above which CFI was wanted
 	uint64_t pcs[ORACLE_MAX_FRAMES];
 };
 

@@ -123,8 +123,14 @@ static struct oracle_file *file_of(uint32_t module)
 
 void oracle_modules_renew(void)
 {
+	static struct profd_module before[UNWIND_MAX_MODULES];
+	uint32_t count = oracle_modules.set.count;
+
+	memcpy(before, oracle_modules.modules, count * sizeof(before[0]));
 	oracle_memory_forget();
 	unwind_read_modules(&oracle_modules, oracle_pid);
+	if (count == oracle_modules.set.count && memcmp(before, oracle_modules.modules, count * sizeof(before[0])) == 0)
+		return;
 	for (uint32_t i = 0; i < oracle_modules.set.count; i++)
 		file_of(i);
 	oracle_walk_forget();

@@ -17,7 +17,9 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 
@@ -38,7 +40,7 @@ static struct site sites[MAX_SITES];
 static uint32_t nsites;
 static int memory = -1; // /proc/PID/mem
 static void (*visit_cb)(void);
-static uint64_t debug_state; // the dynamic linker calls it when modules have come or gone; 0: none
+static bool modules_changed;
 static uint64_t planted_modules[UNWIND_MAX_MODULES];
 static uint32_t nplanted_modules;
 static pid_t tids[MAX_TIDS], early[MAX_TIDS];
@@ -199,27 +201,6 @@ static void forget_unmapped(void)
 			planted_modules[i--] = planted_modules[--nplanted_modules];
 }
 
-static uint64_t find_debug_state(const struct oracle_file *file)
-{
-	Elf_Scn *section = NULL;
-	GElf_Shdr header;
-	GElf_Sym symbol;
-
-	while (file->elf && (section = elf_nextscn(file->elf, section))) {
-		if (!gelf_getshdr(section, &header) || header.sh_type != SHT_DYNSYM || !header.sh_entsize)
-			continue;
-		for (size_t i = 0; i < header.sh_size / header.sh_entsize; i++) {
-			const char *name = gelf_getsym(elf_getdata(section, NULL), (int)i, &symbol)
-						   ? elf_strptr(file->elf, header.sh_link, symbol.st_name)
-						   : NULL;
-
-			if (name && strcmp(name, "_dl_debug_state") == 0)
-				return symbol.st_value;
-		}
-	}
-	return 0;
-}
-
 static void renew_modules(void)
 {
 	uint32_t before = oracle_modules.set.count;
@@ -235,8 +216,6 @@ static void renew_modules(void)
 			continue;
 		oracle_module_at(module->start, &file);
 		planted_modules[nplanted_modules++] = module->start;
-		if (!debug_state && strstr(file->file->path, "/ld-linux") && (debug_state = find_debug_state(file)))
-			debug_state += module->bias;
 		plant_functions(module, file);
 	}
 }
@@ -297,7 +276,7 @@ static void on_birth(pid_t parent, int event)
 		return;
 	}
 	add(tids, &ntids, (pid_t)child);
-	ptrace(PTRACE_CONT, (pid_t)child, NULL, NULL);
+	ptrace(PTRACE_SYSCALL, (pid_t)child, NULL, NULL);
 }
 
 // ---- Following one thread through new code ---------------------------------------------------------------------------
@@ -330,14 +309,10 @@ static struct code expand(struct site *site)
 // After a step from where the thread may come again with another target.
 static void put_back(struct site *site, const struct site *next)
 {
-	if (site->address == debug_state) {
-		renew_modules();
-		site->tries = TRIES;
-	} else if (!next || next->seen) {
+	if (!next || next->seen)
 		site->tries--;
-	} else {
+	else
 		site->tries = TRIES;
-	}
 	plant(site->address);
 }
 
@@ -356,8 +331,6 @@ static int follow(void)
 			visit_cb();
 			code = expand(site);
 		}
-		if (site->address == debug_state)
-			site->tries = TRIES;
 		if (code.syscall) // it may wait for a thread that waits for us
 			return 0;
 		signo = step();
@@ -376,6 +349,21 @@ static int follow(void)
 	return 0;
 }
 
+// Code may come or go: PROT_EXEC, or a module is hit. At the stop before the system call and at the one after it.
+static void on_syscall(pid_t tid)
+{
+	const struct user_regs_struct *regs = &oracle_regs;
+	uint64_t call;
+
+	if (ptrace(PTRACE_GETREGS, tid, NULL, &oracle_regs) < 0)
+		return;
+	call = regs->orig_rax;
+	if (call == SYS_mmap || call == SYS_mprotect)
+		modules_changed |= (regs->rdx & PROT_EXEC) != 0;
+	else if (call == SYS_munmap || call == SYS_mremap)
+		modules_changed |= oracle_module_at(regs->rdi, NULL) != NULL;
+}
+
 static int on_trap(pid_t tid)
 {
 	struct site *site;
@@ -387,6 +375,9 @@ static int on_trap(pid_t tid)
 	if (!site)
 		return 0;
 	oracle_memory_forget();
+	if (modules_changed)
+		renew_modules();
+	modules_changed = false;
 	oracle_regs.rip--;
 	ptrace(PTRACE_POKEUSER, tid, offsetof(struct user_regs_struct, rip), oracle_regs.rip);
 	return follow();
@@ -410,9 +401,11 @@ static bool on_stop(pid_t tid, int status)
 	}
 	if (event)
 		on_birth(tid, event);
-	signo = event || signo == SIGSTOP ? 0 : signo == SIGTRAP ? on_trap(tid) : signo;
+	if (signo == (SIGTRAP | 0x80))
+		on_syscall(tid);
+	signo = event || signo == SIGSTOP || signo == (SIGTRAP | 0x80) ? 0 : signo == SIGTRAP ? on_trap(tid) : signo;
 	if (signo >= 0)
-		ptrace(PTRACE_CONT, tid, NULL, (void *)(intptr_t)signo);
+		ptrace(PTRACE_SYSCALL, tid, NULL, (void *)(intptr_t)signo);
 	return true;
 }
 
@@ -432,13 +425,13 @@ static void start(unsigned seconds)
 	snprintf(path, sizeof(path), "/proc/%d/mem", oracle_pid);
 	memory = open(path, O_RDWR | O_CLOEXEC);
 	ptrace(PTRACE_SETOPTIONS, oracle_pid, NULL,
-	       (void *)(intptr_t)(PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
-				  PTRACE_O_TRACEEXEC));
+	       (void *)(intptr_t)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK |
+				  PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC));
 	add(tids, &ntids, oracle_pid);
 	ptrace(PTRACE_GETREGS, oracle_pid, NULL, &oracle_regs);
 	renew_modules();
 	plant(oracle_regs.rip);
-	ptrace(PTRACE_CONT, oracle_pid, NULL, NULL);
+	ptrace(PTRACE_SYSCALL, oracle_pid, NULL, NULL);
 }
 
 void oracle_storm(void (*visit)(void), unsigned seconds)

@@ -136,7 +136,6 @@ void oracle_walk_libunwind(struct oracle_stack *stack)
 
 	stack->count = 0;
 	stack->no_cfi = false;
-	stack->asked = 0;
 	if (unw_init_remote(&cursor, space, NULL) < 0)
 		return;
 	while (stack->count < ORACLE_MAX_FRAMES && unw_get_reg(&cursor, UNW_REG_IP, &pc) == 0 && pc != 0) {
@@ -147,7 +146,6 @@ void oracle_walk_libunwind(struct oracle_stack *stack)
 		result = unw_step(&cursor);
 		if (no_info && !stack->no_cfi) {
 			stack->no_cfi = true;
-			stack->asked = stack->count;
 		}
 		if (result <= 0)
 			break;
@@ -366,7 +364,6 @@ void oracle_walk_libdw(struct oracle_stack *stack)
 			break;
 		exact = is_signal;
 	}
-	stack->asked = stack->count;
 }
 
 // ---- All -----------------------------------------------------------------------------------------------------------

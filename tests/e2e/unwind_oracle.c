@@ -6,13 +6,13 @@
 // By single steps, from the program's first instruction on: the truth is what was seen, each call pushed a return address, each
 // return and each jump out popped it. Or as a storm (oracle_storm.c): a hundred times as many instructions, no truth.
 //
-// usage: unwind_oracle [-n STEPS | -b SECONDS] [-v VISITS] [-s PERCENT] [-d] [-k FILE] CMD [ARG…]
+// usage: unwind_oracle [-n STEPS | -b SECONDS] [-v VISITS] [-s PERCENT] [-d EXAMPLES] [-k FILE] CMD [ARG…]
 //   -n  instructions to step (default 2,000,000); the program is killed after them
 //   -b  a storm of breakpoints, for at most so many seconds
 //   -v  steps: how often the stack is compared at each PC (default 2)
 //   -s  least share of PCs where ours agrees with libunwind and with libdw, wherever there is CFI, and where it is true, in
 //       percent; exit status 1 below it (default 99.9)
-//   -d  with each kind of difference, the stacks at its first example
+//   -d  the stacks at the first so many examples of each kind of difference
 //   -k  each PC's 8-byte key is appended to FILE: the same for the same instruction of the same file, in any process
 // The first process alone is followed; of its threads, in single steps, the first. A program that switches stacks by hand makes its
 // own truth: not for single steps.
@@ -51,7 +51,7 @@ struct kind {
 	uint64_t count, example;
 };
 
-static bool has_truth, shows_stacks, modules_changed = true;
+static bool has_truth, modules_changed = true;
 static struct shadow_frame shadow[MAX_SHADOW];
 static uint32_t shadow_count;
 
@@ -59,7 +59,7 @@ static struct {
 	uint64_t pc;
 	uint8_t visits, flags;
 } seen[MAX_SEEN];
-static unsigned max_visits = 2;
+static unsigned max_visits = 2, max_examples;
 static uint64_t steps, pcs, walks, frames, incomplete;
 static struct kind kinds[MAX_KINDS];
 static FILE *keys;
@@ -119,8 +119,8 @@ static const char *file_name(uint64_t pc, uint64_t *ret_vaddr)
 	return slash ? slash + 1 : module ? file->file->path : "no file";
 }
 
-// Returns whether it is the first of its kind.
-static bool count_kind(const char *what, uint64_t example)
+// Returns how many of its kind there are now.
+static uint64_t count_kind(const char *what, uint64_t example)
 {
 	for (uint32_t i = 0; i < MAX_KINDS; i++) {
 		if (!kinds[i].count) {
@@ -128,9 +128,9 @@ static bool count_kind(const char *what, uint64_t example)
 			kinds[i].example = example;
 		}
 		if (strcmp(kinds[i].what, what) == 0)
-			return ++kinds[i].count == 1;
+			return ++kinds[i].count;
 	}
-	return false;
+	return UINT64_MAX;
 }
 
 static void show(const char *name, const struct oracle_stack *stack)
@@ -163,7 +163,7 @@ static bool explain(const char *who, const struct oracle_stack *stack, const str
 
 	snprintf(what, sizeof(what), "%s %s above %s%.40s%s%s", who, relation(stack, other, same),
 		 same == 1 ? "leaf of " : "", file, has_cfi ? "" : ", no CFI", verdict);
-	if (count_kind(what, vaddr) && shows_stacks) {
+	if (count_kind(what, vaddr) <= max_examples) {
 		fprintf(stderr, "%s\n", what);
 		show(who, stack);
 		show("other", other);
@@ -351,7 +351,7 @@ int main(int argc, char **argv)
 	double least = 99.9;
 	int option;
 
-	while ((option = getopt(argc, argv, "+n:b:v:s:k:d")) != -1) {
+	while ((option = getopt(argc, argv, "+n:b:v:s:k:d:")) != -1) {
 		if (option == 'n')
 			limit = strtoull(optarg, NULL, 10);
 		else if (option == 'b')
@@ -361,7 +361,7 @@ int main(int argc, char **argv)
 		else if (option == 's')
 			least = strtod(optarg, NULL);
 		else if (option == 'd')
-			shows_stacks = true;
+			max_examples = (unsigned)strtoul(optarg, NULL, 10);
 		else if (option != 'k' || !(keys = fopen(optarg, "ae")))
 			return 2;
 	}
