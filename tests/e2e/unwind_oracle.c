@@ -20,6 +20,7 @@
 #include "tests/e2e/oracle.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -258,7 +259,7 @@ static void step_through(uint64_t limit)
 	int status, signo = 0;
 
 	has_truth = true;
-	ptrace(PTRACE_SETOPTIONS, oracle_pid, NULL, (void *)(intptr_t)PTRACE_O_EXITKILL);
+	ptrace(PTRACE_SETOPTIONS, oracle_pid, NULL, (void *)(intptr_t)(PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC));
 	ptrace(PTRACE_GETREGS, oracle_pid, NULL, &oracle_regs);
 	while (steps < limit) {
 		if (modules_changed)
@@ -270,6 +271,10 @@ static void step_through(uint64_t limit)
 		if (ptrace(PTRACE_SINGLESTEP, oracle_pid, NULL, (void *)(intptr_t)signo) < 0 ||
 		    waitpid(oracle_pid, &status, __WALL) < 0 || !WIFSTOPPED(status))
 			return;
+		if (status >> 16 == PTRACE_EVENT_EXEC) {
+			shadow_count = 0;
+			modules_changed = true;
+		}
 		signo = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
 		ptrace(PTRACE_GETREGS, oracle_pid, NULL, &oracle_regs);
 		oracle_memory_forget();
@@ -279,6 +284,17 @@ static void step_through(uint64_t limit)
 }
 
 // ---- The run -------------------------------------------------------------------------------------------------------
+
+// Tracer and traced take turns: on one CPU, none of them is woken across to another, which takes several times as long.
+static void stay_here(void)
+{
+	int cpu = sched_getcpu();
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu < 0 ? 0 : cpu, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
 
 static void start(char **command)
 {
@@ -368,6 +384,7 @@ int main(int argc, char **argv)
 	if (optind >= argc)
 		return 2;
 	oracle_walk_init();
+	stay_here();
 	start(argv + optind);
 	if (seconds)
 		oracle_storm(visit, seconds);
