@@ -5,7 +5,6 @@
 
 #include "collector/cli.h"
 #include "profd/wire.h"
-#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -82,12 +81,9 @@ bool cli_summary_rate(const struct window_stats *stats, uint32_t rate_hz, char *
 
 	if (stats->samples < SUMMARY_RATE_MIN_SAMPLES || reached >= 0.97 * rate_hz)
 		return false;
-	if (stats->perf_errno == EACCES || stats->perf_errno == EPERM)
-		snprintf(why + strlen(why), sizeof(why) - strlen(why),
-			 "; perf events, which pass it, are refused: see kernel.perf_event_paranoid");
-	else if (stats->perf_errno)
-		snprintf(why + strlen(why), sizeof(why) - strlen(why), "; not all threads could have a perf event: %s",
-			 strerror(stats->perf_errno));
+	if (stats->perf_errno)
+		snprintf(why + strlen(why), sizeof(why) - strlen(why), "; perf events, which pass it: %s",
+			 window_perf_reason(stats->perf_errno));
 	else if (stats->slowed)
 		snprintf(why, sizeof(why), "--max-overhead lowered the rate of threads %" PRIu64 " times",
 			 stats->slowed);

@@ -264,6 +264,22 @@ void window_stats(struct window *window, struct window_stats *ret_stats)
 	pthread_mutex_unlock(&window->collector->lock);
 }
 
+const char *window_perf_reason(int perf_errno)
+{
+	const char *text;
+
+	switch (perf_errno) {
+	case EACCES:
+	case EPERM:
+		return "refused: see kernel.perf_event_paranoid";
+	case ENOTSUP:
+		return "not used where the program takes SIGPROF from a signalfd";
+	default:
+		text = strerrordesc_np(perf_errno);
+		return text ? text : "unknown error";
+	}
+}
+
 // ---- Stopping -------------------------------------------------------------------------------------------------------
 
 static bool is_settled(const struct window *window)

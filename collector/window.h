@@ -42,6 +42,8 @@ struct window_stats {
 // 0; −ESRCH no such target; −EBUSY too many windows; −EINVAL rate; −ESHUTDOWN the collector stops; −ENOMEM. Its targets have been told to
 // sample when it returns, but for those whose unwind tables take longer than two seconds to build: they follow.
 int window_open(struct collector *collector, const struct window_options *options, struct window **ret_window);
+// Why a thread that was to have a perf event has a timer (window_stats.perf_errno), in words.
+const char *window_perf_reason(int perf_errno);
 // True once the window's target is gone, or the collector stops. A window over all targets waits for others to come.
 bool window_ended(struct window *window);
 // An fd that becomes readable when the window has ended. The window's own; poll only.

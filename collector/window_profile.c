@@ -252,7 +252,7 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 	profile_add_comment(profile, "clock: %s",
 			    stats->clock == WIRE_CLOCK_PERF ? "perf events" : "CPU timers, at the kernel's tick");
 	if (stats->perf_errno)
-		profile_add_comment(profile, "perf events: %s", strerrordesc_np(stats->perf_errno));
+		profile_add_comment(profile, "perf events: %s", window_perf_reason(stats->perf_errno));
 	if (stats->slowed)
 		profile_add_comment(profile, "rate lowered by --max-overhead: %" PRIu64 " times", stats->slowed);
 	profile_add_comment(profile,

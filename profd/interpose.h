@@ -40,6 +40,7 @@
 	X(int, sigwait, (const sigset_t *, int *))                                                              \
 	X(int, sigwaitinfo, (const sigset_t *, siginfo_t *))                                                    \
 	X(int, sigtimedwait, (const sigset_t *, siginfo_t *, const struct timespec *))                          \
+	X(int, signalfd, (int, const sigset_t *, int))                                                          \
 	X(int, execve, (const char *, char *const[], char *const[]))                                            \
 	X(int, execvpe, (const char *, char *const[], char *const[]))                                           \
 	X(int, fexecve, (int, char *const[], char *const[]))                                                    \

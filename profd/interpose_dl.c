@@ -37,9 +37,9 @@ void *profd_interpose_dl_note(enum profd_real_index index)
 				      ".cfi_endproc\n"                        \
 				      ".size " #name ", . - " #name "\n")
 
-#define INDEX_DLOPEN 20
-#define INDEX_DLMOPEN 21
-#define INDEX_DLCLOSE 22
+#define INDEX_DLOPEN 21
+#define INDEX_DLMOPEN 22
+#define INDEX_DLCLOSE 23
 _Static_assert(INDEX_DLOPEN == PROFD_REAL_dlopen, "index");
 _Static_assert(INDEX_DLMOPEN == PROFD_REAL_dlmopen, "index");
 _Static_assert(INDEX_DLCLOSE == PROFD_REAL_dlclose, "index");

@@ -12,12 +12,15 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <time.h>
 
 #include "profd/agent.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
+#include "profd/perf_event.h"
 #include "profd/raw.h"
+#include "profd/timer.h"
 
 #define PROF_BIT (1ULL << (SIGPROF - 1))
 #define ACTIONS 64 // immutable records, reused in turn: a reader in a handler has long gone by then
@@ -323,6 +326,12 @@ static void subtract_elapsed(struct timespec *left, const struct timespec *since
 	left->tv_nsec = (long)(ns % 1000000000);
 }
 
+static bool is_ours(const siginfo_t *info)
+{
+	return profd_handler_is_ours(info, profd_agent.cookie) ||
+	       profd_perf_slot(info, (uint32_t)profd_raw0(SYS_gettid));
+}
+
 static int wait_for(const sigset_t *set, siginfo_t *info, const struct timespec *timeout)
 {
 	struct timespec left, start;
@@ -334,7 +343,7 @@ static int wait_for(const sigset_t *set, siginfo_t *info, const struct timespec 
 	for (;;) {
 		clock_gettime(CLOCK_MONOTONIC, &start);
 		signo = PROFD_REAL(sigtimedwait)(set, &own, timeout ? &left : NULL);
-		if (signo != SIGPROF || !profd_handler_is_ours(&own, profd_agent.cookie))
+		if (signo != SIGPROF || !is_ours(&own))
 			break;
 		if (timeout)
 			subtract_elapsed(&left, &start);
@@ -371,6 +380,15 @@ PROFD_EXPORT int sigwait(const sigset_t *set, int *ret_signo)
 		return errno;
 	*ret_signo = signo;
 	return 0;
+}
+
+// A CPU timer's signal is made where the kernel returns to the program, and met by our handler at once. A perf event's may
+// come in the middle of the very read that takes it from such a descriptor.
+PROFD_EXPORT int signalfd(int fd, const sigset_t *mask, int flags)
+{
+	if (on() && sigismember(mask, SIGPROF) == 1)
+		profd_timer_forbid_perf();
+	return PROFD_REAL(signalfd)(fd, mask, flags);
 }
 
 // ---- Handing it on to another image --------------------------------------------------------------------------------

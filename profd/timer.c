@@ -6,6 +6,7 @@
 
 #include "profd/timer.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
@@ -20,8 +21,12 @@
 #define HOLD_TIMEOUT_NS 1000000000LL
 #define RETRY_SWEEPS 100 // a thread that could have no event is tried again after so many
 
+enum forbidden { FORBIDDEN_NOT, FORBIDDEN_ASKED, FORBIDDEN_DONE };
+
 static __thread bool is_helper;
+static uint32_t perf_forbidden;   // atomic futex; enum forbidden. Also of a fork's children, who inherit the reason
 static uint32_t holds_asked;      // atomic: threads that wait for profd_timer_sweep to answer
+static uint32_t sweep_wanted;     // atomic: a thread may have an event again
 static uint64_t swept_seen;       // threads_seen at the last sweep of all slots
 static unsigned sweeps_unchanged; // sweeps since then
 
@@ -97,7 +102,7 @@ static uint32_t create(uint32_t slot, uint32_t tid, uint32_t period_ns)
 	event._sigev_un._tid = (pid_t)tid;
 	result = profd_raw3(SYS_timer_create, thread_cpu_clock(tid), (long)&event, (long)&id);
 	if (result < 0) {
-		if (result == -3 || result == -22) // ESRCH, EINVAL: the thread is gone
+		if (result == -ESRCH || result == -EINVAL) // the thread is gone
 			return 0;
 		__atomic_fetch_add(&header->threads_unsampled, 1, __ATOMIC_RELAXED);
 		__atomic_store_n(&header->timer_errno, (uint32_t)-result, __ATOMIC_RELAXED);
@@ -138,7 +143,7 @@ static bool apply_perf(uint32_t slot, uint32_t tid, uint32_t word, uint32_t peri
 	begin_period(private, tid, period_ns);
 	error = profd_perf_arm(slot, tid, period_ns);
 	if (error) {
-		if (error != -3) // ESRCH: it has just ended
+		if (error != -ESRCH) // else it has just ended
 			__atomic_store_n(&profd_agent.region.header->perf_errno, (uint32_t)-error, __ATOMIC_RELAXED);
 		return false;
 	}
@@ -321,7 +326,7 @@ void profd_timer_suspend(uint32_t slot)
 		__atomic_fetch_add(&holds_asked, 1, __ATOMIC_SEQ_CST);
 		profd_channel_wake();
 		while (__atomic_load_n(hold, __ATOMIC_ACQUIRE) == PROFD_HOLD_ASKED)
-			if (profd_raw_futex_wait(hold, PROFD_HOLD_ASKED, HOLD_TIMEOUT_NS) == -110) // ETIMEDOUT
+			if (profd_raw_futex_wait(hold, PROFD_HOLD_ASKED, HOLD_TIMEOUT_NS) == -ETIMEDOUT)
 				break;
 	}
 	profd_raw4(SYS_rt_sigprocmask, SIG_BLOCK, 0, (long)&mask, sizeof(mask));
@@ -329,12 +334,25 @@ void profd_timer_suspend(uint32_t slot)
 		consume_pending();
 }
 
+void profd_timer_forbid_perf(void)
+{
+	uint32_t seen = FORBIDDEN_NOT;
+
+	__atomic_compare_exchange_n(&perf_forbidden, &seen, FORBIDDEN_ASKED, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	if (seen == FORBIDDEN_DONE || !wants_perf())
+		return;
+	profd_channel_wake();
+	while (__atomic_load_n(&perf_forbidden, __ATOMIC_ACQUIRE) == FORBIDDEN_ASKED)
+		if (profd_raw_futex_wait(&perf_forbidden, FORBIDDEN_ASKED, HOLD_TIMEOUT_NS) == -ETIMEDOUT)
+			return;
+}
+
 void profd_timer_resume(uint32_t slot)
 {
 	struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
 
 	if (__atomic_exchange_n(&private->hold, PROFD_HOLD_NONE, __ATOMIC_SEQ_CST) != PROFD_HOLD_NONE)
-		profd_timer_adjust(slot);
+		__atomic_store_n(&sweep_wanted, 1, __ATOMIC_RELEASE);
 }
 
 // ---- Helper --------------------------------------------------------------------------------------------------------
@@ -362,7 +380,7 @@ static uint32_t choose_clock(uint32_t period_ns, uint32_t asked)
 	__atomic_store_n(&header->perf_errno, 0, __ATOMIC_RELAXED);
 	if (!period_ns || asked == WIRE_CLOCK_CPU || (asked == WIRE_CLOCK_AUTO && period_ns >= profd_perf_tick_ns()))
 		return WIRE_CLOCK_CPU;
-	error = profd_perf_probe();
+	error = __atomic_load_n(&perf_forbidden, __ATOMIC_SEQ_CST) ? -ENOTSUP : profd_perf_probe();
 	__atomic_store_n(&header->perf_errno, (uint32_t)-error, __ATOMIC_RELAXED);
 	return error ? WIRE_CLOCK_CPU : WIRE_CLOCK_PERF;
 }
@@ -393,15 +411,27 @@ static void answer_hold(uint32_t slot)
 		profd_raw_futex_wake(hold);
 }
 
+static void answer_forbidden(void)
+{
+	if (__atomic_load_n(&perf_forbidden, __ATOMIC_ACQUIRE) != FORBIDDEN_ASKED)
+		return;
+	if (wants_perf())
+		profd_timer_set_period(period_now(), WIRE_CLOCK_PERF); // comes to CPU timers now
+	__atomic_store_n(&perf_forbidden, FORBIDDEN_DONE, __ATOMIC_SEQ_CST);
+	profd_raw_futex_wake(&perf_forbidden);
+}
+
 void profd_timer_sweep(void)
 {
 	uint32_t used = slots_used();
 	uint32_t holds = __atomic_exchange_n(&holds_asked, 0, __ATOMIC_SEQ_CST);
 	uint64_t seen = __atomic_load_n(&profd_agent.region.header->threads_seen, __ATOMIC_ACQUIRE);
 
+	answer_forbidden();
 	if (!wants_perf() && !holds)
 		return;
-	if (!holds && seen == swept_seen && ++sweeps_unchanged < RETRY_SWEEPS)
+	if (!__atomic_exchange_n(&sweep_wanted, 0, __ATOMIC_ACQ_REL) && !holds && seen == swept_seen &&
+	    ++sweeps_unchanged < RETRY_SWEEPS)
 		return;
 	swept_seen = seen;
 	sweeps_unchanged = 0;

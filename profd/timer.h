@@ -26,6 +26,10 @@ void profd_timer_flush(uint32_t slot, uint64_t ending_pc);
 void profd_timer_suspend(uint32_t slot);
 void profd_timer_resume(uint32_t slot);
 
+// From now on this process gets no perf events, and those that are open are closed when it returns (it waits for the helper, for
+// a second at most). Any thread.
+void profd_timer_forbid_perf(void);
+
 // ---- The helper's --------------------------------------------------------------------------------------------------
 
 // The calling thread is the helper from now on: it alone has perf events.
