@@ -9,6 +9,7 @@
 
 #define MOV_X8_139 0xd2801168u // rt_sigreturn's number
 #define SVC_0 0xd4000001u
+#define NOP 0xd503201fu
 #define BTI_C 0xd503245fu
 #define MOV_X0_X19 0xaa1303e0u
 #define CBNZ_X0 0xb5000000u // + imm19 << 5
@@ -95,13 +96,19 @@ bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, ui
 	return true;
 }
 
-// glibc's __startcontext: mov x0, x19; cbnz x0, setcontext.
+// glibc's __startcontext: [nop;] mov x0, x19; cbnz x0, setcontext.
 bool profd_code_leaves_stack(struct profd_walk *walk, uint64_t address)
 {
-	uint32_t first, second;
+	uint32_t code;
 
-	return load_code(walk, address, &first) && first == MOV_X0_X19 && load_code(walk, address + 4, &second) &&
-	       (second & CBNZ_MASK) == CBNZ_X0;
+	if (!load_code(walk, address, &code))
+		return false;
+	if (code == NOP) {
+		address += 4;
+		if (!load_code(walk, address, &code))
+			return false;
+	}
+	return code == MOV_X0_X19 && load_code(walk, address + 4, &code) && (code & CBNZ_MASK) == CBNZ_X0;
 }
 
 bool profd_code_is_sigreturn(struct profd_walk *walk, uint64_t address)
