@@ -150,3 +150,10 @@ bool cfi_file_debug_frame(Elf *elf, struct cfi_section *ret_section)
 	ret_section->is_eh_frame = false;
 	return find_arch(elf, &ret_section->arch) == 0 && find_section(elf, ".debug_frame", ret_section);
 }
+
+bool cfi_file_plt(Elf *elf, struct cfi_section *ret_section)
+{
+	ret_section->is_eh_frame = false;
+	return find_arch(elf, &ret_section->arch) == 0 && ret_section->arch == CFI_ARCH_AARCH64 &&
+	       find_section(elf, ".plt", ret_section);
+}

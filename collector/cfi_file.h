@@ -18,5 +18,7 @@ int cfi_file_text(Elf *elf, uint64_t *ret_start, uint64_t *ret_end);
 // False: there is none. The data is the Elf's.
 bool cfi_file_eh_frame(Elf *elf, struct cfi_section *ret_section);
 bool cfi_file_debug_frame(Elf *elf, struct cfi_section *ret_section);
+// aarch64: the procedure linkage table's code. False on other machines.
+bool cfi_file_plt(Elf *elf, struct cfi_section *ret_section);
 
 #endif

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // cfi_table.c: see cfi_table.h. Three passes: every FDE's rows become spans; spans are sorted and overlaps resolved (.eh_frame
-// goes before .debug_frame; in one section, the span that starts first keeps its ground); the rest, holes included, is
+// goes before .debug_frame, and both before what is known of a PLT; in one section, the span that starts first keeps its ground); the rest, holes included, is
 // written page by page as wire.h lays it out.
 // Any thread; everything is local.
 
@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "collector/cfi_file.h"
+#include "collector/cfi_plt.h"
 #include "collector/cfi_section.h"
 #include "profd/wire.h"
 
@@ -337,24 +338,43 @@ static int write_table(const struct builder *builder, Elf *elf, struct wire_tabl
 
 // ---- All of it -----------------------------------------------------------------------------------------------------
 
+static void visit_plt(const struct cfi_section *section, struct builder *builder)
+{
+	if (section->vaddr >= builder->text_start && section->vaddr <= builder->text_end &&
+	    section->size <= builder->text_end - section->vaddr)
+		cfi_plt_each(section, add_span, builder);
+}
+
+static void visit_frames(const struct cfi_section *section, struct builder *builder)
+{
+	cfi_section_each(section, visit_fde, builder);
+}
+
+// What `visit` finds in a section fills the holes between the spans there are.
+static void fill_holes(struct builder *builder, const struct cfi_section *section,
+		       void (*visit)(const struct cfi_section *section, struct builder *builder))
+{
+	struct span *held = builder->spans;
+	size_t nheld = builder->nspans;
+
+	builder->spans = NULL;
+	builder->nspans = builder->capacity = 0;
+	visit(section, builder);
+	resolve_spans(builder);
+	join_spans(builder, held, nheld);
+}
+
 static void read_cfi(Elf *elf, struct builder *builder)
 {
 	struct cfi_section section;
-	struct span *held;
-	size_t nheld;
 
 	if (cfi_file_eh_frame(elf, &section))
-		cfi_section_each(&section, visit_fde, builder);
+		visit_frames(&section, builder);
 	resolve_spans(builder);
-	if (builder->error || !cfi_file_debug_frame(elf, &section))
-		return;
-	held = builder->spans;
-	nheld = builder->nspans;
-	builder->spans = NULL;
-	builder->nspans = builder->capacity = 0;
-	cfi_section_each(&section, visit_fde, builder);
-	resolve_spans(builder);
-	join_spans(builder, held, nheld);
+	if (!builder->error && cfi_file_debug_frame(elf, &section))
+		fill_holes(builder, &section, visit_frames);
+	if (!builder->error && cfi_file_plt(elf, &section))
+		fill_holes(builder, &section, visit_plt);
 }
 
 static int build(Elf *elf, struct builder *builder, struct wire_table **ret_table, size_t *ret_size)
