@@ -13,6 +13,15 @@
 #define JMP_AT_RIP 0x25ff  // ff 25 disp32
 #define ENDBR64 0xfa1e0ff3u
 #define BND 0xf2
+#define PUSH_RBP 0x55
+#define POP_RBP 0x5d
+#define MOV_RBP_RSP_STORE 0xe58948u // mov %rsp,%rbp in its two encodings: 48 89 e5
+#define MOV_RBP_RSP_LOAD 0xec8b48u  // 48 8b ec
+#define ADD_RSP_IMM8 0xc48348u      // 48 83 c4 imm8
+#define FINI 0x08c4834808ec8348u    // crti.o's _fini: sub $8,%rsp; add $8,%rsp, and a ret
+#define RET 0xc3
+#define RET_IMM16 0xc2
+#define REP 0xf3
 #define MOV_RBX_RSP 0xdc8948u // 48 89 dc
 
 // code: the 8 bytes before an address; back 1 is the last of them.
@@ -92,6 +101,46 @@ bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, ui
 		return false;
 	}
 	*ret_target = target;
+	return true;
+}
+
+static bool is_ret(uint64_t code)
+{
+	uint8_t first = (uint8_t)code;
+
+	return first == RET || first == RET_IMM16 || ((first == REP || first == BND) && (uint8_t)(code >> 8) == RET);
+}
+
+static bool is_move_to_fp(uint64_t code)
+{
+	return (code & 0xffffff) == MOV_RBP_RSP_STORE || (code & 0xffffff) == MOV_RBP_RSP_LOAD;
+}
+
+bool profd_code_return_slot(struct profd_walk *walk, uint64_t address, uint32_t *ret_offset, bool *ret_fp_saved)
+{
+	uint64_t code, before;
+	uint32_t offset = 0;
+	bool fp_saved = false;
+
+	if (!profd_walk_load_far(walk, address, &code))
+		return false;
+	if ((uint32_t)code == ENDBR64 && !profd_walk_load_far(walk, address + 4, &code))
+		return false;
+	if (is_move_to_fp(code) && profd_walk_load_far(walk, address - 8, &before)) {
+		fp_saved = byte_back(before, 1) == PUSH_RBP;
+		if (!fp_saved)
+			return false;
+	} else if ((uint8_t)code == POP_RBP && is_ret(code >> 8)) {
+		fp_saved = true;
+	} else if ((code & 0xffffff) == ADD_RSP_IMM8 && is_ret(code >> 32)) {
+		offset = (uint8_t)(code >> 24);
+	} else if (!is_ret(code) && code != FINI && !((uint8_t)code == PUSH_RBP && is_move_to_fp(code >> 8))) {
+		return false;
+	}
+	if (offset > INT8_MAX || offset % 8)
+		return false;
+	*ret_offset = offset + (fp_saved ? 8 : 0);
+	*ret_fp_saved = fp_saved;
 	return true;
 }
 

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "profd/unwind_arch.h"
+
 struct profd_walk;
 
 // Is there a call instruction right before address?
@@ -18,6 +20,20 @@ bool profd_code_follows_call(struct profd_walk *walk, uint64_t address);
 // Where the call before return_address went, when the code says so: direct calls and calls of a slot at a fixed place, through the
 // PLT too. False for calls by register.
 bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, uint64_t *ret_target);
+
+// Where the return address is, in bytes from SP, when the instruction at address is one of a function's first or last and leaves no
+// doubt: ret, push of FP and the move behind it, pop of FP or raising of SP right before ret. *ret_fp_saved: the caller's FP is
+// the word below it.
+#if PROFD_ARCH_LINK
+static inline bool profd_code_return_slot(struct profd_walk *walk, uint64_t address, uint32_t *ret_offset,
+					  bool *ret_fp_saved)
+{
+	(void)walk, (void)address, (void)ret_offset, (void)ret_fp_saved;
+	return false; // there it is in a register, not on the stack
+}
+#else
+bool profd_code_return_slot(struct profd_walk *walk, uint64_t address, uint32_t *ret_offset, bool *ret_fp_saved);
+#endif
 
 // Does the code at address throw away the stack it was given? glibc's makecontext has coroutines return to such code; what is above on the stack are not its callers, whatever its CFI says.
 bool profd_code_leaves_stack(struct profd_walk *walk, uint64_t address);

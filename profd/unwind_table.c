@@ -295,14 +295,36 @@ static bool leaf_step(struct profd_walk *walk)
 	return true;
 }
 
-// FP may be anything in code that does not keep it: the address above it must be one that a call left, or a trampoline.
+// Is it one that a call left, or a trampoline?
+static bool is_return_address(struct profd_walk *walk, uint64_t pc)
+{
+	return profd_code_follows_call(walk, pc) || trampoline_at(walk, pc - 1) || trampoline_at(walk, pc);
+}
+
+// On a function's first and last instructions the frame at FP is its caller's, and would be one too far up.
+static bool edge_step(struct profd_walk *walk)
+{
+	uint64_t pc, fp = walk->fp;
+	uint32_t offset;
+	bool fp_saved;
+
+	if (!profd_code_return_slot(walk, walk->pc, &offset, &fp_saved) ||
+	    !profd_walk_load(walk, walk->sp + offset, &pc) || !is_return_address(walk, pc) ||
+	    (fp_saved && !profd_walk_load(walk, walk->sp + offset - 8, &fp)))
+		return false;
+	walk->fp_known |= fp_saved;
+	profd_walk_enter(walk, pc, walk->sp + offset + 8, fp);
+	return true;
+}
+
+// FP may be anything in code that does not keep it.
 static bool record_step(struct profd_walk *walk)
 {
 	uint64_t pc, fp;
 
 	if (!profd_walk_frame_record(walk, &fp, &pc))
 		return false;
-	if (pc && !profd_code_follows_call(walk, pc) && !trampoline_at(walk, pc - 1) && !trampoline_at(walk, pc))
+	if (pc && !is_return_address(walk, pc))
 		return false;
 	profd_walk_enter_by_record(walk, pc, fp);
 	return true;
@@ -316,6 +338,8 @@ static enum step guess_step(struct profd_walk *walk)
 	walk->bx_known = false;
 	if (!interrupted && profd_code_leaves_stack(walk, walk->pc))
 		return STEP_END;
+	if (interrupted && edge_step(walk))
+		return STEP_ON;
 	// Where a table has a hole, the code is hand-written or data; where there is no table, it may be of any kind.
 	if (interrupted && has_table && leaf_step(walk))
 		return STEP_ON;
