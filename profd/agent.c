@@ -26,6 +26,7 @@
 #include "profd/safe_read.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
+#include "profd/unwind_libunwind.h"
 
 #define READY_WAIT_MS 3000
 #define CHILD_WAIT_MS 100 // a child does not wait for a collector that is busy
@@ -61,6 +62,7 @@ static int start(bool is_main, uint32_t period_ns)
 	profd_agent.cookie = random_cookie();
 	profd_safe_read_init();
 	profd_handler_init();
+	profd_unwind_libunwind_init();
 	profd_interpose_thread_init();
 	error = profd_channel_start();
 	if (error)

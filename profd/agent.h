@@ -18,6 +18,8 @@
 
 #define PROFD_SOCKET_MAX 108
 
+enum profd_unwinder { PROFD_UNWIND_TABLE, PROFD_UNWIND_FP, PROFD_UNWIND_LIBUNWIND };
+
 struct profd_config {
 	char socket[PROFD_SOCKET_MAX]; // PROFD_SOCKET: "@name" or a path; "" to look for the host's daemon
 	const char *http;              // PROFD_HTTP, NULL: not set
@@ -26,7 +28,7 @@ struct profd_config {
 	const char *clock;             // PROFD_CLOCK
 	const char *max_overhead;      // PROFD_MAX_OVERHEAD
 	bool follow;                   // PROFD_FOLLOW, default true
-	bool fp_only;                  // PROFD_UNWIND=fp
+	enum profd_unwinder unwinder;  // PROFD_UNWIND
 	bool verbose;                  // PROFD_VERBOSE
 };
 

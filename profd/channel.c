@@ -25,6 +25,7 @@
 #include "profd/raw.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
+#include "profd/unwind_libunwind.h"
 
 #define TICK_MS 50        // while sampling
 #define SWEEP_MS 10       // and with perf events, whose threads wait for us to have one
@@ -296,6 +297,7 @@ static void tick(struct loop *loop)
 	if (loop->ticks % GOVERNOR_TICKS == 0)
 		profd_governor_look();
 	profd_modules_reclaim();
+	profd_unwind_libunwind_learn();
 }
 
 static int poll_timeout(const struct loop *loop)

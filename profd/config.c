@@ -23,10 +23,23 @@ static bool get_bool(const char *name, bool otherwise)
 	return value ? strcmp(value, "0") != 0 : otherwise;
 }
 
+static enum profd_unwinder get_unwinder(void)
+{
+	const char *value = get("PROFD_UNWIND");
+
+	if (!value || strcmp(value, "table") == 0)
+		return PROFD_UNWIND_TABLE;
+	if (strcmp(value, "fp") == 0)
+		return PROFD_UNWIND_FP;
+	if (strcmp(value, "libunwind") == 0)
+		return PROFD_UNWIND_LIBUNWIND;
+	profd_message("PROFD_UNWIND '%s': not table, fp or libunwind; stacks are walked by tables", value);
+	return PROFD_UNWIND_TABLE;
+}
+
 void profd_config_read(struct profd_config *config)
 {
 	const char *socket = get("PROFD_SOCKET");
-	const char *unwind = get("PROFD_UNWIND");
 
 	memset(config, 0, sizeof(*config));
 	if (socket && strlen(socket) < sizeof(config->socket))
@@ -37,7 +50,7 @@ void profd_config_read(struct profd_config *config)
 	config->clock = get("PROFD_CLOCK");
 	config->max_overhead = get("PROFD_MAX_OVERHEAD");
 	config->follow = get_bool("PROFD_FOLLOW", true);
-	config->fp_only = unwind && strcmp(unwind, "fp") == 0;
+	config->unwinder = get_unwinder();
 	config->verbose = get_bool("PROFD_VERBOSE", false);
 }
 

@@ -33,6 +33,7 @@ struct scratch {
 
 const struct profd_app_action *profd_handler_app_action;
 __thread bool profd_handler_app_blocks;
+profd_ucontext_walk *profd_handler_libunwind;
 __thread uint64_t profd_handler_ending_pc;
 static struct scratch scratches[SCRATCH_BUFFERS];
 static profd_vdso_clock_gettime *vdso_clock_gettime;
@@ -118,7 +119,9 @@ static uint32_t walk(struct profd_slot_private *private, const ucontext_t *uc, u
 		set = &no_modules;
 	read_context(uc, &context);
 	range = stack_range(private, context.regs[7]);
-	if (profd_agent.config.fp_only)
+	if (profd_handler_libunwind)
+		count = profd_handler_libunwind(uc, pcs, WIRE_MAX_FRAMES, ret_stop);
+	else if (profd_agent.config.unwinder == PROFD_UNWIND_FP)
 		count = profd_unwind_fp(set, &context, range, pcs, WIRE_MAX_FRAMES, ret_stop);
 	else
 		count = profd_unwind_table(set, &context, range, pcs, WIRE_MAX_FRAMES, ret_stop);

@@ -37,6 +37,10 @@ static inline bool profd_handler_is_ours(const siginfo_t *info, uint32_t cookie)
 // No sample takes longer (governor.c).
 #define PROFD_HANDLER_MAX_NS 200000u
 
+// PROFD_UNWIND=libunwind: walks from the signal's ucontext (profd/libunwind/walker.h). NULL: not loaded.
+typedef uint32_t profd_ucontext_walk(const void *ucontext, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
+extern profd_ucontext_walk *profd_handler_libunwind;
+
 // Learns the vDSO's clock_gettime; clears the scratch buffers (again in a fork's child). Not in the handler.
 void profd_handler_init(void);
 void profd_handler(int signo, siginfo_t *info, void *context);

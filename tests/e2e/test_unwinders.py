@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_unwinders.py: PROFD_UNWIND chooses who walks the stack; libunwind, the oracle, sees what the tables see.
+
+import pytest
+
+SQL = 'WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 4000000) SELECT sum(x*x%7) FROM c'
+
+
+def shapes(profile, least):
+    """The stacks that take at least this share, leaf left out: which instruction is hit is chance."""
+    total = sum(sample.values[1] for sample in profile.samples)
+    shares = {}
+    for sample in profile.samples:
+        key = tuple(sample.stack[1:])
+        shares[key] = shares.get(key, 0) + sample.values[1] / total
+    return {key for key, share in shares.items() if share >= least}
+
+
+@pytest.mark.parametrize('command', [('setarch', '-R', 'sqlite3', ':memory:', SQL), ('target_deep', 2, 30, 300)], ids=['sqlite3', 'deep'])
+def test_libunwind_sees_the_same(run, helper, command):
+    if command[0].startswith('target'):
+        command = (helper(command[0]), *command[1:])
+    seen = []
+    for unwinder in ('table', 'libunwind'):
+        done = run(*command, rate=250, env={'PROFD_UNWIND': unwinder})
+        assert done.status == 0 and 'PROFD_UNWIND' not in done.stderr
+        assert done.profile.complete() >= 0.99
+        seen.append(shapes(done.profile, 0.1))
+    assert seen[0] & seen[1] and len(seen[0] ^ seen[1]) <= 2, seen
+
+
+def test_libunwind_while_libraries_come_and_go(same, helper):
+    assert same(helper('target_dl'), helper('plugin.so'), 2000, rate=1000, env={'PROFD_UNWIND': 'libunwind'}).status == 0
+
+
+def test_frame_pointers_alone(run):
+    """sqlite3 has none: the leaf is right, and the profile says that the stacks are cut."""
+    done = run('sqlite3', ':memory:', SQL, rate=250, env={'PROFD_UNWIND': 'fp'})
+    assert done.profile.complete() < 0.9
+    assert 'truncated' in done.stderr
+
+
+def test_unknown_one_is_said(run):
+    done = run('true', env={'PROFD_UNWIND': 'tea-leaves'})
+    assert done.status == 0
+    assert "PROFD_UNWIND 'tea-leaves': not table, fp or libunwind" in done.stderr
+
+
+def test_program_with_libunwind_itself(run, helper):
+    """Its libunwind calls libc's functions, which our handler must not."""
+    done = run(helper('target_deep'), 1, 10, 100, env={'PROFD_UNWIND': 'libunwind', 'LD_PRELOAD': 'libunwind.so.8'})
+    assert done.status == 0 and 'uses libunwind itself' in done.stderr
+    assert done.profile.complete() >= 0.99
