@@ -13,6 +13,7 @@
 //                                   Otherwise SP is only known to be above the record.
 //   PROFD_ARCH_SIGRETURN_BY_CODE    the signal trampoline has no CFI: it is known by its instructions
 //   PROFD_ARCH_UCONTEXT             where the signal frame has the ucontext, from SP at the trampoline
+//   PROFD_ARCH_SIGNAL_RECORD        and where above it a frame record (x86-64: none)
 //   PROFD_CACHE_…                   see unwind_cache.h
 
 #ifndef PROFD_UNWIND_ARCH_H
@@ -36,6 +37,7 @@
 #define PROFD_ARCH_RECORD_TOPS_FRAME 1
 #define PROFD_ARCH_SIGRETURN_BY_CODE 0
 #define PROFD_ARCH_UCONTEXT 0
+#define PROFD_ARCH_SIGNAL_RECORD 0
 
 #define PROFD_CACHE_ADDRESS_SHIFT 29
 #define PROFD_CACHE_BELOW_BITS 8
@@ -75,6 +77,7 @@ static inline bool profd_arch_is_pc(uint64_t pc)
 #define PROFD_ARCH_RECORD_TOPS_FRAME 0
 #define PROFD_ARCH_SIGRETURN_BY_CODE 1 // Linux 5.8 took the CFI away from it, and musl's has none either
 #define PROFD_ARCH_UCONTEXT 128        // behind the siginfo
+#define PROFD_ARCH_SIGNAL_RECORD 4688 // behind the ucontext, whose last 4 KiB take all vectors but those above 512 bits
 
 #define PROFD_CACHE_ADDRESS_SHIFT 28
 #define PROFD_CACHE_BELOW_BITS 12

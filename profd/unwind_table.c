@@ -149,6 +149,22 @@ static enum step signal_step(struct profd_walk *walk)
 	return STEP_ON;
 }
 
+// Where SP is not known, FP may still be at the frame record that the kernel puts above its signal frame: the interrupted FP and link
+// register, which the ucontext has, too.
+static enum step signal_by_record(struct profd_walk *walk)
+{
+	uint64_t sp = walk->fp - PROFD_ARCH_SIGNAL_RECORD, words[4];
+	uint64_t saved = sp + PROFD_ARCH_UCONTEXT + profd_arch_ucontext_offset(PROFD_ARCH_FP);
+
+	if (!walk->fp_known || walk->fp < walk->sp || sp < walk->sp || sp > walk->fp ||
+	    !profd_walk_load(walk, walk->fp, &words[0]) || !profd_walk_load(walk, walk->fp + 8, &words[1]) ||
+	    !profd_walk_load(walk, saved, &words[2]) || !profd_walk_load(walk, saved + 8, &words[3]) ||
+	    words[0] != words[2] || words[1] != words[3])
+		return STEP_NO_RULE;
+	walk->sp = sp;
+	return signal_step(walk);
+}
+
 // Only the frame pointer says where a frame is whose SP is not known: if it keeps a frame record of its own, FP points there.
 // It may have a record's shape without being one, so the return address in it must be vouched for.
 static bool cfa_by_record(struct profd_walk *walk, const struct wire_rule *rule, uint64_t *ret_cfa)
@@ -247,7 +263,9 @@ static enum step rule_step(struct profd_walk *walk, const struct wire_rule *rule
 {
 	if (rule->ra == WIRE_SAVED_UNDEF)
 		return STEP_END;
-	return rule->cfa == WIRE_CFA_SIGNAL ? signal_step(walk) : frame_step(walk, rule);
+	if (rule->cfa != WIRE_CFA_SIGNAL)
+		return frame_step(walk, rule);
+	return profd_walk_sp_known(walk) ? signal_step(walk) : signal_by_record(walk);
 }
 
 // frame_step for what the cache can hold. STEP_NO_RULE only where the FP is wanted and not known.
