@@ -37,6 +37,22 @@ static bool is_plt(const uint8_t *block, const uint8_t *end, int32_t *ret_n)
 	return *ret_n >= 0 && *ret_n < 16;
 }
 
+// breg7 off; bregN 0; lit8; mul; plus; deref; plus_uconst off2: OpenSSL's frames of as many words as a register says. Both offsets
+// are small: one byte each.
+static bool is_indexed(const uint8_t *block, const uint8_t *end, struct wire_rule *rule)
+{
+	static const uint8_t tail[] = {0, DW_OP_lit8, DW_OP_mul, DW_OP_plus, DW_OP_deref, DW_OP_plus_uconst};
+
+	if (end - block != 4 + sizeof(tail) || block[0] != DW_OP_breg7 || block[1] >= 64 || block[2] < DW_OP_breg0 ||
+	    block[2] > DW_OP_breg15 || memcmp(block + 3, tail, sizeof(tail)) != 0 || end[-1] >= 128)
+		return false;
+	rule->cfa = WIRE_CFA_INDEXED;
+	rule->reg = block[2] - DW_OP_breg0;
+	rule->off = block[1];
+	rule->off2 = end[-1];
+	return true;
+}
+
 static bool fits(int64_t value, int64_t limit)
 {
 	return value >= -limit && value < limit;
@@ -55,6 +71,8 @@ static bool cfa_from_block(const struct cfi_columns *arch, const uint8_t *block,
 		rule->cfa = WIRE_CFA_PLT;
 		return true;
 	}
+	if (!arch->link && is_indexed(block, end, rule))
+		return true;
 	if (cursor >= end || *cursor < DW_OP_breg0 || *cursor > DW_OP_breg0 + arch->general)
 		return false;
 	reg = *cursor++ - DW_OP_breg0;
@@ -152,7 +170,8 @@ static bool set_return_address(const struct cfi_columns *arch, const struct cfi_
 	if (ra->kind != CFI_SAVED_REGISTER)
 		return set_saved(ra, &rule->ra, &rule->ra_off) &&
 		       (rule->ra == WIRE_SAVED_AT || (arch->link && rule->ra == WIRE_SAVED_SAME));
-	if (rule->cfa == WIRE_CFA_REG || ra->offset < 0 || (uint64_t)ra->offset >= arch->general)
+	if (rule->cfa == WIRE_CFA_REG || rule->cfa == WIRE_CFA_INDEXED || ra->offset < 0 ||
+	    (uint64_t)ra->offset >= arch->general)
 		return false;
 	rule->ra = WIRE_SAVED_REG;
 	rule->reg = (uint8_t)ra->offset;

@@ -115,7 +115,7 @@ static bool read_bx(const struct profd_walk *walk, uint8_t reg, uint64_t *ret_va
 // Where the rule's offsets count from. wire.h: off2 is the loaded words' with some rules, and with the others the offsets'.
 static uint64_t saved_base(const struct wire_rule *rule, uint64_t cfa)
 {
-	bool loads = rule->cfa == WIRE_CFA_SP_DEREF || rule->cfa == WIRE_CFA_FP_DEREF;
+	bool loads = rule->cfa == WIRE_CFA_SP_DEREF || rule->cfa == WIRE_CFA_FP_DEREF || rule->cfa == WIRE_CFA_INDEXED;
 
 	return loads ? cfa : cfa + (uint64_t)(int64_t)rule->off2;
 }
@@ -204,6 +204,13 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 		__attribute__((fallthrough));
 	case WIRE_CFA_FP_DEREF:
 		if (!profd_walk_load(walk, base + off, &base))
+			return STEP_UNREADABLE;
+		*ret_cfa = base + (uint64_t)(int64_t)rule->off2;
+		return STEP_ON;
+	case WIRE_CFA_INDEXED:
+		if (!read_register(walk, rule->reg, &base))
+			return STEP_NO_RULE;
+		if (!profd_walk_load(walk, walk->sp + 8 * base + off, &base))
 			return STEP_UNREADABLE;
 		*ret_cfa = base + (uint64_t)(int64_t)rule->off2;
 		return STEP_ON;

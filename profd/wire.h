@@ -217,7 +217,7 @@ struct wire_sampling {
 // page borders), so a lookup never leaves its page. A hole between functions is a row with rule 0.
 
 #define WIRE_TABLE_MAGIC 0x62617464666f7270ULL // "profdtab"
-#define WIRE_TABLE_VERSION 2u
+#define WIRE_TABLE_VERSION 3u
 #define WIRE_TABLE_PAGE_BITS 16
 #define WIRE_MAX_RULES 65535u
 
@@ -233,6 +233,7 @@ enum wire_cfa {
 	WIRE_CFA_FP_DEREF, // *(FP + off) + off2 (stack realignment: gcc's DRAP)
 	WIRE_CFA_SP_DEREF, // *(SP + off) + off2
 	WIRE_CFA_PLT,      // SP + 8 + (((PC & 15) >= off) ? 8 : 0)
+	WIRE_CFA_INDEXED,  // *(SP + 8 × reg + off) + off2; for the leaf, as WIRE_CFA_REG (OpenSSL's bn_mul_mont)
 	WIRE_CFA_SIGNAL,   // the kernel's signal frame: PC, SP and FP are in the ucontext at SP + off
 };
 
@@ -251,11 +252,11 @@ enum wire_saved {
 
 struct wire_rule {
 	uint8_t cfa;    // enum wire_cfa
-	uint8_t reg;    // for WIRE_CFA_REG or WIRE_SAVED_REG; no rule has both
+	uint8_t reg;    // for WIRE_CFA_REG, WIRE_CFA_INDEXED or WIRE_SAVED_REG; no rule has two
 	uint8_t fp;     // enum wire_saved: where the caller's FP is
 	uint8_t ra;     // enum wire_saved: where the return address is
 	int32_t off;    // bytes
-	int32_t off2;   // bytes; but for the DEREF rules: fp_off and ra_off count from CFA + off2
+	int32_t off2;   // bytes; but for those CFAs that add it: fp_off and ra_off count from CFA + off2
 	int16_t fp_off; // bytes from the CFA (WIRE_SAVED_AT_FP: from FP)
 	int16_t ra_off; // bytes from the CFA; x86-64: −8
 	int16_t bx_off; // bytes from the CFA

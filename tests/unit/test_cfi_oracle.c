@@ -83,6 +83,8 @@ static uint64_t rule_cfa(const struct wire_rule *rule, const uint64_t *regs)
 		return memory_at(regs[machine.fp] + (uint64_t)rule->off) + (uint64_t)rule->off2;
 	case WIRE_CFA_SP_DEREF:
 		return memory_at(regs[machine.sp] + (uint64_t)rule->off) + (uint64_t)rule->off2;
+	case WIRE_CFA_INDEXED:
+		return memory_at(regs[machine.sp] + 8 * regs[rule->reg] + (uint64_t)rule->off) + (uint64_t)rule->off2;
 	case WIRE_CFA_PLT:
 		return regs[machine.sp] + 8 + ((regs[machine.ra] & 15) >= (uint64_t)rule->off ? 8 : 0);
 	default:
@@ -94,7 +96,7 @@ static uint64_t rule_cfa(const struct wire_rule *rule, const uint64_t *regs)
 static struct answer our_answer(const struct wire_table *table, uint64_t vaddr, const uint64_t *regs)
 {
 	const struct wire_rule *rule = table_rule(table, vaddr);
-	bool loads = rule->cfa == WIRE_CFA_FP_DEREF || rule->cfa == WIRE_CFA_SP_DEREF;
+	bool loads = rule->cfa == WIRE_CFA_FP_DEREF || rule->cfa == WIRE_CFA_SP_DEREF || rule->cfa == WIRE_CFA_INDEXED;
 	struct answer answer = {.found = rule->cfa != WIRE_CFA_NONE};
 	uint64_t base;
 
@@ -148,7 +150,8 @@ static bool binary(struct stack *stack, uint8_t atom)
 {
 	uint64_t b, a;
 
-	if (atom != DW_OP_and && atom != DW_OP_ge && atom != DW_OP_shl && atom != DW_OP_plus && atom != DW_OP_minus)
+	if (atom != DW_OP_and && atom != DW_OP_ge && atom != DW_OP_shl && atom != DW_OP_plus && atom != DW_OP_minus &&
+	    atom != DW_OP_mul)
 		return false;
 	b = pop(stack);
 	a = pop(stack);
@@ -156,6 +159,7 @@ static bool binary(struct stack *stack, uint8_t atom)
 		    : atom == DW_OP_ge   ? (int64_t)a >= (int64_t)b
 		    : atom == DW_OP_shl  ? a << b
 		    : atom == DW_OP_plus ? a + b
+		    : atom == DW_OP_mul  ? a * b
 					 : a - b);
 	return true;
 }

@@ -128,6 +128,19 @@ static void test_drap(void **state)
 	assert_int_equal(rows.rule[4].off2, 8);
 }
 
+// OpenSSL's bn_mul_mont: the CFA's word lies as many words up as r9 says.
+static void test_indexed(void **state)
+{
+	struct rows rows;
+
+	assert_true(RUN(&rows, DW_CFA_def_cfa_expression, 10, DW_OP_breg7, 8, DW_OP_breg9, 0, DW_OP_lit8, DW_OP_mul,
+			DW_OP_plus, DW_OP_deref, DW_OP_plus_uconst, 8));
+	assert_int_equal(rows.count, 1);
+	assert_rule(&rows.rule[0], WIRE_CFA_INDEXED, 8, WIRE_SAVED_SAME, 0);
+	assert_int_equal(rows.rule[0].reg, 9);
+	assert_int_equal(rows.rule[0].off2, 8);
+}
+
 static void test_plt(void **state)
 {
 	struct rows rows;
@@ -375,12 +388,19 @@ static void test_section_cost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_frame_pointer),  cmocka_unit_test(test_remember),
-		cmocka_unit_test(test_drap),           cmocka_unit_test(test_plt),
-		cmocka_unit_test(test_outermost),      cmocka_unit_test(test_return_address_in_register),
-		cmocka_unit_test(test_signal),         cmocka_unit_test(test_inexpressible),
-		cmocka_unit_test(test_damaged),        cmocka_unit_test(test_remember_depth),
-		cmocka_unit_test(test_advance_beyond), cmocka_unit_test(test_section),
+		cmocka_unit_test(test_frame_pointer),
+		cmocka_unit_test(test_remember),
+		cmocka_unit_test(test_drap),
+		cmocka_unit_test(test_indexed),
+		cmocka_unit_test(test_plt),
+		cmocka_unit_test(test_outermost),
+		cmocka_unit_test(test_return_address_in_register),
+		cmocka_unit_test(test_signal),
+		cmocka_unit_test(test_inexpressible),
+		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_remember_depth),
+		cmocka_unit_test(test_advance_beyond),
+		cmocka_unit_test(test_section),
 		cmocka_unit_test(test_section_cost),
 	};
 
