@@ -249,7 +249,7 @@ static int run_start_collector(struct run *run, char *name, size_t size)
 {
 	const struct cli_run_options *options = run->options;
 	struct window_options window = {.rate_hz = options->sampling.rate_hz};
-	struct collector_options collector = {.socket = name, .sampling = options->sampling.how};
+	struct collector_options collector = {.socket = name, .sampling = options->sampling.how, .cache_tables = true};
 	uint64_t random;
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))

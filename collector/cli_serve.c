@@ -100,6 +100,7 @@ static int serve_parse(int argc, char **argv, struct serve *serve)
 	}
 	serve->http.options.default_rate_hz = serve->sampling.rate_hz;
 	serve->collector.sampling = serve->sampling.how;
+	serve->collector.cache_tables = true;
 	return serve_default_socket(serve) ? -1 : CLI_USAGE;
 }
 

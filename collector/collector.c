@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@
 #include "collector/log.h"
 #include "collector/module.h"
 #include "collector/session.h"
+#include "collector/table_cache.h"
 #include "collector/window_impl.h"
 
 #define EVENTS_AT_ONCE 64
@@ -28,6 +30,8 @@
 #define FULL_PERCENT 20 // of a shard: drain more often
 #define EMPTY_PERCENT 4 // drain less often
 #define SYMBOL_WAIT_NS 1000000000LL
+#define DEFAULT_CACHE_MIB 256u // of unwind tables on disk
+#define MAX_CACHE_MIB 65536u
 #define MAX_WORKERS 4
 
 static struct log_limit accept_limit;
@@ -259,6 +263,7 @@ void core_unref(struct collector *collector)
 	if (__atomic_sub_fetch(&collector->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
 	module_cache_destroy(collector->modules);
+	table_cache_destroy(collector->tables);
 	close_fd(collector->epoll_fd);
 	close_fd(collector->timer_fd);
 	close_fd(collector->wake_fd);
@@ -337,6 +342,28 @@ static int start_threads(struct collector *collector)
 	return r;
 }
 
+// In MiB, by $PROFD_CACHE_SIZE.
+static uint64_t cache_bytes(void)
+{
+	const char *text = getenv("PROFD_CACHE_SIZE");
+	unsigned long long mebibytes = text ? strtoull(text, NULL, 10) : 0;
+
+	return (mebibytes > 0 && mebibytes <= MAX_CACHE_MIB ? mebibytes : DEFAULT_CACHE_MIB) << 20;
+}
+
+static struct table_cache *create_tables(const struct collector_options *options)
+{
+	char buf[PATH_MAX];
+	const char *directory = options->cache_tables ? table_cache_directory(buf, sizeof(buf)) : NULL;
+	int error = 0;
+	struct table_cache *tables = table_cache_create(directory, cache_bytes(), &error);
+
+	// Not there to be made, or to be written, is no fault: a read-only system, a user without a home.
+	if (error == -EPERM)
+		log_line("unwind tables are not cached: %s is not ours alone to write", directory);
+	return tables;
+}
+
 int collector_create(const struct collector_options *options, struct collector **ret_collector)
 {
 	struct collector *collector = allocate(options);
@@ -345,7 +372,8 @@ int collector_create(const struct collector_options *options, struct collector *
 	if (!collector)
 		return -ENOMEM;
 	collector->modules = module_cache_create(NULL);
-	r = collector->modules ? open_fds(collector, options->socket) : -ENOMEM;
+	collector->tables = create_tables(options);
+	r = collector->modules && collector->tables ? open_fds(collector, options->socket) : -ENOMEM;
 	if (r == 0)
 		r = start_threads(collector);
 	if (r < 0) {
@@ -444,6 +472,7 @@ void collector_counters(struct collector *collector, struct collector_counters *
 		session_drain(session, RING_READER_LIVE);
 	}
 	*ret_counters = collector->counters;
+	table_cache_counters(collector->tables, &ret_counters->tables);
 	pthread_mutex_unlock(&collector->lock);
 }
 

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "collector/table_cache.h"
+
 struct collector;
 
 // How agents sample, whatever the rate.
@@ -25,6 +27,7 @@ struct collector_options {
 	const char *socket; // path, or "@name" for an abstract socket
 	bool any_uid;       // accept agents of other users too (root's daemon only)
 	struct collector_sampling sampling;
+	bool cache_tables; // on disk (table_cache.h)
 };
 
 // Starts the loop thread and listens. A new target that an open window covers (window.h: pid 0) is sampled from its very
@@ -50,6 +53,7 @@ struct collector_counters {
 	uint64_t bad_records;                      // skipped: torn or hostile
 	uint64_t targets_total, targets_refused;   // registered ever; turned away (other user, bad hello)
 	uint32_t targets_now, windows_now;
+	struct table_cache_counters tables;
 	uint64_t threads_unsampled, threads_slowed, foreign_forwarded, foreign_ignored, restarted_syscalls;
 };
 void collector_counters(struct collector *collector, struct collector_counters *ret_counters);

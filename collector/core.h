@@ -64,6 +64,7 @@ struct collector {
 
 	struct worker_pool *workers;
 	struct module_cache *modules;
+	struct table_cache *tables;
 	struct session_list sessions, closed;
 	uint32_t nsessions, nunregistered, last_session_id;
 	struct window_list windows;

@@ -90,6 +90,18 @@ static void metrics_targets(struct writer *writer, const struct collector_counte
 	metrics_one(writer, "profd_windows", "gauge", "Consumers of the sample stream now.", counters->windows_now);
 }
 
+static void metrics_tables(struct writer *writer, const struct table_cache_counters *counters)
+{
+	metrics_head(writer, "profd_unwind_tables_total", "counter", "Unwind tables, by where they came from.");
+	writer_printf(writer, "profd_unwind_tables_total{source=\"built\"} %" PRIu64 "\n", counters->built);
+	writer_printf(writer, "profd_unwind_tables_total{source=\"cache\"} %" PRIu64 "\n", counters->found);
+	metrics_head(writer, "profd_table_cache_errors_total", "counter",
+		     "Files of the cache that were damaged and removed; tables that could not be stored.");
+	writer_printf(writer, "profd_table_cache_errors_total{reason=\"damaged\"} %" PRIu64 "\n", counters->damaged);
+	writer_printf(writer, "profd_table_cache_errors_total{reason=\"unwritten\"} %" PRIu64 "\n",
+		      counters->unwritten);
+}
+
 static void metrics_requests(struct metrics *metrics, struct writer *writer)
 {
 	metrics_head(writer, "profd_http_requests_total", "counter", "Answered requests by path and status.");
@@ -142,6 +154,7 @@ void metrics_write(struct metrics *metrics, struct collector *collector, uint32_
 	collector_counters(collector, &counters);
 	metrics_samples(writer, &counters);
 	metrics_targets(writer, &counters);
+	metrics_tables(writer, &counters.tables);
 	metrics_requests(metrics, writer);
 	metrics_one(writer, "profd_profiles_running", "gauge", "Profile requests running now.", profiles_running);
 	metrics_process(writer);

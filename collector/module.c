@@ -22,6 +22,7 @@
 #include "collector/maps.h"
 #include "collector/module_open.h"
 #include "collector/symbolizer.h"
+#include "collector/table_cache.h"
 #include "profd/wire.h"
 
 #define CACHE_KEEP 1024  // modules kept although no target uses them
@@ -374,13 +375,40 @@ fail:
 	return -EIO;
 }
 
-static void make_table(struct module *module)
+// Whoever can write the file may lie in its build ID, and so about the tables of another file of that build ID.
+static bool may_cache(const struct module *module)
+{
+	struct stat st;
+
+	return module->build_id[0] && module->fd >= 0 && fstat(module->fd, &st) == 0 &&
+	       (st.st_uid == 0 || st.st_uid == geteuid());
+}
+
+static int find_table(struct module *module, struct table_cache *tables, struct wire_table **ret_table,
+		      size_t *ret_size)
+{
+	const struct table_cache_key key = {.build_id = module->build_id, .file_size = (uint64_t)module->file_size};
+	bool cached = may_cache(module);
+	int error;
+
+	if (cached && table_cache_get(tables, &key, ret_table, ret_size) == 0)
+		return 0;
+	error = cfi_table_build(module->file.elf, ret_table, ret_size);
+	if (error)
+		return error;
+	table_cache_count_built(tables);
+	if (cached)
+		table_cache_put(tables, &key, *ret_table, *ret_size);
+	return 0;
+}
+
+static void make_table(struct module *module, struct table_cache *tables)
 {
 	struct wire_table *table;
 	size_t size;
 
 	module->table_tried = true;
-	module->table_error = cfi_table_build(module->file.elf, &table, &size);
+	module->table_error = find_table(module, tables, &table, &size);
 	if (module->table_error)
 		return;
 	module->table_fd = seal_table(table, size);
@@ -390,13 +418,13 @@ static void make_table(struct module *module)
 	free(table);
 }
 
-int module_table(struct module *module, int *ret_fd, uint64_t *ret_size)
+int module_table(struct module *module, struct table_cache *tables, int *ret_fd, uint64_t *ret_size)
 {
 	int error;
 
 	pthread_mutex_lock(&module->lock);
 	if (!module->table_tried)
-		make_table(module);
+		make_table(module, tables);
 	error = module->table_error;
 	if (!error) {
 		*ret_fd = module->table_fd;

@@ -19,6 +19,7 @@
 struct maps_entry;
 struct module_cache;
 struct module;
+struct table_cache;
 
 // debug_dirs: colon-separated directories of separate debug files; NULL: "/usr/lib/debug".
 struct module_cache *module_cache_create(const char *debug_dirs);
@@ -61,8 +62,8 @@ enum module_symbols module_symbols(struct module *module);
 // there. The caller subtracts 1 from return addresses before.
 size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_frame *frames, size_t max);
 
-// The module's unwind table (wire.h) as a sealed memfd that the module owns, and its size; made on first use.
-// 0 or −errno (−ENODATA: no CFI in the file).
-int module_table(struct module *module, int *ret_fd, uint64_t *ret_size);
+// The module's unwind table (wire.h) as a sealed memfd that the module owns, and its size; on first use taken from the cache on
+// disk, or made and put there. 0 or −errno (−ENODATA: no CFI in the file).
+int module_table(struct module *module, struct table_cache *tables, int *ret_fd, uint64_t *ret_size);
 
 #endif

@@ -323,7 +323,7 @@ static void run_table(struct worker_job *job)
 	struct snapshot *snapshot;
 	uint64_t size = 0;
 	int fd = -1;
-	int r = module_table(table->module, &fd, &size);
+	int r = module_table(table->module, collector->tables, &fd, &size);
 
 	pthread_mutex_lock(&collector->lock);
 	snapshot = session->snapshots[0];

@@ -3,6 +3,10 @@
 #
 # test_unwinders.py: PROFD_UNWIND chooses who walks the stack; libunwind, the oracle, sees what the tables see.
 
+import re
+import subprocess
+import urllib.request
+
 import pytest
 
 SQL = 'WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 4000000) SELECT sum(x*x%7) FROM c'
@@ -53,3 +57,33 @@ def test_program_with_libunwind_itself(run, helper):
     done = run(helper('target_deep'), 1, 10, 100, env={'PROFD_UNWIND': 'libunwind', 'LD_PRELOAD': 'libunwind.so.8'})
     assert done.status == 0 and 'uses libunwind itself' in done.stderr
     assert done.profile.complete() >= 0.99
+
+
+def tables_of_a_run(profd, cache):
+    """How many unwind tables a run of sqlite3 built, and took from the cache; its stacks are complete in any case."""
+    with subprocess.Popen([profd, 'run', '--http', '127.0.0.1:0', '-o', '/dev/null', '--format', 'pprof', '--', 'sqlite3'], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env={'PATH': '/usr/bin:/bin', 'PROFD_CACHE_DIR': str(cache)}) as child:
+        url = re.search(r'http://\S+?:\d+', child.stderr.readline())[0]
+        child.stdin.write('select 42;\n')
+        child.stdin.flush()
+        assert child.stdout.readline() == '42\n'  # its main runs: the tables are there
+        with urllib.request.urlopen(url + '/metrics') as answer:
+            metrics = answer.read().decode()
+        child.communicate('.quit\n', timeout=30)
+    return tuple(int(re.search(rf'^profd_unwind_tables_total{{source="{source}"}} (\d+)$', metrics, re.M)[1])
+                 for source in ('built', 'cache'))
+
+
+def test_second_run_builds_no_table(profd, tmp_path):
+    cache = tmp_path / 'cache'
+    cache.mkdir(0o700)
+    built, found = tables_of_a_run(profd, cache)
+    assert built >= 5 and found == 0
+    again_built, again_found = tables_of_a_run(profd, cache)
+    assert again_found == len(list(cache.iterdir())) >= 5
+    assert again_built == built - again_found <= 2  # the vDSO, and what has no build ID
+    for file in cache.iterdir():
+        file.write_bytes(file.read_bytes()[:-1] + b'x')
+    assert tables_of_a_run(profd, cache) == (built, 0)
+    assert tables_of_a_run(profd, '') == (built, 0)

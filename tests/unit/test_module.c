@@ -25,10 +25,12 @@
 #include "collector/cfi_table.h"
 #include "collector/maps.h"
 #include "collector/module.h"
+#include "collector/table_cache.h"
 #include "profd/wire.h"
 
 static char directory[] = "/tmp/profd_module_XXXXXX";
 static struct module_cache *cache;
+static struct table_cache *tables;
 
 // Two libraries that differ in what is at an address, and in their build IDs.
 static int set_up(void **state)
@@ -45,10 +47,13 @@ static int set_up(void **state)
 		"gcc -g -O1 -shared -fPIC -Wl,-z,noseparate-code -Wl,-z,max-page-size=65536 a.c -o a_packed.so && "
 		"gcc -g -O1 -shared -fPIC -Wl,-Ttext-segment=0x7f000 a.c -o a_linked_high.so";
 
+	int error;
+
 	if (!mkdtemp(directory) || chdir(directory) < 0)
 		return -1;
 	cache = module_cache_create(NULL);
-	return !cache || system(command) ? -1 : 0; // NOLINT(cert-env33-c): the command is this file's
+	tables = table_cache_create(NULL, 0, &error);
+	return !cache || !tables || system(command) ? -1 : 0; // NOLINT(cert-env33-c): the command is this file's
 }
 
 static int tear_down(void **state)
@@ -56,6 +61,7 @@ static int tear_down(void **state)
 	char command[64];
 
 	module_cache_destroy(cache);
+	table_cache_destroy(tables);
 	snprintf(command, sizeof(command), "rm -r %s", directory);
 	return chdir("/") < 0 || system(command) ? -1 : 0; // NOLINT(cert-env33-c)
 }
@@ -447,7 +453,7 @@ static void test_table(void **state)
 
 	assert_int_equal(maps_read(getpid(), &maps), 0);
 	module = module_at((const void *)(uintptr_t)test_table, &maps, &vaddr);
-	assert_int_equal(module_table(module, &fd, &size), 0);
+	assert_int_equal(module_table(module, tables, &fd, &size), 0);
 	assert_int_equal(fcntl(fd, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
 	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 	assert_int_equal(fstat(fd, &st), 0);
@@ -456,7 +462,7 @@ static void test_table(void **state)
 	assert_true(table != MAP_FAILED);
 	assert_int_equal(cfi_table_check(table, size), 0);
 	munmap(table, size);
-	assert_int_equal(module_table(module, &again, &again_size), 0);
+	assert_int_equal(module_table(module, tables, &again, &again_size), 0);
 	assert_int_equal(again, fd);
 	assert_int_equal(again_size, size);
 	module_unref(module);

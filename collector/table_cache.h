@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// table_cache.h: unwind tables on disk, so that a program's next run finds them made: one file for each build ID. A table from
+// here is a copy, checked; what a target maps is a sealed memfd, for a file on disk may be cut short under its feet.
+//
+// Any thread. Nothing in the directory is trusted: a file that is not what was written is removed, counted, and made anew.
+
+#ifndef PROFD_COLLECTOR_TABLE_CACHE_H
+#define PROFD_COLLECTOR_TABLE_CACHE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct table_cache;
+struct wire_table;
+
+// What a table is made from. Only of files whose owner we trust: the build ID is whatever the file says.
+struct table_cache_key {
+	const char *build_id; // lowercase hex
+	uint64_t file_size;
+};
+
+struct table_cache_counters {
+	uint64_t built, found; // tables made from CFI; taken from the cache
+	uint64_t damaged;      // files that were not what was written; removed
+	uint64_t unwritten;    // tables that could not be stored
+};
+
+// directory: made when it is not there (its parent must be); it must be ours and nobody else's to write. NULL, or one that will not do
+// (*ret_error says why: −errno, −EPERM not safe): a cache that never has anything, and counts. NULL only when out of memory.
+// max_bytes: of all files; the least recently used go.
+struct table_cache *table_cache_create(const char *directory, uint64_t max_bytes, int *ret_error);
+void table_cache_destroy(struct table_cache *cache); // accepts NULL
+
+// The table, malloc'ed, the caller's. −ENOENT: not there, or not fit to be used.
+int table_cache_get(struct table_cache *cache, const struct table_cache_key *key, struct wire_table **ret_table,
+		    size_t *ret_size);
+// Stores it, or not.
+void table_cache_put(struct table_cache *cache, const struct table_cache_key *key, const struct wire_table *table,
+		     size_t size);
+void table_cache_count_built(struct table_cache *cache);
+void table_cache_counters(const struct table_cache *cache, struct table_cache_counters *ret_counters);
+
+// Where the cache is: $PROFD_CACHE_DIR ("": nowhere), root's /var/cache/profd, $XDG_CACHE_HOME/profd, $HOME/.cache/profd. NULL: nowhere;
+// else buf.
+const char *table_cache_directory(char *buf, size_t size);
+
+#endif
