@@ -26,8 +26,8 @@
 
 struct oracle_stack {
 	uint32_t count;
-	uint8_t stop;   // ours: enum wire_stop
-	bool no_cfi;    // libunwind, libdw: the walk came to a frame that has no CFI
+	uint8_t stop; // ours: enum wire_stop
+	bool no_cfi;  // libunwind, libdw: the walk came to a frame that has no CFI
 	uint64_t pcs[ORACLE_MAX_FRAMES];
 };
 
@@ -71,6 +71,7 @@ bool oracle_has_cfi(uint64_t address);
 // ---- oracle_storm.c
 
 // Runs the traced process, just after exec, to its end or for so many seconds; calls visit at each instruction's first execution.
-void oracle_storm(void (*visit)(void), unsigned seconds);
+// Returns waitpid's status of its end; −1: it had not ended, or another program took its place.
+int oracle_storm(void (*visit)(void), unsigned seconds);
 
 #endif

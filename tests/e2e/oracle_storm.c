@@ -151,6 +151,8 @@ static struct code decode(uint64_t address)
 	} else if (op == 0xeb || (op & 0xf0) == 0x70 || (op >= 0xe0 && op <= 0xe3)) {
 		code.target = relative(address + 1, bytes + i, 1);
 		code.next = op == 0xeb ? 0 : address + 1;
+		if (bytes[i] == 1 && bytes[i + 1] == 0xf0) // over a lock prefix: no breakpoint inside the instruction
+			code.target = 0;
 	} else if (op == 0x0f && (bytes[i] & 0xf0) == 0x80) {
 		code.target = relative(address + 5, bytes + i + 1, 4);
 		code.next = address + 5;
@@ -434,10 +436,10 @@ static void start(unsigned seconds)
 	ptrace(PTRACE_SYSCALL, oracle_pid, NULL, NULL);
 }
 
-void oracle_storm(void (*visit)(void), unsigned seconds)
+int oracle_storm(void (*visit)(void), unsigned seconds)
 {
 	pid_t tid;
-	int status;
+	int status, end = -1;
 
 	visit_cb = visit;
 	start(seconds);
@@ -447,10 +449,13 @@ void oracle_storm(void (*visit)(void), unsigned seconds)
 			break;
 		if (WIFSTOPPED(status) && !on_stop(tid, status))
 			break;
-		if (!WIFSTOPPED(status) && tid == oracle_pid)
+		if (!WIFSTOPPED(status) && tid == oracle_pid) {
+			end = status;
 			break;
+		}
 		if (!WIFSTOPPED(status))
 			take(tids, &ntids, tid);
 	}
 	close(memory);
+	return end;
 }

@@ -64,6 +64,7 @@ static unsigned max_visits = 2, max_examples;
 static uint64_t steps, pcs, walks, frames, incomplete;
 static struct kind kinds[MAX_KINDS];
 static FILE *keys;
+static int end = -1; // of the program: waitpid's status; −1: it was killed before
 
 // ---- The truth -----------------------------------------------------------------------------------------------------
 
@@ -344,8 +345,8 @@ static double report(void)
 	uint64_t untrue = count_flagged(UNTRUE), worst = untrue;
 
 	printf("steps=%" PRIu64 " pcs=%" PRIu64 " walks=%" PRIu64 " frames=%" PRIu64 " incomplete=%" PRIu64
-	       " truth=%d untrue=%" PRIu64,
-	       steps, pcs, walks, frames, incomplete, has_truth, untrue);
+	       " ended=%d truth=%d untrue=%" PRIu64,
+	       steps, pcs, walks, frames, incomplete, end, has_truth, untrue);
 	for (enum oracle i = 0; i < ORACLES; i++) {
 		uint64_t differs = count_flagged(DIFFERS(i));
 
@@ -387,7 +388,7 @@ int main(int argc, char **argv)
 	stay_here();
 	start(argv + optind);
 	if (seconds)
-		oracle_storm(visit, seconds);
+		end = oracle_storm(visit, seconds);
 	else
 		step_through(limit);
 	kill(oracle_pid, SIGKILL);
