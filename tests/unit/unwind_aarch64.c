@@ -57,6 +57,8 @@ static struct profd_module_set set = {.modules = modules, .cache = cache};
 static struct profd_module_set uncached = {.modules = modules};
 static struct profd_module without_own[MAX_MODULES]; // the program's own table is not there
 static struct profd_module_set tableless = {.modules = without_own};
+static struct profd_module with_hole[MAX_MODULES + 2]; // storm_untabled has no table
+static struct profd_module_set holed = {.modules = with_hole};
 static char **tables; // NAME=TABLE
 static uint64_t stack_low, stack_high;
 static uint64_t main_return;
@@ -183,6 +185,28 @@ static uint32_t expect(uint64_t pc, uint64_t x30, struct expected *frames, bool 
 	return count;
 }
 
+// The program's module in three parts, that in the middle without a table.
+static void make_hole(void)
+{
+	uint64_t start = (uintptr_t)storm_untabled, end = (uintptr_t)__stop_storm;
+
+	for (const struct storm_function *function = storm_functions; function->entry; function++)
+		if ((uintptr_t)function->entry > start && (uintptr_t)function->entry < end)
+			end = (uintptr_t)function->entry;
+	for (uint32_t i = 0; i < set.count; i++) {
+		struct profd_module *module = &with_hole[holed.count++];
+
+		*module = modules[i];
+		if (module->start > start || module->end <= start)
+			continue;
+		module->end = start;
+		*++module = (struct profd_module){start, end, modules[i].bias, NULL};
+		*++module = modules[i];
+		module->start = end;
+		holed.count += 2;
+	}
+}
+
 static bool fits(const struct expected *frame, uint64_t pc)
 {
 	if (frame->kind == FRAME_LATER_IN)
@@ -272,6 +296,21 @@ __attribute__((unused)) static void check_frame_pointers(uint64_t pc, const stru
 		complain(pc, &guessed, NULL, 0);
 }
 
+// Behind a frame that is walked by its record, SP is known again where a frame of its own record says so.
+__attribute__((unused)) static void check_hole(uint64_t pc, const struct profd_unwind_context *context,
+					       const struct stack *whole)
+{
+	struct expected frames[MAX_FRAMES];
+	struct stack stack = walk(&holed, context, true);
+
+	if (function_at(pc)->entry != storm_leaf_of_untabled)
+		return;
+	for (uint32_t i = 0; i < whole->count; i++)
+		frames[i] = (struct expected){FRAME_IS, whole->pcs[i]};
+	if (memcmp(&stack, whole, sizeof(stack)) != 0)
+		complain(pc, &stack, frames, whole->count);
+}
+
 static void check(uint64_t pc, const struct profd_unwind_context *context)
 {
 	struct expected frames[MAX_FRAMES];
@@ -286,8 +325,10 @@ static void check(uint64_t pc, const struct profd_unwind_context *context)
 		 memcmp(&stack, &bare, sizeof(stack)))
 		complain(pc, &filled, frames, count);
 #if defined(KEEPS_FRAME_POINTERS)
-	else if (open)
+	if (open) {
 		check_frame_pointers(pc, context, &stack);
+		check_hole(pc, context, &stack);
+	}
 #endif
 }
 
@@ -497,6 +538,7 @@ int main(int argc, char **argv)
 	tables = argv + 1;
 	prepare((char *)argv);
 	load_modules();
+	make_hole();
 	storm();
 	storm_plt();
 	walk_hostile();

@@ -22,6 +22,8 @@ struct storm_function {
 
 // Ends with an entry of NULL.
 extern struct storm_function storm_functions[];
+// A function that is walked without its table, too; called by one that keeps a frame record, and that by one that keeps none.
+extern const void *const storm_untabled, *const storm_leaf_of_untabled;
 extern uint32_t __start_storm[], __stop_storm[];
 
 void unwind_scenario_prepare(void);

@@ -36,6 +36,7 @@ LEAF(leaf_of_variadic)
 LEAF(leaf_of_many)
 LEAF(leaf_of_handler)
 LEAF(leaf_of_coroutine)
+LEAF(leaf_of_untabled)
 
 STORM static long plain(long value)
 {
@@ -99,6 +100,23 @@ STORM static long many(const long *v)
 	long k = leaf_of_many(a + b);
 
 	return k + a * b + c * d + e * f + g * h + i * j + (long)(x * y);
+}
+
+// For a walk that has no table for the second of the three: see unwind_aarch64.h.
+STORM static long untabled(long value)
+{
+	return leaf_of_untabled(value) + 1;
+}
+
+STORM static long calls_untabled(long value)
+{
+	return untabled(value) + 1;
+}
+
+// Keeps no frame record.
+STORM __attribute__((optimize("omit-frame-pointer"))) static long recordless(long value)
+{
+	return calls_untabled(value) + 1;
 }
 
 // ---- Written by hand -----------------------------------------------------------------------------------------------
@@ -241,6 +259,7 @@ STORM static long root(long value, int lazy)
 	sum += storm_unknown(value);
 	sum += sorts(value);
 	sum += lazily(lazy);
+	sum += recordless(value);
 	storm_raise_ill();
 	storm_raise_segv();
 	return sum;
@@ -272,6 +291,9 @@ void unwind_scenario_prepare(void)
 #function, (const void *)(function), CALLED_BY_CODE, NULL, 0 \
 	}
 
+const void *const storm_untabled = (const void *)untabled, *const storm_leaf_of_untabled =
+								   (const void *)leaf_of_untabled;
+
 struct storm_function storm_functions[] = {
 	BY_CODE(root),
 	BY_CODE(plain),
@@ -296,6 +318,10 @@ struct storm_function storm_functions[] = {
 	BY_CODE(storm_raise_segv),
 	BY_CODE(leaf_of_handler),
 	BY_CODE(leaf_of_coroutine),
+	BY_CODE(recordless),
+	BY_CODE(calls_untabled),
+	BY_CODE(untabled),
+	BY_CODE(leaf_of_untabled),
 	{"compare", (const void *)compare, CALLED_BY_LIBC, (const void *)sorts, 0},
 	{"on_ill", (const void *)on_ill, CALLED_BY_KERNEL, storm_ill_pc, 0},
 	{"on_segv", (const void *)on_segv, CALLED_BY_KERNEL, storm_segv_pc, 0},
