@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 
 SQL = '''create table t(a integer primary key, b text, c real);
 with recursive n(i) as (select 1 union all select i+1 from n where i<300) insert into t select i, hex(i*7919), i*0.5 from n;
@@ -73,11 +74,12 @@ def commands(build, directory):
         file.write(CPP)
     cpp = os.path.join(build, 'tests/e2e/target_cpp')
     return {
-        'steps: sqlite3': (['-n', '1500000'], ['sqlite3', ':memory:', SQL]),
-        'steps: python3': (['-n', '2500000'], ['/usr/bin/python3', '-S', '-c', 'import json; json.dumps({"a": 1.5})']),
-        'steps: openssl': (['-n', '2000000'], ['openssl', 'dgst', '-sha512', source]),
-        'steps: C++': (['-n', '1500000'], [cpp, '1']),
-        'steps: factor (GMP)': (['-n', '1000000'], ['factor', '46116860184273879040000000000000000000003']),
+        'steps: sqlite3': (['-e', '-n', '1500000'], ['sqlite3', ':memory:', SQL]),
+        'steps: python3': (['-e', '-n', '2000000'], ['/usr/bin/python3', '-S', '-c', 'import json; json.dumps({"a": 1.5})']),
+        'steps: openssl': (['-e', '-n', '1000000'], ['openssl', 'dgst', '-sha512', source]),
+        'steps: C++': (['-e', '-n', '1000000'], [cpp, '1']),
+        'steps: perl': (['-e', '-n', '1000000'], ['perl', '-e', PERL]),
+        'steps: factor (GMP)': (['-n', '500000'], ['factor', '46116860184273879040000000000000000000003']),
         'sqlite3': (['-b', '60'], ['sqlite3', ':memory:', SQL]),
         'python3': (['-b', '60'], ['/usr/bin/python3', '-c', PYTHON]),
         'openssl speed, ciphers': (['-b', '60'], speed('aes-256-gcm', 'aes-128-cbc', 'chacha20-poly1305', 'camellia-128-cbc')),
@@ -103,7 +105,7 @@ def commands(build, directory):
 class Result:
     def __init__(self, text):
         lines = text.splitlines()
-        self.values = {name: int(value) for name, value in re.findall(r'(\w+)=(\d+)', lines[0])}
+        self.values = {name: int(value) for name, value in re.findall(r'(\w+)=(-?\d+)', lines[0])}
         self.kinds = {match[2]: (int(match[1]), match[3])
                       for match in (re.match(r'\s*(\d+)  (.*) \((0x[0-9a-f]+)\)$', line) for line in lines[1:]) if match}
 
@@ -136,6 +138,7 @@ def main(build, wanted):
             keys = os.path.join(directory, 'keys')
             if os.path.exists(keys):
                 os.unlink(keys)
+            start = time.monotonic()
             result = oracle(build, options, command, keys)
             with open(keys, 'rb') as file:
                 distinct.update(array.array('Q', file.read()))
@@ -143,7 +146,8 @@ def main(build, wanted):
             print(f'{name}: {values["pcs"]} PCs, {values["frames"] / max(1, values["walks"]):.1f} frames; untrue '
                   f'{values["untrue"] if values["truth"] else "-"}; libunwind {values["libunwind_differs"]} + '
                   f'{values["libunwind_no_cfi"]}, libdw {values["libdw_differs"]} + {values["libdw_no_cfi"]} without CFI; '
-                  f'incomplete {values["incomplete"]}; {len(distinct)} in all', flush=True)
+                  f'incomplete {values["incomplete"]}; ended {values["ended"]}; {time.monotonic() - start:.0f} s; '
+                  f'{len(distinct)} in all', flush=True)
             for kind, (count, example) in result.kinds.items():
                 kinds[general(kind)] += count
                 print(f'  {count:8}  {kind} ({example})', flush=True)

@@ -3,11 +3,12 @@
 //
 // unwind_oracle.c: holds our walk against libunwind's, libdw's and the truth, at every instruction that a real program executes.
 //
-// By single steps, from the program's first instruction on: the truth is what was seen, each call pushed a return address, each
+// By single steps, from the program's first instruction or its entry point on: the truth is what was seen, each call pushed a return address, each
 // return and each jump out popped it. Or as a storm (oracle_storm.c): a hundred times as many instructions, no truth.
 //
-// usage: unwind_oracle [-n STEPS | -b SECONDS] [-v VISITS] [-s PERCENT] [-d EXAMPLES] [-k FILE] CMD [ARG…]
+// usage: unwind_oracle [-n STEPS [-e] | -b SECONDS] [-v VISITS] [-s PERCENT] [-d EXAMPLES] [-k FILE] CMD [ARG…]
 //   -n  instructions to step (default 2,000,000); the program is killed after them
+//   -e  steps: from the program's entry point on; before, the dynamic linker takes a million
 //   -b  a storm of breakpoints, for at most so many seconds
 //   -v  steps: how often the stack is compared at each PC (default 2)
 //   -s  least share of PCs where ours agrees with libunwind and with libdw, wherever there is CFI, and where it is true, in
@@ -19,6 +20,7 @@
 
 #include "tests/e2e/oracle.h"
 
+#include <elf.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <signal.h>
@@ -52,7 +54,7 @@ struct kind {
 	uint64_t count, example;
 };
 
-static bool has_truth, modules_changed = true;
+static bool has_truth, modules_changed = true, from_entry;
 static struct shadow_frame shadow[MAX_SHADOW];
 static uint32_t shadow_count;
 
@@ -254,6 +256,38 @@ static void watch_system_calls(void)
 		modules_changed = true;
 }
 
+static uint64_t entry_point(void)
+{
+	uint64_t pair[2], entry = 0;
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/auxv", oracle_pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	while (fd >= 0 && read(fd, pair, sizeof(pair)) == (ssize_t)sizeof(pair) && pair[0] != AT_NULL)
+		if (pair[0] == AT_ENTRY)
+			entry = pair[1];
+	if (fd >= 0)
+		close(fd);
+	return entry;
+}
+
+// At full speed, to a breakpoint at its entry point.
+static bool run_to_entry(void)
+{
+	uint64_t entry = entry_point();
+	long word = ptrace(PTRACE_PEEKTEXT, oracle_pid, (void *)(uintptr_t)entry, NULL);
+	int status;
+
+	if (!entry ||
+	    ptrace(PTRACE_POKETEXT, oracle_pid, (void *)(uintptr_t)entry, (void *)((word & ~0xffL) | 0xcc)) < 0 ||
+	    ptrace(PTRACE_CONT, oracle_pid, NULL, NULL) < 0 || waitpid(oracle_pid, &status, __WALL) < 0 ||
+	    !WIFSTOPPED(status) || WSTOPSIG(status) != SIGTRAP)
+		return false;
+	ptrace(PTRACE_POKETEXT, oracle_pid, (void *)(uintptr_t)entry, (void *)word);
+	return ptrace(PTRACE_POKEUSER, oracle_pid, offsetof(struct user_regs_struct, rip), entry) == 0;
+}
+
 static void step_through(uint64_t limit)
 {
 	struct user_regs_struct before;
@@ -261,6 +295,10 @@ static void step_through(uint64_t limit)
 
 	has_truth = true;
 	ptrace(PTRACE_SETOPTIONS, oracle_pid, NULL, (void *)(intptr_t)(PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC));
+	if (from_entry && !run_to_entry()) {
+		fprintf(stderr, "unwind_oracle: the program's entry point was not reached\n");
+		exit(2);
+	}
 	ptrace(PTRACE_GETREGS, oracle_pid, NULL, &oracle_regs);
 	while (steps < limit) {
 		if (modules_changed)
@@ -368,7 +406,7 @@ int main(int argc, char **argv)
 	double least = 99.9;
 	int option;
 
-	while ((option = getopt(argc, argv, "+n:b:v:s:k:d:")) != -1) {
+	while ((option = getopt(argc, argv, "+n:b:v:s:k:d:e")) != -1) {
 		if (option == 'n')
 			limit = strtoull(optarg, NULL, 10);
 		else if (option == 'b')
@@ -377,6 +415,8 @@ int main(int argc, char **argv)
 			max_visits = (unsigned)strtoul(optarg, NULL, 10);
 		else if (option == 's')
 			least = strtod(optarg, NULL);
+		else if (option == 'e')
+			from_entry = true;
 		else if (option == 'd')
 			max_examples = (unsigned)strtoul(optarg, NULL, 10);
 		else if (option != 'k' || !(keys = fopen(optarg, "ae")))
