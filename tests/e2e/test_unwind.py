@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_unwind.py: the unwinder against libunwind, libdw and the truth, a few of oracle_programs.py's programs; and the stacks of
+# programs under load that start their processes and threads in ways of their own: PostgreSQL, node.
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+
+import pytest
+
+import oracle_programs
+from test_programs import Server, needs
+
+AGREEMENT = 0.999
+COMPLETE = 0.995
+
+
+def check(build_dir, options, command, least_pcs):
+    result = oracle_programs.oracle(build_dir, options, command, timeout=100)
+    assert result.values['pcs'] >= least_pcs, result.values
+    for differences in (['libunwind_differs'], ['libdw_differs'], ['untrue']):
+        assert result.agreement(*differences) >= AGREEMENT, (differences, result.values, result.kinds)
+    return result
+
+
+@needs('sqlite3')
+def test_true_stacks(build_dir):
+    """Single steps from the entry point on: each stack is what the calls seen before make it."""
+    result = check(build_dir, ['-e', '-n', '300000', '-v', '1'], ['sqlite3', ':memory:', oracle_programs.SQL], 20000)
+    assert result.values['truth'] == 1 and result.values['steps'] == 300000
+    assert not any(kind.startswith('ours') and 'no CFI' not in kind for kind in result.kinds), result.kinds
+    # Not blind: libdw loses rbx where it is not saved, and one function that every program runs needs it.
+    assert any(kind.startswith('libdw stops above ld-linux') and 'ours is true' in kind for kind in result.kinds), result.kinds
+
+
+@needs('sqlite3')
+def test_every_instruction(build_dir):
+    result = check(build_dir, ['-b', '30'], ['sqlite3', ':memory:', oracle_programs.SQL], 50000)
+    assert result.values['ended'] == 0, 'the program runs as if nobody looked on'
+    assert result.values['incomplete'] / result.values['walks'] < 0.005, result.values
+
+
+def test_exceptions_and_threads(build_dir, helper):
+    result = check(build_dir, ['-b', '30'], [helper('target_cpp'), '20'], 15000)
+    assert result.values['ended'] == 0
+
+
+def test_oracle_sees_mistakes(build_dir, tmp_path):
+    """Code whose CFI lies: by the truth, all three are wrong, and the oracle says so."""
+    source = tmp_path / 'liar.s'
+    source.write_text('''
+.globl main
+main:
+	.cfi_startproc
+	sub $24, %rsp
+	.cfi_adjust_cfa_offset 32
+	nop
+	nop
+	add $24, %rsp
+	.cfi_adjust_cfa_offset -32
+	xor %eax, %eax
+	ret
+	.cfi_endproc
+.section .note.GNU-stack,"",@progbits
+''')
+    program = str(tmp_path / 'liar')
+    subprocess.run(['gcc', '-o', program, str(source)], check=True, timeout=60)
+    result = oracle_programs.oracle(build_dir, ['-e', '-n', '100000'], [program])
+    assert 3 <= result.values['untrue'] < 40, result.values
+    assert any(kind.startswith('ours') and 'leaf of liar, against the truth' in kind for kind in result.kinds), result.kinds
+
+
+# ---- Complete stacks under load --------------------------------------------------------------------------------------
+
+
+def is_jit(stack):
+    """Code that no file has is named by its address."""
+    return any(name.startswith('0x') for name in stack)
+
+
+def complete_outside_jit(profile):
+    """As Profile.complete, without the stacks in which a JIT compiler's code is seen."""
+    profile.samples = [sample for sample in profile.samples if not is_jit(sample.stack)]
+    return profile.complete()
+
+
+@needs('node')
+def test_node(run, tmp_path):
+    script = tmp_path / 'load.js'
+    script.write_text('''
+const z = require('zlib'), c = require('crypto'), end = process.cpuUsage().user + 2e6;
+const fib = (n) => n < 2 ? n : fib(n - 1) + fib(n - 2);
+while (process.cpuUsage().user < end) {
+  JSON.parse(JSON.stringify(Array.from({length: 500}, (_, i) => ({i, s: 'x'.repeat(i % 9)}))));
+  z.gunzipSync(z.gzipSync('profd'.repeat(9999))); c.createHash('sha256').update('x'.repeat(9999)).digest();
+  fib(18); 'a1b2'.repeat(99).replace(/[0-9]+/g, m => m + '!'); [...Array(999).keys()].sort((a, b) => b - a);
+}
+console.log('done');''')
+    done = run('node', str(script), rate=250)
+    assert done.status == 0 and done.stdout == 'done\n'
+    profile = done.profile
+    jit = sum(sample.values[0] for sample in profile.samples if is_jit(sample.stack))
+    assert jit >= 50, 'there is JIT code to walk through'
+    assert profile.complete() >= 0.98, (profile.complete(), profile.comments)
+    assert complete_outside_jit(profile) >= COMPLETE
+
+
+POSTGRES = next((path for path in ('/usr/lib/postgresql/15/bin',) if os.path.exists(path + '/postgres')), None)
+
+
+@pytest.fixture
+def postgres_dir():
+    """A database directory of the user postgres, who may not read pytest's own."""
+    if not POSTGRES:
+        pytest.skip('not installed: postgresql')
+    if os.getuid() != 0:
+        pytest.skip('PostgreSQL runs as a user of its own: needs root')
+    directory = tempfile.mkdtemp(prefix='profd-postgres-', dir='/tmp')
+    user = pwd.getpwnam('postgres')
+    os.chown(directory, user.pw_uid, user.pw_gid)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+AS_POSTGRES = {'user': 'postgres', 'group': 'postgres', 'extra_groups': [], 'cwd': '/'}
+
+
+def accepts(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(path) == 0
+
+
+def test_postgres(profd, postgres_dir):
+    """The postmaster forks without exec; each session is a process of its own."""
+    data, environment = postgres_dir + '/data', dict(os.environ, HOME=postgres_dir)
+
+    def run_tool(name, *arguments):
+        subprocess.run([f'{POSTGRES}/{name}', *arguments], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       timeout=100, env=environment, **AS_POSTGRES)
+
+    run_tool('initdb', '-D', data, '-A', 'trust', '-N')
+    server = Server(profd, postgres_dir + '/out.pb.gz',
+                    [POSTGRES + '/postgres', '-D', data, '-k', postgres_dir, '-c', 'listen_addresses=', '-c', 'fsync=off'],
+                    env=environment, **AS_POSTGRES)
+    server.wait_for(lambda: accepts(postgres_dir + '/.s.PGSQL.5432'))
+    where = ['-h', postgres_dir, '-U', 'postgres', 'postgres']
+    run_tool('pgbench', '-i', '-s', '2', *where)
+    run_tool('pgbench', '-c', '4', '-T', '3', *where)
+    run_tool('pgbench', '-c', '2', '-T', '2', '-S', *where)
+    profile = server.end()
+    assert server.process.returncode == 0, server.stderr
+    assert sum(sample.values[0] for sample in profile.samples) >= 300
+    assert profile.complete() >= COMPLETE, (profile.complete(), profile.comments)
+    assert len({sample.labels.get('process_id') for sample in profile.samples}) >= 6, 'the sessions are targets of their own'
