@@ -200,10 +200,13 @@ static void test_random_rules(void **state)
 	for (unsigned round = 0; round < 300; round++) {
 		for (size_t i = sizeof(struct wire_rule); i < shadow.table->nrules * sizeof(struct wire_rule); i++)
 			rules[i] = (uint8_t)(next_random() % 3 ? next_random() % 9 : next_random());
+		// Nearly all real rules have none; with one, hardly any leads on.
+		for (uint32_t i = 1; round % 8 && i < shadow.table->nrules; i++)
+			((struct wire_rule *)(void *)rules)[i].off2 = 0;
 		assert_int_equal(profd_table_check(shadow.table, shadow.table->size), 0);
 		walk_random(&shadow.set);
 	}
-	assert_true(frames > walks + walks / 20); // some go on
+	assert_true(frames > walks + walks / 40); // some go on
 }
 
 // ---- A table by hand -----------------------------------------------------------------------------------------------
