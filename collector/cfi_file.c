@@ -157,3 +157,16 @@ bool cfi_file_plt(Elf *elf, struct cfi_section *ret_section)
 	return find_arch(elf, &ret_section->arch) == 0 && ret_section->arch == CFI_ARCH_AARCH64 &&
 	       find_section(elf, ".plt", ret_section);
 }
+
+bool cfi_file_code(Elf *elf, uint64_t vaddr, struct cfi_section *ret_code)
+{
+	Elf_Data *data = find_arch(elf, &ret_code->arch) == 0 ? segment_tail(elf, vaddr) : NULL;
+
+	if (!data || !data->d_buf)
+		return false;
+	ret_code->data = data->d_buf;
+	ret_code->size = data->d_size;
+	ret_code->vaddr = vaddr;
+	ret_code->is_eh_frame = false;
+	return true;
+}

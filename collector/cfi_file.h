@@ -21,4 +21,7 @@ bool cfi_file_debug_frame(Elf *elf, struct cfi_section *ret_section);
 // aarch64: the procedure linkage table's code. False on other machines.
 bool cfi_file_plt(Elf *elf, struct cfi_section *ret_section);
 
+// The bytes of the file from vaddr on, to the end of its segment; .vaddr is vaddr. False: there are none.
+bool cfi_file_code(Elf *elf, uint64_t vaddr, struct cfi_section *ret_code);
+
 #endif

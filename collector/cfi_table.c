@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "collector/cfi_file.h"
+#include "collector/cfi_padding.h"
 #include "collector/cfi_plt.h"
 #include "collector/cfi_section.h"
 #include "profd/wire.h"
@@ -129,14 +130,11 @@ static int compare_spans(const void *a, const void *b)
 	return (x->order > y->order) - (x->order < y->order);
 }
 
-// Afterwards spans are sorted, do not overlap, and neighbours differ in their rule.
-static void resolve_spans(struct builder *builder)
+// Of sorted spans: cuts overlaps off, joins neighbours with the same rule.
+static void merge_spans(struct builder *builder)
 {
 	size_t out = 0;
 
-	if (!builder->nspans)
-		return;
-	qsort(builder->spans, builder->nspans, sizeof(*builder->spans), compare_spans);
 	for (size_t i = 0; i < builder->nspans; i++) {
 		struct span span = builder->spans[i];
 		struct span *last = out ? &builder->spans[out - 1] : NULL;
@@ -151,6 +149,15 @@ static void resolve_spans(struct builder *builder)
 			builder->spans[out++] = span;
 	}
 	builder->nspans = out;
+}
+
+// Afterwards spans are sorted, do not overlap, and neighbours differ in their rule.
+static void resolve_spans(struct builder *builder)
+{
+	if (!builder->nspans)
+		return;
+	qsort(builder->spans, builder->nspans, sizeof(*builder->spans), compare_spans);
+	merge_spans(builder);
 }
 
 // Adds what of [start, end) no span of the sorted, disjoint `held` covers. *from: where to look first, as start only grows.
@@ -217,6 +224,30 @@ static void mark_entry(struct builder *builder, uint64_t entry)
 	}
 	add_span(builder, entry, end, &outermost);
 	resolve_spans(builder);
+}
+
+// Padding between functions needs no row to say that it has no rule: nothing ever runs there. It becomes a part of the function
+// behind it. Anything else without CFI stays a hole.
+#define MAX_PADDING 128
+
+static void close_padding(struct builder *builder, Elf *elf)
+{
+	struct cfi_section code = {0};
+
+	for (size_t i = 1; i < builder->nspans; i++) {
+		struct span *span = &builder->spans[i];
+		uint64_t start = builder->spans[i - 1].end, size = span->start - start;
+
+		if (!size || size > MAX_PADDING)
+			continue;
+		if (!code.data || start < code.vaddr || start - code.vaddr >= code.size)
+			if (!cfi_file_code(elf, start, &code))
+				continue;
+		if (size <= code.size - (start - code.vaddr) &&
+		    cfi_is_padding(code.arch, code.data + (start - code.vaddr), size))
+			span->start = start;
+	}
+	merge_spans(builder);
 }
 
 // ---- Writing -------------------------------------------------------------------------------------------------------
@@ -395,6 +426,7 @@ static int build(Elf *elf, struct builder *builder, struct wire_table **ret_tabl
 		return -ENODATA;
 	if (gelf_getehdr(elf, &header))
 		mark_entry(builder, header.e_entry);
+	close_padding(builder, elf);
 	for (size_t i = 0; i < builder->nspans; i++)
 		builder->unsupported += builder->spans[i].rule == 0;
 	return builder->error ? builder->error : write_table(builder, elf, ret_table, ret_size);

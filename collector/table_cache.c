@@ -27,7 +27,7 @@
 #include "profd/wire.h"
 
 #define MAGIC 0x6863616364666f72ULL // "rofdcach"
-#define FORMAT 1u                   // raised when the compiler of tables changes what it makes of the same file
+#define FORMAT 2u                   // raised when the compiler of tables changes what it makes of the same file
 #define SUFFIX ".unwind"
 #define MAX_TABLE (256u << 20)
 #define MAX_ENTRIES 65536u // of the directory, that are looked at

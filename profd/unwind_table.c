@@ -375,12 +375,24 @@ static enum step guess_step(struct profd_walk *walk)
 
 // ---- The walk ------------------------------------------------------------------------------------------------------
 
+// A function's address that was put on the stack without a call (a coroutine's first one): what lies before it is another's, or
+// padding, which has the function's own first rule. A return address hardly ever has such a rule: who calls has pushed or aligned.
+static bool is_first_byte(struct profd_walk *walk, const struct wire_rule *rule)
+{
+	uint64_t code;
+
+	return rule->cfa == WIRE_CFA_SP && rule->off == 8 && rule->ra == WIRE_SAVED_AT && !(walk->pc & 15) &&
+	       profd_walk_load_far(walk, walk->pc - 8, &code) && !profd_code_follows_call(walk, walk->pc);
+}
+
 static enum step slow_step(struct profd_walk *walk)
 {
 	uint64_t lookup = walk->exact ? walk->pc : walk->pc - 1;
 	const struct wire_rule *rule = rule_at(walk, lookup);
 	enum step step = STEP_NO_RULE;
 
+	if (rule && !walk->exact && is_first_byte(walk, rule))
+		rule = NULL;
 	// Interrupted PCs are as many as there are instructions: they would only push return addresses out.
 	if (rule && !walk->exact && PROFD_ARCH_SIGRETURN_BY_CODE && !rule_at(walk, walk->pc))
 		rule = is_sigreturn(walk, walk->pc) ? NULL : rule; // what lies before is another function

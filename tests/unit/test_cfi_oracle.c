@@ -20,6 +20,8 @@
 
 #include <cmocka.h>
 
+#include "collector/cfi_file.h"
+#include "collector/cfi_padding.h"
 #include "collector/cfi_table.h"
 #include "profd/wire.h"
 #include "tests/unit/cfi_fixture.h"
@@ -330,6 +332,43 @@ static void compare_hole(const struct image *image, uint64_t vaddr)
 		fail_msg("%s: a rule at %#" PRIx64 ", where there is no CFI", image->name, vaddr);
 }
 
+static bool is_padding(const struct image *image, uint64_t start, uint64_t end)
+{
+	struct cfi_section code;
+
+	return cfi_file_code(image->elf, start, &code) && end - start <= code.size &&
+	       cfi_is_padding(code.arch, code.data, end - start);
+}
+
+static uint64_t first_in(uint64_t start, uint64_t end, uint64_t address)
+{
+	return address > start && address < end ? address : end;
+}
+
+// A hole in libdw's CFI from start on; up to where it ends, or the table has more to say than libdw. Padding before a function has
+// the function's rule.
+static uint64_t compare_holes(const struct image *image, uint64_t start)
+{
+	uint64_t end = start;
+	Dwarf_Frame *frame;
+	GElf_Ehdr header;
+	bool padding;
+
+	while (end < image->table->text_end && dwarf_cfi_addrframe(image->cfi, end, &frame) != 0)
+		end++;
+	if (end < image->table->text_end)
+		free(frame);
+	assert_non_null(gelf_getehdr(image->elf, &header));
+	end = first_in(start, end, header.e_entry);
+	end = first_in(start, end, image->plt_start);
+	end = first_in(start, end, image->plt_end);
+	padding = end < image->table->text_end && end - start <= 128 && is_padding(image, start, end);
+	for (uint64_t vaddr = start; vaddr < end; vaddr++)
+		if (!padding || table_rule(image->table, vaddr) != table_rule(image->table, end))
+			compare_hole(image, vaddr);
+	return end;
+}
+
 // Every row that libdw knows: its first and its last byte, and one between.
 static void compare_all(struct image *image)
 {
@@ -341,7 +380,7 @@ static void compare_all(struct image *image)
 		Dwarf_Frame *frame;
 
 		if (dwarf_cfi_addrframe(image->cfi, vaddr, &frame) != 0) {
-			compare_hole(image, vaddr++);
+			vaddr = compare_holes(image, vaddr);
 			continue;
 		}
 		dwarf_frame_info(frame, &start, &end, NULL);
