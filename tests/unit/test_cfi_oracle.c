@@ -263,6 +263,7 @@ struct image {
 	struct wire_table *table;
 	size_t size;
 	uint64_t plt_start, plt_end; // aarch64: rules without CFI
+	struct cfi_section code;     // where padding was last looked for
 	uint64_t pcs, inexpressible, fp_lost;
 };
 
@@ -332,12 +333,16 @@ static void compare_hole(const struct image *image, uint64_t vaddr)
 		fail_msg("%s: a rule at %#" PRIx64 ", where there is no CFI", image->name, vaddr);
 }
 
-static bool is_padding(const struct image *image, uint64_t start, uint64_t end)
+static bool is_padding(struct image *image, uint64_t start, uint64_t end)
 {
-	struct cfi_section code;
+	struct cfi_section *code = &image->code;
+	uint64_t skip;
 
-	return cfi_file_code(image->elf, start, &code) && end - start <= code.size &&
-	       cfi_is_padding(code.arch, code.data, end - start);
+	if ((!code->data || start < code->vaddr || start - code->vaddr >= code->size) &&
+	    !cfi_file_code(image->elf, start, code))
+		return false;
+	skip = start - code->vaddr;
+	return end - start <= code->size - skip && cfi_is_padding(code->arch, code->data + skip, end - start);
 }
 
 static uint64_t first_in(uint64_t start, uint64_t end, uint64_t address)
@@ -347,7 +352,7 @@ static uint64_t first_in(uint64_t start, uint64_t end, uint64_t address)
 
 // A hole in libdw's CFI from start on; up to where it ends, or the table has more to say than libdw. Padding before a function has
 // the function's rule.
-static uint64_t compare_holes(const struct image *image, uint64_t start)
+static uint64_t compare_holes(struct image *image, uint64_t start)
 {
 	uint64_t end = start;
 	Dwarf_Frame *frame;
