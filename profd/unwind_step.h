@@ -13,7 +13,9 @@
 #include "profd/unwind.h"
 #include "profd/wire.h"
 
+#ifndef PROFD_MAX_SAFE_READS      // unwind_oracle reads another process and allows more
 #define PROFD_MAX_SAFE_READS 1024 // of one walk; each is a system call
+#endif
 #define PROFD_MAX_FRAME \
 	(1ULL << 28) // bytes that one frame may take, where nothing but its frame pointer vouches for it
 

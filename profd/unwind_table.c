@@ -14,6 +14,8 @@
 
 #define MAX_SIGNAL_FRAMES 64u
 #define MAX_ASM_FUNCTION (1u << 14) // bytes from the entry of a function without CFI to a PC in it
+#define MAX_ASM_PUSHES 12u          // words that it pushed
+#define MAX_FUNCTION (1u << 20)     // bytes from any function's entry to a PC in it
 
 enum step {
 	STEP_ON,
@@ -305,25 +307,77 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 
 // ---- Frames without a rule -----------------------------------------------------------------------------------------
 
-// Hand-written leaf code without CFI mostly leaves SP alone: the word at SP is then its return address (or the link register is).
-// But it may as well be an old one that a frame without CFI has not overwritten. So the call before it must have gone to code right here.
-static bool leaf_step(struct profd_walk *walk)
-{
-	uint64_t pc, target, sp = PROFD_ARCH_LINK ? walk->sp : walk->sp + 8;
-
-	if (PROFD_ARCH_LINK ? !read_register(walk, PROFD_ARCH_LINK, &pc) : !profd_walk_load(walk, walk->sp, &pc))
-		return false;
-	pc = profd_arch_strip(pc);
-	if (!profd_code_call_target(walk, pc, &target) || target > walk->pc || walk->pc - target >= MAX_ASM_FUNCTION)
-		return false;
-	profd_walk_enter(walk, pc, sp, walk->fp);
-	return true;
-}
-
 // Is it one that a call left, or a trampoline?
 static bool is_return_address(struct profd_walk *walk, uint64_t pc)
 {
 	return profd_code_follows_call(walk, pc) || trampoline_at(walk, pc - 1) || trampoline_at(walk, pc);
+}
+
+// Did the call before pc go to the code at hand? The code has no CFI, so what was called has none either.
+static bool was_called_from(struct profd_walk *walk, uint64_t pc)
+{
+	uint64_t target;
+
+	return profd_code_call_target(walk, pc, &target) && target <= walk->pc &&
+	       walk->pc - target < MAX_ASM_FUNCTION && !rule_at(walk, target);
+}
+
+// May fp be FP in the code at pc? Where that code has its frame there, what was called to get into the frame is that very code.
+static bool may_be_fp(struct profd_walk *walk, uint64_t fp, uint64_t pc)
+{
+	uint64_t kept = walk->fp, unused, return_address, target;
+	const struct wire_rule *rule = rule_at(walk, pc - 1);
+	bool plausible;
+
+	walk->fp = fp;
+	plausible = profd_walk_frame_record(walk, &unused, &return_address) && is_return_address(walk, return_address);
+	walk->fp = kept;
+	if (plausible && rule && (rule->cfa == WIRE_CFA_FP || rule->cfa == WIRE_CFA_FP_DEREF) &&
+	    profd_code_call_target(walk, return_address, &target))
+		plausible = target < pc && pc - target < MAX_FUNCTION;
+	return plausible;
+}
+
+// Code without CFI pushed some registers, those first that are its caller's. FP is still what it was in the code at pc, the caller, or
+// it is one of them.
+static bool find_pushed_fp(struct profd_walk *walk, uint32_t pushed, uint64_t pc)
+{
+	uint64_t fp;
+
+	if (may_be_fp(walk, walk->fp, pc))
+		return true;
+	while (pushed-- > 0) {
+		if (!profd_walk_load(walk, walk->sp + 8 * pushed, &fp) || !may_be_fp(walk, fp, pc))
+			continue;
+		walk->fp = fp;
+		return true;
+	}
+	return false;
+}
+
+// Hand-written leaf code without CFI leaves SP alone, or pushes a few registers: one of the words at SP is then its return address
+// (or the link register is). But it may as well be an old one that a frame without CFI has not overwritten. So the call before it
+// must have gone to code right here.
+static bool leaf_step(struct profd_walk *walk)
+{
+	uint64_t pc;
+
+	if (PROFD_ARCH_LINK) {
+		if (!read_register(walk, PROFD_ARCH_LINK, &pc) || !was_called_from(walk, pc = profd_arch_strip(pc)))
+			return false;
+		profd_walk_enter(walk, pc, walk->sp, walk->fp);
+		return true;
+	}
+	for (uint32_t pushed = 0; pushed <= MAX_ASM_PUSHES; pushed++) {
+		if (!profd_walk_load(walk, walk->sp + 8 * pushed, &pc))
+			return false;
+		if (!profd_walk_module(walk, pc) || !was_called_from(walk, pc))
+			continue;
+		walk->fp_known &= pushed == 0 || find_pushed_fp(walk, pushed, pc);
+		profd_walk_enter(walk, pc, walk->sp + 8 * (pushed + 1), walk->fp);
+		return true;
+	}
+	return false;
 }
 
 // On a function's first and last instructions the frame at FP is its caller's, and would be one too far up.
@@ -342,12 +396,15 @@ static bool edge_step(struct profd_walk *walk)
 	return true;
 }
 
-// FP may be anything in code that does not keep it.
+// FP may be anything in code that does not keep it; or its caller's. Then what the call before the return address went to is the
+// caller, and has CFI as a rule.
 static bool record_step(struct profd_walk *walk)
 {
-	uint64_t pc, fp;
+	uint64_t pc, fp, target;
 
 	if (!profd_walk_frame_record(walk, &fp, &pc))
+		return false;
+	if (profd_code_call_target(walk, pc, &target) && rule_at(walk, target))
 		return false;
 	if (pc && !is_return_address(walk, pc))
 		return false;
