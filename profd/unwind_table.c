@@ -412,6 +412,24 @@ static bool record_step(struct profd_walk *walk)
 	return true;
 }
 
+// aarch64: the link register points into code that has a rule, and this code has none: so it has called nobody yet, for that would have
+// left an address in here, and the register still has its return address. Where SP was then, nobody says. With a frame record of its
+// own, which has the same address, it is as good as any.
+static bool link_step(struct profd_walk *walk)
+{
+	uint64_t pc, fp, recorded;
+
+	if (!read_register(walk, PROFD_ARCH_LINK, &pc))
+		return false;
+	pc = profd_arch_strip(pc);
+	if (!profd_code_follows_call(walk, pc) || !rule_at(walk, pc - 1) ||
+	    (profd_walk_frame_record(walk, &fp, &recorded) && recorded == pc))
+		return false;
+	profd_walk_enter(walk, pc, walk->sp, walk->fp);
+	walk->sp_known = false;
+	return true;
+}
+
 static enum step guess_step(struct profd_walk *walk)
 {
 	const struct profd_module *module = profd_walk_module(walk, walk->pc);
@@ -424,6 +442,8 @@ static enum step guess_step(struct profd_walk *walk)
 		return STEP_ON;
 	// Where a table has a hole, the code is hand-written or data; where there is no table, it may be of any kind.
 	if (interrupted && has_table && leaf_step(walk))
+		return STEP_ON;
+	if (PROFD_ARCH_LINK && interrupted && link_step(walk))
 		return STEP_ON;
 	if (record_step(walk) || (interrupted && !has_table && leaf_step(walk)))
 		return STEP_ON;
