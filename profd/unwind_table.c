@@ -322,15 +322,16 @@ static bool was_called_from(struct profd_walk *walk, uint64_t pc)
 	       walk->pc - target < MAX_ASM_FUNCTION && !rule_at(walk, target);
 }
 
-// May fp be FP in the code at pc? Where that code has its frame there, what was called to get into the frame is that very code.
-static bool may_be_fp(struct profd_walk *walk, uint64_t fp, uint64_t pc)
+// May fp be FP in the code at pc, whose SP is sp? Where that code has its frame there, what was called to get into the frame is that very code.
+static bool may_be_fp(struct profd_walk *walk, uint64_t fp, uint64_t pc, uint64_t sp)
 {
 	uint64_t kept = walk->fp, unused, return_address, target;
 	const struct wire_rule *rule = rule_at(walk, pc - 1);
 	bool plausible;
 
 	walk->fp = fp;
-	plausible = profd_walk_frame_record(walk, &unused, &return_address) && is_return_address(walk, return_address);
+	plausible = fp >= sp && profd_walk_frame_record(walk, &unused, &return_address) &&
+		    is_return_address(walk, return_address);
 	walk->fp = kept;
 	if (plausible && rule && (rule->cfa == WIRE_CFA_FP || rule->cfa == WIRE_CFA_FP_DEREF) &&
 	    profd_code_call_target(walk, return_address, &target))
@@ -338,16 +339,18 @@ static bool may_be_fp(struct profd_walk *walk, uint64_t fp, uint64_t pc)
 	return plausible;
 }
 
-// Code without CFI pushed some registers, those first that are its caller's. FP is still what it was in the code at pc, the caller, or
-// it is one of them.
+// Code without CFI pushed some registers, those first that are its caller's. In the code at pc, the caller, FP is what it is now, or
+// one of them: for certain the first, when FP points there.
 static bool find_pushed_fp(struct profd_walk *walk, uint32_t pushed, uint64_t pc)
 {
-	uint64_t fp;
+	uint64_t fp, sp = walk->sp + 8 * (pushed + 1);
 
-	if (may_be_fp(walk, walk->fp, pc))
+	if (walk->fp_known && may_be_fp(walk, walk->fp, pc, sp))
 		return true;
-	while (pushed-- > 0) {
-		if (!profd_walk_load(walk, walk->sp + 8 * pushed, &fp) || !may_be_fp(walk, fp, pc))
+	for (uint32_t i = pushed; i-- > 0;) {
+		bool is_record = i + 1 == pushed && walk->fp == sp - 16;
+
+		if (!profd_walk_load(walk, walk->sp + 8 * i, &fp) || !(is_record || may_be_fp(walk, fp, pc, sp)))
 			continue;
 		walk->fp = fp;
 		return true;
@@ -373,7 +376,8 @@ static bool leaf_step(struct profd_walk *walk)
 			return false;
 		if (!profd_walk_module(walk, pc) || !was_called_from(walk, pc))
 			continue;
-		walk->fp_known &= pushed == 0 || find_pushed_fp(walk, pushed, pc);
+		if (pushed)
+			walk->fp_known = find_pushed_fp(walk, pushed, pc);
 		profd_walk_enter(walk, pc, walk->sp + 8 * (pushed + 1), walk->fp);
 		return true;
 	}
