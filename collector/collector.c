@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -32,6 +33,7 @@
 #define SYMBOL_WAIT_NS 1000000000LL
 #define DEFAULT_CACHE_MIB 256u // of unwind tables on disk
 #define MAX_CACHE_MIB 65536u
+#define MAX_ANCESTORS 64
 #define MAX_WORKERS 4
 
 static struct log_limit accept_limit;
@@ -178,9 +180,50 @@ static void close_oldest_unregistered(struct collector *collector)
 		session_close(session);
 }
 
+// 0: gone, or it has none that we can see.
+static pid_t parent_of(pid_t pid)
+{
+	char path[32], text[512];
+	const char *after;
+	ssize_t n = -1;
+	int fd, parent;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		n = read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	text[n > 0 ? n : 0] = '\0';
+	after = strrchr(text, ')'); // the name may hold anything
+	// NOLINTNEXTLINE(cert-err34-c): the kernel wrote it
+	return after && sscanf(after, ") %*c %d", &parent) == 1 ? parent : 0;
+}
+
+// A target that root's collector watches may have given root up before it forked.
+static bool descends_from_target(const struct collector *collector, pid_t pid)
+{
+	const struct session *session;
+
+	for (int i = 0; i < MAX_ANCESTORS && (pid = parent_of(pid)) > 1; i++) {
+		TAILQ_FOREACH(session, &collector->sessions, link)
+		{
+			if (session->pid == pid && session->state == SESSION_LIVE)
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool may_register(const struct collector *collector, const struct transport_peer *peer)
+{
+	return peer->uid == geteuid() || collector->any_uid ||
+	       (geteuid() == 0 && descends_from_target(collector, peer->pid));
+}
+
 static void admit(struct collector *collector, int fd, const struct transport_peer *peer)
 {
-	if (peer->uid != geteuid() && !collector->any_uid) {
+	if (!may_register(collector, peer)) {
 		log_limited(&accept_limit, "refused process %d: it belongs to user %u", (int)peer->pid,
 			    (unsigned)peer->uid);
 		collector->counters.targets_refused++;

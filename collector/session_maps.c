@@ -215,7 +215,8 @@ void session_inherit(struct session *session)
 	// Newest first: what the parent was before its last exec may still be in the list.
 	TAILQ_FOREACH_REVERSE(parent, &session->collector->sessions, session_list, link)
 	{
-		if (parent->pid == session->ppid && parent->uid == session->uid && parent->snapshots[0])
+		if (parent->pid == session->ppid && (parent->uid == session->uid || parent->uid == 0) &&
+		    parent->snapshots[0])
 			break;
 	}
 	if (!parent)
