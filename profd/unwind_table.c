@@ -313,13 +313,11 @@ static bool is_return_address(struct profd_walk *walk, uint64_t pc)
 	return profd_code_follows_call(walk, pc) || trampoline_at(walk, pc - 1) || trampoline_at(walk, pc);
 }
 
-// Did the call before pc go to the code at hand? The code has no CFI, so what was called has none either.
-static bool was_called_from(struct profd_walk *walk, uint64_t pc)
+// Did the call before pc go to the code at hand?
+static bool was_called_from(struct profd_walk *walk, uint64_t pc, uint64_t *ret_target)
 {
-	uint64_t target;
-
-	return profd_code_call_target(walk, pc, &target) && target <= walk->pc &&
-	       walk->pc - target < MAX_ASM_FUNCTION && !rule_at(walk, target);
+	return profd_code_call_target(walk, pc, ret_target) && *ret_target <= walk->pc &&
+	       walk->pc - *ret_target < MAX_ASM_FUNCTION;
 }
 
 // May fp be FP in the code at pc, whose SP is sp? Where that code has its frame there, what was called to get into the frame is that very code.
@@ -360,13 +358,16 @@ static bool find_pushed_fp(struct profd_walk *walk, uint32_t pushed, uint64_t pc
 
 // Hand-written leaf code without CFI leaves SP alone, or pushes a few registers: one of the words at SP is then its return address
 // (or the link register is). But it may as well be an old one that a frame without CFI has not overwritten. So the call before it
-// must have gone to code right here.
+// must have gone to code right here; and, behind pushes, to code that has no CFI at its entry either (glibc's clone3 has).
 static bool leaf_step(struct profd_walk *walk)
 {
-	uint64_t pc;
+	uint64_t pc, target;
 
 	if (PROFD_ARCH_LINK) {
-		if (!read_register(walk, PROFD_ARCH_LINK, &pc) || !was_called_from(walk, pc = profd_arch_strip(pc)))
+		if (!read_register(walk, PROFD_ARCH_LINK, &pc))
+			return false;
+		pc = profd_arch_strip(pc);
+		if (!was_called_from(walk, pc, &target))
 			return false;
 		profd_walk_enter(walk, pc, walk->sp, walk->fp);
 		return true;
@@ -374,7 +375,8 @@ static bool leaf_step(struct profd_walk *walk)
 	for (uint32_t pushed = 0; pushed <= MAX_ASM_PUSHES; pushed++) {
 		if (!profd_walk_load(walk, walk->sp + 8 * pushed, &pc))
 			return false;
-		if (!profd_walk_module(walk, pc) || !was_called_from(walk, pc))
+		if (!profd_walk_module(walk, pc) || !was_called_from(walk, pc, &target) ||
+		    (pushed && rule_at(walk, target)))
 			continue;
 		if (pushed)
 			walk->fp_known = find_pushed_fp(walk, pushed, pc);

@@ -59,6 +59,8 @@ int main(int argc, char **argv) {
 }
 '''
 
+FACTOR = ['factor', '46116860184273879040000000000000000000003']
+
 CC1PLUS = '/usr/lib/gcc/x86_64-linux-gnu/12/cc1plus'
 GCC = ['-quiet', '-imultiarch', 'x86_64-linux-gnu', '-D_GNU_SOURCE']
 
@@ -79,10 +81,12 @@ def commands(build, directory):
         'steps: openssl': (['-e', '-n', '1000000'], ['openssl', 'dgst', '-sha512', source]),
         'steps: C++': (['-e', '-n', '1000000'], [cpp, '1']),
         'steps: perl': (['-e', '-n', '1000000'], ['perl', '-e', PERL]),
-        'steps: factor (GMP)': (['-n', '500000'], ['factor', '46116860184273879040000000000000000000003']),
+        'steps: factor (GMP)': (['-e', '-n', '400000'], FACTOR),
         'sqlite3': (['-b', '60'], ['sqlite3', ':memory:', SQL]),
         'python3': (['-b', '60'], ['/usr/bin/python3', '-c', PYTHON]),
-        'openssl speed, ciphers': (['-b', '60'], speed('aes-256-gcm', 'aes-128-cbc', 'chacha20-poly1305', 'camellia-128-cbc')),
+        'openssl speed, ciphers': (['-b', '60'], speed('aes-128-cbc', 'aes-256-cbc', 'camellia-128-cbc', 'des-ede3')),
+        'openssl speed, AES-GCM': (['-b', '60'], speed('-evp', 'aes-256-gcm')),
+        'openssl speed, ChaCha20': (['-b', '60'], speed('-evp', 'chacha20-poly1305')),
         'openssl speed, hashes': (['-b', '60'], speed('sha1', 'sha256', 'sha512', 'md5', 'ghash')),
         'openssl speed, keys': (['-b', '90'], ['openssl', 'speed', '-seconds', '1', 'rsa2048', 'dsa2048', 'ecdsap256',
                                               'ecdhx25519', 'ed25519', 'ecdsap384', 'ffdh2048']),

@@ -122,14 +122,14 @@ def test_sqlite(run):
 def test_python(run):
     script = '''
 import json, re, threading, time
-end = time.thread_time() + 1
+end = time.thread_time() + 2
 def work(until):
     total = 0
     while time.thread_time() < until:
         text = json.dumps({"a": list(range(500))})
         total += len(re.findall("[0-9]+", text)) + len(sorted(range(1000), key=lambda x: -x))
     return total
-thread = threading.Thread(target=work, args=(0.5,))
+thread = threading.Thread(target=work, args=(1,))
 thread.start(); work(end); thread.join(); print("done")
 '''
     done = run('/usr/bin/python3', '-c', script, rate=RATE)
