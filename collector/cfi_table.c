@@ -19,19 +19,14 @@
 #include "collector/cfi_padding.h"
 #include "collector/cfi_plt.h"
 #include "collector/cfi_section.h"
+#include "collector/cfi_span.h"
 #include "profd/wire.h"
 
 #define RULE_BUCKETS (1u << 17) // of the hash, twice WIRE_MAX_RULES at the least
 
-struct span {
-	uint64_t start, end;
-	uint32_t rule;
-	uint32_t order; // of discovery: makes the sort stable
-};
-
 struct builder {
 	uint64_t text_start, text_end; // executable segments
-	struct span *spans;
+	struct cfi_span *spans;
 	size_t nspans, capacity;
 	struct wire_rule *rules;
 	uint32_t nrules, rule_capacity;
@@ -93,7 +88,7 @@ static uint32_t rule_intern(struct builder *builder, const struct wire_rule *rul
 static bool add_span(void *context, uint64_t start, uint64_t end, const struct wire_rule *rule)
 {
 	struct builder *builder = context;
-	struct span *spans = builder->spans;
+	struct cfi_span *spans = builder->spans;
 
 	if (builder->nspans == builder->capacity) {
 		size_t capacity = builder->capacity ? builder->capacity * 2 : 4096;
@@ -106,7 +101,7 @@ static bool add_span(void *context, uint64_t start, uint64_t end, const struct w
 		builder->spans = spans;
 		builder->capacity = capacity;
 	}
-	spans[builder->nspans] = (struct span){start, end, rule_intern(builder, rule), (uint32_t)builder->nspans};
+	spans[builder->nspans] = (struct cfi_span){start, end, rule_intern(builder, rule), (uint32_t)builder->nspans};
 	builder->nspans++;
 	return builder->error == 0;
 }
@@ -121,23 +116,14 @@ static bool visit_fde(void *context, const struct cfi_fde *fde)
 	return builder->error == 0;
 }
 
-static int compare_spans(const void *a, const void *b)
-{
-	const struct span *x = a, *y = b;
-
-	if (x->start != y->start)
-		return x->start < y->start ? -1 : 1;
-	return (x->order > y->order) - (x->order < y->order);
-}
-
 // Of sorted spans: cuts overlaps off, joins neighbours with the same rule.
 static void merge_spans(struct builder *builder)
 {
 	size_t out = 0;
 
 	for (size_t i = 0; i < builder->nspans; i++) {
-		struct span span = builder->spans[i];
-		struct span *last = out ? &builder->spans[out - 1] : NULL;
+		struct cfi_span span = builder->spans[i];
+		struct cfi_span *last = out ? &builder->spans[out - 1] : NULL;
 
 		if (last && span.start < last->end)
 			span.start = last->end;
@@ -154,15 +140,17 @@ static void merge_spans(struct builder *builder)
 // Afterwards spans are sorted, do not overlap, and neighbours differ in their rule.
 static void resolve_spans(struct builder *builder)
 {
-	if (!builder->nspans)
-		return;
-	qsort(builder->spans, builder->nspans, sizeof(*builder->spans), compare_spans);
-	merge_spans(builder);
+	int error = cfi_span_sort(builder->spans, builder->nspans, builder->text_start);
+
+	if (error)
+		builder->error = error;
+	else
+		merge_spans(builder);
 }
 
 // Adds what of [start, end) no span of the sorted, disjoint `held` covers. *from: where to look first, as start only grows.
-static void add_uncovered(struct builder *builder, const struct span *held, size_t nheld, size_t *from,
-			  const struct span *span)
+static void add_uncovered(struct builder *builder, const struct cfi_span *held, size_t nheld, size_t *from,
+			  const struct cfi_span *span)
 {
 	const struct wire_rule rule = builder->rules[span->rule];
 	uint64_t at = span->start;
@@ -181,9 +169,9 @@ static void add_uncovered(struct builder *builder, const struct span *held, size
 }
 
 // The spans of `held` (sorted, disjoint; taken over) and, between them, those that the builder has now.
-static void join_spans(struct builder *builder, struct span *held, size_t nheld)
+static void join_spans(struct builder *builder, struct cfi_span *held, size_t nheld)
 {
-	struct span *below = builder->spans;
+	struct cfi_span *below = builder->spans;
 	size_t nbelow = builder->nspans, from = 0;
 
 	builder->spans = held;
@@ -212,18 +200,23 @@ static void mark_entry(struct builder *builder, uint64_t entry)
 {
 	struct wire_rule outermost = {.cfa = WIRE_CFA_SP, .ra = WIRE_SAVED_UNDEF};
 	uint64_t end = entry + ENTRY_BYTES < builder->text_end ? entry + ENTRY_BYTES : builder->text_end;
+	size_t at = 0, behind;
+	struct cfi_span span;
 
 	if (entry < builder->text_start || entry >= builder->text_end)
 		return;
-	for (size_t i = 0; i < builder->nspans && builder->spans[i].start < end; i++) {
-		if (builder->spans[i].end <= entry)
-			continue;
-		if (builder->spans[i].start <= entry)
-			return;
-		end = builder->spans[i].start;
-	}
-	add_span(builder, entry, end, &outermost);
-	resolve_spans(builder);
+	while (at < builder->nspans && builder->spans[at].end <= entry)
+		at++;
+	if (at < builder->nspans && builder->spans[at].start <= entry)
+		return;
+	if (at < builder->nspans && builder->spans[at].start < end)
+		end = builder->spans[at].start;
+	behind = builder->nspans - at;
+	if (!add_span(builder, entry, end, &outermost))
+		return;
+	span = builder->spans[builder->nspans - 1];
+	memmove(&builder->spans[at + 1], &builder->spans[at], behind * sizeof(span));
+	builder->spans[at] = span;
 }
 
 // Padding between functions needs no row to say that it has no rule: nothing ever runs there. It becomes a part of the function
@@ -235,7 +228,7 @@ static void close_padding(struct builder *builder, Elf *elf)
 	struct cfi_section code = {0};
 
 	for (size_t i = 1; i < builder->nspans; i++) {
-		struct span *span = &builder->spans[i];
+		struct cfi_span *span = &builder->spans[i];
 		uint64_t start = builder->spans[i - 1].end, size = span->start - start;
 
 		if (!size || size > MAX_PADDING)
@@ -299,7 +292,7 @@ static void write_rows(struct row_writer *writer, const struct builder *builder)
 	uint32_t rule = 0;
 
 	for (size_t i = 0; i < builder->nspans; i++) {
-		const struct span *span = &builder->spans[i];
+		const struct cfi_span *span = &builder->spans[i];
 
 		if (span->start != end && rule != 0) {
 			put_change(writer, end, 0, rule);
@@ -385,7 +378,7 @@ static void visit_frames(const struct cfi_section *section, struct builder *buil
 static void fill_holes(struct builder *builder, const struct cfi_section *section,
 		       void (*visit)(const struct cfi_section *section, struct builder *builder))
 {
-	struct span *held = builder->spans;
+	struct cfi_span *held = builder->spans;
 	size_t nheld = builder->nspans;
 
 	builder->spans = NULL;
