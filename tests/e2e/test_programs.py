@@ -59,10 +59,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
+COMPLETE = 0.995
+
+
 def is_complete(profile, at_least=100):
     count = sum(sample.values[0] for sample in profile.samples)
+    print(f'{profile.complete():.2%} of {count} stacks are complete')  # for docs/unwinding.md: pytest -s
     assert count >= at_least, f'only {count} samples'
-    assert profile.complete() >= 0.995, (profile.complete(), profile.comments)
+    assert profile.complete() >= COMPLETE, (profile.complete(), profile.comments)
     return True
 
 
