@@ -179,23 +179,29 @@ static void account(struct profd_slot_private *private, const struct wire_sample
 	private->covered_ns += sample->cpu_ns;
 }
 
-// weight 0: a perf event's, to be found out.
-static void take_sample(uint32_t index, uint32_t weight, const ucontext_t *uc)
+struct expiry {
+	uint32_t slot;   // PROFD_NO_SLOT: the signal is none of ours
+	uint32_t weight; // 0: a perf event's, to be found out
+	uint32_t tid;    // of a perf event's thread, who may have left the slot to another; 0: a timer's
+};
+
+static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 {
 	struct wire_header *header = profd_agent.region.header;
-	struct wire_slot *slot = &profd_agent.region.slots[index];
+	struct wire_slot *slot = &profd_agent.region.slots[expiry->slot];
 	struct profd_slot_private *private = profd_slot_private(slot);
-	struct profd_ring ring = ring_of(index);
-	struct wire_sample sample = {.slot = index, .time_ns = now_ns()};
+	struct profd_ring ring = ring_of(expiry->slot);
+	struct wire_sample sample = {.slot = expiry->slot, .time_ns = now_ns()};
 	struct scratch *scratch;
 	uint32_t count;
 
 	sample.tid = WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_RELAXED));
-	if (!sample.tid || !__atomic_load_n(&header->period_ns, __ATOMIC_RELAXED)) {
+	if (!sample.tid || (expiry->tid && expiry->tid != sample.tid) ||
+	    !__atomic_load_n(&header->period_ns, __ATOMIC_RELAXED)) {
 		__atomic_fetch_add(&header->late, 1, __ATOMIC_RELAXED);
 		return;
 	}
-	scratch = scratch_take(index);
+	scratch = scratch_take(expiry->slot);
 	if (!scratch) {
 		profd_ring_drop(&ring, WIRE_DROP_NO_SCRATCH);
 		return;
@@ -203,7 +209,7 @@ static void take_sample(uint32_t index, uint32_t weight, const ucontext_t *uc)
 	sample.maps_gen = __atomic_load_n(&header->maps_gen, __ATOMIC_ACQUIRE);
 	count = walk(private, uc, scratch->pcs, &sample.stop);
 	sample.nframes = (uint16_t)charge_to_start_routine(scratch->pcs, count, sample.stop);
-	sample.weight = weight ? weight : perf_weight(private);
+	sample.weight = expiry->weight ? expiry->weight : perf_weight(private);
 	sample.cpu_ns = (uint64_t)sample.weight * __atomic_load_n(&private->period_ns, __ATOMIC_RELAXED);
 	profd_ring_put(&ring, &sample, scratch->pcs);
 	__atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE);
@@ -261,33 +267,33 @@ static void forward(int signo, siginfo_t *info, ucontext_t *uc)
 	keep_eintr_at = prof_is_pending() ? (uint64_t)uc->uc_mcontext.gregs[REG_RIP] : 0;
 }
 
-// Whose sample this is, and its weight (0: a perf event's). PROFD_NO_SLOT: it is none of ours.
-static uint32_t recognize(const siginfo_t *info, uint32_t *ret_weight)
+static struct expiry recognize(const siginfo_t *info)
 {
+	struct expiry expiry = {.slot = PROFD_NO_SLOT};
 	uint32_t slot;
 
 	if (profd_handler_is_ours(info, profd_agent.cookie)) {
-		*ret_weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0);
-		return (uint32_t)(uint64_t)(uintptr_t)info->si_value.sival_ptr;
+		expiry.slot = (uint32_t)(uint64_t)(uintptr_t)info->si_value.sival_ptr;
+		expiry.weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0);
+	} else if (info->si_code > 0 && info->si_code != SI_KERNEL) { // spares most others a system call
+		expiry.tid = (uint32_t)profd_raw0(SYS_gettid);
+		slot = profd_perf_slot(info, expiry.tid);
+		expiry.slot = slot ? slot - 1 : PROFD_NO_SLOT;
 	}
-	*ret_weight = 0;
-	if (info->si_code <= 0 || info->si_code == SI_KERNEL) // what most others have; spares them a system call
-		return PROFD_NO_SLOT;
-	slot = profd_perf_slot(info, (uint32_t)profd_raw0(SYS_gettid));
-	return slot ? slot - 1 : PROFD_NO_SLOT;
+	return expiry;
 }
 
 void profd_handler(int signo, siginfo_t *info, void *context)
 {
-	uint32_t weight, slot = recognize(info, &weight);
+	struct expiry expiry = recognize(info);
 	ucontext_t *uc = context;
 
-	if (slot == PROFD_NO_SLOT) {
+	if (expiry.slot == PROFD_NO_SLOT) {
 		forward(signo, info, uc);
 		return;
 	}
-	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && slot < profd_agent.region.nslots)
-		take_sample(slot, weight, uc);
+	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && expiry.slot < profd_agent.region.nslots)
+		take_sample(&expiry, uc);
 	if (keep_eintr_at == (uint64_t)uc->uc_mcontext.gregs[REG_RIP]) {
 		keep_eintr_at = 0;
 		return;
