@@ -376,19 +376,23 @@ fail:
 }
 
 // Whoever can write the file may lie in its build ID, and so about the tables of another file of that build ID.
-static bool may_cache(const struct module *module)
+static bool may_cache(const struct module *module, uint32_t *ret_machine)
 {
+	GElf_Ehdr header;
 	struct stat st;
 
-	return module->build_id[0] && module->fd >= 0 && fstat(module->fd, &st) == 0 &&
-	       (st.st_uid == 0 || st.st_uid == geteuid());
+	if (!module->build_id[0] || module->fd < 0 || fstat(module->fd, &st) < 0 || (st.st_mode & S_IWOTH) ||
+	    (st.st_uid != 0 && st.st_uid != geteuid()) || !gelf_getehdr(module->file.elf, &header))
+		return false;
+	*ret_machine = header.e_machine;
+	return true;
 }
 
 static int find_table(struct module *module, struct table_cache *tables, struct wire_table **ret_table,
 		      size_t *ret_size)
 {
-	const struct table_cache_key key = {.build_id = module->build_id, .file_size = (uint64_t)module->file_size};
-	bool cached = may_cache(module);
+	struct table_cache_key key = {.build_id = module->build_id, .file_size = (uint64_t)module->file_size};
+	bool cached = may_cache(module, &key.machine);
 	int error;
 
 	if (cached && table_cache_get(tables, &key, ret_table, ret_size) == 0)

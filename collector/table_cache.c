@@ -4,6 +4,9 @@
 // table_cache.c: see table_cache.h. A file is a header, whose checksum covers itself, and the table, whose checksum is in the header.
 // It is written under a name of its own and then renamed: readers see all of it or nothing, and writers do not disturb each other.
 // Its modification time is when it was last used, to the hour.
+//
+// Another version of profd may make another table of the same file. So that nobody has to think of raising a number, a table is
+// known by the sources of what made it: TABLE_COMPILER, a hash of them (meson.build says which).
 
 #include "collector/table_cache.h"
 
@@ -24,14 +27,15 @@
 #include <xxhash.h>
 
 #include "collector/cfi_table.h"
+#include "collector/table_compiler.h" // made by sources_hash.py
 #include "profd/wire.h"
 
 #define MAGIC 0x6863616364666f72ULL // "rofdcach"
-#define FORMAT 2u                   // raised when the compiler of tables changes what it makes of the same file
 #define SUFFIX ".unwind"
 #define MAX_TABLE (256u << 20)
 #define MAX_ENTRIES 65536u // of the directory, that are looked at
 #define TRIM_WRITES 32u    // the directory's size is looked at once in so many writes, and at the first
+#define TRIM_SHARE 16u     // or before this share of max_bytes was written since; so much is kept free
 #define STALE_SECONDS 3600 // a temporary file that old was left by a crash
 #define TOUCH_SECONDS 3600 // a file used again within this time keeps its time
 #define KEEP_PERCENT 80    // of max_bytes, once it was exceeded
@@ -39,7 +43,8 @@
 
 struct file_header {
 	uint64_t magic;
-	uint32_t format, table_version;
+	uint64_t compiler;
+	uint32_t table_version, machine;
 	uint64_t table_size, file_size; // file_size: of the ELF file
 	uint64_t table_hash[2];         // XXH3, 128 bits
 	uint64_t header_hash;           // XXH3 of all that is before
@@ -48,8 +53,10 @@ struct file_header {
 struct table_cache {
 	int fd; // of the directory; −1: none
 	uint64_t max_bytes;
-	pthread_mutex_t lock; // guards writes
-	uint64_t writes;
+	pthread_mutex_t lock; // guards what follows, and writes
+	bool looked;
+	uint32_t writes; // since the directory was last looked at
+	uint64_t written;
 	struct table_cache_counters counters; // atomics
 };
 
@@ -135,7 +142,7 @@ static bool make_name(const struct table_cache_key *key, char name[MAX_NAME])
 	size_t length = strlen(key->build_id);
 
 	return length >= 8 && length <= 128 && strspn(key->build_id, "0123456789abcdef") == length &&
-	       snprintf(name, MAX_NAME, "%s-%u.%u" SUFFIX, key->build_id, WIRE_TABLE_VERSION, FORMAT) < MAX_NAME;
+	       snprintf(name, MAX_NAME, "%s-%016llx" SUFFIX, key->build_id, TABLE_COMPILER) < MAX_NAME;
 }
 
 // ---- Reading -------------------------------------------------------------------------------------------------------
@@ -172,9 +179,10 @@ static uint64_t hash_header(const struct file_header *header)
 
 static bool is_header(const struct file_header *header, const struct table_cache_key *key, uint64_t size)
 {
-	return header->magic == MAGIC && header->format == FORMAT && header->table_version == WIRE_TABLE_VERSION &&
-	       header->header_hash == hash_header(header) && header->table_size == size - sizeof(*header) &&
-	       header->file_size == key->file_size;
+	return header->magic == MAGIC && header->compiler == TABLE_COMPILER &&
+	       header->table_version == WIRE_TABLE_VERSION && header->header_hash == hash_header(header) &&
+	       header->table_size == size - sizeof(*header) && header->file_size == key->file_size &&
+	       header->machine == key->machine;
 }
 
 // The file's build ID, or the start of a longer one.
@@ -185,8 +193,9 @@ static bool is_of(const struct wire_table *table, const struct table_cache_key *
 
 	for (size_t i = 0; i < sizeof(table->build_id); i++)
 		snprintf(hex + 2 * i, 3, "%02x", table->build_id[i]);
-	return strncmp(hex, key->build_id, 2 * (bytes < sizeof(table->build_id) ? bytes : sizeof(table->build_id))) ==
-	       0;
+	return table->machine == key->machine &&
+	       strncmp(hex, key->build_id, 2 * (bytes < sizeof(table->build_id) ? bytes : sizeof(table->build_id))) ==
+		       0;
 }
 
 // NULL: damaged, or of another version of the file.
@@ -305,10 +314,11 @@ static size_t list(int fd, struct entry *entries)
 	return n;
 }
 
-static void trim(struct table_cache *cache)
+// Makes room for `size` bytes more.
+static void trim(const struct table_cache *cache, uint64_t size)
 {
 	struct entry *entries = calloc(MAX_ENTRIES, sizeof(*entries)); // pages that are not used are not there
-	uint64_t total = 0;
+	uint64_t total = size;
 	size_t n;
 
 	if (!entries)
@@ -316,7 +326,7 @@ static void trim(struct table_cache *cache)
 	n = list(cache->fd, entries);
 	for (size_t i = 0; i < n; i++)
 		total += entries[i].size;
-	if (total > cache->max_bytes) {
+	if (total > cache->max_bytes - cache->max_bytes / TRIM_SHARE) {
 		qsort(entries, n, sizeof(*entries), by_use);
 		for (size_t i = 0; i < n && total > cache->max_bytes / 100 * KEEP_PERCENT; i++) {
 			(void)unlinkat(cache->fd, entries[i].name, 0);
@@ -324,6 +334,19 @@ static void trim(struct table_cache *cache)
 		}
 	}
 	free(entries);
+}
+
+// Under the lock, before `size` bytes are written.
+static void make_room(struct table_cache *cache, uint64_t size)
+{
+	if (!cache->looked || cache->writes >= TRIM_WRITES || cache->written + size > cache->max_bytes / TRIM_SHARE) {
+		trim(cache, size);
+		cache->looked = true;
+		cache->writes = 0;
+		cache->written = 0;
+	}
+	cache->writes++;
+	cache->written += size;
 }
 
 // ---- Writing -------------------------------------------------------------------------------------------------------
@@ -369,8 +392,9 @@ void table_cache_put(struct table_cache *cache, const struct table_cache_key *ke
 		     size_t size)
 {
 	struct file_header header = {.magic = MAGIC,
-				     .format = FORMAT,
+				     .compiler = TABLE_COMPILER,
 				     .table_version = WIRE_TABLE_VERSION,
+				     .machine = key->machine,
 				     .table_size = size,
 				     .file_size = key->file_size};
 	char name[MAX_NAME];
@@ -380,10 +404,9 @@ void table_cache_put(struct table_cache *cache, const struct table_cache_key *ke
 	hash_table(table, size, header.table_hash);
 	header.header_hash = hash_header(&header);
 	pthread_mutex_lock(&cache->lock);
+	make_room(cache, size + sizeof(header));
 	if (!store(cache->fd, name, &header, table))
 		count(&cache->counters.unwritten);
-	if (cache->writes++ % TRIM_WRITES == 0)
-		trim(cache);
 	pthread_mutex_unlock(&cache->lock);
 }
 

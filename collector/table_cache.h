@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // table_cache.h: unwind tables on disk, so that a program's next run finds them made: one file for each build ID. A table from
-// here is a copy, checked; what a target maps is a sealed memfd, for a file on disk may be cut short under its feet.
+// here is a copy, checked. No target ever maps the file itself: whoever can cut it short would kill the target with a SIGBUS, in its
+// signal handler. What they all map, read-only, is one sealed memfd with that copy in it (module.c).
 //
 // Any thread. Nothing in the directory is trusted: a file that is not what was written is removed, counted, and made anew.
 
@@ -19,6 +20,7 @@ struct wire_table;
 struct table_cache_key {
 	const char *build_id; // lowercase hex
 	uint64_t file_size;
+	uint32_t machine; // EM_*
 };
 
 struct table_cache_counters {

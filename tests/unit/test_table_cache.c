@@ -33,7 +33,7 @@ static char directory[64];
 static struct wire_table *table;
 static size_t table_size;
 static char build_id[ELF_BUILD_ID_HEX];
-static struct table_cache_key key = {build_id, 123456};
+static struct table_cache_key key = {build_id, 123456, WIRE_MACHINE_X86_64};
 
 static int read_libc(void **state)
 {
@@ -128,7 +128,7 @@ static uint64_t damaged(struct table_cache *cache)
 static void test_comes_back(void **state)
 {
 	struct table_cache *cache = open_cache(LARGE);
-	struct table_cache_key other = {"00112233445566778899aabbccddeeff00112233", key.file_size};
+	struct table_cache_key other = {"00112233445566778899aabbccddeeff00112233", key.file_size, key.machine};
 
 	assert_missing(cache, &key);
 	table_cache_put(cache, &key, table, table_size);
@@ -141,18 +141,23 @@ static void test_comes_back(void **state)
 	table_cache_destroy(cache);
 }
 
-// The same build ID on a file of another size, and a table under another file's name.
+// The same build ID on a file of another size or machine, and a table under another file's name.
 static void test_of_another_file(void **state)
 {
 	struct table_cache *cache = open_cache(LARGE);
-	struct table_cache_key other = {build_id, key.file_size + 1};
-	struct table_cache_key twisted = {"00112233445566778899aabbccddeeff00112233", key.file_size};
+	struct table_cache_key other = {build_id, key.file_size + 1, key.machine};
+	struct table_cache_key foreign = {build_id, key.file_size, WIRE_MACHINE_AARCH64};
+	struct table_cache_key twisted = {"00112233445566778899aabbccddeeff00112233", key.file_size, key.machine};
 
 	table_cache_put(cache, &key, table, table_size);
 	assert_missing(cache, &other);
 	table_cache_put(cache, &twisted, table, table_size);
 	assert_missing(cache, &twisted);
-	assert_int_equal(damaged(cache), 2);
+	table_cache_put(cache, &key, table, table_size);
+	assert_missing(cache, &foreign);
+	table_cache_put(cache, &foreign, table, table_size); // a lie
+	assert_missing(cache, &foreign);
+	assert_int_equal(damaged(cache), 4);
 	assert_int_equal(count_files(NULL), 0);
 	table_cache_destroy(cache);
 }
@@ -164,7 +169,7 @@ static void test_names_are_build_ids(void **state)
 	struct table_cache *cache = open_cache(LARGE);
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		struct table_cache_key wrong = {bad[i], 1};
+		struct table_cache_key wrong = {bad[i], 1, key.machine};
 
 		table_cache_put(cache, &wrong, table, table_size);
 		assert_missing(cache, &wrong);
@@ -185,17 +190,20 @@ static void flip(const char *path, long offset, uint8_t bits)
 	close(fd);
 }
 
-// Every bit of the headers, and bits all over the rest.
+// Every bit of the first 160 bytes, in which both headers are, and bits at random in the rest.
 static void test_flipped_bits(void **state)
 {
 	struct table_cache *cache = open_cache(LARGE);
 	uint64_t before = 0;
 	char path[400];
 
-	for (long offset = 0; offset < (long)table_size; offset += offset < 160 ? 1 : (long)table_size / 97) {
+	srandom(1);
+	for (int i = 0; i < 160 * 8 + 400; i++) {
+		long bit = i < 160 * 8 ? i : 160 * 8 + random() % ((long)(table_size - 160) * 8);
+
 		table_cache_put(cache, &key, table, table_size);
 		assert_int_equal(count_files(path), 1);
-		flip(path, offset, (uint8_t)(1u << (offset % 8)));
+		flip(path, bit / 8, (uint8_t)(1u << (bit % 8)));
 		assert_missing(cache, &key);
 		assert_int_equal(damaged(cache), ++before);
 		assert_int_equal(count_files(NULL), 0); // removed
@@ -241,6 +249,24 @@ static void test_not_a_file(void **state)
 	table_cache_destroy(cache);
 }
 
+// Only root can make such a file; that it is another's to change is what counts.
+static void test_foreign_file(void **state)
+{
+	struct table_cache *cache;
+	char path[400];
+
+	if (geteuid() != 0)
+		skip();
+	cache = open_cache(LARGE);
+	table_cache_put(cache, &key, table, table_size);
+	assert_int_equal(count_files(path), 1);
+	assert_int_equal(chown(path, 65534, 65534), 0);
+	assert_missing(cache, &key);
+	assert_int_equal(damaged(cache), 1);
+	assert_int_equal(count_files(NULL), 0);
+	table_cache_destroy(cache);
+}
+
 static void test_unsafe_directory(void **state)
 {
 	struct table_cache *cache;
@@ -265,7 +291,7 @@ static void test_unsafe_directory(void **state)
 	table_cache_destroy(cache);
 }
 
-// Ten tables, the budget for five: the first ones that were not used since go.
+// Ten tables, the budget for six: the first ones that were not used since go.
 static void test_least_recently_used_go(void **state)
 {
 	struct table_cache *cache = open_cache(LARGE);
@@ -281,17 +307,57 @@ static void test_least_recently_used_go(void **state)
 		char filler[300];
 		int fd;
 
-		snprintf(filler, sizeof(filler), "%s/%040d-1.1.unwind", directory, i);
+		snprintf(filler, sizeof(filler), "%s/%040d-1.unwind", directory, i);
 		fd = open(filler, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 		assert_int_equal(ftruncate(fd, (off_t)table_size), 0);
 		assert_int_equal(futimens(fd, old), 0);
 		close(fd);
 	}
-	cache = open_cache(table_size * 5);
+	cache = open_cache(table_size * 6);
 	table_cache_put(cache, &key, table, table_size);
 	assert_found(cache);
 	assert_in_range(count_files(NULL), 3, 5);
 	table_cache_destroy(cache);
+}
+
+static uint64_t bytes_of_files(void)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *entry;
+	uint64_t sum = 0;
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		struct stat st;
+
+		assert_int_equal(fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW), 0);
+		sum += S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+	}
+	closedir(dir);
+	return sum;
+}
+
+// After each of many writes, however large the tables are beside the budget.
+static void test_never_over_the_budget(void **state)
+{
+	for (uint64_t share = 5; share <= 80; share += 25) {
+		struct table_cache *cache = open_cache(share * table_size);
+		uint64_t most = 0;
+
+		for (int i = 0; i < 200; i++) {
+			char name[64];
+			struct table_cache_key another = {name, key.file_size, key.machine};
+			uint64_t bytes;
+
+			snprintf(name, sizeof(name), "%040d", i);
+			table_cache_put(cache, &another, table, table_size);
+			bytes = bytes_of_files();
+			assert_true(bytes <= share * table_size);
+			most = bytes > most ? bytes : most;
+		}
+		assert_true(most > share * table_size / 2); // but makes use of it
+		table_cache_destroy(cache);
+	}
 }
 
 static void test_what_a_crash_left_goes(void **state)
@@ -386,8 +452,10 @@ int main(void)
 		IN_DIRECTORY(test_flipped_bits),
 		IN_DIRECTORY(test_truncated_and_grown),
 		IN_DIRECTORY(test_not_a_file),
+		IN_DIRECTORY(test_foreign_file),
 		IN_DIRECTORY(test_unsafe_directory),
 		IN_DIRECTORY(test_least_recently_used_go),
+		IN_DIRECTORY(test_never_over_the_budget),
 		IN_DIRECTORY(test_what_a_crash_left_goes),
 		IN_DIRECTORY(test_writers_at_once),
 		IN_DIRECTORY(test_full_disk),
