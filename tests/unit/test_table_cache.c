@@ -295,12 +295,14 @@ static void test_unsafe_directory(void **state)
 static void test_least_recently_used_go(void **state)
 {
 	struct table_cache *cache = open_cache(LARGE);
-	struct timespec old[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+	struct timespec oldest[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+	struct timespec old[2] = {{.tv_sec = 1000009999}, {.tv_sec = 1000009999}};
+	struct table_cache_key another = {"00112233445566778899aabbccddeeff00112233", key.file_size, key.machine};
 	char path[400];
 
 	table_cache_put(cache, &key, table, table_size);
 	assert_int_equal(count_files(path), 1);
-	assert_int_equal(utimensat(AT_FDCWD, path, old, 0), 0);
+	assert_int_equal(utimensat(AT_FDCWD, path, oldest, 0), 0);
 	assert_found(cache); // is used now
 	table_cache_destroy(cache);
 	for (int i = 0; i < 9; i++) {
@@ -314,7 +316,7 @@ static void test_least_recently_used_go(void **state)
 		close(fd);
 	}
 	cache = open_cache(table_size * 6);
-	table_cache_put(cache, &key, table, table_size);
+	table_cache_put(cache, &another, table, table_size);
 	assert_found(cache);
 	assert_in_range(count_files(NULL), 3, 5);
 	table_cache_destroy(cache);
