@@ -22,9 +22,6 @@
 
 // Only threads that are running, or were preempted inside the handler, hold one.
 #define SCRATCH_BUFFERS 64
-// A perf event's signal that was lost, or merged with one still pending, leaves no overrun: every so many, the thread's CPU
-// clock makes the weights agree. Seldom, for to read that clock lets the scheduler end a time slice early.
-#define RECKON_SIGNALS 256u
 
 struct scratch {
 	uint32_t taken; // atomic
@@ -140,18 +137,29 @@ static uint32_t charge_to_start_routine(uint64_t *pcs, uint32_t count, uint8_t s
 	return 3;
 }
 
-// How many samples a perf event's signal stands for.
+// How many samples a perf event's signal stands for. One that was lost, or merged with one still pending, leaves no overrun: every
+// 256th, the thread's CPU clock makes the weights agree. Seldom, for to read that clock lets the scheduler end a time slice early.
 static uint32_t perf_weight(struct profd_slot_private *private)
 {
 	struct timespec now = {0, 0};
 	uint64_t due;
 
-	if (++private->signals % RECKON_SIGNALS)
+	if (++private->signals)
 		return 1;
 	profd_raw3(SYS_clock_gettime, CLOCK_THREAD_CPUTIME_ID, (long)&now, 0);
 	due = profd_timer_due((uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec, private->first_due_ns,
 			      private->period_ns);
 	return due > private->weight_seen + 1 ? (uint32_t)(due - private->weight_seen) : 1;
+}
+
+static uint32_t owed_weight(struct profd_slot_private *private)
+{
+	uint32_t period_us = private->period_ns / 1000, owed_us;
+
+	if (!__atomic_load_n(&private->owed_us, __ATOMIC_RELAXED) || !period_us)
+		return 0;
+	owed_us = __atomic_exchange_n(&private->owed_us, 0, __ATOMIC_RELAXED);
+	return (owed_us + period_us / 2) / period_us;
 }
 
 static struct profd_ring ring_of(uint32_t slot)
@@ -175,7 +183,6 @@ static void account(struct profd_slot_private *private, const struct wire_sample
 		took_ns = 4 * usual_ns;
 	private->usual_ns = usual_ns + took_ns / 16 - usual_ns / 16;
 	private->handler_ns += took_ns;
-	private->weight_seen += sample->weight;
 	private->covered_ns += sample->cpu_ns;
 }
 
@@ -210,6 +217,8 @@ static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 	count = walk(private, uc, scratch->pcs, &sample.stop);
 	sample.nframes = (uint16_t)charge_to_start_routine(scratch->pcs, count, sample.stop);
 	sample.weight = expiry->weight ? expiry->weight : perf_weight(private);
+	private->weight_seen += sample.weight;
+	sample.weight += owed_weight(private);
 	sample.cpu_ns = (uint64_t)sample.weight * __atomic_load_n(&private->period_ns, __ATOMIC_RELAXED);
 	profd_ring_put(&ring, &sample, scratch->pcs);
 	__atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE);

@@ -118,6 +118,7 @@ uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack)
 	private->judged_covered_us = 0;
 	private->slowdown = 0;
 	private->signals = 0;
+	private->owed_us = 0;
 	__atomic_store_n(&private->timer_word, 0, __ATOMIC_RELAXED);
 	// Sequentially consistent: either whoever starts sampling sees this slot, or the arming below sees the period.
 	__atomic_store_n(&slot->state_tid, (slot->state_tid >> 32 << 32) | tid, __ATOMIC_SEQ_CST);

@@ -44,11 +44,13 @@ struct profd_slot_private {
 	uint64_t handler_ns; // time that it took
 	uint64_t covered_ns; // CPU time that its samples stand for
 	uint32_t usual_ns;   // what one sample takes, smoothed
-	uint32_t signals;    // perf events' signals that it had
-	// The governor's: what it saw of these the last time, and by how much the period is shifted left.
+	// atomic: CPU time due when a timer was replaced, which the next sample stands for, too
+	uint32_t owed_us;
+	// The governor's: what it saw of handler_ns and covered_ns the last time.
 	uint64_t judged_handler_ns;
 	uint32_t judged_covered_us;
-	uint32_t slowdown;
+	uint8_t slowdown; // the governor's: the period is shifted left by this
+	uint8_t signals;  // perf events' that the handler had, modulo 256
 };
 _Static_assert(sizeof(struct profd_slot_private) == sizeof(((struct wire_slot *)0)->private_words), "slot");
 

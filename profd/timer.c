@@ -19,6 +19,7 @@
 #include "profd/threads.h"
 
 #define HOLD_TIMEOUT_NS 1000000000LL
+#define MAX_OWED_US 1000000u
 #define RETRY_SWEEPS 100 // a thread that could have no event is tried again after so many
 
 enum forbidden { FORBIDDEN_NOT, FORBIDDEN_ASKED, FORBIDDEN_DONE };
@@ -122,8 +123,23 @@ static void delete_timer(uint32_t word)
 	__atomic_fetch_sub(&profd_agent.region.header->threads_armed, 1, __ATOMIC_RELAXED);
 }
 
-// What the tick has not brought yet of a CPU timer that goes away.
-static void deliver_due(uint32_t slot, uint32_t tid, uint32_t word);
+// How many samples the tick has not brought yet.
+static uint64_t overdue(const struct profd_slot_private *private, uint32_t tid)
+{
+	uint64_t due = profd_timer_due(cpu_time_ns(tid), private->first_due_ns, private->period_ns);
+
+	return due > private->weight_seen ? due - private->weight_seen : 0;
+}
+
+// The timer that is in word goes away, or starts anew: what it owes is the next sample's.
+static void carry_over(struct profd_slot_private *private, uint32_t tid, uint32_t word)
+{
+	uint64_t owed_us = word ? overdue(private, tid) * private->period_ns / 1000 : 0;
+
+	if (owed_us)
+		__atomic_fetch_add(&private->owed_us, owed_us < MAX_OWED_US ? (uint32_t)owed_us : MAX_OWED_US,
+				   __ATOMIC_RELAXED);
+}
 
 static bool wants_perf(void)
 {
@@ -138,8 +154,7 @@ static bool apply_perf(uint32_t slot, uint32_t tid, uint32_t word, uint32_t peri
 
 	if (__atomic_load_n(&private->hold, __ATOMIC_ACQUIRE) != PROFD_HOLD_NONE)
 		return false;
-	if (word != PROFD_TIMER_PERF)
-		deliver_due(slot, tid, word);
+	carry_over(private, tid, word);
 	begin_period(private, tid, period_ns);
 	error = profd_perf_arm(slot, tid, period_ns);
 	if (error) {
@@ -173,6 +188,7 @@ static uint32_t apply(uint32_t slot, uint32_t tid, uint32_t word, uint32_t perio
 		return 0;
 	if (!word)
 		return create(slot, tid, period_ns);
+	carry_over(private, tid, word);
 	set_time(private, (word >> PROFD_TIMER_ID_SHIFT) - 1, tid, period_ns);
 	return word;
 }
@@ -255,34 +271,19 @@ static void raise_expiry(uint32_t slot, uint32_t tid, uint64_t count)
 	profd_raw4(SYS_rt_tgsigqueueinfo, profd_agent.pid, tid, SIGPROF, (long)&info);
 }
 
-// due − weight_seen, and none when nothing is armed.
-static uint64_t overdue(uint32_t slot, uint32_t tid)
-{
-	const struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
-	uint64_t due = profd_timer_due(cpu_time_ns(tid), private->first_due_ns, private->period_ns);
-
-	return due > private->weight_seen ? due - private->weight_seen : 0;
-}
-
-static void deliver_due(uint32_t slot, uint32_t tid, uint32_t word)
-{
-	uint64_t count = word ? overdue(slot, tid) : 0;
-
-	if (count)
-		raise_expiry(slot, tid, count);
-}
-
 void profd_timer_flush(uint32_t slot, uint64_t ending_pc)
 {
 	const struct wire_slot *s = &profd_agent.region.slots[slot];
-	const struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
+	struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[slot]);
 	uint64_t count, mask = 0;
 	uint32_t tid;
 
 	if (!period_now() || !(__atomic_load_n(&private->timer_word, __ATOMIC_ACQUIRE) >> PROFD_TIMER_ID_SHIFT))
 		return;
 	tid = WIRE_SLOT_TID(s->state_tid);
-	count = overdue(slot, tid);
+	count = overdue(private, tid);
+	if (!count && __atomic_load_n(&private->owed_us, __ATOMIC_RELAXED) && private->period_ns)
+		count = __atomic_exchange_n(&private->owed_us, 0, __ATOMIC_RELAXED) * 1000ULL / private->period_ns;
 	if (!count)
 		return;
 	// Not when it is blocked: unlike a timer's it would outlive exec.
@@ -452,6 +453,6 @@ void profd_timer_sweep(void)
 
 void profd_timer_slow_down(uint32_t slot, uint32_t slowdown)
 {
-	profd_slot_private(&profd_agent.region.slots[slot])->slowdown = slowdown;
+	profd_slot_private(&profd_agent.region.slots[slot])->slowdown = (uint8_t)slowdown;
 	profd_timer_adjust(slot);
 }
