@@ -98,7 +98,7 @@ def commands(build, directory):
         'node (V8: its built-in code has no CFI)': (['-b', '60'], ['node', '--jitless', '--no-short-builtin-calls', '-e', NODE]),
         'gcc (cc1plus -O2 -g)': (['-b', '180'], [CC1PLUS, '-O2', '-g', *GCC, source, '-o', '/dev/null']),
         'clang -O2': (['-b', '180'], ['/usr/lib/llvm-14/bin/clang', '-cc1', '-triple', 'x86_64-pc-linux-gnu', '-O2', '-S',
-                                      '-fcxx-exceptions', '-fexceptions', '-x', 'c++', '-internal-isystem',
+                                      '-fgnuc-version=4.2.1', '-fcxx-exceptions', '-fexceptions', '-x', 'c++', '-internal-isystem',
                                       '/usr/include/c++/12', '-internal-isystem', '/usr/include/x86_64-linux-gnu/c++/12',
                                       '-internal-isystem', '/usr/lib/llvm-14/lib/clang/14.0.6/include', '-internal-isystem',
                                       '/usr/include/x86_64-linux-gnu', '-internal-isystem', '/usr/include',
