@@ -19,6 +19,7 @@
 #define MESSAGES_AT_ONCE 32
 #define LINGER_NS 100000000LL  // of a target that lives on without us: exec's other threads may still be dying
 #define SETTLE_NS 2000000000LL // that an ended target's samples wait for its mappings
+#define TABLES_NS 200000000LL  // that sampling waits for unwind tables
 #define DRAINS_AFTER_STOP 5
 
 static struct log_limit refused_limit;
@@ -334,6 +335,16 @@ static void send_rate(struct session *session, uint32_t rate_hz)
 	pthread_cond_broadcast(&session->collector->changed);
 }
 
+// A moment's wait for its tables gives whole stacks from the first one on. Not more: until a table is there, frame pointers must do.
+static bool waits_for_tables(struct session *session)
+{
+	if (session->tables_pending == 0 || session->rate_sent > 0)
+		return false;
+	if (session->tables_since_ns == 0)
+		session->tables_since_ns = core_now_ns();
+	return core_now_ns() - session->tables_since_ns < TABLES_NS;
+}
+
 void session_advance(struct session *session)
 {
 	uint32_t rate_hz;
@@ -344,8 +355,10 @@ void session_advance(struct session *session)
 	// An armed target changes its rate at once; tables concern arming alone.
 	if (rate_hz == 0 || session->rate_sent > 0)
 		send_rate(session, rate_hz);
-	if (rate_hz == 0)
+	if (rate_hz == 0) {
+		session->tables_since_ns = 0;
 		send_ready(session);
+	}
 	if (rate_hz == 0 || session->resolving)
 		return;
 	if (!session->resolved || session->maps_dirty) {
@@ -353,8 +366,9 @@ void session_advance(struct session *session)
 		return;
 	}
 	session_build_tables(session);
-	if (session->tables_pending > 0)
+	if (waits_for_tables(session))
 		return;
+	session->tables_since_ns = 0;
 	send_rate(session, rate_hz);
 	send_ready(session);
 }
@@ -508,8 +522,10 @@ unsigned session_tick(struct session *session)
 		fill = session_drain(session, RING_READER_LIVE);
 		if (session->rate_sent == 0 && session->drains_left > 0)
 			session->drains_left--;
-		if (session->maps_dirty)
+		if (session->maps_dirty || session->tables_since_ns > 0) {
 			session_advance(session);
+			pthread_cond_broadcast(&session->collector->changed);
+		}
 	}
 	return fill;
 }
@@ -520,5 +536,6 @@ bool session_needs_tick(const struct session *session)
 		return true;
 	if (session->state != SESSION_LIVE)
 		return false;
-	return session->rate_sent > 0 || session->drains_left > 0 || (session->maps_dirty && window_rate(session) > 0);
+	return session->rate_sent > 0 || session->drains_left > 0 || session->tables_since_ns > 0 ||
+	       (session->maps_dirty && window_rate(session) > 0);
 }

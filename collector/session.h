@@ -8,7 +8,7 @@
 //
 // ENDING waits until the process is dead, a moment for those that live on (exec, a lost agent), and for the mappings that its samples need.
 // Preparing a target runs in steps, each begun by session_advance when the one before is done: read the mappings (a job), build the
-// unwind tables (a job each), send SAMPLING, send READY.
+// unwind tables (a job each), send SAMPLING, send READY. For the tables it waits a moment only.
 
 #ifndef PROFD_COLLECTOR_SESSION_H
 #define PROFD_COLLECTOR_SESSION_H
@@ -67,6 +67,7 @@ struct session {
 	int64_t resolve_backoff_ns; // until the next one for an unknown PC
 	uint32_t jobs;              // under way, of any kind
 	uint32_t tables_pending;
+	int64_t tables_since_ns; // sampling waits for them since; 0: it does not
 
 	uint32_t rate_sent; // last SAMPLING
 	uint32_t sampling_seq;

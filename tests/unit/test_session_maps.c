@@ -5,8 +5,11 @@
 // lives, nonsense.
 
 #include <dlfcn.h>
+#include <semaphore.h>
 #include <sys/wait.h>
 
+#include "collector/cfi_table.h"
+#include "collector/core.h"
 #include "tests/unit/core_test.h"
 
 __attribute__((noinline)) static int some_function(int x)
@@ -281,6 +284,95 @@ static void test_agent_frames_are_left_out(void **state)
 	rmdir(dir);
 }
 
+// ---- Tables that take their time -------------------------------------------------------------------------------------
+
+static bool held; // atomic: whoever makes a table waits for a post
+static sem_t let_go;
+
+int __real_cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size);
+int __wrap_cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size);
+
+int __wrap_cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size)
+{
+	if (__atomic_load_n(&held, __ATOMIC_ACQUIRE))
+		sem_wait(&let_go);
+	return __real_cfi_table_build(elf, ret_table, ret_size);
+}
+
+static void hold_tables(bool hold)
+{
+	if (hold)
+		sem_init(&let_go, 0, 0);
+	__atomic_store_n(&held, hold, __ATOMIC_RELEASE);
+	for (int i = 0; !hold && i < 100; i++)
+		sem_post(&let_go);
+}
+
+// Sampling begins and main runs although no table is there; they come after.
+static void test_sampling_does_not_wait_for_tables(void **state)
+{
+	struct collector *collector = start(false);
+	struct window *window = open_window(collector, 0, 100);
+	uint64_t pc = (uintptr_t)some_function;
+	struct fake_agent agent;
+
+	hold_tables(true);
+	fake_agent_start(&agent, socket_name);
+	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
+	assert_int_equal(agent.rate_hz, 100);
+	assert_int_equal(agent.tables, 0);
+	fake_agent_put(&agent, 1, &pc, 1);
+	hold_tables(false);
+	assert_true(fake_agent_await(&agent, WIRE_MSG_TABLE));
+	window_stop(window);
+	assert_int_equal(records_of(window), 1);
+	window_destroy(window);
+	fake_agent_stop(&agent);
+	collector_destroy(collector);
+}
+
+// The same for a target that runs already, each time that a window is opened.
+static void test_windows_do_not_wait_for_tables(void **state)
+{
+	struct collector *collector = start(false);
+	struct fake_agent agent;
+
+	fake_agent_start(&agent, socket_name);
+	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
+	hold_tables(true);
+	for (uint32_t rate_hz = 50; rate_hz <= 100; rate_hz += 50) {
+		int64_t before_ns = core_now_ns();
+		struct window *window = open_window(collector, 0, rate_hz);
+
+		assert_true(core_now_ns() - before_ns < 1000000000);
+		assert_true(fake_agent_await(&agent, WIRE_MSG_SAMPLING));
+		assert_int_equal(agent.rate_hz, rate_hz);
+		window_destroy(window);
+		assert_true(fake_agent_await(&agent, WIRE_MSG_SAMPLING));
+		assert_int_equal(agent.rate_hz, 0);
+	}
+	assert_int_equal(agent.tables, 0);
+	hold_tables(false);
+	assert_true(fake_agent_await(&agent, WIRE_MSG_TABLE));
+	fake_agent_stop(&agent);
+	collector_destroy(collector);
+}
+
+// Those that are there in time come first.
+static void test_tables_come_first(void **state)
+{
+	struct collector *collector = start(false);
+	struct window *window = open_window(collector, 0, 100);
+	struct fake_agent agent;
+
+	fake_agent_start(&agent, socket_name);
+	assert_true(fake_agent_await(&agent, WIRE_MSG_SAMPLING));
+	assert_true(agent.tables > 3);
+	window_destroy(window);
+	fake_agent_stop(&agent);
+	collector_destroy(collector);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -291,6 +383,9 @@ int main(void)
 		cmocka_unit_test(test_generated_code),
 		cmocka_unit_test(test_nonsense_pcs_come_through),
 		cmocka_unit_test(test_agent_frames_are_left_out),
+		cmocka_unit_test(test_sampling_does_not_wait_for_tables),
+		cmocka_unit_test(test_windows_do_not_wait_for_tables),
+		cmocka_unit_test(test_tables_come_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
