@@ -6,6 +6,7 @@
 
 #include "collector/collector.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -389,9 +390,17 @@ static int start_threads(struct collector *collector)
 static uint64_t cache_bytes(void)
 {
 	const char *text = getenv("PROFD_CACHE_SIZE");
-	unsigned long long mebibytes = text ? strtoull(text, NULL, 10) : 0;
+	uint64_t mebibytes = DEFAULT_CACHE_MIB;
+	char *end;
 
-	return (mebibytes > 0 && mebibytes <= MAX_CACHE_MIB ? mebibytes : DEFAULT_CACHE_MIB) << 20;
+	if (!text || !text[0])
+		return mebibytes << 20;
+	mebibytes = strtoull(text, &end, 10);
+	if (!isdigit((unsigned char)text[0]) || *end || mebibytes > MAX_CACHE_MIB) {
+		log_line("PROFD_CACHE_SIZE '%s': not a number up to %u", text, MAX_CACHE_MIB);
+		mebibytes = DEFAULT_CACHE_MIB;
+	}
+	return mebibytes << 20;
 }
 
 static struct table_cache *create_tables(const struct collector_options *options)
