@@ -64,6 +64,12 @@ struct cli_sampling {
 		.how = {.clock = WIRE_CLOCK_AUTO,                       \
 			.max_overhead_permille = CLI_DEFAULT_OVERHEAD } \
 	}
+#define CLI_SAMPLING_HELP                                                                                             \
+	"      --clock NAME       cpu: timers, which fire at the kernel's tick at most; perf: perf events; auto "     \
+	"(default):\n"                                                                                                \
+	"                         perf above the tick's rate, where the kernel allows it\n"                           \
+	"      --max-overhead P   lower a thread's rate when the handler takes more than P percent of its CPU time\n" \
+	"                         (default 5)\n"
 int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value);
 
 // The options of the HTTP server that several commands have. cli_http_option: 1 taken, 0 not one of these, −1 bad value (said).
