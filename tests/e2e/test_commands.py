@@ -192,7 +192,7 @@ def test_run_default_output(spinner, tmp_path):
 
 
 def test_run_says_the_rate_reached(spinner, tmp_path):
-    result = run('--rate', '10000', '-o', tmp_path / 'x.folded', '--', spinner, '1')
+    result = run('--rate', '10000', '--clock', 'cpu', '-o', tmp_path / 'x.folded', '--', spinner, '1')
     stacks = folded((tmp_path / 'x.folded').read_text())
     assert 9000 <= sum(stacks.values()) <= 11000, result.stderr  # those not taken are counted by those that were
     assert re.search(r'asked for 10000 samples a second of CPU, reached \d+ ', result.stderr)
