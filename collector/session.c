@@ -37,6 +37,8 @@ void session_unref(struct session *session)
 	session_release_maps(session);
 	mapping_unref(session->main_mapping);
 	free(session->cmdline);
+	if (session->jitdump_fd >= 0)
+		close(session->jitdump_fd);
 	free(session);
 }
 
@@ -284,6 +286,7 @@ struct session *session_create(struct collector *collector, int fd, const struct
 	session->pid = peer->pid;
 	session->uid = peer->uid;
 	session->pidfd = peer->pidfd;
+	session->jitdump_fd = -1;
 	transport_init(&session->transport, fd);
 	session->socket_source = (struct core_source){socket_ready, session};
 	session->pidfd_source = (struct core_source){pidfd_ready, session};

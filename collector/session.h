@@ -63,6 +63,7 @@ struct session {
 	bool resolved;        // it has ended once
 	bool maps_dirty;      // the mappings changed since it began
 	bool unknown_pc;      // it was begun for a PC in no mapping
+	int jitdump_fd;       // jitdump.h; −1: none was seen. Atomic; set once, closed at the very end
 	int64_t resolve_since_ns;
 	int64_t resolve_backoff_ns; // until the next one for an unknown PC
 	uint32_t jobs;              // under way, of any kind

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collector/jitdump.h"
 #include "collector/module.h"
 #include "collector/session.h"
 
@@ -226,6 +227,8 @@ void session_inherit(struct session *session)
 		session->main_mapping = mapping_ref(parent->main_mapping);
 	if (parent->cmdline)
 		session->cmdline = strdup(parent->cmdline);
+	if (parent->jitdump_fd >= 0)
+		session->jitdump_fd = fcntl(parent->jitdump_fd, F_DUPFD_CLOEXEC, 0);
 	if (!session->comm[0])
 		memcpy(session->comm, parent->comm, sizeof(session->comm));
 }
@@ -265,21 +268,34 @@ static void end_job(struct session *session)
 	pthread_mutex_unlock(&collector->lock);
 }
 
+// Names of generated code are read from it when they are asked for, which may be after the process, and its root directory, are gone.
+static void keep_jitdump(struct session *session, int fd)
+{
+	if (session->jitdump_fd < 0)
+		__atomic_store_n(&session->jitdump_fd, fd, __ATOMIC_RELAXED);
+	else if (fd >= 0)
+		close(fd);
+}
+
 static void run_resolve(struct worker_job *job)
 {
 	struct session *session = (struct session *)((char *)job - offsetof(struct session, resolve_job));
 	struct collector *collector = session->collector;
 	struct snapshot *snapshot = NULL;
 	char *cmdline = session->resolved ? NULL : read_cmdline(session->pid);
+	int jitdump_fd = -1;
 
 	if (snapshot_read(session->pid, session->resolve_gen, session->snapshots[0], collector->modules, &snapshot) < 0)
 		snapshot = NULL;
+	if (snapshot && session->jitdump_fd < 0)
+		jitdump_fd = jitdump_open(session->pid, session->uid, snapshot);
 	pthread_mutex_lock(&collector->lock);
 	// Read from a process that died meanwhile, or became another image by exec (which closes the agent's socket
 	// before the mappings change), it is nothing of this session's.
 	if (snapshot && snapshot->count > 0 && session->state == SESSION_LIVE && !session_process_is_dead(session) &&
 	    !transport_is_hung_up(session->transport.fd)) {
 		install(session, snapshot);
+		keep_jitdump(session, jitdump_fd);
 		if (cmdline) {
 			free(session->cmdline);
 			session->cmdline = cmdline;
@@ -287,6 +303,8 @@ static void run_resolve(struct worker_job *job)
 		}
 	} else {
 		snapshot_destroy(snapshot);
+		if (jitdump_fd >= 0)
+			close(jitdump_fd);
 	}
 	free(cmdline);
 	session->resolving = false;

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/jit_names.h"
 #include "collector/module.h"
-#include "collector/perf_map.h"
 #include "collector/session.h"
 #include "collector/window_impl.h"
 #include "formats/profile.h"
@@ -20,7 +20,7 @@ struct builder {
 	struct profile *profile;
 	struct intern_budget budget; // without a limit: what is in the window is bounded
 	struct intern mappings;      // struct mapping_id
-	struct intern perf_maps;     // struct source_perf_map
+	struct intern jit_names;     // struct source_jit_names
 	uint32_t *locations;         // location ids by node index; 0: not made yet
 	uint32_t *stack;             // scratch: WIRE_MAX_FRAMES ids
 	bool many_targets;
@@ -34,9 +34,9 @@ struct mapping_id {
 };
 #define MAPPING_KEY_SIZE offsetof(struct mapping_id, id)
 
-struct source_perf_map {
+struct source_jit_names {
 	uint32_t source;
-	struct perf_map *map; // NULL: it has none
+	struct jit_names *names; // NULL: it has none
 };
 
 static uint32_t mapping_id(struct builder *builder, const struct mapping *mapping)
@@ -100,32 +100,47 @@ static size_t add_lines(struct builder *builder, const struct module_frame *fram
 	return n;
 }
 
-static const struct perf_map *get_perf_map(struct builder *builder, uint32_t source)
+static struct jit_names *load_jit_names(struct builder *builder, uint32_t source)
 {
-	bool new;
-	uint32_t index = intern_add(&builder->perf_maps, &source, &new);
-	struct source_perf_map *item;
+	uint32_t index = intern_find(&builder->window->sources, &source);
+	const struct session *session;
+	struct jit_names *names;
 
 	if (index == INTERN_NONE)
 		return NULL;
-	item = intern_item(&builder->perf_maps, index);
-	if (new) {
-		uint32_t i = intern_find(&builder->window->sources, &source);
-		const struct window_source *found = i == INTERN_NONE ? NULL : intern_item(&builder->window->sources, i);
+	session = ((const struct window_source *)intern_item(&builder->window->sources, index))->session;
+	names = jit_names_load(session->pid, session->uid, __atomic_load_n(&session->jitdump_fd, __ATOMIC_RELAXED));
+	if (names && jit_names_full(names))
+		profile_add_comment(builder->profile, "process %d: not all names of generated code are known: too many",
+				    (int)session->pid);
+	return names;
+}
 
-		item->map = found ? perf_map_load(found->session->pid, found->session->uid) : NULL;
-	}
-	return item->map;
+static const struct jit_names *get_jit_names(struct builder *builder, uint32_t source)
+{
+	bool new;
+	uint32_t index = intern_add(&builder->jit_names, &source, &new);
+	struct source_jit_names *item;
+
+	if (index == INTERN_NONE)
+		return NULL;
+	item = intern_item(&builder->jit_names, index);
+	if (new)
+		item->names = load_jit_names(builder, source);
+	return item->names;
 }
 
 // Code that no file is behind: what a JIT compiler says of it.
 static size_t name_generated(struct builder *builder, uint32_t source, uint64_t address, struct module_frame *frame)
 {
-	const struct perf_map *map = get_perf_map(builder, source);
-	const char *name = map ? perf_map_find(map, address) : NULL;
+	const struct jit_names *names = get_jit_names(builder, source);
+	struct jit_found found;
 
-	*frame = (struct module_frame){.name = name, .system_name = name, .file = ""};
-	return name ? 1 : 0;
+	if (!names || !jit_names_find(names, address, &found))
+		return 0;
+	*frame = (struct module_frame){
+		.name = found.name, .system_name = found.name, .file = found.file, .line = found.line};
+	return 1;
 }
 
 static uint32_t add_location(struct builder *builder, uint32_t source, const struct mapping *mapping,
@@ -297,16 +312,16 @@ struct profile *window_profile(struct window *window)
 	bool built = false;
 
 	intern_init(&builder.mappings, sizeof(struct mapping_id), MAPPING_KEY_SIZE, &builder.budget);
-	intern_init(&builder.perf_maps, sizeof(struct source_perf_map), sizeof(uint32_t), &builder.budget);
+	intern_init(&builder.jit_names, sizeof(struct source_jit_names), sizeof(uint32_t), &builder.budget);
 	builder.profile = profile_create();
 	builder.locations = calloc(window->aggregate.nodes.count + 1, sizeof(*builder.locations));
 	builder.stack = calloc(WIRE_MAX_FRAMES, sizeof(*builder.stack));
 	if (builder.profile && builder.locations && builder.stack)
 		built = build(&builder);
-	for (uint32_t i = 0; i < builder.perf_maps.count; i++)
-		perf_map_destroy(((struct source_perf_map *)intern_item(&builder.perf_maps, i))->map);
+	for (uint32_t i = 0; i < builder.jit_names.count; i++)
+		jit_names_destroy(((struct source_jit_names *)intern_item(&builder.jit_names, i))->names);
 	intern_finish(&builder.mappings);
-	intern_finish(&builder.perf_maps);
+	intern_finish(&builder.jit_names);
 	free(builder.locations);
 	free(builder.stack);
 	if (!built) {
