@@ -12,6 +12,7 @@
 #define MAX_TEXT (4ULL << 30)    // bytes of executable segments, from first to last
 #define MAX_SECTION (1ULL << 30) // bytes of CFI that we look at
 #define MAX_SEGMENTS 65536u
+#define MAX_DYNAMIC (1u << 20) // bytes of a dynamic section
 
 // −ENOTSUP: a machine, a word size or a byte order that we do not know.
 static int find_arch(Elf *elf, enum cfi_arch *ret_arch)
@@ -54,6 +55,41 @@ int cfi_file_text(Elf *elf, uint64_t *ret_start, uint64_t *ret_end)
 	*ret_start = start;
 	*ret_end = end;
 	return 0;
+}
+
+static bool needs_others(Elf *elf, const GElf_Phdr *dynamic)
+{
+	Elf_Data *data = dynamic->p_filesz > MAX_DYNAMIC
+				 ? NULL
+				 : elf_getdata_rawchunk(elf, (int64_t)dynamic->p_offset, dynamic->p_filesz, ELF_T_DYN);
+	GElf_Dyn entry;
+
+	for (int i = 0; data && gelf_getdyn(data, i, &entry) && entry.d_tag != DT_NULL; i++)
+		if (entry.d_tag == DT_NEEDED)
+			return true;
+	return false;
+}
+
+// A dynamic program names its interpreter; neither a static one nor the dynamic linker needs a library.
+bool cfi_file_entry(Elf *elf, uint64_t *ret_entry)
+{
+	GElf_Phdr segment;
+	GElf_Ehdr header;
+	bool needs = false;
+	size_t count;
+
+	if (!gelf_getehdr(elf, &header) || elf_getphdrnum(elf, &count) < 0)
+		return false;
+	*ret_entry = header.e_entry;
+	for (size_t i = 0; i < count && i < MAX_SEGMENTS; i++) {
+		if (!gelf_getphdr(elf, (int)i, &segment))
+			continue;
+		if (segment.p_type == PT_INTERP)
+			return true;
+		if (segment.p_type == PT_DYNAMIC)
+			needs = needs_others(elf, &segment);
+	}
+	return !needs;
 }
 
 // The whole of a section by that name; false: there is none, or it holds nothing.

@@ -15,6 +15,9 @@
 // From the first to the last byte of the executable segments. −ENOTSUP: machine; −EINVAL: no or absurd segments.
 int cfi_file_text(Elf *elf, uint64_t *ret_start, uint64_t *ret_end);
 
+// Where a program or the dynamic linker begins. False for a shared library: its linker may have put anything there.
+bool cfi_file_entry(Elf *elf, uint64_t *ret_entry);
+
 // False: there is none. The data is the Elf's.
 bool cfi_file_eh_frame(Elf *elf, struct cfi_section *ret_section);
 bool cfi_file_debug_frame(Elf *elf, struct cfi_section *ret_section);

@@ -404,7 +404,7 @@ static void read_cfi(Elf *elf, struct builder *builder)
 static int build(Elf *elf, struct builder *builder, struct wire_table **ret_table, size_t *ret_size)
 {
 	struct wire_rule none;
-	GElf_Ehdr header;
+	uint64_t entry;
 
 	builder->buckets = calloc(RULE_BUCKETS, sizeof(*builder->buckets));
 	if (!builder->buckets)
@@ -417,8 +417,8 @@ static int build(Elf *elf, struct builder *builder, struct wire_table **ret_tabl
 		return builder->error;
 	if (!builder->nspans)
 		return -ENODATA;
-	if (gelf_getehdr(elf, &header))
-		mark_entry(builder, header.e_entry);
+	if (cfi_file_entry(elf, &entry))
+		mark_entry(builder, entry);
 	close_padding(builder, elf);
 	for (size_t i = 0; i < builder->nspans; i++)
 		builder->unsupported += builder->spans[i].rule == 0;

@@ -13,6 +13,8 @@
 #define JMP_AT_RIP 0x25ff  // ff 25 disp32
 #define ENDBR64 0xfa1e0ff3u
 #define BND 0xf2
+#define JMP_REL32 0xe9
+#define PUSH_IMM32 0x68
 #define PUSH_RBP 0x55
 #define POP_RBP 0x5d
 #define MOV_RBP_RSP_STORE 0xe58948u // mov %rsp,%rbp in its two encodings: 48 89 e5
@@ -116,6 +118,14 @@ static bool is_move_to_fp(uint64_t code)
 	return (code & 0xffffff) == MOV_RBP_RSP_STORE || (code & 0xffffff) == MOV_RBP_RSP_LOAD;
 }
 
+// A jump through a slot: a PLT entry, or a tail call, whose frame is gone. PLT entries that bind lazily push their number first.
+static bool is_plt_entry(uint64_t code)
+{
+	if ((uint8_t)code == BND)
+		code >>= 8;
+	return (uint16_t)code == JMP_AT_RIP || ((uint8_t)code == PUSH_IMM32 && (uint8_t)(code >> 40) == JMP_REL32);
+}
+
 bool profd_code_return_slot(struct profd_walk *walk, uint64_t address, uint32_t *ret_offset, bool *ret_fp_saved)
 {
 	uint64_t code, before;
@@ -134,7 +144,8 @@ bool profd_code_return_slot(struct profd_walk *walk, uint64_t address, uint32_t 
 		fp_saved = true;
 	} else if ((code & 0xffffff) == ADD_RSP_IMM8 && is_ret(code >> 32)) {
 		offset = (uint8_t)(code >> 24);
-	} else if (!is_ret(code) && code != FINI && !((uint8_t)code == PUSH_RBP && is_move_to_fp(code >> 8))) {
+	} else if (!is_ret(code) && !is_plt_entry(code) && code != FINI &&
+		   !((uint8_t)code == PUSH_RBP && is_move_to_fp(code >> 8))) {
 		return false;
 	}
 	if (offset > INT8_MAX || offset % 8)

@@ -22,7 +22,7 @@ bool profd_code_follows_call(struct profd_walk *walk, uint64_t address);
 bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, uint64_t *ret_target);
 
 // Where the return address is, in bytes from SP, when the instruction at address is one of a function's first or last and leaves no
-// doubt: ret, push of FP and the move behind it, pop of FP or raising of SP right before ret. *ret_fp_saved: the caller's FP is
+// doubt: ret, push of FP and the move behind it, a PLT entry's jump, pop of FP or raising of SP right before ret. *ret_fp_saved: the caller's FP is
 // the word below it.
 #if PROFD_ARCH_LINK
 static inline bool profd_code_return_slot(struct profd_walk *walk, uint64_t address, uint32_t *ret_offset,

@@ -57,6 +57,30 @@ def test_assembly_without_cfi(build_dir):
     assert result.agreement('untrue') >= 0.99, (result.values, result.kinds)
 
 
+def test_library_entry_point(build_dir, tmp_path):
+    """Some linkers give a shared library an entry point: its first function. That is nobody's outermost frame."""
+    (tmp_path / 'bare.s').write_text('''
+.globl bare
+bare:
+	push %rbp
+	mov %rsp, %rbp
+	call getpid@plt
+	pop %rbp
+	ret
+	.cfi_startproc
+other:
+	ret
+	.cfi_endproc
+.section .note.GNU-stack,"",@progbits
+''')
+    (tmp_path / 'main.c').write_text('int bare(void); int main(void) { return bare() < 0; }')
+    subprocess.run('gcc -shared -o libbare.so -Wl,-e,bare bare.s -Wl,--no-as-needed -lc && gcc -O2 -o program main.c -L. -lbare -Wl,-rpath,$PWD', shell=True,
+                   check=True, cwd=tmp_path, timeout=60)
+    result = oracle_programs.oracle(build_dir, ['-e', '-n', '100000'], [str(tmp_path / 'program')])
+    assert any('libbare.so' in kind for kind in result.kinds), result.kinds  # libdw has no CFI there
+    assert not any(kind.startswith('ours') and 'libbare.so' in kind and 'leaf' not in kind for kind in result.kinds), result.kinds
+
+
 def test_oracle_sees_mistakes(build_dir, tmp_path):
     """Code whose CFI lies: by the truth, all three are wrong, and the oracle says so."""
     source = tmp_path / 'liar.s'
