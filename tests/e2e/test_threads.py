@@ -5,6 +5,7 @@
 
 import os
 import re
+import subprocess
 
 import pytest
 
@@ -28,6 +29,22 @@ def test_many_threads_at_once(same, helper):
     # What was due when a thread ended is charged to its start routine.
     assert 20 * 0.75 <= result.profile.cpu_seconds() <= 20 * 1.5
     assert len({sample.labels['thread_id'] for sample in result.profile.samples}) > 1000
+
+
+def peak_kilobytes(*command, **environment):
+    with subprocess.Popen([*map(str, command)], env=dict(os.environ, **environment), stdout=subprocess.DEVNULL) as child:
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    return usage.ru_maxrss
+
+
+def test_memory_of_10_000_sampled_threads(agent, helper, tmp_path):
+    """All that the agent adds to the program's own memory: at most 64 MB."""
+    alone = peak_kilobytes(helper('target_threads'), 'alive', 10000)
+    sampled = peak_kilobytes(helper('target_threads'), 'alive', 10000, LD_PRELOAD=agent, PROFD_OUTPUT=str(tmp_path / 'x.folded'),
+                             PROFD_RATE='100')
+    assert sampled - alone <= 64000
 
 
 def test_short_threads(same, helper):
