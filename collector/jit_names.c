@@ -238,7 +238,7 @@ static uint32_t find_border(const struct canvas *canvas, uint64_t address)
 
 static uint32_t first_free(struct canvas *canvas, uint32_t at)
 {
-	while (canvas->next[at] != at) {
+	while (at < canvas->count && canvas->next[at] != at) {
 		canvas->next[at] = canvas->next[canvas->next[at]];
 		at = canvas->next[at];
 	}
@@ -251,7 +251,7 @@ static void paint(struct canvas *canvas, const struct jit_code *codes, uint32_t 
 	for (uint32_t i = ncodes; i-- > 0;) {
 		uint32_t at = first_free(canvas, find_border(canvas, codes[i].start));
 
-		while (canvas->borders[at] < codes[i].end) {
+		while (at < canvas->count && canvas->borders[at] < codes[i].end) {
 			canvas->owner[at] = i;
 			canvas->next[at] = at + 1;
 			at = first_free(canvas, at + 1);
