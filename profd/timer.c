@@ -302,7 +302,7 @@ static void consume_pending(void)
 {
 	uint64_t prof = 1ULL << (SIGPROF - 1);
 	struct timespec none = {0, 0};
-	siginfo_t info;
+	siginfo_t info = {0};
 	uint32_t tid = (uint32_t)profd_raw0(SYS_gettid);
 
 	if (profd_raw4(SYS_rt_sigtimedwait, (long)&prof, (long)&info, (long)&none, sizeof(prof)) == SIGPROF &&
