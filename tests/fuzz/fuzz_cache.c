@@ -28,6 +28,13 @@ static uint8_t identity[IDENTITY_SIZE];
 static const uint8_t build_id[20] = {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99,
 				     0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff, 0x00, 0x11, 0x22, 0x33};
 
+static void clean_up(void)
+{
+	(void)unlink(path);
+	(void)rmdir(directory);
+	table_cache_destroy(cache);
+}
+
 // The name that the cache gives a file of this build ID: by storing one.
 static void set_up(const struct table_cache_key *key)
 {
@@ -37,6 +44,7 @@ static void set_up(const struct table_cache_key *key)
 	DIR *dir;
 
 	FUZZ_CHECK(mkdtemp(directory));
+	atexit(clean_up);
 	cache = table_cache_create(directory, 1u << 30, &error);
 	FUZZ_CHECK(cache && !error);
 	table_cache_put(cache, key, &table, sizeof(table));
