@@ -30,6 +30,7 @@ struct profd_walk {
 	uint64_t ucontext;
 	uint32_t safe_reads;
 	uint32_t signal_frames;
+	uint64_t jit_chain; // unwind_jit.h
 	bool fp_known;  // false: some frame's CFI did not say where the caller's FP is
 	bool sp_known;  // false: SP is a lower bound (only where !PROFD_ARCH_RECORD_TOPS_FRAME)
 	bool exact;     // pc was interrupted; otherwise it is a return address
@@ -136,6 +137,7 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->ucontext = 0;
 	walk->safe_reads = 0;
 	walk->signal_frames = 0;
+	walk->jit_chain = 0;
 	walk->fp_known = true;
 	if (!PROFD_ARCH_RECORD_TOPS_FRAME)
 		walk->sp_known = true;

@@ -10,6 +10,7 @@
 
 #include "profd/unwind_cache.h"
 #include "profd/unwind_code.h"
+#include "profd/unwind_jit.h"
 #include "profd/unwind_step.h"
 
 #define MAX_SIGNAL_FRAMES 64u
@@ -412,7 +413,7 @@ static bool record_step(struct profd_walk *walk)
 		return false;
 	if (profd_code_call_target(walk, pc, &target) && rule_at(walk, target))
 		return false;
-	if (pc && !is_return_address(walk, pc))
+	if (pc && !is_return_address(walk, pc) && !profd_jit_vouches(walk, fp, pc))
 		return false;
 	profd_walk_enter_by_record(walk, pc, fp);
 	return true;
