@@ -4,8 +4,10 @@
 # test_rates.py: the rate asked for is the rate reached, or the profile says why not; the figures stay true at any rate; the clock that
 # passes the kernel's tick does the program no harm.
 
+import ctypes
 import os
 import re
+import struct
 import subprocess
 
 import pytest
@@ -16,7 +18,11 @@ from test_process import cpu_in
 
 def perf_is_allowed():
     """Root may; in a container whose seccomp filter refuses perf_event_open nobody may."""
-    return subprocess.run(['perf', 'stat', '-e', 'cpu-clock', 'true'], capture_output=True, check=False).returncode == 0
+    attributes = struct.pack('<IIQQ', 1, 112, 0, 1000000000).ljust(112, b'\0')  # the software event CPU clock, kernel time too
+    fd = ctypes.CDLL(None).syscall(298, attributes, 0, -1, -1, 0)  # perf_event_open on x86-64
+    if fd >= 0:
+        os.close(fd)
+    return fd >= 0
 
 
 needs_perf = pytest.mark.skipif(not perf_is_allowed(), reason='perf_event_open is refused here')
