@@ -61,20 +61,24 @@ class Sample:
 
 
 class Profile:
-    """samples, comments, sample_types, period; stacks are names, root first."""
+    """samples, comments, sample_types, period, lines; stacks are names, root first."""
 
     def __init__(self, data):
         top = _group(data)
         strings = [value.decode('utf-8') for value in top.get(6, [])]
         assert strings[0] == ''
-        functions = {}
+        functions, files = {}, {}
         for raw in top.get(5, []):
             function = _group(raw)
             functions[function[1][0]] = strings[function.get(2, [0])[0]]
+            files[function[1][0]] = strings[function.get(4, [0])[0]]
         assert sorted(functions) == list(range(1, len(functions) + 1))
         locations, self.addresses = {}, {}
+        self.lines = set()    # (function, file, line)
         for raw in top.get(4, []):
             location = _group(raw)
+            for line in map(_group, location.get(4, [])):
+                self.lines.add((functions[line[1][0]], files[line[1][0]], line.get(2, [0])[0]))
             lines = [functions[_group(line)[1][0]] for line in location.get(4, [])]
             locations[location[1][0]] = list(reversed(lines)) or [hex(location.get(3, [0])[0])]
         assert sorted(locations) == list(range(1, len(locations) + 1))

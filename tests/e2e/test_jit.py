@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_jit.py: code made at run time: names by /tmp/perf-PID.map and by jitdump files, lines by the latter, and stacks that are complete
+# through it by frame pointers. node and Java.
+
+import glob
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+import pprof_reader
+from test_programs import needs
+
+FIBONACCI = '''
+const end = process.cpuUsage().user + 1.5e6;
+function fibonacci(n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }
+console.log(process.pid);
+do fibonacci(20); while (process.argv[2] || process.cpuUsage().user < end);
+'''
+
+# node's own functions: it writes rubbish for the names of some other files.
+RESOLVE = '''
+const path = require('path'), end = process.cpuUsage().user + 1.5e6;
+while (process.cpuUsage().user < end) for (let i = 0; i < 1000; i++) path.resolve('a/./b/../c', 'x//y/' + i);
+'''
+
+JAVA = '''
+public class Load {
+    static int fibonacci(int n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }
+    public static void main(String[] arguments) {
+        long end = System.nanoTime() + Long.parseLong(arguments[0]) * 1000000;
+        System.out.println(ProcessHandle.current().pid());
+        while (System.nanoTime() < end) fibonacci(25);
+    }
+}
+'''
+
+
+def shares(profile, name):
+    """Of all samples, those with a frame of that name; and those with a frame that has none."""
+    total = sum(sample.values[0] for sample in profile.samples)
+    named = sum(sample.values[0] for sample in profile.samples if any(name in frame for frame in sample.stack))
+    bare = sum(sample.values[0] for sample in profile.samples if any(frame.startswith('0x') for frame in sample.stack))
+    print(f'{total} samples: {named / total:.1%} with {name}, {bare / total:.1%} with nameless frames, '
+          f'{profile.complete():.2%} complete')
+    return named / total, bare / total
+
+
+def check(profile, name, at_least=0.7):
+    named, bare = shares(profile, name)
+    assert named >= at_least and bare <= 0.02
+    assert profile.complete() >= 0.98, profile.comments
+
+
+def remove_maps(pid):
+    for path in glob.glob(f'/tmp/perf-{int(pid)}.map'):
+        os.unlink(path)
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(text):
+        path = tmp_path / 'load.js'
+        path.write_text(text)
+        return str(path)
+    return write
+
+
+# ---- node ------------------------------------------------------------------------------------------------------------
+
+
+@needs('node')
+def test_node_without_names(run, script):
+    """That the other tests show anything: nobody says what the code is. Its stacks are as complete."""
+    profile = run('node', script(FIBONACCI), rate=250).profile
+    named, bare = shares(profile, 'fibonacci')
+    assert named == 0 and bare > 0.7
+    assert profile.complete() >= 0.98, profile.comments
+
+
+@needs('node')
+def test_node_perf_map(run, script, tmp_path):
+    done = run('node', '--perf-basic-prof', script(FIBONACCI), rate=250, cwd=tmp_path)
+    remove_maps(done.stdout)
+    check(done.profile, 'fibonacci')
+
+
+@needs('node')
+@pytest.mark.parametrize('more', [[], ['--interpreted-frames-native-stack'], ['--perf-prof-unwinding-info'], ['--no-opt']],
+                         ids=lambda more: more[0] if more else 'plain')
+def test_node_jitdump(run, script, tmp_path, more):
+    """The file is in the program's own directory; nothing but its mappings tells."""
+    profile = run('node', '--perf-prof', *more, script(FIBONACCI), rate=250, cwd=tmp_path).profile
+    assert glob.glob(f'{tmp_path}/jit-*.dump')
+    check(profile, 'fibonacci')
+
+
+@needs('node')
+def test_node_jitdump_lines(run, script, tmp_path):
+    profile = run('node', '--perf-prof', script(RESOLVE), rate=250, cwd=tmp_path).profile
+    check(profile, 'resolve node:path:', at_least=0.4)
+    lines = {line for name, file, line in profile.lines if 'resolve node:path:' in name and file == 'node:path'}
+    print(f'lines of resolve: {sorted(lines)}')
+    assert len(lines - {0}) >= 3, profile.lines
+    assert all(file == '' or file.isprintable() for _, file, _ in profile.lines)
+
+
+@needs('node')
+@pytest.mark.skipif(os.getuid() != 0, reason='the very file that is mapped: needs rights')
+def test_node_jitdump_that_is_deleted_at_once(run, script, tmp_path):
+    profile = run('node', '--perf-prof', '--perf-prof-delete-file', script(FIBONACCI), rate=250, cwd=tmp_path).profile
+    assert not glob.glob(f'{tmp_path}/jit-*.dump')
+    check(profile, 'fibonacci')
+
+
+@needs('node')
+@pytest.mark.skipif(os.getuid() != 0, reason='chroot needs root')
+def test_node_jitdump_in_another_root(profd, script, tmp_path):
+    """In a mount namespace where the file's path is another one; killed, so that there is no /proc/PID/root any more."""
+    hidden = tmp_path / 'hidden'
+    hidden.mkdir()
+    output = str(tmp_path / 'out.pb.gz')
+    command = f'mount -t tmpfs none {hidden} && cd {hidden} && exec node --perf-prof {script(FIBONACCI)} forever'
+    process = subprocess.Popen([profd, 'run', '--rate', '250', '-o', output, '--', 'unshare', '-m', 'sh', '-c', command],
+                               stdout=subprocess.PIPE, text=True)
+    pid = int(process.stdout.readline())
+    time.sleep(2)
+    os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGKILL
+    assert not os.listdir(hidden)
+    check(pprof_reader.read(output), 'fibonacci')
+
+
+# ---- Java ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='session')
+def classes(tmp_path_factory):
+    directory = tmp_path_factory.mktemp('classes')
+    (directory / 'Load.java').write_text(JAVA)
+    subprocess.run(['javac', '-d', str(directory), str(directory / 'Load.java')], check=True, timeout=120)
+    return str(directory)
+
+
+def java(classes, milliseconds, *options):
+    return ['java', '-XX:+PreserveFramePointer', '-XX:+UnlockDiagnosticVMOptions', *options, '-cp', classes, 'Load', str(milliseconds)]
+
+
+@needs('java', 'javac')
+@pytest.mark.parametrize('mode, name', [([], 'Load.fibonacci'), (['-XX:TieredStopAtLevel=1'], 'Load.fibonacci'), (['-Xint'], 'Interpreter')],
+                         ids=['compiled', 'C1', 'interpreted'])
+def test_java_perf_map(run, classes, mode, name):
+    """Calls from interpreted functions leave return addresses that no call is before."""
+    done = run(*java(classes, 2500, '-XX:+DumpPerfMapAtExit', *mode), rate=250)
+    assert done.status == 0, done.stderr
+    remove_maps(done.stdout)
+    check(done.profile, name, at_least=0.5)
+    assert done.profile.share('JavaMain') > 0.5
+
+
+@needs('java', 'javac', 'jcmd')
+def test_java_perf_map_by_jcmd(profd, classes, tmp_path):
+    """Asked for while it runs; the process is killed."""
+    output = str(tmp_path / 'out.pb.gz')
+    process = subprocess.Popen([profd, 'run', '--rate', '250', '-o', output, '--', *java(classes, 100000)],
+                               stdout=subprocess.PIPE, text=True)
+    pid = int(process.stdout.readline())
+    time.sleep(2)
+    asked = subprocess.run(['jcmd', str(pid), 'Compiler.perfmap'], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.kill(pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGKILL
+    if not os.path.exists(f'/tmp/perf-{pid}.map'):
+        pytest.skip(f'this Java writes no map: {asked.stdout}')
+    remove_maps(pid)
+    check(pprof_reader.read(output), 'Load.fibonacci', at_least=0.5)
