@@ -31,10 +31,10 @@ struct profd_walk {
 	uint32_t safe_reads;
 	uint32_t signal_frames;
 	uint64_t jit_chain; // unwind_jit.h
-	bool fp_known;  // false: some frame's CFI did not say where the caller's FP is
-	bool sp_known;  // false: SP is a lower bound (only where !PROFD_ARCH_RECORD_TOPS_FRAME)
-	bool exact;     // pc was interrupted; otherwise it is a return address
-	bool tracks_bx; // bx is kept up to date; nearly no walk needs it
+	bool fp_known;      // false: some frame's CFI did not say where the caller's FP is
+	bool sp_known;      // false: SP is a lower bound (only where !PROFD_ARCH_RECORD_TOPS_FRAME)
+	bool exact;         // pc was interrupted; otherwise it is a return address
+	bool tracks_bx;     // bx is kept up to date; nearly no walk needs it
 	bool bx_known;
 	uint64_t bx; // PROFD_ARCH_KEPT
 };
