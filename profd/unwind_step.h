@@ -18,6 +18,7 @@
 #endif
 #define PROFD_MAX_FRAME \
 	(1ULL << 28) // bytes that one frame may take, where nothing but its frame pointer vouches for it
+#define PROFD_MAX_FUNCTION (1ULL << 20) // bytes from any function's entry to a PC in it
 
 struct profd_walk {
 	const struct profd_module_set *set;
@@ -27,6 +28,7 @@ struct profd_walk {
 	// All registers of the frame at hand are known: at the leaf from here, right after a signal frame from its ucontext
 	// at that address. Otherwise NULL and 0.
 	const struct profd_unwind_context *leaf;
+	const struct profd_unwind_context *called_leaf; // what leaf was, in the frame that called it
 	uint64_t ucontext;
 	uint32_t safe_reads;
 	uint32_t signal_frames;
@@ -109,6 +111,7 @@ static inline void profd_walk_enter(struct profd_walk *walk, uint64_t pc, uint64
 	walk->pc = pc;
 	walk->sp = sp;
 	walk->fp = fp;
+	walk->called_leaf = walk->leaf;
 	walk->leaf = NULL;
 	walk->ucontext = 0;
 	walk->exact = false;
@@ -134,6 +137,7 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->sp = context->regs[PROFD_ARCH_SP];
 	walk->fp = context->regs[PROFD_ARCH_FP];
 	walk->leaf = context;
+	walk->called_leaf = NULL;
 	walk->ucontext = 0;
 	walk->safe_reads = 0;
 	walk->signal_frames = 0;

@@ -11,12 +11,12 @@
 #include "profd/unwind_cache.h"
 #include "profd/unwind_code.h"
 #include "profd/unwind_jit.h"
+#include "profd/unwind_leaf.h"
 #include "profd/unwind_step.h"
 
 #define MAX_SIGNAL_FRAMES 64u
 #define MAX_ASM_FUNCTION (1u << 14) // bytes from the entry of a function without CFI to a PC in it
 #define MAX_ASM_PUSHES 12u          // words that it pushed
-#define MAX_FUNCTION (1u << 20)     // bytes from any function's entry to a PC in it
 
 enum step {
 	STEP_ON,
@@ -201,6 +201,8 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 			*ret_cfa = base + off;
 			return STEP_ON;
 		}
+		if (profd_leaf_kept_cfa(walk, rule, ret_cfa))
+			return STEP_ON;
 		return rule->reg == PROFD_ARCH_KEPT && !walk->tracks_bx ? STEP_WANTS_BX : STEP_NO_RULE;
 	case WIRE_CFA_SP_DEREF:
 		base = walk->sp;
@@ -334,7 +336,7 @@ static bool may_be_fp(struct profd_walk *walk, uint64_t fp, uint64_t pc, uint64_
 	walk->fp = kept;
 	if (plausible && rule && (rule->cfa == WIRE_CFA_FP || rule->cfa == WIRE_CFA_FP_DEREF) &&
 	    profd_code_call_target(walk, return_address, &target))
-		plausible = target < pc && pc - target < MAX_FUNCTION;
+		plausible = target < pc && pc - target < PROFD_MAX_FUNCTION;
 	return plausible;
 }
 
