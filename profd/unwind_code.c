@@ -24,7 +24,9 @@
 #define RET 0xc3
 #define RET_IMM16 0xc2
 #define REP 0xf3
-#define MOV_RBX_RSP 0xdc8948u // 48 89 dc
+#define MOV_RBX_RSP 0xdc8948u    // 48 89 dc
+#define XOR_RDI_CALL 0xe8ff3148u // 48 31 ff e8 rel32
+#define HLT 0xf4
 
 // code: the 8 bytes before an address; back 1 is the last of them.
 static uint8_t byte_back(uint64_t code, unsigned back)
@@ -157,7 +159,11 @@ bool profd_code_return_slot(struct profd_walk *walk, uint64_t address, uint32_t 
 
 bool profd_code_leaves_stack(struct profd_walk *walk, uint64_t address)
 {
-	uint64_t code;
+	uint64_t code, after;
 
-	return profd_walk_load_far(walk, address, &code) && (code & 0xffffff) == MOV_RBX_RSP;
+	if (!profd_walk_load_far(walk, address, &code))
+		return false;
+	if ((uint32_t)code == XOR_RDI_CALL)
+		return profd_walk_load_far(walk, address + 8, &after) && (uint8_t)after == HLT;
+	return (code & 0xffffff) == MOV_RBX_RSP;
 }

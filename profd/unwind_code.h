@@ -35,7 +35,8 @@ static inline bool profd_code_return_slot(struct profd_walk *walk, uint64_t addr
 bool profd_code_return_slot(struct profd_walk *walk, uint64_t address, uint32_t *ret_offset, bool *ret_fp_saved);
 #endif
 
-// Does the code at address throw away the stack it was given? glibc's makecontext has coroutines return to such code; what is above on the stack are not its callers, whatever its CFI says.
+// Does the code at address throw away the stack it was given, or end the process? Coroutines return to such code (glibc's makecontext; Boost's
+// make_fcontext: _exit(0) and a hlt); what is above on the stack are not its callers, whatever its CFI says.
 bool profd_code_leaves_stack(struct profd_walk *walk, uint64_t address);
 
 // aarch64, where it has no CFI (PROFD_ARCH_SIGRETURN_BY_CODE): is this the trampoline that signal handlers return to, or the

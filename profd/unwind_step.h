@@ -28,7 +28,8 @@ struct profd_walk {
 	// All registers of the frame at hand are known: at the leaf from here, right after a signal frame from its ucontext
 	// at that address. Otherwise NULL and 0.
 	const struct profd_unwind_context *leaf;
-	const struct profd_unwind_context *called_leaf; // what leaf was, in the frame that called it
+	const struct profd_unwind_context *called_leaf; // what these two were in the frame that the one at hand called
+	uint64_t called_ucontext;
 	uint64_t ucontext;
 	uint32_t safe_reads;
 	uint32_t signal_frames;
@@ -112,6 +113,7 @@ static inline void profd_walk_enter(struct profd_walk *walk, uint64_t pc, uint64
 	walk->sp = sp;
 	walk->fp = fp;
 	walk->called_leaf = walk->leaf;
+	walk->called_ucontext = walk->ucontext;
 	walk->leaf = NULL;
 	walk->ucontext = 0;
 	walk->exact = false;
@@ -138,6 +140,7 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->fp = context->regs[PROFD_ARCH_FP];
 	walk->leaf = context;
 	walk->called_leaf = NULL;
+	walk->called_ucontext = 0;
 	walk->ucontext = 0;
 	walk->safe_reads = 0;
 	walk->signal_frames = 0;
