@@ -13,9 +13,13 @@ import pytest
 import pprof_reader
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-# A table that an older build made would stand in for what this one makes.
-os.environ['PROFD_CACHE_DIR'] = ''
 BUILD = os.path.abspath(os.environ.get('PROFD_BUILD', os.path.join(ROOT, 'build')))
+
+
+@pytest.fixture(scope='session', autouse=True)
+def cache_dir(tmp_path_factory):
+    """One of this run's own: a table that an older build made would stand in for what this one makes."""
+    os.environ['PROFD_CACHE_DIR'] = str(tmp_path_factory.mktemp('cache'))
 
 
 @pytest.fixture(scope='session')

@@ -19,7 +19,18 @@ FIBONACCI = '''
 const end = process.cpuUsage().user + 1.5e6;
 function fibonacci(n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }
 console.log(process.pid);
-do fibonacci(20); while (process.argv[2] || process.cpuUsage().user < end);
+do fibonacci(20); while (process.cpuUsage().user < end);
+'''
+
+# node writes its jitdump file through a buffer, whose end dies with it. This one goes on making code, so that the names of the code
+# that runs are always in the file by the time of its death.
+FIBONACCI_FOREVER = '''
+function fibonacci(n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }
+console.log(process.pid);
+for (let i = 0; ; i++) {
+    fibonacci(20);
+    if (i % 20 == 0) new Function(`return ${i}`)();
+}
 '''
 
 # node's own functions: it writes rubbish for the names of some other files.
@@ -124,7 +135,7 @@ def test_node_jitdump_in_another_root(profd, script, tmp_path):
     hidden = tmp_path / 'hidden'
     hidden.mkdir()
     output = str(tmp_path / 'out.pb.gz')
-    command = f'mount -t tmpfs none {hidden} && cd {hidden} && exec node --perf-prof {script(FIBONACCI)} forever'
+    command = f'mount -t tmpfs none {hidden} && cd {hidden} && exec node --perf-prof --always-sparkplug {script(FIBONACCI_FOREVER)}'
     process = subprocess.Popen([profd, 'run', '--rate', '250', '-o', output, '--', 'unshare', '-m', 'sh', '-c', command],
                                stdout=subprocess.PIPE, text=True)
     pid = int(process.stdout.readline())

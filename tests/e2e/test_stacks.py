@@ -111,7 +111,8 @@ def test_jumps(same, helper):
     assert count(profile) >= 250
     assert profile.complete() >= 0.95, profile.comments
     cut = {sample.stack[-1] for sample in profile.samples if '_start' not in sample.stack[:1]}
-    assert cut <= {'__longjmp'}, 'only there the frame is neither the old one nor the new one'
+    # call_init, where the agent begins: on a busy machine sampling does not wait for the tables any longer.
+    assert cut <= {'__longjmp', 'call_init'}, 'only there the frame is neither the old one nor the new one'
     assert_true_as_far_as_they_go(profile, 'run_jumps', START)
     for sample in profile.samples:
         assert sample.stack.count('jump_out') <= 11 and sample.stack.count('run_jumps') <= 1
