@@ -12,6 +12,7 @@
 void aggregate_init(struct aggregate *aggregate, size_t max_bytes)
 {
 	aggregate->budget = (struct intern_budget){.max = max_bytes};
+	aggregate->path_length = 0;
 	intern_init(&aggregate->nodes, sizeof(struct aggregate_node), sizeof(struct aggregate_node),
 		    &aggregate->budget);
 	intern_init(&aggregate->threads, sizeof(struct aggregate_thread), 8, &aggregate->budget);
@@ -59,6 +60,21 @@ static bool keep_mapping(struct aggregate *aggregate, struct mapping *mapping)
 }
 
 // Index + 1; 0 past the budget.
+// How many frames, from the outermost on, are those of the last stack.
+static size_t count_common(const struct aggregate *aggregate, const struct aggregate_frame *frames, size_t nframes)
+{
+	size_t i, max = nframes < aggregate->path_length ? nframes : aggregate->path_length;
+
+	for (i = 0; i < max; i++) {
+		const struct aggregate_frame *frame = &frames[nframes - 1 - i];
+		const struct aggregate_node *node = aggregate_node(aggregate, aggregate->path[i]);
+
+		if (node->pc != frame->pc || node->mapping != (frame->mapping ? frame->mapping->id : 0))
+			break;
+	}
+	return i;
+}
+
 static uint32_t add_node(struct aggregate *aggregate, const struct aggregate_frame *frame, uint32_t parent)
 {
 	struct aggregate_node node = {
@@ -84,12 +100,18 @@ int aggregate_add(struct aggregate *aggregate, uint32_t thread, const struct agg
 {
 	struct aggregate_sample key = {.node = AGGREGATE_ROOT, .thread = thread};
 	struct aggregate_sample *sample;
+	size_t common = count_common(aggregate, frames, nframes);
 	uint32_t index;
 
-	for (size_t i = nframes; i > 0; i--) {
-		key.node = add_node(aggregate, &frames[i - 1], key.node);
+	if (common > 0)
+		key.node = aggregate->path[common - 1];
+	aggregate->path_length = (uint32_t)common;
+	for (size_t i = common; i < nframes; i++) {
+		key.node = add_node(aggregate, &frames[nframes - 1 - i], key.node);
 		if (key.node == 0)
 			return -ENOMEM;
+		if (i < WIRE_MAX_FRAMES)
+			aggregate->path[aggregate->path_length++] = key.node;
 	}
 	index = intern_add(&aggregate->samples, &key, NULL);
 	if (index == INTERN_NONE)

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "collector/intern.h"
+#include "profd/wire.h"
 
 struct mapping;
 
@@ -55,6 +56,9 @@ struct aggregate_mapping {
 struct aggregate {
 	struct intern_budget budget;
 	struct intern nodes, threads, samples, mappings;
+	// The last stack's nodes, outermost frame first. Stacks that follow one another have most of their frames in common.
+	uint32_t path[WIRE_MAX_FRAMES];
+	uint32_t path_length;
 };
 
 void aggregate_init(struct aggregate *aggregate, size_t max_bytes);

@@ -19,8 +19,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "collector/aggregate.h"
 #include "collector/collector.h"
+#include "collector/frame_lookup.h"
 #include "collector/transport.h"
 #include "collector/window.h"
 #include "profd/wire.h"
@@ -68,8 +68,8 @@ struct collector {
 	struct session_list sessions, closed;
 	uint32_t nsessions, nunregistered, last_session_id;
 	struct window_list windows;
-	struct collector_counters counters;             // of what is gone or drained; sessions add what they see
-	struct aggregate_frame frames[WIRE_MAX_FRAMES]; // scratch of a drain
+	struct collector_counters counters; // of what is gone or drained; sessions add what they see
+	struct frame_lookup lookup;         // scratch of a drain
 };
 
 int64_t core_now_ns(void);   // CLOCK_MONOTONIC

@@ -378,28 +378,6 @@ void session_advance(struct session *session)
 
 // ---- Samples --------------------------------------------------------------------------------------------------------
 
-// Looks the PCs up; leaves the agent's own frames out, unless there is nothing else. *ret_unknown: one is in no mapping.
-static size_t look_up(struct session *session, const struct ring_record *record, struct aggregate_frame *frames,
-		      bool *ret_unknown)
-{
-	size_t n = 0;
-
-	*ret_unknown = false;
-	for (uint32_t i = 0; i < record->sample.nframes; i++) {
-		bool exact = i == 0 || (record->pcs[i] & WIRE_PC_EXACT);
-		uint64_t address = record->pcs[i] & ~WIRE_PC_EXACT;
-		struct mapping *mapping;
-
-		mapping = session_find_mapping(session, record->sample.maps_gen,
-					       address - (exact || address == 0 ? 0 : 1));
-		*ret_unknown |= !mapping;
-		if (mapping && mapping->agent && (n > 0 || i + 1 < record->sample.nframes))
-			continue;
-		frames[n++] = (struct aggregate_frame){mapping, address | (exact ? WIRE_PC_EXACT : 0)};
-	}
-	return n;
-}
-
 static bool take_record(void *context, const struct ring_record *record)
 {
 	struct session *session = context;
@@ -410,13 +388,13 @@ static bool take_record(void *context, const struct ring_record *record)
 
 	if (TAILQ_EMPTY(&collector->windows))
 		return true;
-	nframes = look_up(session, record, collector->frames, &unknown);
+	nframes = frame_lookup(&collector->lookup, session, record, &unknown);
 	if (session_waits_for_maps(session, record->sample.maps_gen, unknown))
 		return false;
 	TAILQ_FOREACH(window, &collector->windows, link)
 	{
 		if (window_covers(window, session))
-			window_take(window, session, record, collector->frames, nframes);
+			window_take(window, session, record, collector->lookup.frames, nframes);
 	}
 	return true;
 }

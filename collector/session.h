@@ -56,6 +56,7 @@ struct session {
 
 	// Mappings, newest first. Installed by the resolve job only, so that it may read the newest without the lock.
 	struct snapshot *snapshots[SESSION_SNAPSHOTS];
+	uint32_t maps_changes; // of snapshots
 	struct worker_job resolve_job;
 	uint32_t resolve_gen; // wire_header.maps_gen when it was begun
 	uint32_t known_gen;   // and of the last one that ended, whatever came of it

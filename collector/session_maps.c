@@ -31,6 +31,7 @@ struct table_job {
 
 void session_release_maps(struct session *session)
 {
+	session->maps_changes++;
 	for (int i = 0; i < SESSION_SNAPSHOTS; i++) {
 		snapshot_destroy(session->snapshots[i]);
 		session->snapshots[i] = NULL;
@@ -202,6 +203,7 @@ static void install(struct session *session, struct snapshot *snapshot)
 	for (int i = SESSION_SNAPSHOTS - 1; i > 0; i--)
 		session->snapshots[i] = session->snapshots[i - 1];
 	session->snapshots[0] = snapshot;
+	session->maps_changes++;
 	if (!session->main_mapping)
 		set_main_mapping(session, snapshot);
 	carry_tables_over(session, before, snapshot);
@@ -223,6 +225,7 @@ void session_inherit(struct session *session)
 	if (!parent)
 		return;
 	session->snapshots[0] = snapshot_copy(parent->snapshots[0], session->live.maps_gen);
+	session->maps_changes++;
 	if (parent->main_mapping)
 		session->main_mapping = mapping_ref(parent->main_mapping);
 	if (parent->cmdline)

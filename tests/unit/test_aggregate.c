@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// test_aggregate.c: what a window keeps its samples in (aggregate.c), and the table under it (intern.c).
+// test_aggregate.c: what a window keeps its samples in (aggregate.c), the table under it (intern.c), and where
+// its frames come from (frame_lookup.c).
 
 #include <errno.h>
 #include <setjmp.h>
@@ -14,7 +15,10 @@
 #include <cmocka.h>
 
 #include "collector/aggregate.h"
+#include "collector/frame_lookup.h"
 #include "collector/mapping.h"
+#include "collector/ring_reader.h"
+#include "collector/session.h"
 #include "profd/wire.h"
 
 #define BUDGET (8u << 20)
@@ -222,6 +226,109 @@ static void test_deepest_stack(void **state)
 	tear_down(aggregate);
 }
 
+// Stacks as a program has them: much in common from the root, a leaf that may be a caller elsewhere.
+static uint32_t make_stack(uint64_t *pcs, uint32_t max)
+{
+	uint32_t n = 1 + (uint32_t)rand() % max;
+
+	for (uint32_t i = 0; i < n; i++)
+		pcs[n - 1 - i] = 0x1000 + (uint64_t)(rand() % 8 ? 1 : rand() % 4) * 0x800;
+	return n;
+}
+
+static void test_what_the_last_stack_left_changes_nothing(void **state)
+{
+	struct aggregate *remembering = set_up(BUDGET), *forgetful = set_up(BUDGET);
+	struct mapping *mapping = mapping_create(0x1000, 0x9000, 0, "/bin/x");
+	uint32_t thread;
+
+	aggregate_thread(remembering, 1, 10, &thread, NULL);
+	aggregate_thread(forgetful, 1, 10, &thread, NULL);
+	srand(1);
+	for (int i = 0; i < 20000; i++) {
+		struct aggregate_frame frames[6];
+		uint64_t pcs[6];
+		uint32_t n = make_stack(pcs, 6);
+
+		for (uint32_t k = 0; k < n; k++)
+			frames[k] = (struct aggregate_frame){rand() % 10 ? mapping : NULL, pcs[k]};
+		forgetful->path_length = 0;
+		assert_int_equal(aggregate_add(remembering, thread, frames, n, 1, 1), 0);
+		assert_int_equal(aggregate_add(forgetful, thread, frames, n, 1, 1), 0);
+	}
+	assert_int_equal(remembering->nodes.count, forgetful->nodes.count);
+	assert_memory_equal(remembering->nodes.items, forgetful->nodes.items,
+			    remembering->nodes.count * sizeof(struct aggregate_node));
+	assert_int_equal(remembering->samples.count, forgetful->samples.count);
+	assert_memory_equal(remembering->samples.items, forgetful->samples.items,
+			    remembering->samples.count * sizeof(struct aggregate_sample));
+	tear_down(remembering);
+	tear_down(forgetful);
+	mapping_unref(mapping);
+}
+
+static struct snapshot *make_snapshot(struct mapping *const *mappings, size_t count, uint32_t maps_gen)
+{
+	struct snapshot *snapshot = calloc(1, sizeof(*snapshot) + count * sizeof(snapshot->entries[0]));
+
+	assert_non_null(snapshot);
+	snapshot->maps_gen = maps_gen;
+	snapshot->count = count;
+	for (size_t i = 0; i < count; i++)
+		snapshot->entries[i].mapping = mapping_ref(mappings[i]);
+	return snapshot;
+}
+
+static void test_frames_are_those_of_the_records_own_mappings(void **state)
+{
+	struct frame_lookup *lookup = calloc(1, sizeof(*lookup));
+	struct ring_record *record = calloc(1, sizeof(*record));
+	struct session *sessions = calloc(2, sizeof(*sessions));
+	struct mapping *low = mapping_create(0x1000, 0x1800, 0, "/bin/a"),
+		       *high = mapping_create(0x1800, 0x3000, 0, "/bin/b");
+	struct mapping *other = mapping_create(0x1000, 0x3000, 0, "/bin/c");
+	struct mapping *both[] = {low, high};
+
+	for (uint32_t i = 0; i < 2; i++) {
+		sessions[i].id = i + 1;
+		sessions[i].snapshots[0] = make_snapshot(i ? &other : both, i ? 1 : 2, 5);
+	}
+	sessions[0].snapshots[1] = make_snapshot(&other, 1, 3);
+	srand(1);
+	for (int i = 0; i < 20000; i++) {
+		struct session *session = &sessions[rand() % 8 == 0];
+		bool unknown;
+		size_t n;
+
+		record->sample.nframes = (uint16_t)make_stack(record->pcs, 6);
+		record->sample.maps_gen = rand() % 8 ? 5 : 3;
+		if (rand() % 50 == 0) { // the newest mappings go, and come back
+			struct snapshot *swap = sessions[0].snapshots[0];
+
+			sessions[0].snapshots[0] = sessions[0].snapshots[1];
+			sessions[0].snapshots[1] = swap;
+			sessions[0].maps_changes++;
+		}
+		n = frame_lookup(lookup, session, record, &unknown);
+		assert_int_equal(n, record->sample.nframes);
+		for (uint32_t k = 0; k < n; k++) {
+			uint64_t address = record->pcs[k] - (k > 0);
+
+			assert_ptr_equal(lookup->frames[k].mapping,
+					 session_find_mapping(session, record->sample.maps_gen, address));
+			assert_int_equal(lookup->frames[k].pc, record->pcs[k] | (k == 0 ? WIRE_PC_EXACT : 0));
+		}
+	}
+	for (int i = 0; i < 2; i++)
+		session_release_maps(&sessions[i]);
+	mapping_unref(low);
+	mapping_unref(high);
+	mapping_unref(other);
+	free(lookup);
+	free(record);
+	free(sessions);
+}
+
 static void test_agent_mapping_is_known(void **state)
 {
 	static const struct {
@@ -250,6 +357,8 @@ int main(void)
 		cmocka_unit_test(test_sums_saturate),
 		cmocka_unit_test(test_budget),
 		cmocka_unit_test(test_deepest_stack),
+		cmocka_unit_test(test_what_the_last_stack_left_changes_nothing),
+		cmocka_unit_test(test_frames_are_those_of_the_records_own_mappings),
 		cmocka_unit_test(test_agent_mapping_is_known),
 	};
 
