@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/channel.h"
 #include "profd/handler.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
@@ -34,6 +35,10 @@
 // What threads.c and timer.c know of the rest of the agent.
 struct profd_agent profd_agent;
 __thread uint64_t profd_handler_ending_pc;
+
+void profd_channel_wake(void)
+{
+}
 
 // ---- The table behind a lock -------------------------------------------------------------------------------------------
 
