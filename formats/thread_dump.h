@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// thread_dump.h: all threads of a process at one moment, the input of the thread dump's formats. It knows no pid but as a number to
+// show, no ELF file, no socket.
+//
+//   thread_dump ─┬─ profile     the tables of profile.h: mappings, functions, locations, strings. Its samples are made on request
+//                ├─ stacks[]    distinct stacks, location ids leaf first; index+1 is a stack's id
+//                └─ threads[]   sorted by tid; each names its stack, and its creator's
+//
+// Strings are interned in the profile. Not thread-safe; one owner at a time.
+
+#ifndef PROFD_FORMATS_THREAD_DUMP_H
+#define PROFD_FORMATS_THREAD_DUMP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "formats/profile.h"
+
+struct writer;
+
+struct thread_dump_stack {
+	uint32_t nlocations;
+	const uint32_t *location_ids; // leaf first
+	const char *partial;          // why it does not reach the thread's start; "": it does
+};
+
+struct thread_dump_thread {
+	uint32_t tid;
+	const char *name;
+	const char *state;      // "epoll", "mutex lock", "sleep", "running"…; never empty
+	const char *object;     // what it waits for: "0x7f…", "fd 5; 312 fds", "pipe:[123]"…; "": nothing to say
+	uint32_t owner_tid;     // who holds the lock, or is joined; 0: not known
+	int64_t waiting_ns;     // it has not run for at least so long; 0: not known, or it runs
+	int64_t cpu_ns;         // CPU time so far; −1: not known
+	uint32_t stack;         // id; 0: none could be read
+	uint32_t creator_tid;   // 0: not known
+	uint32_t creator_stack; // id; 0: not known
+};
+
+struct thread_dump {
+	struct profile *profile; // owned
+	const char *command;     // for titles; "" not known
+	int64_t pid;
+	int64_t time_ns;     // since the epoch
+	int64_t duration_ns; // from the first thread read to the last
+	uint32_t nthreads, nstacks;
+	struct thread_dump_thread *threads;
+	struct thread_dump_stack *stacks;
+	struct thread_dump_index *index; // interning of stacks; thread_dump.c's own
+};
+
+struct thread_dump *thread_dump_create(void);       // with an empty profile. NULL: no memory
+void thread_dump_destroy(struct thread_dump *dump); // accepts NULL and half-built ones
+// Interns; returns an id ≥ 1, or 0 when out of memory or a location does not exist. partial: "" when complete.
+uint32_t thread_dump_add_stack(struct thread_dump *dump, const uint32_t *location_ids, uint32_t nlocations,
+			       const char *partial);
+// Copies the strings. 0 or −ENOMEM, −EINVAL (a stack that does not exist, no state).
+int thread_dump_add_thread(struct thread_dump *dump, const struct thread_dump_thread *thread);
+// Sorts the threads by tid; once, after the last one.
+void thread_dump_finish(struct thread_dump *dump);
+// The state as shown in brackets: `mutex lock 0x7f… held by thread 17 "writer"`. Never has a ',' or a ']' or a newline. Returns buf.
+const char *thread_dump_state(const struct thread_dump *dump, const struct thread_dump_thread *thread, char *buf,
+			      size_t size);
+// Gives dump->profile one sample for each stack and state (sample type: name/count, label "state"; "thread_name" too with
+// names), so that every format of writer.h can show it. Once. 0 or −ENOMEM.
+int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool names);
+
+// ---- Formats: 0 or −errno; they flush -------------------------------------------------------------------------------
+
+// Go's debug=1: `NAME profile: total N`, groups of equal stack and state, highest count first.
+int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, struct writer *writer);
+// Go's debug=2: one block a thread.
+int thread_dump_write_threads(const struct thread_dump *dump, struct writer *writer);
+int thread_dump_write_json(const struct thread_dump *dump, struct writer *writer);
+
+#endif
