@@ -406,12 +406,12 @@ static int open_mapped(pid_t pid, uid_t uid, const struct mapping *mapping)
 	return -EACCES;
 }
 
-int jitdump_open(pid_t pid, uid_t uid, const struct snapshot *snapshot)
+int jitdump_open(pid_t pid, uid_t uid, const struct mapping_set *set)
 {
 	char path[PATH_MAX + 32];
 
-	for (size_t i = 0; i < snapshot->count; i++) {
-		const struct mapping *mapping = snapshot->entries[i].mapping;
+	for (size_t i = 0; i < set->count; i++) {
+		const struct mapping *mapping = set->entries[i].mapping;
 		int fd;
 
 		if (!is_jitdump(mapping->path))

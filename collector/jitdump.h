@@ -12,11 +12,11 @@
 #include <sys/types.h>
 
 struct jit_names;
-struct snapshot;
+struct mapping_set;
 
 // Opens the file that pid has mapped, its own or that of the process it was forked from. The fd serves even when the process is gone.
 // −ENOENT: none.
-int jitdump_open(pid_t pid, uid_t uid, const struct snapshot *snapshot);
+int jitdump_open(pid_t pid, uid_t uid, const struct mapping_set *set);
 // Reads it from its beginning, up to where it makes no sense or ends: it may be growing, or have been cut. Several threads may
 // read one fd.
 void jitdump_read(int fd, struct jit_names *names);

@@ -60,51 +60,51 @@ void mapping_unref(struct mapping *mapping)
 	free(mapping);
 }
 
-// The index of the last entry that starts at or before address; snapshot->count when there is none.
-static size_t find_index(const struct snapshot *snapshot, uint64_t address)
+// The index of the last entry that starts at or before address; set->count when there is none.
+static size_t find_index(const struct mapping_set *set, uint64_t address)
 {
-	size_t low = 0, high = snapshot->count;
+	size_t low = 0, high = set->count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (snapshot->entries[middle].mapping->start <= address)
+		if (set->entries[middle].mapping->start <= address)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return low > 0 ? low - 1 : snapshot->count;
+	return low > 0 ? low - 1 : set->count;
 }
 
-struct mapping *snapshot_find(const struct snapshot *snapshot, uint64_t address)
+struct mapping *mapping_set_find(const struct mapping_set *set, uint64_t address)
 {
-	size_t i = find_index(snapshot, address);
+	size_t i = find_index(set, address);
 
-	return i < snapshot->count && address < snapshot->entries[i].mapping->end ? snapshot->entries[i].mapping : NULL;
+	return i < set->count && address < set->entries[i].mapping->end ? set->entries[i].mapping : NULL;
 }
 
-struct snapshot_entry *snapshot_entry(struct snapshot *snapshot, const struct mapping *mapping)
+struct mapping_entry *mapping_set_entry(struct mapping_set *set, const struct mapping *mapping)
 {
-	size_t i = find_index(snapshot, mapping->start);
+	size_t i = find_index(set, mapping->start);
 
-	return i < snapshot->count && snapshot->entries[i].mapping == mapping ? &snapshot->entries[i] : NULL;
+	return i < set->count && set->entries[i].mapping == mapping ? &set->entries[i] : NULL;
 }
 
-static struct snapshot *allocate(size_t count, uint32_t maps_gen)
+static struct mapping_set *allocate(size_t count, uint32_t maps_gen)
 {
-	struct snapshot *snapshot = calloc(1, sizeof(*snapshot) + count * sizeof(snapshot->entries[0]));
+	struct mapping_set *set = calloc(1, sizeof(*set) + count * sizeof(set->entries[0]));
 
-	if (snapshot)
-		snapshot->maps_gen = maps_gen;
-	return snapshot;
+	if (set)
+		set->maps_gen = maps_gen;
+	return set;
 }
 
-struct snapshot *snapshot_copy(const struct snapshot *snapshot, uint32_t maps_gen)
+struct mapping_set *mapping_set_copy(const struct mapping_set *set, uint32_t maps_gen)
 {
-	struct snapshot *copy = allocate(snapshot->count, maps_gen);
+	struct mapping_set *copy = allocate(set->count, maps_gen);
 
-	for (size_t i = 0; copy && i < snapshot->count; i++)
-		copy->entries[copy->count++].mapping = mapping_ref(snapshot->entries[i].mapping);
+	for (size_t i = 0; copy && i < set->count; i++)
+		copy->entries[copy->count++].mapping = mapping_ref(set->entries[i].mapping);
 	return copy;
 }
 
@@ -137,44 +137,44 @@ static struct mapping *open_mapping(pid_t pid, const struct maps_entry *entry, s
 	return mapping;
 }
 
-int snapshot_read(pid_t pid, uint32_t maps_gen, const struct snapshot *previous, struct module_cache *modules,
-		  struct snapshot **ret_snapshot)
+int mapping_set_read(pid_t pid, uint32_t maps_gen, const struct mapping_set *previous, struct module_cache *modules,
+		     struct mapping_set **ret_set)
 {
-	struct snapshot *snapshot = NULL;
+	struct mapping_set *set = NULL;
 	struct maps maps;
 	int r = maps_read(pid, &maps);
 
 	if (r < 0)
 		return r;
-	snapshot = allocate(maps.count, maps_gen);
-	if (!snapshot) {
+	set = allocate(maps.count, maps_gen);
+	if (!set) {
 		r = -ENOMEM;
 		goto done;
 	}
 	for (size_t i = 0; i < maps.count; i++) {
 		const struct maps_entry *entry = &maps.entries[i];
-		struct mapping *mapping = previous ? snapshot_find(previous, entry->start) : NULL;
+		struct mapping *mapping = previous ? mapping_set_find(previous, entry->start) : NULL;
 
 		mapping = mapping && is_same(mapping, entry) ? mapping_ref(mapping) : open_mapping(pid, entry, modules);
 		if (!mapping) {
 			r = -ENOMEM;
 			goto done;
 		}
-		snapshot->entries[snapshot->count++].mapping = mapping;
+		set->entries[set->count++].mapping = mapping;
 	}
-	*ret_snapshot = snapshot;
-	snapshot = NULL;
+	*ret_set = set;
+	set = NULL;
 done:
-	snapshot_destroy(snapshot);
+	mapping_set_destroy(set);
 	maps_finish(&maps);
 	return r;
 }
 
-void snapshot_destroy(struct snapshot *snapshot)
+void mapping_set_destroy(struct mapping_set *set)
 {
-	if (!snapshot)
+	if (!set)
 		return;
-	for (size_t i = 0; i < snapshot->count; i++)
-		mapping_unref(snapshot->entries[i].mapping);
-	free(snapshot);
+	for (size_t i = 0; i < set->count; i++)
+		mapping_unref(set->entries[i].mapping);
+	free(set);
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// mapping.h: executable mappings of a target, as long as some window still has samples in them, and snapshots: all of them
+// mapping.h: executable mappings of a target, as long as some window still has samples in them, and sets of them: all
 // as they were at one value of wire_header.maps_gen.
 //
-// A mapping lives from the first snapshot that has it to the last reference to it, and is immutable. The same mapping in two snapshots
+// A mapping lives from the first set that has it to the last reference to it, and is immutable. The same mapping in two sets
 // of a session is one object; a fork's child shares its parent's.
 
 #ifndef PROFD_COLLECTOR_MAPPING_H
@@ -33,15 +33,15 @@ struct mapping {
 	char path[];
 };
 
-struct snapshot_entry {
+struct mapping_entry {
 	struct mapping *mapping;  // a reference
 	enum mapping_table table; // guarded by the collector's lock
 };
 
-struct snapshot {
+struct mapping_set {
 	uint32_t maps_gen;
 	size_t count;
-	struct snapshot_entry entries[]; // sorted by start
+	struct mapping_entry entries[]; // sorted by start
 };
 
 struct mapping *mapping_create(uint64_t start, uint64_t end, uint64_t file_offset, const char *path); // NULL: no memory
@@ -50,13 +50,13 @@ void mapping_unref(struct mapping *mapping); // accepts NULL
 
 // Reads pid's mappings; takes what did not change from previous (may be NULL), opens the rest. Reads /proc and files: may wait for
 // them, so not on the loop. 0 or −errno.
-int snapshot_read(pid_t pid, uint32_t maps_gen, const struct snapshot *previous, struct module_cache *modules,
-		  struct snapshot **ret_snapshot);
-void snapshot_destroy(struct snapshot *snapshot); // accepts NULL
+int mapping_set_read(pid_t pid, uint32_t maps_gen, const struct mapping_set *previous, struct module_cache *modules,
+		     struct mapping_set **ret_set);
+void mapping_set_destroy(struct mapping_set *set); // accepts NULL
 // The same mappings, for another agent: none of their tables is sent. NULL: no memory.
-struct snapshot *snapshot_copy(const struct snapshot *snapshot, uint32_t maps_gen);
-struct mapping *snapshot_find(const struct snapshot *snapshot, uint64_t address); // NULL: none
+struct mapping_set *mapping_set_copy(const struct mapping_set *set, uint32_t maps_gen);
+struct mapping *mapping_set_find(const struct mapping_set *set, uint64_t address); // NULL: none
 // The entry with just this mapping. NULL: none.
-struct snapshot_entry *snapshot_entry(struct snapshot *snapshot, const struct mapping *mapping);
+struct mapping_entry *mapping_set_entry(struct mapping_set *set, const struct mapping *mapping);
 
 #endif

@@ -23,7 +23,7 @@
 #include "collector/transport.h"
 #include "collector/worker.h"
 
-#define SESSION_SNAPSHOTS 4
+#define SESSION_MAPPING_SETS 4
 
 enum session_state { SESSION_NEW, SESSION_LIVE, SESSION_ENDING, SESSION_CLOSED };
 
@@ -38,7 +38,7 @@ struct session {
 	uint32_t id; // unique in this collector
 	enum session_state state;
 
-	// Who it is; set at hello, but for cmdline and main_mapping (first snapshot)
+	// Who it is; set at hello, but for cmdline and main_mapping (first set)
 	pid_t pid, ppid;
 	uid_t uid;
 	char comm[16];
@@ -55,8 +55,8 @@ struct session {
 	struct region_live live; // as last read
 
 	// Mappings, newest first. Installed by the resolve job only, so that it may read the newest without the lock.
-	struct snapshot *snapshots[SESSION_SNAPSHOTS];
-	uint32_t maps_changes; // of snapshots
+	struct mapping_set *mapping_sets[SESSION_MAPPING_SETS];
+	uint32_t maps_changes; // of mapping_sets
 	struct worker_job resolve_job;
 	uint32_t resolve_gen; // wire_header.maps_gen when it was begun
 	uint32_t known_gen;   // and of the last one that ended, whatever came of it
@@ -110,7 +110,7 @@ void session_build_tables(struct session *session);
 bool session_waits_for_maps(struct session *session, uint32_t maps_gen, bool unknown_pc);
 void session_inherit(struct session *session);      // takes the mappings that its parent has, until it has its own
 void session_release_maps(struct session *session); // once no job is under way
-// The mapping of address in the snapshot that fits maps_gen best. NULL: none.
+// The mapping of address in the set that fits maps_gen best. NULL: none.
 struct mapping *session_find_mapping(const struct session *session, uint32_t maps_gen, uint64_t address);
 bool session_process_is_dead(const struct session *session);
 // The thread's name into ret_name: from /proc, else its slot, else "".

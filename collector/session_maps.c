@@ -32,9 +32,9 @@ struct table_job {
 void session_release_maps(struct session *session)
 {
 	session->maps_changes++;
-	for (int i = 0; i < SESSION_SNAPSHOTS; i++) {
-		snapshot_destroy(session->snapshots[i]);
-		session->snapshots[i] = NULL;
+	for (int i = 0; i < SESSION_MAPPING_SETS; i++) {
+		mapping_set_destroy(session->mapping_sets[i]);
+		session->mapping_sets[i] = NULL;
 	}
 }
 
@@ -49,13 +49,13 @@ struct mapping *session_find_mapping(const struct session *session, uint32_t map
 {
 	struct mapping *other = NULL;
 
-	// Newest first: the first snapshot that is not younger than the sample fits best, then the newest that knows the address.
-	for (int i = 0; i < SESSION_SNAPSHOTS && session->snapshots[i]; i++) {
-		struct mapping *mapping = snapshot_find(session->snapshots[i], address);
+	// Newest first: the first set that is not younger than the sample fits best, then the newest that knows the address.
+	for (int i = 0; i < SESSION_MAPPING_SETS && session->mapping_sets[i]; i++) {
+		struct mapping *mapping = mapping_set_find(session->mapping_sets[i], address);
 
 		if (!mapping)
 			continue;
-		if (!is_newer(session->snapshots[i]->maps_gen, maps_gen))
+		if (!is_newer(session->mapping_sets[i]->maps_gen, maps_gen))
 			return mapping;
 		if (!other)
 			other = mapping;
@@ -141,11 +141,11 @@ static void send_table(struct session *session, const struct mapping *mapping, i
 }
 
 // What the agent has of mappings that are still there, it keeps; what it has of others, it is to forget.
-static void carry_tables_over(struct session *session, const struct snapshot *before, struct snapshot *now)
+static void carry_tables_over(struct session *session, const struct mapping_set *before, struct mapping_set *now)
 {
 	for (size_t i = 0; before && i < before->count; i++) {
-		const struct snapshot_entry *old = &before->entries[i];
-		struct snapshot_entry *new = snapshot_entry(now, old->mapping);
+		const struct mapping_entry *old = &before->entries[i];
+		struct mapping_entry *new = mapping_set_entry(now, old->mapping);
 
 		if (new)
 			new->table = old->table;
@@ -154,7 +154,7 @@ static void carry_tables_over(struct session *session, const struct snapshot *be
 	}
 }
 
-static bool is_same_set(const struct snapshot *a, const struct snapshot *b)
+static bool is_same_set(const struct mapping_set *a, const struct mapping_set *b)
 {
 	if (!a || a->count != b->count)
 		return false;
@@ -175,15 +175,15 @@ static void adapt_backoff(struct session *session, bool found_something)
 
 // The mapping of exe; where none has just that path (longer than we keep, replaced), the first file: programs are mapped below their
 // libraries.
-static void set_main_mapping(struct session *session, const struct snapshot *snapshot)
+static void set_main_mapping(struct session *session, const struct mapping_set *set)
 {
 	size_t length = strlen(session->exe);
 	struct mapping *first = NULL, *found = NULL;
 
 	if (length > 10 && strcmp(session->exe + length - 10, " (deleted)") == 0)
 		length -= 10;
-	for (size_t i = 0; i < snapshot->count && !found; i++) {
-		struct mapping *mapping = snapshot->entries[i].mapping;
+	for (size_t i = 0; i < set->count && !found; i++) {
+		struct mapping *mapping = set->entries[i].mapping;
 
 		if (!first && mapping->path[0] == '/')
 			first = mapping;
@@ -194,19 +194,19 @@ static void set_main_mapping(struct session *session, const struct snapshot *sna
 		session->main_mapping = mapping_ref(found ? found : first);
 }
 
-static void install(struct session *session, struct snapshot *snapshot)
+static void install(struct session *session, struct mapping_set *set)
 {
-	struct snapshot *before = session->snapshots[0];
+	struct mapping_set *before = session->mapping_sets[0];
 
-	adapt_backoff(session, !is_same_set(before, snapshot));
-	snapshot_destroy(session->snapshots[SESSION_SNAPSHOTS - 1]);
-	for (int i = SESSION_SNAPSHOTS - 1; i > 0; i--)
-		session->snapshots[i] = session->snapshots[i - 1];
-	session->snapshots[0] = snapshot;
+	adapt_backoff(session, !is_same_set(before, set));
+	mapping_set_destroy(session->mapping_sets[SESSION_MAPPING_SETS - 1]);
+	for (int i = SESSION_MAPPING_SETS - 1; i > 0; i--)
+		session->mapping_sets[i] = session->mapping_sets[i - 1];
+	session->mapping_sets[0] = set;
 	session->maps_changes++;
 	if (!session->main_mapping)
-		set_main_mapping(session, snapshot);
-	carry_tables_over(session, before, snapshot);
+		set_main_mapping(session, set);
+	carry_tables_over(session, before, set);
 }
 
 // A fork's child is sampled from its first moment, and may be gone, or another program, before its mappings can be read. What its
@@ -219,12 +219,12 @@ void session_inherit(struct session *session)
 	TAILQ_FOREACH_REVERSE(parent, &session->collector->sessions, session_list, link)
 	{
 		if (parent->pid == session->ppid && (parent->uid == session->uid || parent->uid == 0) &&
-		    parent->snapshots[0])
+		    parent->mapping_sets[0])
 			break;
 	}
 	if (!parent)
 		return;
-	session->snapshots[0] = snapshot_copy(parent->snapshots[0], session->live.maps_gen);
+	session->mapping_sets[0] = mapping_set_copy(parent->mapping_sets[0], session->live.maps_gen);
 	session->maps_changes++;
 	if (parent->main_mapping)
 		session->main_mapping = mapping_ref(parent->main_mapping);
@@ -284,20 +284,21 @@ static void run_resolve(struct worker_job *job)
 {
 	struct session *session = (struct session *)((char *)job - offsetof(struct session, resolve_job));
 	struct collector *collector = session->collector;
-	struct snapshot *snapshot = NULL;
+	struct mapping_set *set = NULL;
 	char *cmdline = session->resolved ? NULL : read_cmdline(session->pid);
 	int jitdump_fd = -1;
 
-	if (snapshot_read(session->pid, session->resolve_gen, session->snapshots[0], collector->modules, &snapshot) < 0)
-		snapshot = NULL;
-	if (snapshot && session->jitdump_fd < 0)
-		jitdump_fd = jitdump_open(session->pid, session->uid, snapshot);
+	if (mapping_set_read(session->pid, session->resolve_gen, session->mapping_sets[0], collector->modules, &set) <
+	    0)
+		set = NULL;
+	if (set && session->jitdump_fd < 0)
+		jitdump_fd = jitdump_open(session->pid, session->uid, set);
 	pthread_mutex_lock(&collector->lock);
 	// Read from a process that died meanwhile, or became another image by exec (which closes the agent's socket
 	// before the mappings change), it is nothing of this session's.
-	if (snapshot && snapshot->count > 0 && session->state == SESSION_LIVE && !session_process_is_dead(session) &&
+	if (set && set->count > 0 && session->state == SESSION_LIVE && !session_process_is_dead(session) &&
 	    !transport_is_hung_up(session->transport.fd)) {
-		install(session, snapshot);
+		install(session, set);
 		keep_jitdump(session, jitdump_fd);
 		if (cmdline) {
 			free(session->cmdline);
@@ -305,7 +306,7 @@ static void run_resolve(struct worker_job *job)
 			cmdline = NULL;
 		}
 	} else {
-		snapshot_destroy(snapshot);
+		mapping_set_destroy(set);
 		if (jitdump_fd >= 0)
 			close(jitdump_fd);
 	}
@@ -342,15 +343,15 @@ static void run_table(struct worker_job *job)
 	struct table_job *table = (struct table_job *)job;
 	struct session *session = table->session;
 	struct collector *collector = session->collector;
-	struct snapshot *snapshot;
+	struct mapping_set *set;
 	uint64_t size = 0;
 	int fd = -1;
 	int r = module_table(table->module, collector->tables, &fd, &size);
 
 	pthread_mutex_lock(&collector->lock);
-	snapshot = session->snapshots[0];
-	for (size_t i = 0; snapshot && i < snapshot->count; i++) {
-		struct snapshot_entry *entry = &snapshot->entries[i];
+	set = session->mapping_sets[0];
+	for (size_t i = 0; set && i < set->count; i++) {
+		struct mapping_entry *entry = &set->entries[i];
 
 		if (entry->mapping->module != table->module || entry->table != MAPPING_TABLE_BUILDING)
 			continue;
@@ -365,12 +366,12 @@ static void run_table(struct worker_job *job)
 }
 
 // All mappings of one module share its job.
-static void start_table(struct session *session, struct snapshot *snapshot, struct module *module)
+static void start_table(struct session *session, struct mapping_set *set, struct module *module)
 {
 	struct table_job *table = calloc(1, sizeof(*table));
 
-	for (size_t i = 0; i < snapshot->count; i++) {
-		struct snapshot_entry *entry = &snapshot->entries[i];
+	for (size_t i = 0; i < set->count; i++) {
+		struct mapping_entry *entry = &set->entries[i];
 
 		if (entry->mapping->module == module && entry->table == MAPPING_TABLE_NONE)
 			entry->table = table ? MAPPING_TABLE_BUILDING : MAPPING_TABLE_FAILED;
@@ -386,13 +387,13 @@ static void start_table(struct session *session, struct snapshot *snapshot, stru
 
 void session_build_tables(struct session *session)
 {
-	struct snapshot *snapshot = session->snapshots[0];
+	struct mapping_set *set = session->mapping_sets[0];
 
 	// What is left over MAX_TABLES is begun when those are done.
-	for (size_t i = 0; snapshot && i < snapshot->count && session->tables_pending < MAX_TABLES; i++) {
-		const struct snapshot_entry *entry = &snapshot->entries[i];
+	for (size_t i = 0; set && i < set->count && session->tables_pending < MAX_TABLES; i++) {
+		const struct mapping_entry *entry = &set->entries[i];
 
 		if (entry->mapping->module && entry->table == MAPPING_TABLE_NONE)
-			start_table(session, snapshot, entry->mapping->module);
+			start_table(session, set, entry->mapping->module);
 	}
 }

@@ -267,16 +267,16 @@ static void test_what_the_last_stack_left_changes_nothing(void **state)
 	mapping_unref(mapping);
 }
 
-static struct snapshot *make_snapshot(struct mapping *const *mappings, size_t count, uint32_t maps_gen)
+static struct mapping_set *make_mapping_set(struct mapping *const *mappings, size_t count, uint32_t maps_gen)
 {
-	struct snapshot *snapshot = calloc(1, sizeof(*snapshot) + count * sizeof(snapshot->entries[0]));
+	struct mapping_set *set = calloc(1, sizeof(*set) + count * sizeof(set->entries[0]));
 
-	assert_non_null(snapshot);
-	snapshot->maps_gen = maps_gen;
-	snapshot->count = count;
+	assert_non_null(set);
+	set->maps_gen = maps_gen;
+	set->count = count;
 	for (size_t i = 0; i < count; i++)
-		snapshot->entries[i].mapping = mapping_ref(mappings[i]);
-	return snapshot;
+		set->entries[i].mapping = mapping_ref(mappings[i]);
+	return set;
 }
 
 static void test_frames_are_those_of_the_records_own_mappings(void **state)
@@ -291,9 +291,9 @@ static void test_frames_are_those_of_the_records_own_mappings(void **state)
 
 	for (uint32_t i = 0; i < 2; i++) {
 		sessions[i].id = i + 1;
-		sessions[i].snapshots[0] = make_snapshot(i ? &other : both, i ? 1 : 2, 5);
+		sessions[i].mapping_sets[0] = make_mapping_set(i ? &other : both, i ? 1 : 2, 5);
 	}
-	sessions[0].snapshots[1] = make_snapshot(&other, 1, 3);
+	sessions[0].mapping_sets[1] = make_mapping_set(&other, 1, 3);
 	srand(1);
 	for (int i = 0; i < 20000; i++) {
 		struct session *session = &sessions[rand() % 8 == 0];
@@ -303,10 +303,10 @@ static void test_frames_are_those_of_the_records_own_mappings(void **state)
 		record->sample.nframes = (uint16_t)make_stack(record->pcs, 6);
 		record->sample.maps_gen = rand() % 8 ? 5 : 3;
 		if (rand() % 50 == 0) { // the newest mappings go, and come back
-			struct snapshot *swap = sessions[0].snapshots[0];
+			struct mapping_set *swap = sessions[0].mapping_sets[0];
 
-			sessions[0].snapshots[0] = sessions[0].snapshots[1];
-			sessions[0].snapshots[1] = swap;
+			sessions[0].mapping_sets[0] = sessions[0].mapping_sets[1];
+			sessions[0].mapping_sets[1] = swap;
 			sessions[0].maps_changes++;
 		}
 		n = frame_lookup(lookup, session, record, &unknown);

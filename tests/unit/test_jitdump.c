@@ -549,15 +549,15 @@ static void *map_marker(void)
 	return marker;
 }
 
-static int open_of_snapshot(uid_t uid)
+static int open_of_set(uid_t uid)
 {
 	struct module_cache *modules = module_cache_create(NULL);
-	struct snapshot *snapshot;
+	struct mapping_set *set;
 	int fd;
 
-	assert_int_equal(snapshot_read(getpid(), 1, NULL, modules, &snapshot), 0);
-	fd = jitdump_open(getpid(), uid, snapshot);
-	snapshot_destroy(snapshot);
+	assert_int_equal(mapping_set_read(getpid(), 1, NULL, modules, &set), 0);
+	fd = jitdump_open(getpid(), uid, set);
+	mapping_set_destroy(set);
 	module_cache_destroy(modules);
 	return fd;
 }
@@ -583,10 +583,10 @@ static void test_file_that_is_mapped(void **state)
 	struct jit_names *names;
 	int fd;
 
-	assert_true(open_of_snapshot(geteuid()) < 0);
+	assert_true(open_of_set(geteuid()) < 0);
 	marker = map_marker();
-	assert_true(open_of_snapshot(geteuid() + 1) < 0);
-	fd = open_of_snapshot(geteuid());
+	assert_true(open_of_set(geteuid() + 1) < 0);
+	fd = open_of_set(geteuid());
 	assert_true(fd >= 0);
 	// It serves when the file is not there any more, and again.
 	unlink(path);
@@ -610,7 +610,7 @@ static void test_other_names_are_other_files(void **state)
 
 		snprintf(path, sizeof(path), "%s/%s", directory, others[i]);
 		marker = map_marker();
-		assert_true(open_of_snapshot(geteuid()) < 0);
+		assert_true(open_of_set(geteuid()) < 0);
 		munmap(marker, 4096);
 		unlink(path);
 	}
