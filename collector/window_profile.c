@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "collector/jit_names.h"
-#include "collector/module.h"
+#include "collector/profile_builder.h"
 #include "collector/session.h"
 #include "collector/window_impl.h"
 #include "formats/profile.h"
@@ -18,87 +18,17 @@
 struct builder {
 	struct window *window;
 	struct profile *profile;
-	struct intern_budget budget; // without a limit: what is in the window is bounded
-	struct intern mappings;      // struct mapping_id
-	struct intern jit_names;     // struct source_jit_names
-	uint32_t *locations;         // location ids by node index; 0: not made yet
-	uint32_t *stack;             // scratch: WIRE_MAX_FRAMES ids
+	struct profile_builder frames;
+	struct intern jit_names; // struct source_jit_names
+	uint32_t *locations;     // location ids by node index; 0: not made yet
+	uint32_t *stack;         // scratch: WIRE_MAX_FRAMES ids
 	bool many_targets;
 };
-
-// Mappings of several processes that are alike in all of this are one in the profile. The strings are interned by the profile.
-struct mapping_id {
-	uint64_t start, limit, file_offset;
-	const char *file, *build_id;
-	uint64_t id;
-};
-#define MAPPING_KEY_SIZE offsetof(struct mapping_id, id)
 
 struct source_jit_names {
 	uint32_t source;
 	struct jit_names *names; // NULL: it has none
 };
-
-static uint32_t mapping_id(struct builder *builder, const struct mapping *mapping)
-{
-	struct profile *profile = builder->profile;
-	const struct mapping_id key = {
-		.start = mapping->start,
-		.limit = mapping->end,
-		.file_offset = mapping->file_offset,
-		.file = profile_string(profile, mapping->path[0] ? mapping->path : "[anonymous]"),
-		.build_id = profile_string(profile, mapping->module ? module_build_id(mapping->module) : ""),
-	};
-	const struct profile_mapping added = {
-		.start = key.start,
-		.limit = key.limit,
-		.file_offset = key.file_offset,
-		.file = key.file,
-		.build_id = key.build_id,
-	};
-	uint32_t index = intern_add(&builder->mappings, &key, NULL);
-	struct mapping_id *item;
-
-	if (index == INTERN_NONE)
-		return 0;
-	item = intern_item(&builder->mappings, index);
-	if (item->id == 0)
-		item->id = profile_add_mapping(profile, &added);
-	return (uint32_t)item->id;
-}
-
-static void note_found(struct builder *builder, uint32_t mapping, const struct module_frame *frames, size_t n,
-		       bool dwarf)
-{
-	struct profile_mapping *shown = &builder->profile->mappings[mapping - 1];
-
-	shown->has_functions = true;
-	for (size_t i = 0; i < n; i++) {
-		shown->has_filenames |= frames[i].file && frames[i].file[0];
-		shown->has_line_numbers |= frames[i].line > 0;
-	}
-	// With DWARF at hand inlined calls were looked for, whether there were any or not.
-	shown->has_inline_frames |= dwarf && shown->has_line_numbers;
-}
-
-static size_t add_lines(struct builder *builder, const struct module_frame *frames, size_t n,
-			struct profile_line *lines)
-{
-	for (size_t i = 0; i < n; i++) {
-		const struct profile_function function = {
-			.name = frames[i].name,
-			.system_name = frames[i].system_name,
-			.file = frames[i].file ? frames[i].file : "",
-			.start_line = frames[i].start_line,
-		};
-
-		lines[i].function_id = profile_add_function(builder->profile, &function);
-		lines[i].line = frames[i].line;
-		if (lines[i].function_id == 0)
-			return 0;
-	}
-	return n;
-}
 
 static struct jit_names *load_jit_names(struct builder *builder, uint32_t source)
 {
@@ -116,8 +46,9 @@ static struct jit_names *load_jit_names(struct builder *builder, uint32_t source
 	return names;
 }
 
-static const struct jit_names *get_jit_names(struct builder *builder, uint32_t source)
+static const struct jit_names *get_jit_names(void *context, uint32_t source)
 {
+	struct builder *builder = context;
 	bool new;
 	uint32_t index = intern_add(&builder->jit_names, &source, &new);
 	struct source_jit_names *item;
@@ -130,60 +61,16 @@ static const struct jit_names *get_jit_names(struct builder *builder, uint32_t s
 	return item->names;
 }
 
-// Code that no file is behind: what a JIT compiler says of it.
-static size_t name_generated(struct builder *builder, uint32_t source, uint64_t address, struct module_frame *frame)
-{
-	const struct jit_names *names = get_jit_names(builder, source);
-	struct jit_found found;
-
-	if (!names || !jit_names_find(names, address, &found))
-		return 0;
-	*frame = (struct module_frame){
-		.name = found.name, .system_name = found.name, .file = found.file, .line = found.line};
-	return 1;
-}
-
-static uint32_t add_location(struct builder *builder, uint32_t source, const struct mapping *mapping,
-			     const struct profile_location *bare)
-{
-	struct module_frame frames[MODULE_MAX_INLINE];
-	struct profile_line lines[MODULE_MAX_INLINE];
-	struct profile_location location = *bare;
-	bool dwarf = false;
-	size_t n = 0;
-
-	if (mapping && mapping->module) {
-		n = module_symbolize(mapping->module, location.address - mapping->bias, frames, MODULE_MAX_INLINE);
-		dwarf = n > 0 && module_symbols(mapping->module) == MODULE_SYMBOLS_DWARF;
-	} else {
-		n = name_generated(builder, source, location.address, &frames[0]);
-	}
-	if (n > 0 && location.mapping_id)
-		note_found(builder, location.mapping_id, frames, n, dwarf);
-	location.nlines = (uint32_t)add_lines(builder, frames, n, lines);
-	location.lines = lines;
-	return profile_add_location(builder->profile, &location);
-}
-
-// A return address is shown, and looked up, as the last byte of its call.
 static uint32_t location_id(struct builder *builder, uint32_t source, uint32_t node_index)
 {
 	const struct aggregate *aggregate = &builder->window->aggregate;
 	const struct aggregate_node *node = aggregate_node(aggregate, node_index);
-	const struct mapping *mapping = aggregate_mapping(aggregate, node->mapping);
-	struct profile_location location = {.address = node->pc & ~WIRE_PC_EXACT};
-	uint32_t id = builder->locations[node_index - 1];
+	uint32_t *id = &builder->locations[node_index - 1];
 
-	if (id)
-		return id;
-	if (!(node->pc & WIRE_PC_EXACT) && location.address > 0)
-		location.address--;
-	location.mapping_id = mapping ? mapping_id(builder, mapping) : 0;
-	id = profile_find_location(builder->profile, location.mapping_id, location.address);
-	if (!id)
-		id = add_location(builder, source, mapping, &location);
-	builder->locations[node_index - 1] = id;
-	return id;
+	if (!*id)
+		*id = profile_builder_location(&builder->frames, source, aggregate_mapping(aggregate, node->mapping),
+					       node->pc);
+	return *id;
 }
 
 static uint32_t fill_labels(const struct builder *builder, const struct aggregate_thread *thread,
@@ -298,7 +185,8 @@ static bool build(struct builder *builder)
 	profile->time_ns = stats.start_ns;
 	profile->duration_ns = stats.end_ns > stats.start_ns ? stats.end_ns - stats.start_ns : 0;
 	add_comments(builder, &stats);
-	if (builder->window->main_mapping && mapping_id(builder, builder->window->main_mapping) == 0)
+	if (builder->window->main_mapping &&
+	    profile_builder_mapping(&builder->frames, builder->window->main_mapping) == 0)
 		return false;
 	for (uint32_t i = 0; i < aggregate->samples.count; i++)
 		if (!add_sample(builder, intern_item(&aggregate->samples, i)))
@@ -308,20 +196,22 @@ static bool build(struct builder *builder)
 
 struct profile *window_profile(struct window *window)
 {
-	struct builder builder = {.window = window, .budget.max = SIZE_MAX, .many_targets = window->sources.count > 1};
+	struct builder builder = {.window = window, .many_targets = window->sources.count > 1};
 	bool built = false;
 
-	intern_init(&builder.mappings, sizeof(struct mapping_id), MAPPING_KEY_SIZE, &builder.budget);
-	intern_init(&builder.jit_names, sizeof(struct source_jit_names), sizeof(uint32_t), &builder.budget);
 	builder.profile = profile_create();
+	profile_builder_init(&builder.frames, builder.profile);
+	builder.frames.jit_names = get_jit_names;
+	builder.frames.context = &builder;
+	intern_init(&builder.jit_names, sizeof(struct source_jit_names), sizeof(uint32_t), &builder.frames.budget);
 	builder.locations = calloc(window->aggregate.nodes.count + 1, sizeof(*builder.locations));
 	builder.stack = calloc(WIRE_MAX_FRAMES, sizeof(*builder.stack));
 	if (builder.profile && builder.locations && builder.stack)
 		built = build(&builder);
 	for (uint32_t i = 0; i < builder.jit_names.count; i++)
 		jit_names_destroy(((struct source_jit_names *)intern_item(&builder.jit_names, i))->names);
-	intern_finish(&builder.mappings);
 	intern_finish(&builder.jit_names);
+	profile_builder_finish(&builder.frames);
 	free(builder.locations);
 	free(builder.stack);
 	if (!built) {

@@ -20,6 +20,13 @@
 	(1ULL << 28) // bytes that one frame may take, where nothing but its frame pointer vouches for it
 #define PROFD_MAX_FUNCTION (1ULL << 20) // bytes from any function's entry to a PC in it
 
+// PROFD_UNWIND_OUTSIDE: the collector walks a waiting thread of another process. Of its registers, PC and SP alone are known.
+#ifdef PROFD_UNWIND_OUTSIDE
+#define PROFD_UNWIND_KNOWS_REGISTERS 0
+#else
+#define PROFD_UNWIND_KNOWS_REGISTERS 1
+#endif
+
 struct profd_walk {
 	const struct profd_module_set *set;
 	const struct profd_module *last; // where the last PC was found; a good guess for the next
@@ -37,6 +44,7 @@ struct profd_walk {
 	bool fp_known;      // false: some frame's CFI did not say where the caller's FP is
 	bool sp_known;      // false: SP is a lower bound (only where !PROFD_ARCH_RECORD_TOPS_FRAME)
 	bool exact;         // pc was interrupted; otherwise it is a return address
+	bool trial;         // unwind_recover.h
 	bool tracks_bx;     // bx is kept up to date; nearly no walk needs it
 	bool bx_known;
 	uint64_t bx; // PROFD_ARCH_KEPT
@@ -138,17 +146,18 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->pc = context->regs[PROFD_ARCH_PC];
 	walk->sp = context->regs[PROFD_ARCH_SP];
 	walk->fp = context->regs[PROFD_ARCH_FP];
-	walk->leaf = context;
+	walk->leaf = PROFD_UNWIND_KNOWS_REGISTERS ? context : NULL;
 	walk->called_leaf = NULL;
 	walk->called_ucontext = 0;
 	walk->ucontext = 0;
 	walk->safe_reads = 0;
 	walk->signal_frames = 0;
 	walk->jit_chain = 0;
-	walk->fp_known = true;
+	walk->fp_known = PROFD_UNWIND_KNOWS_REGISTERS;
 	if (!PROFD_ARCH_RECORD_TOPS_FRAME)
 		walk->sp_known = true;
 	walk->exact = true;
+	walk->trial = false;
 	walk->tracks_bx = false;
 	walk->bx_known = false;
 	walk->bx = 0;

@@ -94,6 +94,14 @@ static const struct wire_rule *trampoline_at(struct profd_walk *walk, uint64_t p
 	return rule && (rule->cfa == WIRE_CFA_SIGNAL || rule->ra == WIRE_SAVED_UNDEF) ? rule : NULL;
 }
 
+// FP is known, or was found out: unwind_recover.h. At the leaf of a walk from inside it always is.
+static bool recover_fp(struct profd_walk *walk);
+
+static inline bool knows_fp(struct profd_walk *walk)
+{
+	return walk->fp_known || (!PROFD_UNWIND_KNOWS_REGISTERS && recover_fp(walk));
+}
+
 // ---- Frames with a rule --------------------------------------------------------------------------------------------
 
 static bool read_register(struct profd_walk *walk, uint8_t reg, uint64_t *ret_value)
@@ -183,10 +191,11 @@ static bool cfa_by_record(struct profd_walk *walk, const struct wire_rule *rule,
 
 static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule, uint64_t *ret_cfa)
 {
-	uint64_t off = (uint64_t)(int64_t)rule->off, base = walk->fp;
+	uint64_t off = (uint64_t)(int64_t)rule->off, base;
 
-	if (!walk->fp_known && (rule->cfa == WIRE_CFA_FP || rule->cfa == WIRE_CFA_FP_DEREF))
+	if ((rule->cfa == WIRE_CFA_FP || rule->cfa == WIRE_CFA_FP_DEREF) && !knows_fp(walk))
 		return STEP_NO_RULE;
+	base = walk->fp;
 	if (!profd_walk_sp_known(walk) && (rule->cfa == WIRE_CFA_SP || rule->cfa == WIRE_CFA_SP_DEREF))
 		return rule->cfa == WIRE_CFA_SP && cfa_by_record(walk, rule, ret_cfa) ? STEP_ON : STEP_NO_RULE;
 	switch (rule->cfa) {
@@ -284,12 +293,13 @@ static enum step rule_step(struct profd_walk *walk, const struct wire_rule *rule
 static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 {
 	enum profd_cache_kind kind = PROFD_CACHE_KIND(entry);
-	uint64_t cfa, at, pc, fp = walk->fp;
+	uint64_t cfa, at, pc, fp;
 
 	if (kind == PROFD_CACHE_OUTERMOST)
 		return STEP_END;
-	if (kind == PROFD_CACHE_FP && !walk->fp_known)
+	if (kind == PROFD_CACHE_FP && !knows_fp(walk))
 		return STEP_NO_RULE;
+	fp = walk->fp;
 	cfa = (kind == PROFD_CACHE_SP ? walk->sp : fp) + PROFD_CACHE_OFF(entry);
 	if (cfa <= walk->sp || (cfa & 7))
 		return STEP_BAD_CFA;
@@ -411,7 +421,7 @@ static bool record_step(struct profd_walk *walk)
 {
 	uint64_t pc, fp, target;
 
-	if (!profd_walk_frame_record(walk, &fp, &pc))
+	if (!knows_fp(walk) || !profd_walk_frame_record(walk, &fp, &pc))
 		return false;
 	if (profd_code_call_target(walk, pc, &target) && rule_at(walk, target))
 		return false;
@@ -536,6 +546,8 @@ static enum step walk_all(struct profd_walk *walk, uint64_t *pcs, uint32_t max, 
 		}
 	}
 }
+
+#include "profd/unwind_recover.h"
 
 uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
 			    struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// profile_builder.c: see profile_builder.h.
+
+#include "collector/profile_builder.h"
+
+#include <stddef.h>
+
+#include "collector/jit_names.h"
+#include "collector/mapping.h"
+#include "collector/module.h"
+#include "formats/profile.h"
+#include "profd/wire.h"
+
+// Mappings of several processes that are alike in all of this are one in the profile. The strings are interned by the profile.
+struct mapping_id {
+	uint64_t start, limit, file_offset;
+	const char *file, *build_id;
+	uint64_t id;
+};
+#define MAPPING_KEY_SIZE offsetof(struct mapping_id, id)
+
+void profile_builder_init(struct profile_builder *builder, struct profile *profile)
+{
+	*builder = (struct profile_builder){.profile = profile, .budget.max = SIZE_MAX};
+	intern_init(&builder->mappings, sizeof(struct mapping_id), MAPPING_KEY_SIZE, &builder->budget);
+}
+
+void profile_builder_finish(struct profile_builder *builder)
+{
+	intern_finish(&builder->mappings);
+}
+
+uint32_t profile_builder_mapping(struct profile_builder *builder, const struct mapping *mapping)
+{
+	struct profile *profile = builder->profile;
+	const struct mapping_id key = {
+		.start = mapping->start,
+		.limit = mapping->end,
+		.file_offset = mapping->file_offset,
+		.file = profile_string(profile, mapping->path[0] ? mapping->path : "[anonymous]"),
+		.build_id = profile_string(profile, mapping->module ? module_build_id(mapping->module) : ""),
+	};
+	const struct profile_mapping added = {
+		.start = key.start,
+		.limit = key.limit,
+		.file_offset = key.file_offset,
+		.file = key.file,
+		.build_id = key.build_id,
+	};
+	uint32_t index = intern_add(&builder->mappings, &key, NULL);
+	struct mapping_id *item;
+
+	if (index == INTERN_NONE)
+		return 0;
+	item = intern_item(&builder->mappings, index);
+	if (item->id == 0)
+		item->id = profile_add_mapping(profile, &added);
+	return (uint32_t)item->id;
+}
+
+static void note_found(struct profile_builder *builder, uint32_t mapping, const struct module_frame *frames, size_t n,
+		       bool dwarf)
+{
+	struct profile_mapping *shown = &builder->profile->mappings[mapping - 1];
+
+	shown->has_functions = true;
+	for (size_t i = 0; i < n; i++) {
+		shown->has_filenames |= frames[i].file && frames[i].file[0];
+		shown->has_line_numbers |= frames[i].line > 0;
+	}
+	// With DWARF at hand inlined calls were looked for, whether there were any or not.
+	shown->has_inline_frames |= dwarf && shown->has_line_numbers;
+}
+
+static size_t add_lines(struct profile_builder *builder, const struct module_frame *frames, size_t n,
+			struct profile_line *lines)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct profile_function function = {
+			.name = frames[i].name,
+			.system_name = frames[i].system_name,
+			.file = frames[i].file ? frames[i].file : "",
+			.start_line = frames[i].start_line,
+		};
+
+		lines[i].function_id = profile_add_function(builder->profile, &function);
+		lines[i].line = frames[i].line;
+		if (lines[i].function_id == 0)
+			return 0;
+	}
+	return n;
+}
+
+// Code that no file is behind: what a JIT compiler says of it.
+static size_t name_generated(struct profile_builder *builder, uint32_t source, uint64_t address,
+			     struct module_frame *frame)
+{
+	const struct jit_names *names = builder->jit_names ? builder->jit_names(builder->context, source) : NULL;
+	struct jit_found found;
+
+	if (!names || !jit_names_find(names, address, &found))
+		return 0;
+	*frame = (struct module_frame){
+		.name = found.name, .system_name = found.name, .file = found.file, .line = found.line};
+	return 1;
+}
+
+static uint32_t add_location(struct profile_builder *builder, uint32_t source, const struct mapping *mapping,
+			     const struct profile_location *bare)
+{
+	struct module_frame frames[MODULE_MAX_INLINE];
+	struct profile_line lines[MODULE_MAX_INLINE];
+	struct profile_location location = *bare;
+	bool dwarf = false;
+	size_t n = 0;
+
+	if (mapping && mapping->module) {
+		n = module_symbolize(mapping->module, location.address - mapping->bias, frames, MODULE_MAX_INLINE);
+		dwarf = n > 0 && module_symbols(mapping->module) == MODULE_SYMBOLS_DWARF;
+	} else {
+		n = name_generated(builder, source, location.address, &frames[0]);
+	}
+	if (n > 0 && location.mapping_id)
+		note_found(builder, location.mapping_id, frames, n, dwarf);
+	location.nlines = (uint32_t)add_lines(builder, frames, n, lines);
+	location.lines = lines;
+	return profile_add_location(builder->profile, &location);
+}
+
+// A return address is shown, and looked up, as the last byte of its call.
+uint32_t profile_builder_location(struct profile_builder *builder, uint32_t source, const struct mapping *mapping,
+				  uint64_t pc)
+{
+	struct profile_location location = {.address = pc & ~WIRE_PC_EXACT};
+	uint32_t id;
+
+	if (!(pc & WIRE_PC_EXACT) && location.address > 0)
+		location.address--;
+	location.mapping_id = mapping ? profile_builder_mapping(builder, mapping) : 0;
+	id = profile_find_location(builder->profile, location.mapping_id, location.address);
+	return id ? id : add_location(builder, source, mapping, &location);
+}

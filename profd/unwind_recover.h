@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// unwind_recover.h: a frame pointer that nobody told us. A part of unwind_table.c: walks from outside alone (PROFD_UNWIND_OUTSIDE).
+//
+// Of a thread that waits, the kernel shows PC and SP. That is enough for code that keeps no frame pointer; in code that does, the CFA is
+// relative to FP. But the record that FP points to (the caller's FP, the return address) lies above SP, and can be known again:
+//   - where the function's prologue says how large its frame is, FP is that far above SP;
+//   - the return address in the record was left by a call; a direct one went to the beginning of this function;
+//   - with that FP, the walk reaches the thread's start.
+// Old records that a frame has not overwritten look alike, so one that only the last point speaks for counts only if it is the only
+// one. Otherwise the walk ends here, and says so.
+
+#ifdef PROFD_UNWIND_OUTSIDE
+
+#define RECOVER_REACH (64u << 10) // bytes above SP that a frame with a frame pointer may have
+#define RECOVER_ROWS 4096u        // of one function
+#define MAX_LATE_PUSH 64u         // bytes from a function's entry to the instruction behind its push of FP
+#define MAX_PROLOGUE 24u          // instructions
+
+// The row of vaddr, as find_rule, and its page.
+static bool find_row(const struct wire_table *table, uint64_t vaddr, uint32_t *ret_row, uint32_t *ret_page)
+{
+	const struct wire_row *rows = table_rows(table);
+	const uint32_t *pages = table_pages(table);
+	uint32_t page, row;
+
+	if (vaddr < table->text_start || vaddr >= table->text_end)
+		return false;
+	page = (uint32_t)((vaddr - table->text_start) >> WIRE_TABLE_PAGE_BITS);
+	for (row = pages[page + 1]; row > pages[page] + 1 && rows[row - 1].off > (uint16_t)vaddr; row--)
+		;
+	*ret_row = row - 1;
+	*ret_page = page;
+	return true;
+}
+
+// The address behind the `push %rbp` of the function at vaddr; 0: not known.
+static uint64_t find_push(const struct wire_table *table, uint64_t vaddr)
+{
+	const struct wire_row *rows = table_rows(table);
+	const uint32_t *pages = table_pages(table);
+	uint32_t row, page;
+
+	if (!find_row(table, vaddr, &row, &page))
+		return 0;
+	for (uint32_t n = 0; n < RECOVER_ROWS && row > 0; n++) {
+		const struct wire_rule *rule = &table_rules(table)[rows[row].rule];
+
+		if (rule->cfa == WIRE_CFA_SP && rule->off == 16 && rule->fp == WIRE_SAVED_AT && rule->fp_off == -16)
+			return table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS) + rows[row].off;
+		row--;
+		while (page > 0 && row < pages[page])
+			page--;
+	}
+	return 0;
+}
+
+static uint8_t code_byte(struct profd_walk *walk, uint64_t address)
+{
+	uint64_t word;
+
+	return profd_walk_load_far(walk, address & ~7ULL, &word) ? (uint8_t)(word >> (address & 7) * 8) : 0;
+}
+
+// Bytes of a push, or of a move between registers, at address; 0: it is neither. Compilers put the latter between the pushes.
+static uint32_t skip_instruction(struct profd_walk *walk, uint64_t address, uint32_t *pushes)
+{
+	uint8_t first = code_byte(walk, address), prefix = 0;
+	uint32_t size = 1;
+
+	if ((first & 0xf0) == 0x40) {
+		prefix = first;
+		first = code_byte(walk, address + size++);
+	}
+	if ((first & 0xf8) == 0x50 && (prefix == 0 || prefix == 0x41)) {
+		++*pushes;
+		return size;
+	}
+	if ((first == 0x89 || first == 0x8b || first == 0x31) && code_byte(walk, address + size) >= 0xc0)
+		return size + 1;
+	return 0;
+}
+
+// FP of the function whose push of FP ends at `push`, as its prologue has it; 0: not known.
+static uint64_t fp_by_prologue(struct profd_walk *walk, uint64_t push)
+{
+	uint32_t pushes = 0, size;
+	uint64_t pc = push, constant;
+
+	if (code_byte(walk, pc) != 0x48 || !((code_byte(walk, pc + 1) == 0x89 && code_byte(walk, pc + 2) == 0xe5) ||
+					     (code_byte(walk, pc + 1) == 0x8b && code_byte(walk, pc + 2) == 0xec)))
+		return 0;
+	pc += 3;
+	for (uint32_t n = 0; n < MAX_PROLOGUE && pc < walk->pc; n++) {
+		bool is_byte = code_byte(walk, pc + 1) == 0x83;
+
+		if (code_byte(walk, pc) == 0x48 && (is_byte || code_byte(walk, pc + 1) == 0x81) &&
+		    code_byte(walk, pc + 2) == 0xec) { // sub $constant, %rsp
+			constant = code_byte(walk, pc + 3);
+			for (uint32_t i = 1; i < 4 && !is_byte; i++)
+				constant |= (uint64_t)code_byte(walk, pc + 3 + i) << 8 * i;
+			return walk->sp + constant + 8 * (uint64_t)pushes;
+		}
+		size = skip_instruction(walk, pc, &pushes);
+		if (!size)
+			return 0;
+		pc += size;
+	}
+	return 0;
+}
+
+enum vouched { VOUCHED_NOT, VOUCHED_BY_RECORD, VOUCHED_BY_CALL };
+
+// May the record of the function at hand be at fp?
+static enum vouched vouch(struct profd_walk *walk, uint64_t fp, uint64_t push)
+{
+	const struct profd_module *module = profd_walk_module(walk, walk->pc), *other;
+	const struct wire_rule *rule;
+	uint64_t return_address, target;
+
+	if (!profd_walk_load(walk, fp + 8, &return_address) || return_address < WIRE_PAGE ||
+	    !profd_arch_is_pc(return_address) || !profd_walk_module(walk, return_address - 1) ||
+	    !is_return_address(walk, return_address))
+		return VOUCHED_NOT;
+	if (!profd_code_call_target(walk, return_address, &target))
+		return VOUCHED_BY_RECORD;
+	other = profd_walk_module(walk, target);
+	rule = rule_at(walk, target);
+	// By way of a procedure linkage table it may have gone anywhere.
+	if (other != module || (rule && rule->cfa == WIRE_CFA_PLT))
+		return VOUCHED_BY_RECORD;
+	if (!push)
+		return target < walk->pc && walk->pc - target < PROFD_MAX_FUNCTION ? VOUCHED_BY_RECORD : VOUCHED_NOT;
+	return target < push && push - target <= MAX_LATE_PUSH ? VOUCHED_BY_CALL : VOUCHED_NOT;
+}
+
+static bool completes(const struct profd_walk *walk, uint64_t fp)
+{
+	struct profd_walk trial = *walk;
+	uint64_t pcs[WIRE_MAX_FRAMES];
+	uint32_t count;
+
+	trial.fp = fp;
+	trial.fp_known = true;
+	trial.trial = true;
+	return walk_all(&trial, pcs, WIRE_MAX_FRAMES, &count) == STEP_END;
+}
+
+static bool recover_fp(struct profd_walk *walk)
+{
+	const struct profd_module *module = profd_walk_module(walk, walk->pc);
+	uint64_t push = 0, found = 0, fp, word;
+	uint32_t candidates = 0;
+
+	if (walk->trial || PROFD_ARCH_LINK)
+		return false;
+	if (module && module->table)
+		push = find_push(module->table, walk->pc - (walk->exact ? 0 : 1) - module->bias);
+	if (push) {
+		push += module->bias;
+		found = fp_by_prologue(walk, push);
+	}
+	if (!found || found < walk->sp || vouch(walk, found, push) == VOUCHED_NOT || !completes(walk, found)) {
+		for (fp = walk->sp; fp - walk->sp < RECOVER_REACH && profd_walk_load(walk, fp, &word); fp += 8) {
+			enum vouched vouched = vouch(walk, fp, push);
+
+			if (vouched == VOUCHED_NOT || !completes(walk, fp))
+				continue;
+			found = fp;
+			candidates = vouched == VOUCHED_BY_CALL ? 1 : candidates + 1;
+			if (vouched == VOUCHED_BY_CALL)
+				break;
+		}
+		if (candidates != 1)
+			return false;
+	}
+	walk->fp = found;
+	walk->fp_known = true;
+	return true;
+}
+
+#else
+
+static bool recover_fp(struct profd_walk *walk)
+{
+	(void)walk;
+	return false;
+}
+
+#endif
