@@ -7,6 +7,7 @@ import glob
 import os
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -41,6 +42,15 @@ def agent():
 def helper():
     """The path of a compiled program of tests/e2e."""
     return lambda name: os.path.join(BUILD, 'tests/e2e', name)
+
+
+@pytest.fixture(scope='session')
+def public():
+    """Copies a built file to where every user may use it: the checkout may be in /root."""
+    directory = tempfile.mkdtemp(prefix='profd-public-', dir='/tmp')
+    os.chmod(directory, 0o755)
+    yield lambda path: shutil.copy2(path, directory)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope='session')

@@ -4,6 +4,7 @@
 # pprof_reader.py: reads a pprof file from its field numbers (profile.proto), independently of our encoder.
 
 import gzip
+import os
 
 
 def _varint(data, at):
@@ -73,14 +74,18 @@ class Profile:
             functions[function[1][0]] = strings[function.get(2, [0])[0]]
             files[function[1][0]] = strings[function.get(4, [0])[0]]
         assert sorted(functions) == list(range(1, len(functions) + 1))
-        locations, self.addresses = {}, {}
+        mappings = {_group(raw)[1][0]: strings[_group(raw).get(5, [0])[0]] for raw in top.get(3, [])}
+        locations = {}
         self.lines = set()    # (function, file, line)
         for raw in top.get(4, []):
             location = _group(raw)
             for line in map(_group, location.get(4, [])):
                 self.lines.add((functions[line[1][0]], files[line[1][0]], line.get(2, [0])[0]))
             lines = [functions[_group(line)[1][0]] for line in location.get(4, [])]
-            locations[location[1][0]] = list(reversed(lines)) or [hex(location.get(3, [0])[0])]
+            # Nobody named it: a file's code, or no file's.
+            address, mapping = hex(location.get(3, [0])[0]), mappings.get(location.get(2, [0])[0], '')
+            bare = f'{os.path.basename(mapping)}@{address}' if mapping.startswith('/') else address
+            locations[location[1][0]] = list(reversed(lines)) or [bare]
         assert sorted(locations) == list(range(1, len(locations) + 1))
         self.sample_types = [strings[_group(raw)[1][0]] for raw in top.get(1, [])]
         self.comments = [strings[i] for i in _packed(top.get(13, []))]

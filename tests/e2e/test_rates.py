@@ -72,7 +72,7 @@ def test_perf_events_at_a_slow_rate_when_asked(run, helper):
     assert abs(done.profile.cpu_seconds() - real) <= 0.02 * real
 
 
-def test_refused_perf_events_are_said(profd, agent, helper, tmp_path):
+def test_refused_perf_events_are_said(profd, agent, helper, public, tmp_path):
     """Another user's process without rights: kernel.perf_event_paranoid of 2 keeps it from counting kernel time."""
     if os.geteuid() != 0 or int(open('/proc/sys/kernel/perf_event_paranoid', encoding='ascii').read()) < 2:
         pytest.skip('needs root, and kernel.perf_event_paranoid ≥ 2')
@@ -81,9 +81,9 @@ def test_refused_perf_events_are_said(profd, agent, helper, tmp_path):
         if not os.stat(part).st_mode & 1:
             os.chmod(part, os.stat(part).st_mode | 0o11)
     output = tmp_path / 'out.pb.gz'
-    done = subprocess.run(['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', profd, 'run', '--rate', '1000', '-o', output,
-                           '--', helper('target_truth'), '1', '2'], capture_output=True, text=True, timeout=60, check=False,
-                          env=dict(os.environ, PROFD_AGENT=agent))
+    done = subprocess.run(['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', public(profd), 'run', '--rate', '1000', '-o', output,
+                           '--', public(helper('target_truth')), '1', '2'], capture_output=True, text=True, timeout=60, check=False,
+                          env=dict(os.environ, PROFD_AGENT=public(agent)))
     assert done.returncode == 0, done.stderr
     assert 'perf_event_paranoid' in done.stderr
     assert int(re.search(r'reached (\d+) ', done.stderr)[1]) <= 600

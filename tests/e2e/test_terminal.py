@@ -137,7 +137,7 @@ def test_ctrl_c_is_the_commands(job, tmp_path):
     one.wait_for('got SIGINT')
     one.wait_for(r'\[exit 7\]')
     assert one.seen.count('got SIGINT') == 1
-    assert len(re.findall(r'profd: \d+ samples', one.seen)) >= 1
+    assert len(re.findall(r'profd: \d+ samples?', one.seen)) >= 1
     assert (tmp_path / 'out.folded').exists()
 
 

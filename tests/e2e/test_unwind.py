@@ -110,7 +110,7 @@ main:
 
 
 def is_jit(stack):
-    """Code that no file has is named by its address; so are a stripped file's functions, which node is not."""
+    """Code that no file has is named by its address."""
     return any(name.startswith('0x') for name in stack)
 
 
@@ -162,16 +162,16 @@ def postgres_dir():
 AS_POSTGRES = {'user': 'postgres', 'group': 'postgres', 'extra_groups': [], 'cwd': '/'}
 
 
-def test_postgres(profd, postgres_dir):
+def test_postgres(profd, agent, public, postgres_dir):
     """The postmaster forks without exec; each session is a process of its own."""
-    data, environment = postgres_dir + '/data', dict(os.environ, HOME=postgres_dir)
+    data, environment = postgres_dir + '/data', dict(os.environ, HOME=postgres_dir, PROFD_AGENT=public(agent))
 
     def run_tool(name, *arguments):
         subprocess.run([f'{POSTGRES}/{name}', *arguments], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                        timeout=100, env=environment, **AS_POSTGRES)
 
     run_tool('initdb', '-D', data, '-A', 'trust', '-N')
-    server = Server(profd, postgres_dir + '/out.pb.gz',
+    server = Server(public(profd), postgres_dir + '/out.pb.gz',
                     [POSTGRES + '/postgres', '-D', data, '-k', postgres_dir, '-c', 'listen_addresses=', '-c', 'fsync=off'],
                     env=environment, **AS_POSTGRES)
     server.wait_for(lambda: subprocess.run([POSTGRES + '/pg_isready', '-q', '-h', postgres_dir], timeout=30).returncode == 0)
