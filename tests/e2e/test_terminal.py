@@ -24,12 +24,12 @@ PROFD = os.environ.get('PROFD', os.path.join(BUILD, 'collector/profd'))
 CHILD = r'''
 import os, signal, sys, time
 def got(number, frame):
-    print("got", signal.Signals(number).name, flush=True)
+    os.write(1, f"got {signal.Signals(number).name}\n".encode())
     if number in (signal.SIGINT, signal.SIGTERM):
         sys.exit(7)
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCONT, signal.SIGWINCH):
     signal.signal(number, got)
-print("pid", os.getpid(), os.getppid(), os.getpgrp(), flush=True)
+os.write(1, f"pid {os.getpid()} {os.getppid()} {os.getpgrp()}\n".encode())  # print is not for signal handlers
 while True:
     sum(range(10000))
 '''
