@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// snapshot.h: all threads of a live process, with stacks and what they wait for, read from outside: no thread is stopped or woken. Works with and
+// without an agent in the process; what it needs is the right to trace it (ptrace(2)).
+//
+// One source is for one process (a pid, until it ends or becomes another program), and remembers its last snapshot: a thread that has
+// not run since keeps its stack.
+
+#ifndef PROFD_COLLECTOR_SNAPSHOT_H
+#define PROFD_COLLECTOR_SNAPSHOT_H
+
+#include <sys/types.h>
+
+struct module_cache;
+struct snapshot_source;
+struct table_cache;
+struct thread_dump;
+
+struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *modules,
+					       struct table_cache *tables); // NULL: no memory
+void snapshot_source_destroy(struct snapshot_source *source);               // accepts NULL
+
+// Takes a snapshot; may take long. Any thread; calls that overlap share one walk, as long as it began after they did. The caller destroys the
+// dump. 0; −ESRCH: no such process; −EPERM, −EACCES: no right to look into it; −ENOMEM.
+int snapshot_take(struct snapshot_source *source, struct thread_dump **ret_dump);
+
+#endif

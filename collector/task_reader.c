@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// task_reader.c: see task_reader.h.
+
+#include "collector/task_reader.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int task_reader_open(pid_t pid, struct task_reader *ret_reader)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	ret_reader->task_fd = fd;
+	return 0;
+}
+
+void task_reader_close(struct task_reader *reader)
+{
+	if (reader->task_fd >= 0)
+		close(reader->task_fd);
+	reader->task_fd = -1;
+}
+
+static int compare_tids(const void *a, const void *b)
+{
+	uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
+
+	return (left > right) - (left < right);
+}
+
+int task_reader_list(const struct task_reader *reader, uint32_t **ret_tids, size_t *ret_count)
+{
+	int fd = openat(reader->task_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+	size_t count = 0, capacity = 0;
+	uint32_t *tids = NULL;
+	struct dirent *entry;
+	int r = -errno;
+
+	if (!directory) {
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	r = 0;
+	while ((entry = readdir(directory))) {
+		unsigned long tid = strtoul(entry->d_name, NULL, 10);
+
+		if (tid == 0 || tid > INT32_MAX)
+			continue;
+		if (count == capacity) {
+			uint32_t *more = realloc(tids, (capacity = capacity ? capacity * 2 : 256) * sizeof(*tids));
+
+			if (!more) {
+				r = -ENOMEM;
+				break;
+			}
+			tids = more;
+		}
+		tids[count++] = (uint32_t)tid;
+	}
+	closedir(directory);
+	if (r == 0 && count == 0)
+		r = -ESRCH;
+	if (r < 0) {
+		free(tids);
+		return r;
+	}
+	qsort(tids, count, sizeof(*tids), compare_tids);
+	*ret_tids = tids;
+	*ret_count = count;
+	return 0;
+}
+
+// A file of the thread's, as text. Its length or −errno.
+static ssize_t read_task(const struct task_reader *reader, uint32_t tid, const char *name, char *buf, size_t size)
+{
+	char path[48];
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "%" PRIu32 "/%s", tid, name);
+	fd = openat(reader->task_fd, path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, size - 1);
+	if (n < 0)
+		n = -errno;
+	close(fd);
+	buf[n > 0 ? n : 0] = '\0';
+	return n == 0 ? -ESRCH : n;
+}
+
+// "running", "-1 SP PC", or "NR ARG… SP PC".
+int task_reader_place(const struct task_reader *reader, uint32_t tid, struct task_place *ret_place)
+{
+	char buf[256], *at = buf, *end;
+	uint64_t values[9];
+	unsigned n = 0;
+	int64_t nr;
+	ssize_t size = read_task(reader, tid, "syscall", buf, sizeof(buf));
+
+	if (size < 0)
+		return (int)size;
+	*ret_place = (struct task_place){.nr = -1};
+	if (strncmp(buf, "running", 7) == 0) {
+		ret_place->running = true;
+		return 0;
+	}
+	nr = strtoll(at, &end, 10);
+	for (at = end; n < 9; n++, at = end) {
+		values[n] = strtoull(at, &end, 16);
+		if (end == at)
+			break;
+	}
+	if (n != 8 && n != 2)
+		return -EIO;
+	ret_place->in_syscall = n == 8;
+	ret_place->nr = nr;
+	memcpy(ret_place->args, values, (n - 2) * sizeof(values[0]));
+	ret_place->sp = values[n - 2];
+	ret_place->pc = values[n - 1];
+	return 0;
+}
+
+// A number of milliseconds with six decimals, in ns.
+static bool find_ms(const char *text, const char *name, int64_t *ret_ns)
+{
+	const char *at = strstr(text, name);
+	char *end;
+	int64_t ms;
+
+	at = at ? strchr(at, ':') : NULL;
+	if (!at)
+		return false;
+	ms = strtoll(at + 1, &end, 10);
+	*ret_ns = ms * 1000000 + (*end == '.' ? strtol(end + 1, NULL, 10) : 0);
+	return true;
+}
+
+int task_reader_times(const struct task_reader *reader, uint32_t tid, bool with_last, struct task_times *ret_times)
+{
+	char buf[1024];
+	int64_t run_ns, last_ran_ns;
+	ssize_t size;
+
+	*ret_times = (struct task_times){.last_ran_ns = -1};
+	if (with_last && read_task(reader, tid, "sched", buf, sizeof(buf)) > 0 &&
+	    find_ms(buf, "se.exec_start", &last_ran_ns) && find_ms(buf, "se.sum_exec_runtime", &run_ns)) {
+		ret_times->run_ns = (uint64_t)run_ns;
+		ret_times->last_ran_ns = last_ran_ns;
+		return 0;
+	}
+	size = read_task(reader, tid, "schedstat", buf, sizeof(buf));
+	if (size < 0)
+		return (int)size;
+	ret_times->run_ns = strtoull(buf, NULL, 10);
+	return 0;
+}
+
+char task_reader_state(const struct task_reader *reader, uint32_t tid)
+{
+	char buf[512];
+	const char *end;
+
+	if (read_task(reader, tid, "stat", buf, sizeof(buf)) < 0)
+		return '\0';
+	end = strrchr(buf, ')'); // the name may have any character
+	return end && end[1] == ' ' ? end[2] : '\0';
+}
+
+void task_reader_name(const struct task_reader *reader, uint32_t tid, char ret_name[16])
+{
+	char buf[64];
+
+	ret_name[0] = '\0';
+	if (read_task(reader, tid, "comm", buf, sizeof(buf)) < 0)
+		return;
+	buf[strcspn(buf, "\n")] = '\0';
+	snprintf(ret_name, 16, "%.15s", buf);
+}
+
+int64_t task_reader_now_ns(void)
+{
+	char buf[1024];
+	int64_t now_ns = -1;
+	int fd = open("/proc/thread-self/sched", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -1;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return -1;
+	buf[n] = '\0';
+	return find_ms(buf, "se.exec_start", &now_ns) ? now_ns : -1;
+}

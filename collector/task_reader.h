@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// task_reader.h: what /proc/PID/task says of a process's threads. Nothing is stopped or woken by it. Any thread; one reader may be used by
+// several at once.
+
+#ifndef PROFD_COLLECTOR_TASK_READER_H
+#define PROFD_COLLECTOR_TASK_READER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct task_reader {
+	int task_fd; // /proc/PID/task
+};
+
+// Where a thread waits.
+struct task_place {
+	bool running; // on a CPU, or about to be: the rest is not known
+	bool in_syscall;
+	int64_t nr;
+	uint64_t args[6];
+	uint64_t sp, pc;
+};
+
+// When a thread ran. Equal times at two moments: it did not run in between.
+struct task_times {
+	uint64_t run_ns;     // CPU time so far
+	int64_t last_ran_ns; // on the scheduler's clock (task_reader_now_ns); −1: not known
+};
+
+int task_reader_open(pid_t pid, struct task_reader *ret_reader); // 0 or −errno
+void task_reader_close(struct task_reader *reader);
+
+// All threads' ids, ascending; free them. 0 or −errno.
+int task_reader_list(const struct task_reader *reader, uint32_t **ret_tids, size_t *ret_count);
+
+// Each 0 or −errno (−ESRCH, −ENOENT: the thread is gone; −EPERM, −EACCES: not ours to look at).
+int task_reader_place(const struct task_reader *reader, uint32_t tid, struct task_place *ret_place);
+// with_last: also when it ran last, which takes twice as long.
+int task_reader_times(const struct task_reader *reader, uint32_t tid, bool with_last, struct task_times *ret_times);
+// The letter of its state: R S D T t Z X I. '\0': not known.
+char task_reader_state(const struct task_reader *reader, uint32_t tid);
+void task_reader_name(const struct task_reader *reader, uint32_t tid, char ret_name[16]); // "" not known
+int64_t task_reader_now_ns(void); // the clock of last_ran_ns, as of this thread; −1: not known
+
+#endif

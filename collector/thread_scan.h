@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// thread_scan.h: one pass over all threads of a process: where each waits, its stack as PCs, when it ran last. Raw: nothing is named.
+
+#ifndef PROFD_COLLECTOR_THREAD_SCAN_H
+#define PROFD_COLLECTOR_THREAD_SCAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "collector/task_reader.h"
+
+struct walk_image;
+
+struct thread_scan_record {
+	uint32_t tid;
+	char name[16];
+	char run_state; // as task_reader_state; '\0' not read
+	struct task_times times;
+	struct task_place place;
+	int64_t waiting_ns; // it has not run for so long; 0: not known, or it runs
+	int64_t since_ns;   // CLOCK_MONOTONIC: the first scan that saw it with these times
+	uint8_t stop;       // enum wire_stop
+	uint32_t npcs;      // 0: it runs
+	uint64_t *pcs;      // leaf first, WIRE_PC_EXACT as in thread_walk.h; the scan's
+};
+
+struct thread_scan {
+	size_t count;
+	struct thread_scan_record *records; // by tid
+	size_t walked;                      // threads whose stacks are not the last scan's
+	int64_t start_ns, end_ns;           // CLOCK_MONOTONIC
+	struct thread_scan_chunk *chunks;   // of pcs
+};
+
+// last: the scan before, or NULL; what did not run since is taken from it. image: of the process's mappings. 0, −ESRCH, −EPERM, −EACCES
+// (nothing of the process can be read), −ENOMEM. The caller destroys it.
+int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thread_scan *last,
+		     struct thread_scan **ret_scan);
+void thread_scan_destroy(struct thread_scan *scan); // accepts NULL
+
+#endif

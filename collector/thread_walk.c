@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// thread_walk.c: see thread_walk.h. The walker is the agent's (outside.h); this is the memory it reads.
+
+#include "collector/thread_walk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "collector/mapping.h"
+#include "collector/module.h"
+#include "collector/outside.h"
+
+#define FIRST_COPY 4096u    // bytes of stack; more, ever more at once, when the walk gets there
+#define MAX_COPY (4u << 20) // of one stack
+#define PAGE 4096u
+#define PAGES 256u // of code; a power of two
+
+struct walk_image {
+	struct profd_module_set set;
+	struct profd_module *modules;
+	struct {
+		const struct module *module;
+		void *table;
+		size_t size;
+	} * tables;
+	size_t ntables;
+};
+
+struct thread_walker {
+	pid_t pid;
+	const struct walk_image *image;
+	uint64_t stack_start;
+	size_t stack_size, stack_capacity;
+	uint8_t *stack;
+	struct {
+		uint64_t address; // 1: none
+		uint8_t bytes[PAGE];
+	} pages[PAGES];
+};
+
+// Whose memory outside_safe_read reads: the walk has no place to say it.
+static __thread struct thread_walker *current;
+
+// ---- The code ------------------------------------------------------------------------------------------------------
+
+static const struct wire_table *map_table(struct walk_image *image, struct module *module, struct table_cache *tables)
+{
+	uint64_t size;
+	void *table;
+	int fd;
+
+	for (size_t i = 0; i < image->ntables; i++)
+		if (image->tables[i].module == module)
+			return image->tables[i].table;
+	if (module_table(module, tables, &fd, &size) < 0)
+		return NULL;
+	table = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	if (table == MAP_FAILED)
+		return NULL;
+	if (outside_table_check(table, size) < 0) {
+		munmap(table, size);
+		return NULL;
+	}
+	image->tables[image->ntables].module = module;
+	image->tables[image->ntables].table = table;
+	image->tables[image->ntables++].size = size;
+	return table;
+}
+
+struct walk_image *walk_image_create(const struct mapping_set *mappings, struct table_cache *tables)
+{
+	struct walk_image *image = calloc(1, sizeof(*image));
+	size_t count = mappings->count ? mappings->count : 1;
+
+	if (!image)
+		return NULL;
+	image->modules = calloc(count, sizeof(*image->modules));
+	image->tables = calloc(count, sizeof(*image->tables));
+	image->set.cache = calloc(PROFD_UNWIND_CACHE_ENTRIES, sizeof(*image->set.cache));
+	if (!image->modules || !image->tables || !image->set.cache) {
+		walk_image_destroy(image);
+		return NULL;
+	}
+	for (size_t i = 0; i < mappings->count; i++) {
+		const struct mapping *mapping = mappings->entries[i].mapping;
+		struct profd_module *module = &image->modules[image->set.count];
+
+		// What no file is behind (a JIT's code) has no table, and is known as such by being in no module.
+		if (!mapping->module)
+			continue;
+		*module = (struct profd_module){.start = mapping->start, .end = mapping->end, .bias = mapping->bias};
+		module->table = map_table(image, mapping->module, tables);
+		image->set.count++;
+	}
+	image->set.modules = image->modules;
+	return image;
+}
+
+void walk_image_destroy(struct walk_image *image)
+{
+	if (!image)
+		return;
+	for (size_t i = 0; i < image->ntables; i++)
+		munmap(image->tables[i].table, image->tables[i].size);
+	free(image->tables);
+	free(image->modules);
+	free(image->set.cache);
+	free(image);
+}
+
+// ---- The memory ----------------------------------------------------------------------------------------------------
+
+static size_t read_target(pid_t pid, uint64_t address, void *data, size_t size)
+{
+	struct iovec local = {data, size}, remote = {(void *)(uintptr_t)address, size};
+	ssize_t n = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+
+	return n > 0 ? (size_t)n : 0;
+}
+
+// Copies what lies above the copy, as much again; false: there is no more.
+static bool extend_stack(struct thread_walker *walker)
+{
+	size_t wanted = walker->stack_size ? walker->stack_size * 2 : FIRST_COPY, n;
+
+	if (wanted > MAX_COPY)
+		return false;
+	if (wanted > walker->stack_capacity) {
+		uint8_t *stack = realloc(walker->stack, wanted);
+
+		if (!stack)
+			return false;
+		walker->stack = stack;
+		walker->stack_capacity = wanted;
+	}
+	n = read_target(walker->pid, walker->stack_start + walker->stack_size, walker->stack + walker->stack_size,
+			wanted - walker->stack_size);
+	walker->stack_size += n;
+	return n > 0;
+}
+
+static bool read_stack(struct thread_walker *walker, uint64_t address, uint64_t *ret_value)
+{
+	uint64_t offset = address - walker->stack_start;
+
+	while (offset + 8 > walker->stack_size)
+		if (!extend_stack(walker))
+			return false;
+	memcpy(ret_value, walker->stack + offset, 8);
+	return true;
+}
+
+static bool read_page(struct thread_walker *walker, uint64_t address, uint8_t *data, size_t size)
+{
+	uint64_t start = address & ~(uint64_t)(PAGE - 1);
+	unsigned i = (unsigned)(start / PAGE % PAGES);
+
+	if (walker->pages[i].address != start) {
+		walker->pages[i].address = 1;
+		if (read_target(walker->pid, start, walker->pages[i].bytes, PAGE) != PAGE)
+			return false;
+		walker->pages[i].address = start;
+	}
+	memcpy(data, walker->pages[i].bytes + (address - start), size);
+	return true;
+}
+
+static bool is_code(const struct thread_walker *walker, uint64_t address)
+{
+	const struct profd_module_set *set = &walker->image->set;
+	uint32_t low = 0, high = set->count;
+
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+
+		if (address < set->modules[middle].start)
+			high = middle;
+		else if (address >= set->modules[middle].end)
+			low = middle + 1;
+		else
+			return true;
+	}
+	return false;
+}
+
+bool outside_safe_read(uint64_t address, uint64_t *ret_value)
+{
+	struct thread_walker *walker = current;
+	size_t here = PAGE - (size_t)(address % PAGE);
+	uint8_t *data = (uint8_t *)ret_value;
+
+	if (address >= walker->stack_start && address - walker->stack_start < MAX_COPY &&
+	    read_stack(walker, address, ret_value))
+		return true;
+	// Code stays as it is while a snapshot is taken; anything else (another stack: signal handlers, coroutines) is read anew.
+	if (!is_code(walker, address))
+		return read_target(walker->pid, address, ret_value, 8) == 8;
+	if (here >= 8)
+		return read_page(walker, address, data, 8);
+	return read_page(walker, address, data, here) && read_page(walker, address + here, data + here, 8 - here);
+}
+
+// ---- The walk ------------------------------------------------------------------------------------------------------
+
+struct thread_walker *thread_walker_create(pid_t pid, const struct walk_image *image)
+{
+	struct thread_walker *walker = calloc(1, sizeof(*walker));
+
+	if (!walker)
+		return NULL;
+	walker->pid = pid;
+	walker->image = image;
+	for (unsigned i = 0; i < PAGES; i++)
+		walker->pages[i].address = 1;
+	return walker;
+}
+
+void thread_walker_destroy(struct thread_walker *walker)
+{
+	if (!walker)
+		return;
+	free(walker->stack);
+	free(walker);
+}
+
+uint32_t thread_walker_walk(struct thread_walker *walker, uint64_t pc, uint64_t sp, uint64_t *pcs, uint8_t *ret_stop)
+{
+	struct profd_unwind_context context = {.regs[PROFD_ARCH_PC] = pc, .regs[PROFD_ARCH_SP] = sp};
+	const struct profd_stack_range nothing = {0, 0};
+	uint32_t n;
+
+	walker->stack_start = sp;
+	walker->stack_size = 0;
+	current = walker;
+	n = outside_unwind_table(&walker->image->set, &context, nothing, pcs, WIRE_MAX_FRAMES, ret_stop);
+	current = NULL;
+	return n;
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// thread_walk.h: the stack of a waiting thread of another process, from its PC and SP and a copy of its stack. The thread is neither
+// stopped nor woken; whether it stayed where it was meanwhile is for the caller to find out (task_reader_times).
+
+#ifndef PROFD_COLLECTOR_THREAD_WALK_H
+#define PROFD_COLLECTOR_THREAD_WALK_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "profd/wire.h"
+
+struct mapping_set;
+struct table_cache;
+struct thread_walker;
+struct walk_image;
+
+// A process's code as the walks see it: its mappings' unwind tables. Shared by any number of walkers, and kept from snapshot to
+// snapshot. mappings: must outlive it. Tables that are on no disk yet are built: may take long. NULL: no memory.
+struct walk_image *walk_image_create(const struct mapping_set *mappings, struct table_cache *tables);
+void walk_image_destroy(struct walk_image *image); // accepts NULL
+
+// One thread uses a walker at a time; pages of code that were read are kept in it. NULL: no memory.
+struct thread_walker *thread_walker_create(pid_t pid, const struct walk_image *image);
+void thread_walker_destroy(struct thread_walker *walker); // accepts NULL
+
+// Writes PCs, leaf first, callers that were interrupted with WIRE_PC_EXACT, to pcs[0..WIRE_MAX_FRAMES). Returns how many (≥ 1), and
+// why the walk ended (enum wire_stop).
+uint32_t thread_walker_walk(struct thread_walker *walker, uint64_t pc, uint64_t sp, uint64_t *pcs, uint8_t *ret_stop);
+
+#endif
