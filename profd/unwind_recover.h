@@ -8,8 +8,8 @@
 //   - where the function's prologue says how large its frame is, FP is that far above SP;
 //   - the return address in the record was left by a call; a direct one went to the beginning of this function;
 //   - with that FP, the walk reaches the thread's start.
-// Old records that a frame has not overwritten look alike, so one that only the last point speaks for counts only if it is the only
-// one. Otherwise the walk ends here, and says so.
+// Old records that a frame has not overwritten look alike. So one that only the last point speaks for counts only if all others that it
+// speaks for are those of frames further out. Otherwise the walk ends here, and says so.
 
 #ifdef PROFD_UNWIND_OUTSIDE
 
@@ -63,22 +63,39 @@ static uint8_t code_byte(struct profd_walk *walk, uint64_t address)
 	return profd_walk_load_far(walk, address & ~7ULL, &word) ? (uint8_t)(word >> (address & 7) * 8) : 0;
 }
 
-// Bytes of a push, or of a move between registers, at address; 0: it is neither. Compilers put the latter between the pushes.
+// Bytes of a ModRM operand: SIB, displacement.
+static uint32_t operand_size(struct profd_walk *walk, uint64_t address)
+{
+	uint8_t modrm = code_byte(walk, address), mode = modrm >> 6;
+	bool has_sib = mode != 3 && (modrm & 7) == 4;
+	bool absolute = mode == 0 && ((modrm & 7) == 5 || (has_sib && (code_byte(walk, address + 1) & 7) == 5));
+
+	return 1 + has_sib + (mode == 1) + 4 * (mode == 2 || absolute);
+}
+
+// Bytes of a push, or of an instruction that compilers put between the pushes and that leaves SP alone; 0: of any other.
 static uint32_t skip_instruction(struct profd_walk *walk, uint64_t address, uint32_t *pushes)
 {
-	uint8_t first = code_byte(walk, address), prefix = 0;
+	uint8_t opcode = code_byte(walk, address), prefix = 0, modrm;
 	uint32_t size = 1;
 
-	if ((first & 0xf0) == 0x40) {
-		prefix = first;
-		first = code_byte(walk, address + size++);
+	if ((opcode & 0xf0) == 0x40) {
+		prefix = opcode;
+		opcode = code_byte(walk, address + size++);
 	}
-	if ((first & 0xf8) == 0x50 && (prefix == 0 || prefix == 0x41)) {
+	if ((opcode & 0xf8) == 0x50 && !(prefix & ~0x41)) {
 		++*pushes;
 		return size;
 	}
-	if ((first == 0x89 || first == 0x8b || first == 0x31) && code_byte(walk, address + size) >= 0xc0)
-		return size + 1;
+	if ((opcode & 0xf8) == 0xb8 && !(prefix & 8)) // mov $constant, register
+		return size + 4;
+	modrm = code_byte(walk, address + size);
+	// mov, lea, xor, test: not where the result goes to SP
+	if (opcode == 0x8b || opcode == 0x8d || opcode == 0x33)
+		return (modrm >> 3 & 7) == 4 && !(prefix & 4) ? 0 : size + operand_size(walk, address + size);
+	if (opcode == 0x89 || opcode == 0x31 || opcode == 0x85)
+		return modrm >> 6 == 3 && (modrm & 7) == 4 && !(prefix & 1) ? 0
+									    : size + operand_size(walk, address + size);
 	return 0;
 }
 
@@ -135,23 +152,69 @@ static enum vouched vouch(struct profd_walk *walk, uint64_t fp, uint64_t push)
 	return target < push && push - target <= MAX_LATE_PUSH ? VOUCHED_BY_CALL : VOUCHED_NOT;
 }
 
-static bool completes(const struct profd_walk *walk, uint64_t fp)
+// A walk with the record at fp: the frames' CFAs.
+struct recovery {
+	uint64_t fp; // 0: none
+	uint32_t count;
+	uint64_t cfas[WIRE_MAX_FRAMES];
+};
+
+// Does it reach the thread's start?
+static bool try_record(const struct profd_walk *walk, uint64_t fp, struct recovery *ret_recovery)
 {
 	struct profd_walk trial = *walk;
-	uint64_t pcs[WIRE_MAX_FRAMES];
-	uint32_t count;
+	enum step step = STEP_ON;
+	uint32_t count = 0;
 
 	trial.fp = fp;
 	trial.fp_known = true;
 	trial.trial = true;
-	return walk_all(&trial, pcs, WIRE_MAX_FRAMES, &count) == STEP_END;
+	while (step == STEP_ON && count < WIRE_MAX_FRAMES) {
+		step = step_up(&trial);
+		if (step == STEP_ON && trial.pc == 0)
+			step = STEP_END;
+		if (step == STEP_ON)
+			ret_recovery->cfas[count++] = trial.sp;
+	}
+	if (step != STEP_END)
+		return false;
+	ret_recovery->fp = fp;
+	ret_recovery->count = count;
+	return true;
+}
+
+// The record at fp is that of a frame further out.
+static bool explains(const struct recovery *recovery, uint64_t fp)
+{
+	for (uint32_t i = 0; recovery->fp && i < recovery->count; i++)
+		if (recovery->cfas[i] == fp + 16)
+			return true;
+	return false;
+}
+
+static bool search_record(struct profd_walk *walk, uint64_t push, struct recovery *ret_recovery)
+{
+	struct recovery other;
+	uint64_t word;
+
+	for (uint64_t fp = walk->sp; fp - walk->sp < RECOVER_REACH && profd_walk_load(walk, fp, &word); fp += 8) {
+		enum vouched vouched = vouch(walk, fp, push);
+
+		if (vouched == VOUCHED_NOT || explains(ret_recovery, fp))
+			continue;
+		if (ret_recovery->fp && try_record(walk, fp, &other))
+			return false;
+		if (!ret_recovery->fp && try_record(walk, fp, ret_recovery) && vouched == VOUCHED_BY_CALL)
+			return true;
+	}
+	return ret_recovery->fp != 0;
 }
 
 static bool recover_fp(struct profd_walk *walk)
 {
 	const struct profd_module *module = profd_walk_module(walk, walk->pc);
-	uint64_t push = 0, found = 0, fp, word;
-	uint32_t candidates = 0;
+	struct recovery recovery = {0};
+	uint64_t push = 0, fp = 0;
 
 	if (walk->trial || PROFD_ARCH_LINK)
 		return false;
@@ -159,23 +222,14 @@ static bool recover_fp(struct profd_walk *walk)
 		push = find_push(module->table, walk->pc - (walk->exact ? 0 : 1) - module->bias);
 	if (push) {
 		push += module->bias;
-		found = fp_by_prologue(walk, push);
+		fp = fp_by_prologue(walk, push);
 	}
-	if (!found || found < walk->sp || vouch(walk, found, push) == VOUCHED_NOT || !completes(walk, found)) {
-		for (fp = walk->sp; fp - walk->sp < RECOVER_REACH && profd_walk_load(walk, fp, &word); fp += 8) {
-			enum vouched vouched = vouch(walk, fp, push);
-
-			if (vouched == VOUCHED_NOT || !completes(walk, fp))
-				continue;
-			found = fp;
-			candidates = vouched == VOUCHED_BY_CALL ? 1 : candidates + 1;
-			if (vouched == VOUCHED_BY_CALL)
-				break;
-		}
-		if (candidates != 1)
+	if (fp < walk->sp || vouch(walk, fp, push) == VOUCHED_NOT || !try_record(walk, fp, &recovery)) {
+		recovery.fp = 0;
+		if (!search_record(walk, push, &recovery))
 			return false;
 	}
-	walk->fp = found;
+	walk->fp = recovery.fp;
 	walk->fp_known = true;
 	return true;
 }
