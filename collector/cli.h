@@ -31,7 +31,7 @@ struct cli_command {
 	const char *help;                  // all of it
 };
 
-extern const struct cli_command cli_command_run, cli_command_serve, cli_command_private;
+extern const struct cli_command cli_command_run, cli_command_serve, cli_command_dump, cli_command_private;
 
 int cli_main(int argc, char **argv);
 

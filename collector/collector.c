@@ -32,8 +32,6 @@
 #define FULL_PERCENT 20 // of a shard: drain more often
 #define EMPTY_PERCENT 4 // drain less often
 #define SYMBOL_WAIT_NS 1000000000LL
-#define DEFAULT_CACHE_MIB 256u // of unwind tables on disk
-#define MAX_CACHE_MIB 65536u
 #define MAX_ANCESTORS 64
 #define MAX_WORKERS 4
 
@@ -386,36 +384,6 @@ static int start_threads(struct collector *collector)
 	return r;
 }
 
-// In MiB, by $PROFD_CACHE_SIZE.
-static uint64_t cache_bytes(void)
-{
-	const char *text = getenv("PROFD_CACHE_SIZE");
-	uint64_t mebibytes = DEFAULT_CACHE_MIB;
-	char *end;
-
-	if (!text || !text[0])
-		return mebibytes << 20;
-	mebibytes = strtoull(text, &end, 10);
-	if (!isdigit((unsigned char)text[0]) || *end || mebibytes > MAX_CACHE_MIB) {
-		log_line("PROFD_CACHE_SIZE '%s': not a number up to %u", text, MAX_CACHE_MIB);
-		mebibytes = DEFAULT_CACHE_MIB;
-	}
-	return mebibytes << 20;
-}
-
-static struct table_cache *create_tables(const struct collector_options *options)
-{
-	char buf[PATH_MAX];
-	const char *directory = options->cache_tables ? table_cache_directory(buf, sizeof(buf)) : NULL;
-	int error = 0;
-	struct table_cache *tables = table_cache_create(directory, cache_bytes(), &error);
-
-	// Not there to be made, or to be written, is no fault: a read-only system, a user without a home.
-	if (error == -EPERM)
-		log_line("unwind tables are not cached: %s is not ours alone to write", directory);
-	return tables;
-}
-
 int collector_create(const struct collector_options *options, struct collector **ret_collector)
 {
 	struct collector *collector = allocate(options);
@@ -424,7 +392,7 @@ int collector_create(const struct collector_options *options, struct collector *
 	if (!collector)
 		return -ENOMEM;
 	collector->modules = module_cache_create(NULL);
-	collector->tables = create_tables(options);
+	collector->tables = table_cache_open(options->cache_tables);
 	r = collector->modules && collector->tables ? open_fds(collector, options->socket) : -ENOMEM;
 	if (r == 0)
 		r = start_threads(collector);

@@ -61,4 +61,8 @@ void collector_counters(struct collector *collector, struct collector_counters *
 // Names at an address of a live target, for /symbol: "outer;inner" not needed, the function's demangled name. false: none.
 bool collector_symbol(struct collector *collector, pid_t pid, uint64_t address, char *buf, size_t size);
 
+// All threads of target pid, now (snapshot.h). The caller destroys the dump. 0, −ESRCH, −EPERM, −EACCES, −ENOMEM.
+struct thread_dump;
+int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dump **ret_dump);
+
 #endif

@@ -221,6 +221,8 @@ static enum http_endpoint endpoints_by_name(const char *name)
 		{"profile", HTTP_ENDPOINT_PROFILE},
 		{"cmdline", HTTP_ENDPOINT_CMDLINE},
 		{"symbol", HTTP_ENDPOINT_SYMBOL},
+		{"goroutine", HTTP_ENDPOINT_THREADS},
+		{"threads", HTTP_ENDPOINT_THREADS},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -267,6 +269,9 @@ static void endpoints_pprof(struct endpoints *endpoints, const struct http_reque
 		break;
 	case HTTP_ENDPOINT_SYMBOL:
 		endpoints_symbol(endpoints, request, &target, reply);
+		break;
+	case HTTP_ENDPOINT_THREADS:
+		endpoint_threads(endpoints, request, &target, reply);
 		break;
 	default:
 		index_page_target(endpoints, &target, reply);

@@ -42,6 +42,10 @@ void endpoint_profile(struct endpoints *endpoints, const struct http_request *re
 		      const struct collector_target *target, bool whole, struct http_reply *reply);
 uint32_t endpoint_profile_running(struct endpoints *endpoints);
 
+// endpoint_threads.c
+void endpoint_threads(struct endpoints *endpoints, const struct http_request *request,
+		      const struct collector_target *target, struct http_reply *reply);
+
 // index_page.c: targets as html, text or json (format may be NULL); the index of one target.
 void index_page_targets(const struct collector_target *targets, size_t count, const char *format,
 			struct http_reply *reply);

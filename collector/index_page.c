@@ -145,6 +145,10 @@ static const struct index_entry {
 	const char *name, *href, *description;
 } index_entries[] = {
 	{"cmdline", "cmdline", "The command line, its arguments separated by NUL."},
+	{"goroutine", "goroutine?debug=1",
+	 "All threads now, with stacks and what they wait for: grouped (debug=1), one by one (debug=2), as pprof "
+	 "(debug=0), or in "
+	 "a format: json, folded, svg, html, speedscope. Also under the name threads. No thread is stopped or woken."},
 	{"profile", "profile",
 	 "CPU profile. You can give the duration in seconds, the rate in samples a second (rate=1000), and the format: "
 	 "pprof (default), folded, svg, html, speedscope. It samples only while such a request runs."},
@@ -153,21 +157,23 @@ static const struct index_entry {
 };
 #define INDEX_ENTRIES (sizeof(index_entries) / sizeof(index_entries[0]))
 
-static void index_profiles(struct endpoints *endpoints, struct writer *writer)
+static void index_profiles(struct endpoints *endpoints, const struct collector_target *target, struct writer *writer)
 {
 	writer_puts(writer, "<h2>Profiles</h2>\n<table>\n<tr><th class=\"n\">Count</th><th>Profile</th></tr>\n");
 	for (size_t i = 0; i < INDEX_ENTRIES; i++) {
 		const struct index_entry *entry = &index_entries[i];
-		uint32_t count = strcmp(entry->name, "profile") == 0 ? endpoint_profile_running(endpoints) : 0;
+		uint32_t count = strcmp(entry->name, "profile") == 0     ? endpoint_profile_running(endpoints)
+				 : strcmp(entry->name, "goroutine") == 0 ? target->threads_live
+									 : 0;
 		writer_printf(writer, "<tr><td class=\"n\">%u</td><td><a href=\"%s\">%s</a></td></tr>\n", count,
 			      entry->href, entry->name);
 	}
-	writer_puts(writer,
-		    "</table>\n<p>10 seconds of CPU as: <a href=\"profile?seconds=10&amp;format=html\">flame graph"
-		    "</a> · <a href=\"profile?seconds=10&amp;format=svg\">SVG</a> · "
-		    "<a href=\"profile?seconds=10&amp;format=folded\">folded stacks</a> · "
-		    "<a href=\"profile?seconds=10&amp;format=speedscope\">speedscope</a> · "
-		    "<a href=\"profile?seconds=10\">pprof</a></p>\n<h2>Profile descriptions</h2>\n<ul>\n");
+	writer_puts(writer, "</table>\n<p><a href=\"goroutine?debug=2\">full dump of all threads</a></p>\n<p>10 "
+			    "seconds of CPU as: <a href=\"profile?seconds=10&amp;format=html\">flame graph"
+			    "</a> · <a href=\"profile?seconds=10&amp;format=svg\">SVG</a> · "
+			    "<a href=\"profile?seconds=10&amp;format=folded\">folded stacks</a> · "
+			    "<a href=\"profile?seconds=10&amp;format=speedscope\">speedscope</a> · "
+			    "<a href=\"profile?seconds=10\">pprof</a></p>\n<h2>Profile descriptions</h2>\n<ul>\n");
 	for (size_t i = 0; i < INDEX_ENTRIES; i++)
 		writer_printf(writer, "<li><b>%s</b>: %s</li>\n", index_entries[i].name, index_entries[i].description);
 	writer_puts(writer, "</ul>\n");
@@ -185,7 +191,7 @@ void index_page_target(struct endpoints *endpoints, const struct collector_targe
 	writer_xml(&page.writer, target->exe);
 	writer_printf(&page.writer, "</code><br>%u threads, user %u, %s</p>\n", target->threads_live,
 		      (unsigned)target->uid, target->period_ns != 0 ? "being sampled" : "not being sampled");
-	index_profiles(endpoints, &page.writer);
+	index_profiles(endpoints, target, &page.writer);
 	writer_printf(&page.writer, "<p><a href=\"/metrics\">metrics</a>%s</p>\n",
 		      endpoints->has_index ? " · <a href=\"/\">all targets</a>" : "");
 	index_end(&page, reply);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "collector/log.h"
+#include "collector/snapshot.h"
 #include "collector/window_impl.h"
 
 #define MESSAGES_AT_ONCE 32
@@ -35,6 +36,7 @@ void session_unref(struct session *session)
 	if (!session || --session->refs > 0)
 		return;
 	session_release_maps(session);
+	snapshot_source_destroy(session->snapshot);
 	mapping_unref(session->main_mapping);
 	free(session->cmdline);
 	if (session->jitdump_fd >= 0)

@@ -23,6 +23,8 @@
 #include "collector/transport.h"
 #include "collector/worker.h"
 
+struct snapshot_source;
+
 #define SESSION_MAPPING_SETS 4
 
 enum session_state { SESSION_NEW, SESSION_LIVE, SESSION_ENDING, SESSION_CLOSED };
@@ -70,6 +72,8 @@ struct session {
 	uint32_t jobs;              // under way, of any kind
 	uint32_t tables_pending;
 	int64_t tables_since_ns; // sampling waits for them since; 0: it does not
+
+	struct snapshot_source *snapshot; // made when the first is asked for
 
 	uint32_t rate_sent; // last SAMPLING
 	uint32_t sampling_seq;

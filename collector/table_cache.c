@@ -10,9 +10,11 @@
 
 #include "collector/table_cache.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,9 +29,12 @@
 #include <xxhash.h>
 
 #include "collector/cfi_table.h"
+#include "collector/log.h"
 #include "collector/table_compiler.h" // made by sources_hash.py
 #include "profd/wire.h"
 
+#define DEFAULT_CACHE_MIB 256u // on disk
+#define MAX_CACHE_MIB 65536u
 #define MAGIC 0x6863616364666f72ULL // "rofdcach"
 #define SUFFIX ".unwind"
 #define MAX_TABLE (256u << 20)
@@ -124,6 +129,36 @@ struct table_cache *table_cache_create(const char *directory, uint64_t max_bytes
 		*ret_error = cache->fd < 0 ? cache->fd : 0;
 	}
 	return cache;
+}
+
+// In MiB, by $PROFD_CACHE_SIZE.
+static uint64_t cache_bytes(void)
+{
+	const char *text = getenv("PROFD_CACHE_SIZE");
+	uint64_t mebibytes = DEFAULT_CACHE_MIB;
+	char *end;
+
+	if (!text || !text[0])
+		return mebibytes << 20;
+	mebibytes = strtoull(text, &end, 10);
+	if (!isdigit((unsigned char)text[0]) || *end || mebibytes > MAX_CACHE_MIB) {
+		log_line("PROFD_CACHE_SIZE '%s': not a number up to %u", text, MAX_CACHE_MIB);
+		mebibytes = DEFAULT_CACHE_MIB;
+	}
+	return mebibytes << 20;
+}
+
+struct table_cache *table_cache_open(bool on_disk)
+{
+	char buf[PATH_MAX];
+	const char *directory = on_disk ? table_cache_directory(buf, sizeof(buf)) : NULL;
+	int error = 0;
+	struct table_cache *tables = table_cache_create(directory, cache_bytes(), &error);
+
+	// Not there to be made, or to be written, is no fault: a read-only system, a user without a home.
+	if (error == -EPERM)
+		log_line("unwind tables are not cached: %s is not ours alone to write", directory);
+	return tables;
 }
 
 void table_cache_destroy(struct table_cache *cache)

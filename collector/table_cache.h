@@ -10,6 +10,7 @@
 #ifndef PROFD_COLLECTOR_TABLE_CACHE_H
 #define PROFD_COLLECTOR_TABLE_CACHE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,8 @@ struct table_cache_counters {
 // (*ret_error says why: −errno, −EPERM not safe): a cache that never has anything, and counts. NULL only when out of memory.
 // max_bytes: of all files; the least recently used go.
 struct table_cache *table_cache_create(const char *directory, uint64_t max_bytes, int *ret_error);
+// As the environment says: $PROFD_CACHE_DIR, $PROFD_CACHE_SIZE. What is wrong there is logged.
+struct table_cache *table_cache_open(bool on_disk);
 void table_cache_destroy(struct table_cache *cache); // accepts NULL
 
 // The table, malloc'ed, the caller's. −ENOENT: not there, or not fit to be used.

@@ -6,6 +6,7 @@
 #include "tests/unit/http_fake.h"
 #include "collector/window.h"
 #include "formats/profile.h"
+#include "formats/thread_dump.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
@@ -58,6 +59,17 @@ bool collector_symbol(struct collector *collector, pid_t pid, uint64_t address, 
 		return false;
 	snprintf(buf, size, address == 0x1234 ? "main" : "ns::f(int)");
 	return true;
+}
+
+int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
+{
+	struct thread_dump_thread thread = {.tid = (uint32_t)pid, .name = "fake", .state = "sleep", .object = ""};
+
+	if (fake.open_error != 0)
+		return fake.open_error;
+	*ret_dump = thread_dump_create();
+	assert_non_null(*ret_dump);
+	return thread_dump_add_thread(*ret_dump, &thread);
 }
 
 int window_open(struct collector *collector, const struct window_options *options, struct window **ret_window)

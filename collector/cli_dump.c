@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// cli_dump.c: `profd dump PID`: all threads of a process, with an agent in it or without.
+
+#include "collector/cli.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "collector/module.h"
+#include "collector/snapshot.h"
+#include "collector/table_cache.h"
+#include "formats/thread_dump.h"
+
+struct dump_options {
+	pid_t pid;
+	bool json, group;
+	const char *thread; // pattern, or NULL
+};
+
+static const char dump_help[] =
+	"usage: profd dump [OPTION]... PID\n"
+	"\n"
+	"Prints every thread of a process: its stack, what it waits for and for how long, in the form of Go's "
+	"goroutine dumps.\n"
+	"The process is read from outside, whether it runs under profd or not, and notices nothing: no thread is "
+	"stopped or woken.\n"
+	"It must be one's own process, or one must be root.\n"
+	"\n"
+	"      --group            threads with the same stack and state once, with their number, the most first\n"
+	"      --json             JSON\n"
+	"      --thread PATTERN   only threads whose name or number fits the pattern ('worker*', '4711')\n"
+	"      --help             this text\n";
+
+// 0: options are taken; else the exit status + 1.
+static int parse(int argc, char **argv, struct dump_options *options)
+{
+	static const struct option long_options[] = {
+		{"group", no_argument, NULL, 'g'},
+		{"json", no_argument, NULL, 'j'},
+		{"thread", required_argument, NULL, 't'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
+	uint32_t pid;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "+:h", long_options, NULL)) >= 0) {
+		switch (option) {
+		case 'g':
+			options->group = true;
+			break;
+		case 'j':
+			options->json = true;
+			break;
+		case 't':
+			options->thread = optarg;
+			break;
+		case 'h':
+			fputs(dump_help, stdout);
+			return 1;
+		default:
+			cli_bad_option(argv, option);
+			return CLI_USAGE + 1;
+		}
+	}
+	if (optind + 1 != argc) {
+		cli_say(optind == argc ? "which process? 'profd dump PID'" : "one process at a time: 'profd dump PID'");
+		return CLI_USAGE + 1;
+	}
+	if (!cli_number("PID", argv[optind], 1, INT32_MAX, &pid))
+		return CLI_USAGE + 1;
+	options->pid = (pid_t)pid;
+	return 0;
+}
+
+static void keep_threads(struct thread_dump *dump, const char *pattern)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < dump->nthreads; i++) {
+		char number[16];
+
+		snprintf(number, sizeof(number), "%u", dump->threads[i].tid);
+		if (fnmatch(pattern, dump->threads[i].name, 0) == 0 || fnmatch(pattern, number, 0) == 0)
+			dump->threads[kept++] = dump->threads[i];
+	}
+	dump->nthreads = kept;
+}
+
+static int print(const struct dump_options *options, const struct thread_dump *dump)
+{
+	struct writer writer;
+	int fd = STDOUT_FILENO;
+
+	writer_init(&writer, writer_fd_sink, &fd);
+	if (options->json)
+		return thread_dump_write_json(dump, &writer);
+	return options->group ? thread_dump_write_grouped(dump, "goroutine", &writer)
+			      : thread_dump_write_threads(dump, &writer);
+}
+
+static int take(pid_t pid, struct thread_dump **ret_dump)
+{
+	struct module_cache *modules = module_cache_create(NULL);
+	struct table_cache *tables = table_cache_open(true);
+	struct snapshot_source *source = modules && tables ? snapshot_source_create(pid, modules, tables) : NULL;
+	int r = source ? snapshot_take(source, ret_dump) : -ENOMEM;
+
+	snapshot_source_destroy(source);
+	table_cache_destroy(tables);
+	module_cache_destroy(modules);
+	return r;
+}
+
+static int dump_run(int argc, char **argv)
+{
+	struct dump_options options = {0};
+	struct thread_dump *dump = NULL;
+	int r = parse(argc, argv, &options);
+
+	if (r != 0)
+		return r - 1;
+	r = take(options.pid, &dump);
+	if (r == -EPERM || r == -EACCES) {
+		cli_say("no right to look into process %d: be its user with leave to trace it "
+			"(kernel.yama.ptrace_scope), or root",
+			(int)options.pid);
+		return 1;
+	}
+	if (r < 0) {
+		cli_say(r == -ESRCH ? "there is no process %d" : "cannot read the threads of %d: %s", (int)options.pid,
+			strerror(-r));
+		return 1;
+	}
+	if (options.thread)
+		keep_threads(dump, options.thread);
+	r = print(&options, dump);
+	if (r < 0)
+		cli_say("cannot write: %s", strerror(-r));
+	thread_dump_destroy(dump);
+	return r < 0 ? 1 : 0;
+}
+
+const struct cli_command cli_command_dump = {
+	.name = "dump",
+	.run = dump_run,
+	.summary = "print every thread of a process: stack, state, how long it waits",
+	.help = dump_help,
+};

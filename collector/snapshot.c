@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// snapshot.c: see snapshot.h. A scan (thread_scan.h) finds stacks as PCs; here they get names and states.
+//
+// The mappings are read again only when some thread has to be walked: a process that stands still has not changed them.
+
+#include "collector/snapshot.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "collector/jit_names.h"
+#include "collector/jitdump.h"
+#include "collector/mapping.h"
+#include "collector/profile_builder.h"
+#include "collector/thread_scan.h"
+#include "collector/thread_walk.h"
+#include "collector/wait_state.h"
+#include "formats/thread_dump.h"
+#include "profd/wire.h"
+
+#define NAMES 8 // of a stack, that tell what a lock is
+
+struct snapshot_source {
+	pid_t pid;
+	struct module_cache *modules;
+	struct table_cache *tables;
+	pthread_mutex_t lock; // guards what follows; held while a snapshot is taken
+	struct mapping_set *mappings;
+	struct walk_image *image;
+	struct thread_scan *scan; // the last one
+};
+
+struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *modules, struct table_cache *tables)
+{
+	struct snapshot_source *source = calloc(1, sizeof(*source));
+
+	if (!source)
+		return NULL;
+	source->pid = pid;
+	source->modules = modules;
+	source->tables = tables;
+	pthread_mutex_init(&source->lock, NULL);
+	return source;
+}
+
+void snapshot_source_destroy(struct snapshot_source *source)
+{
+	if (!source)
+		return;
+	thread_scan_destroy(source->scan);
+	walk_image_destroy(source->image);
+	mapping_set_destroy(source->mappings);
+	pthread_mutex_destroy(&source->lock);
+	free(source);
+}
+
+// ---- Reading -------------------------------------------------------------------------------------------------------
+
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static bool is_same_set(const struct mapping_set *a, const struct mapping_set *b)
+{
+	if (!a || !b || a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (a->entries[i].mapping != b->entries[i].mapping)
+			return false;
+	return true;
+}
+
+// Returns 1 when they changed, 0 when not, or −errno.
+static int read_mappings(struct snapshot_source *source)
+{
+	struct mapping_set *mappings;
+	struct walk_image *image;
+	int r = mapping_set_read(source->pid, 0, source->mappings, source->modules, &mappings);
+
+	if (r < 0)
+		return r;
+	if (is_same_set(source->mappings, mappings)) {
+		mapping_set_destroy(mappings);
+		return 0;
+	}
+	image = walk_image_create(mappings, source->tables);
+	if (!image) {
+		mapping_set_destroy(mappings);
+		return -ENOMEM;
+	}
+	walk_image_destroy(source->image);
+	mapping_set_destroy(source->mappings);
+	source->image = image;
+	source->mappings = mappings;
+	return 1;
+}
+
+// A scan by the mappings of now. What is taken over from the last scan needs none of them.
+static int scan(struct snapshot_source *source)
+{
+	struct thread_scan *now = NULL;
+	int r = source->image ? 0 : read_mappings(source);
+
+	if (r >= 0)
+		r = thread_scan_take(source->pid, source->image, source->scan, &now);
+	if (r == 0 && source->scan && now->walked > 0) {
+		r = read_mappings(source);
+		if (r > 0) {
+			thread_scan_destroy(now);
+			now = NULL;
+			r = thread_scan_take(source->pid, source->image, source->scan, &now);
+		}
+	}
+	if (r < 0) {
+		thread_scan_destroy(now);
+		return r;
+	}
+	thread_scan_destroy(source->scan);
+	source->scan = now;
+	return 0;
+}
+
+// ---- Naming --------------------------------------------------------------------------------------------------------
+
+// A stack by its PCs, and what it is in the dump.
+struct stack_item {
+	XXH128_hash_t hash; // of PCs and stop
+	uint32_t id;        // in the dump
+	uint32_t nnames;
+	const char *names[NAMES]; // leaf first, as in the symbol table
+};
+
+struct builder {
+	const struct snapshot_source *source;
+	struct thread_dump *dump;
+	struct profile_builder frames;
+	struct intern stacks;
+	struct wait_state_process *waits;
+	struct jit_names *jit_names;
+	bool jit_loaded;
+};
+
+static const struct jit_names *get_jit_names(void *context, uint32_t number)
+{
+	struct builder *builder = context;
+	char path[64];
+	struct stat status;
+
+	(void)number;
+	if (builder->jit_loaded)
+		return builder->jit_names;
+	builder->jit_loaded = true;
+	snprintf(path, sizeof(path), "/proc/%d", (int)builder->source->pid);
+	if (stat(path, &status) == 0) {
+		int fd = jitdump_open(builder->source->pid, status.st_uid, builder->source->mappings);
+
+		builder->jit_names = jit_names_load(builder->source->pid, status.st_uid, fd);
+		if (fd >= 0)
+			close(fd);
+	}
+	return builder->jit_names;
+}
+
+static const char *partial_reason(uint8_t stop)
+{
+	static const char *const reasons[WIRE_STOP_COUNT] = {
+		[WIRE_STOP_DEPTH] = "too deep",         [WIRE_STOP_NO_TABLE] = "no unwind table",
+		[WIRE_STOP_NO_RULE] = "no unwind rule", [WIRE_STOP_UNREADABLE] = "unreadable stack",
+		[WIRE_STOP_BAD_CFA] = "broken stack",
+	};
+
+	return stop < WIRE_STOP_COUNT && reasons[stop] ? reasons[stop] : "";
+}
+
+static void take_names(const struct builder *builder, struct stack_item *item, const uint32_t *ids, uint32_t n)
+{
+	const struct profile *profile = builder->dump->profile;
+
+	for (uint32_t i = 0; i < n && item->nnames < NAMES; i++) {
+		const struct profile_location *location = &profile->locations[ids[i] - 1];
+
+		for (uint32_t k = 0; k < location->nlines && item->nnames < NAMES; k++)
+			item->names[item->nnames++] =
+				profile->functions[location->lines[k].function_id - 1].system_name;
+	}
+}
+
+static int make_stack(struct builder *builder, const struct thread_scan_record *record, struct stack_item *item)
+{
+	uint32_t ids[WIRE_MAX_FRAMES];
+
+	for (uint32_t i = 0; i < record->npcs; i++) {
+		bool exact = i == 0 || (record->pcs[i] & WIRE_PC_EXACT);
+		uint64_t pc = record->pcs[i] & ~WIRE_PC_EXACT;
+		const struct mapping *mapping =
+			mapping_set_find(builder->source->mappings, pc - (exact || pc == 0 ? 0 : 1));
+
+		ids[i] = profile_builder_location(&builder->frames, 0, mapping, pc | (exact ? WIRE_PC_EXACT : 0));
+		if (ids[i] == 0)
+			return -ENOMEM;
+	}
+	item->id = thread_dump_add_stack(builder->dump, ids, record->npcs, partial_reason(record->stop));
+	take_names(builder, item, ids, record->npcs);
+	return item->id ? 0 : -ENOMEM;
+}
+
+// As long as no other is asked for.
+static const struct stack_item *get_stack(struct builder *builder, const struct thread_scan_record *record)
+{
+	XXH128_hash_t hash = XXH3_128bits_withSeed(record->pcs, record->npcs * sizeof(*record->pcs), record->stop);
+	uint32_t index = intern_add(&builder->stacks, &hash, NULL);
+	struct stack_item *item = index == INTERN_NONE ? NULL : intern_item(&builder->stacks, index);
+
+	return item && (item->id || make_stack(builder, record, item) == 0) ? item : NULL;
+}
+
+static int add_thread(struct builder *builder, const struct thread_scan_record *record)
+{
+	struct wait_state_input input = {
+		.tid = record->tid,
+		.run_state = record->run_state,
+		.in_syscall = record->place.in_syscall,
+		.nr = record->place.nr,
+	};
+	struct thread_dump_thread thread = {
+		.tid = record->tid,
+		.name = record->name,
+		.cpu_ns = (int64_t)record->times.run_ns,
+		.waiting_ns = record->waiting_ns,
+	};
+	struct wait_state state;
+
+	if (record->npcs > 0) {
+		const struct stack_item *stack = get_stack(builder, record);
+
+		if (!stack)
+			return -ENOMEM;
+		thread.stack = stack->id;
+		input.names = stack->names;
+		input.nnames = stack->nnames;
+	}
+	memcpy(input.args, record->place.args, sizeof(input.args));
+	wait_state_find(builder->waits, &input, &state);
+	thread.state = state.state;
+	thread.object = state.object;
+	thread.owner_tid = state.owner_tid;
+	return thread_dump_add_thread(builder->dump, &thread);
+}
+
+static int build(struct builder *builder)
+{
+	const struct thread_scan *scan = builder->source->scan;
+	int r = 0;
+
+	builder->dump->pid = builder->source->pid;
+	builder->dump->time_ns = clock_ns(CLOCK_REALTIME) - (clock_ns(CLOCK_MONOTONIC) - scan->start_ns);
+	builder->dump->duration_ns = scan->end_ns - scan->start_ns;
+	for (size_t i = 0; i < scan->count && r == 0; i++)
+		r = add_thread(builder, &scan->records[i]);
+	thread_dump_finish(builder->dump);
+	return r == 0 && profile_failed(builder->dump->profile) ? -ENOMEM : r;
+}
+
+static int name_all(const struct snapshot_source *source, struct thread_dump **ret_dump)
+{
+	struct builder builder = {
+		.source = source, .dump = thread_dump_create(), .waits = wait_state_open(source->pid)};
+	int r = -ENOMEM;
+
+	profile_builder_init(&builder.frames, builder.dump ? builder.dump->profile : NULL);
+	builder.frames.jit_names = get_jit_names;
+	builder.frames.context = &builder;
+	intern_init(&builder.stacks, sizeof(struct stack_item), sizeof(XXH128_hash_t), &builder.frames.budget);
+	if (builder.dump && builder.waits)
+		r = build(&builder);
+	intern_finish(&builder.stacks);
+	profile_builder_finish(&builder.frames);
+	wait_state_close(builder.waits);
+	jit_names_destroy(builder.jit_names);
+	if (r < 0)
+		thread_dump_destroy(builder.dump);
+	else
+		*ret_dump = builder.dump;
+	return r;
+}
+
+int snapshot_take(struct snapshot_source *source, struct thread_dump **ret_dump)
+{
+	int64_t asked_ns = clock_ns(CLOCK_MONOTONIC);
+	int r = 0;
+
+	pthread_mutex_lock(&source->lock);
+	// Whoever had to wait for another's walk may find that a later one has begun and ended meanwhile.
+	if (!source->scan || source->scan->start_ns < asked_ns)
+		r = scan(source);
+	if (r == 0)
+		r = name_all(source, ret_dump);
+	pthread_mutex_unlock(&source->lock);
+	return r;
+}

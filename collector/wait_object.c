@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// wait_object.c: see wait_object.h.
+
+#include "collector/wait_object.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "collector/intern.h"
+
+#define MAX_BYTES ((size_t)16 << 20) // of all that is remembered
+#define MAX_LINES 200000u            // of a table of sockets
+
+struct object {
+	uint32_t fd;
+	uint32_t epoll; // asked for as one
+	char text[WAIT_OBJECT_SIZE];
+};
+
+struct socket {
+	uint64_t inode;
+	char text[WAIT_OBJECT_SIZE - 16];
+};
+
+struct wait_objects {
+	pid_t pid;
+	struct intern_budget budget;
+	struct intern objects, sockets;
+	int sockets_read;
+	struct object last; // what there was no memory for
+};
+
+struct wait_objects *wait_objects_create(pid_t pid)
+{
+	struct wait_objects *objects = calloc(1, sizeof(*objects));
+
+	if (!objects)
+		return NULL;
+	objects->pid = pid;
+	objects->budget.max = MAX_BYTES;
+	intern_init(&objects->objects, sizeof(struct object), 8, &objects->budget);
+	intern_init(&objects->sockets, sizeof(struct socket), 8, &objects->budget);
+	return objects;
+}
+
+void wait_objects_destroy(struct wait_objects *objects)
+{
+	if (!objects)
+		return;
+	intern_finish(&objects->objects);
+	intern_finish(&objects->sockets);
+	free(objects);
+}
+
+// ---- Sockets -------------------------------------------------------------------------------------------------------
+
+// Hexadecimal, in 32-bit words of this machine's byte order, as /proc/net/tcp has it.
+static int parse_address(const char *text, int family, char *buf, size_t size)
+{
+	uint32_t words[4];
+	unsigned port, n = family == AF_INET6 ? 4 : 1;
+	char host[INET6_ADDRSTRLEN];
+
+	for (unsigned i = 0; i < n; i++)
+		if (sscanf(text + (size_t)i * 8, "%8" SCNx32, &words[i]) != 1)
+			return -1;
+	if (sscanf(text + (size_t)n * 8, ":%x", &port) != 1 || !inet_ntop(family, words, host, sizeof(host)))
+		return -1;
+	return snprintf(buf, size, family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, port) < (int)size ? 0 : -1;
+}
+
+static void add_socket(struct wait_objects *objects, const char *line, const char *protocol, int family)
+{
+	char local[40], remote[40], from[64], to[64];
+	unsigned state;
+	uint64_t inode;
+	struct socket *socket;
+	uint32_t index;
+
+	if (sscanf(line, " %*d: %39s %39s %x %*s %*s %*s %*s %*s %" SCNu64, local, remote, &state, &inode) != 4 ||
+	    parse_address(local, family, from, sizeof(from)) < 0 || parse_address(remote, family, to, sizeof(to)) < 0)
+		return;
+	index = intern_add(&objects->sockets, &inode, NULL);
+	if (index == INTERN_NONE)
+		return;
+	socket = intern_item(&objects->sockets, index);
+	if (state == 10) // TCP_LISTEN
+		snprintf(socket->text, sizeof(socket->text), "%s listening at %.48s", protocol, from);
+	else
+		snprintf(socket->text, sizeof(socket->text), "%s %.48s to %.48s", protocol, from, to);
+}
+
+static void read_sockets(struct wait_objects *objects)
+{
+	static const struct {
+		const char *name, *protocol;
+		int family;
+	} tables[] = {
+		{"tcp", "tcp", AF_INET}, {"tcp6", "tcp", AF_INET6}, {"udp", "udp", AF_INET}, {"udp6", "udp", AF_INET6}};
+
+	objects->sockets_read = 1;
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
+		char path[64], line[512];
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/%d/net/%s", (int)objects->pid, tables[i].name);
+		file = fopen(path, "re");
+		for (unsigned n = 0; file && n < MAX_LINES && fgets(line, sizeof(line), file); n++)
+			add_socket(objects, line, tables[i].protocol, tables[i].family);
+		if (file)
+			(void)fclose(file);
+	}
+}
+
+static const char *find_socket(struct wait_objects *objects, const char *link)
+{
+	uint64_t inode;
+	uint32_t index;
+
+	if (sscanf(link, "socket:[%" SCNu64 "]", &inode) != 1)
+		return NULL;
+	if (!objects->sockets_read)
+		read_sockets(objects);
+	index = intern_find(&objects->sockets, &inode);
+	return index == INTERN_NONE ? NULL : ((const struct socket *)intern_item(&objects->sockets, index))->text;
+}
+
+// ---- Descriptors ---------------------------------------------------------------------------------------------------
+
+static void describe_fd(struct wait_objects *objects, uint32_t fd, char *text)
+{
+	char path[64], link[256];
+	const char *name = link;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%" PRIu32, (int)objects->pid, fd);
+	n = readlink(path, link, sizeof(link) - 1);
+	if (n <= 0) {
+		snprintf(text, WAIT_OBJECT_SIZE, "fd %" PRIu32, fd);
+		return;
+	}
+	link[n] = '\0';
+	if (strncmp(link, "socket:", 7) == 0)
+		name = find_socket(objects, link);
+	else if (strncmp(link, "anon_inode:", 11) == 0)
+		name = link + 11;
+	snprintf(text, WAIT_OBJECT_SIZE, "%.100s (fd %" PRIu32 ")", name ? name : link, fd);
+}
+
+static void describe_epoll(struct wait_objects *objects, uint32_t fd, char *text)
+{
+	char path[64], line[256];
+	unsigned count = 0, lines = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%" PRIu32, (int)objects->pid, fd);
+	file = fopen(path, "re");
+	if (!file) {
+		snprintf(text, WAIT_OBJECT_SIZE, "(fd %" PRIu32 ")", fd);
+		return;
+	}
+	while (lines++ < MAX_LINES && fgets(line, sizeof(line), file))
+		count += strncmp(line, "tfd:", 4) == 0;
+	(void)fclose(file);
+	snprintf(text, WAIT_OBJECT_SIZE, "(fd %" PRIu32 "; %u fds)", fd, count);
+}
+
+static const char *find(struct wait_objects *objects, int fd, uint32_t epoll)
+{
+	struct object key = {.fd = (uint32_t)fd, .epoll = epoll};
+	uint32_t index = intern_add(&objects->objects, &key, NULL);
+	struct object *object = index == INTERN_NONE ? &objects->last : intern_item(&objects->objects, index);
+
+	if (index != INTERN_NONE && object->text[0])
+		return object->text;
+	if (epoll)
+		describe_epoll(objects, (uint32_t)fd, key.text);
+	else
+		describe_fd(objects, (uint32_t)fd, key.text);
+	memcpy(object->text, key.text, sizeof(key.text));
+	return object->text;
+}
+
+const char *wait_objects_fd(struct wait_objects *objects, int fd)
+{
+	return find(objects, fd, 0);
+}
+
+const char *wait_objects_epoll(struct wait_objects *objects, int fd)
+{
+	return find(objects, fd, 1);
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// thread_dump.c: see thread_dump.h.
+
+#include "formats/thread_dump.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/arena.h"
+#include "formats/grow.h"
+#include "formats/lookup.h"
+#include "formats/utf8.h"
+
+struct thread_dump_index {
+	struct lookup stacks;
+	struct arena arena;
+	uint32_t stacks_capacity, threads_capacity;
+};
+
+struct thread_dump *thread_dump_create(void)
+{
+	struct thread_dump *dump = calloc(1, sizeof(*dump));
+
+	if (!dump)
+		return NULL;
+	dump->command = "";
+	dump->profile = profile_create();
+	dump->index = calloc(1, sizeof(*dump->index));
+	if (!dump->profile || !dump->index) {
+		thread_dump_destroy(dump);
+		return NULL;
+	}
+	lookup_init(&dump->index->stacks);
+	return dump;
+}
+
+void thread_dump_destroy(struct thread_dump *dump)
+{
+	if (!dump)
+		return;
+	if (dump->index) {
+		lookup_finish(&dump->index->stacks);
+		arena_finish(&dump->index->arena);
+	}
+	free(dump->index);
+	free(dump->stacks);
+	free(dump->threads);
+	profile_destroy(dump->profile);
+	free(dump);
+}
+
+// ---- Stacks --------------------------------------------------------------------------------------------------------
+
+static bool stack_equal(const void *context, uint32_t id, const void *key)
+{
+	const struct thread_dump_stack *a = &((const struct thread_dump *)context)->stacks[id - 1], *b = key;
+
+	return a->nlocations == b->nlocations && a->partial == b->partial &&
+	       memcmp(a->location_ids, b->location_ids, a->nlocations * sizeof(*a->location_ids)) == 0;
+}
+
+static uint32_t append_stack(struct thread_dump *dump, const struct thread_dump_stack *key, uint32_t hash)
+{
+	struct thread_dump_index *index = dump->index;
+	struct thread_dump_stack *stacks =
+		grow_array(dump->stacks, &index->stacks_capacity, (size_t)dump->nstacks + 1, sizeof(*stacks));
+	const uint32_t *ids;
+
+	if (!stacks)
+		return 0;
+	dump->stacks = stacks;
+	if (lookup_reserve(&index->stacks) < 0)
+		return 0;
+	ids = arena_copy(&index->arena, key->location_ids, key->nlocations * sizeof(*ids), _Alignof(uint32_t));
+	if (!ids)
+		return 0;
+	stacks[dump->nstacks] = *key;
+	stacks[dump->nstacks++].location_ids = ids;
+	lookup_insert(&index->stacks, hash, dump->nstacks);
+	return dump->nstacks;
+}
+
+uint32_t thread_dump_add_stack(struct thread_dump *dump, const uint32_t *location_ids, uint32_t nlocations,
+			       const char *partial)
+{
+	static const uint32_t none[1];
+	struct thread_dump_stack key = {.nlocations = nlocations, .location_ids = nlocations ? location_ids : none};
+	uint32_t hash, id;
+
+	for (uint32_t i = 0; i < nlocations; i++)
+		if (location_ids[i] == 0 || location_ids[i] > dump->profile->nlocations)
+			return 0;
+	key.partial = profile_string(dump->profile, partial);
+	hash = lookup_hash(&dump->index->stacks, key.location_ids, nlocations * sizeof(*location_ids));
+	id = lookup_find(&dump->index->stacks, hash, stack_equal, dump, &key);
+	return id ? id : append_stack(dump, &key, hash);
+}
+
+// ---- Threads -------------------------------------------------------------------------------------------------------
+
+int thread_dump_add_thread(struct thread_dump *dump, const struct thread_dump_thread *thread)
+{
+	struct thread_dump_thread *threads;
+
+	if (thread->stack > dump->nstacks || thread->creator_stack > dump->nstacks || !thread->state ||
+	    !thread->state[0])
+		return -EINVAL;
+	threads =
+		grow_array(dump->threads, &dump->index->threads_capacity, (size_t)dump->nthreads + 1, sizeof(*threads));
+	if (!threads)
+		return -ENOMEM;
+	dump->threads = threads;
+	threads[dump->nthreads] = *thread;
+	threads[dump->nthreads].name = profile_string(dump->profile, thread->name);
+	threads[dump->nthreads].state = profile_string(dump->profile, thread->state);
+	threads[dump->nthreads].object = profile_string(dump->profile, thread->object);
+	if (profile_failed(dump->profile))
+		return -ENOMEM;
+	dump->nthreads++;
+	return 0;
+}
+
+static int compare_tids(const void *a, const void *b)
+{
+	const struct thread_dump_thread *left = a, *right = b;
+
+	return (left->tid > right->tid) - (left->tid < right->tid);
+}
+
+void thread_dump_finish(struct thread_dump *dump)
+{
+	if (dump->nthreads > 0)
+		qsort(dump->threads, dump->nthreads, sizeof(*dump->threads), compare_tids);
+}
+
+static const struct thread_dump_thread *find_thread(const struct thread_dump *dump, uint32_t tid)
+{
+	const struct thread_dump_thread key = {.tid = tid};
+
+	return dump->nthreads ? bsearch(&key, dump->threads, dump->nthreads, sizeof(key), compare_tids) : NULL;
+}
+
+// What a reader of the header takes for its end, and what breaks a line.
+static void clean(char *text)
+{
+	for (unsigned char *at = (unsigned char *)text; *at; at++)
+		if (*at < ' ' || *at == 0x7f || *at == ',' || *at == '[' || *at == ']')
+			*at = '_';
+}
+
+const char *thread_dump_state(const struct thread_dump *dump, const struct thread_dump_thread *thread, char *buf,
+			      size_t size)
+{
+	const struct thread_dump_thread *owner = thread->owner_tid ? find_thread(dump, thread->owner_tid) : NULL;
+	const char *verb = strcmp(thread->state, "join") == 0 ? "" : " held by";
+	char owned[96] = "";
+
+	if (size == 0)
+		return buf;
+	if (owner && owner->name[0])
+		snprintf(owned, sizeof(owned), "%s thread %" PRIu32 " \"%.40s\"", verb, owner->tid, owner->name);
+	else if (thread->owner_tid)
+		snprintf(owned, sizeof(owned), "%s thread %" PRIu32, verb, thread->owner_tid);
+	snprintf(buf, size, "%s%s%s%s", thread->state, thread->object[0] ? " " : "", thread->object, owned);
+	buf[utf8_prefix(buf, size - 1)] = '\0';
+	clean(buf);
+	return buf;
+}
+
+// ---- Samples -------------------------------------------------------------------------------------------------------
+
+int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool names)
+{
+	const int64_t values[PROFILE_MAX_VALUES] = {1};
+	struct profile *profile = dump->profile;
+
+	profile_add_sample_type(profile, name, "count");
+	profile_set_period(profile, name, "count", 1);
+	profile->time_ns = dump->time_ns;
+	profile->duration_ns = dump->duration_ns;
+	for (uint32_t i = 0; i < dump->nthreads; i++) {
+		const struct thread_dump_thread *thread = &dump->threads[i];
+		const struct thread_dump_stack *stack = thread->stack ? &dump->stacks[thread->stack - 1] : NULL;
+		const struct profile_label labels[] = {
+			{.key = "state", .str = thread->state, .num_unit = ""},
+			{.key = "thread_name", .str = thread->name, .num_unit = ""},
+		};
+		int r = profile_add_sample(profile, stack ? stack->location_ids : NULL, stack ? stack->nlocations : 0,
+					   labels, names && thread->name[0] ? 2 : 1, values);
+
+		if (r < 0)
+			return r;
+	}
+	return profile_failed(profile) ? -ENOMEM : 0;
+}

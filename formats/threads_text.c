@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// threads_text.c: a thread dump as text, in the grammars of Go's goroutine profile, so that what reads those reads ours.
+//
+//   debug=2   goroutine TID [STATE, N minutes, "NAME"]:      minutes: from the first on. The name is one of the header's items that
+//             FUNCTION(...)                                  readers skip; behind the bracket they would not take the line.
+//             \tFILE:LINE +0xOFFSET                          "??:0" where no file is known; the offset is that in the module
+//             ...additional frames elided...                 a stack that does not reach the thread's start
+//             created by FUNCTION in goroutine TID
+//             \tFILE:LINE +0xOFFSET
+//   debug=1   NAME profile: total N
+//             COUNT @ 0xPC 0xPC…
+//             # labels: {"state":"…"}
+//             #\t0xPC\tFUNCTION+0xOFFSET\tFILE:LINE
+//
+// Names come from files that nobody vouches for: what would break a line is replaced.
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/thread_dump.h"
+#include "formats/writer.h"
+
+#define NAME_MAX_BYTES 4096
+
+static void put_clean(struct writer *writer, const char *text)
+{
+	for (const char *from = text;;) {
+		const char *at = from;
+
+		while ((unsigned char)*at >= ' ' && *at != 0x7f)
+			at++;
+		writer_put(writer, from, (size_t)(at - from));
+		if (!*at)
+			return;
+		writer_put(writer, "_", 1);
+		from = at + 1;
+	}
+}
+
+static uint64_t module_offset(const struct profile *profile, const struct profile_location *location)
+{
+	const struct profile_mapping *mapping =
+		location->mapping_id ? &profile->mappings[location->mapping_id - 1] : NULL;
+
+	return mapping ? location->address - mapping->start + mapping->file_offset : location->address;
+}
+
+static const char *line_file(const struct profile *profile, const struct profile_location *location, uint32_t i)
+{
+	uint32_t id = i < location->nlines ? location->lines[i].function_id : 0;
+
+	return id ? profile->functions[id - 1].file : "";
+}
+
+// ---- debug=2 -------------------------------------------------------------------------------------------------------
+
+static void put_call(struct writer *writer, const struct profile *profile, const struct profile_location *location,
+		     uint32_t i, const char *before, const char *after)
+{
+	char name[NAME_MAX_BYTES];
+	const char *file = line_file(profile, location, i);
+
+	writer_puts(writer, before);
+	put_clean(writer, profile_frame_name(profile, location, i, name, sizeof(name)));
+	writer_puts(writer, after);
+	writer_puts(writer, "\n\t");
+	put_clean(writer, file[0] ? file : "??");
+	writer_printf(writer, ":%" PRId64 " +0x%" PRIx64 "\n", file[0] ? location->lines[i].line : 0,
+		      module_offset(profile, location));
+}
+
+static void put_stack(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_stack *stack)
+{
+	const struct profile *profile = dump->profile;
+
+	for (uint32_t i = 0; i < stack->nlocations; i++) {
+		const struct profile_location *location = &profile->locations[stack->location_ids[i] - 1];
+
+		for (uint32_t k = 0; k < (location->nlines ? location->nlines : 1); k++)
+			put_call(writer, profile, location, k, "", "(...)");
+	}
+	if (stack->partial[0])
+		writer_puts(writer, "...additional frames elided...\n");
+}
+
+static void put_creator(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_thread *thread)
+{
+	const struct thread_dump_stack *stack = thread->creator_stack ? &dump->stacks[thread->creator_stack - 1] : NULL;
+	char after[48] = "";
+
+	if (!stack || stack->nlocations == 0)
+		return;
+	if (thread->creator_tid)
+		snprintf(after, sizeof(after), " in goroutine %" PRIu32, thread->creator_tid);
+	put_call(writer, dump->profile, &dump->profile->locations[stack->location_ids[0] - 1], 0, "created by ", after);
+}
+
+static void put_header(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_thread *thread)
+{
+	const struct thread_dump_stack *stack = thread->stack ? &dump->stacks[thread->stack - 1] : NULL;
+	struct thread_dump_thread named = {.state = thread->name, .object = ""};
+	int64_t minutes = thread->waiting_ns / 60000000000LL;
+	char text[256];
+
+	writer_printf(writer, "goroutine %" PRIu32 " [%s", thread->tid,
+		      thread_dump_state(dump, thread, text, sizeof(text)));
+	if (minutes > 0)
+		writer_printf(writer, ", %" PRId64 " minutes", minutes);
+	if (thread->name[0])
+		writer_printf(writer, ", \"%s\"", thread_dump_state(dump, &named, text, sizeof(text)));
+	if (stack && stack->partial[0]) {
+		named.state = stack->partial;
+		writer_printf(writer, ", partial: %s", thread_dump_state(dump, &named, text, sizeof(text)));
+	}
+	writer_puts(writer, "]:\n");
+}
+
+// A stack that several threads have is made once.
+struct stack_text {
+	uint32_t uses;
+	struct writer_memory text;
+};
+
+static int make_text(const struct thread_dump *dump, const struct thread_dump_stack *stack, struct stack_text *text)
+{
+	struct writer *writer = malloc(sizeof(*writer));
+	int r;
+
+	if (!writer)
+		return -ENOMEM;
+	writer_init(writer, writer_memory_sink, &text->text);
+	put_stack(writer, dump, stack);
+	r = writer_flush(writer);
+	free(writer);
+	return r;
+}
+
+static int put_thread(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_thread *thread,
+		      struct stack_text *texts)
+{
+	struct stack_text *text = thread->stack ? &texts[thread->stack - 1] : NULL;
+	int r = 0;
+
+	put_header(writer, dump, thread);
+	if (!text) {
+		writer_puts(writer, "\tgoroutine running on other thread; stack unavailable\n");
+	} else if (text->uses < 2) {
+		put_stack(writer, dump, &dump->stacks[thread->stack - 1]);
+	} else {
+		if (!text->text.data)
+			r = make_text(dump, &dump->stacks[thread->stack - 1], text);
+		writer_put(writer, text->text.data, text->text.size);
+	}
+	put_creator(writer, dump, thread);
+	writer_puts(writer, "\n");
+	return r;
+}
+
+int thread_dump_write_threads(const struct thread_dump *dump, struct writer *writer)
+{
+	struct stack_text *texts = calloc((size_t)dump->nstacks + 1, sizeof(*texts));
+	int r = 0;
+
+	if (!texts)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < dump->nthreads; i++)
+		if (dump->threads[i].stack)
+			texts[dump->threads[i].stack - 1].uses++;
+	for (uint32_t i = 0; i < dump->nthreads && r == 0 && !writer->error; i++)
+		r = put_thread(writer, dump, &dump->threads[i], texts);
+	for (uint32_t i = 0; i < dump->nstacks; i++)
+		free(texts[i].text.data);
+	free(texts);
+	return r < 0 ? r : writer_flush(writer);
+}
+
+// ---- debug=1 -------------------------------------------------------------------------------------------------------
+
+struct group {
+	uint32_t stack;
+	const char *state; // interned
+	uint32_t count, first;
+};
+
+static int compare_groups(const void *a, const void *b)
+{
+	const struct group *left = a, *right = b;
+
+	if (left->stack != right->stack)
+		return left->stack < right->stack ? -1 : 1;
+	if (left->state != right->state)
+		return strcmp(left->state, right->state);
+	return (left->first > right->first) - (left->first < right->first);
+}
+
+static int compare_counts(const void *a, const void *b)
+{
+	const struct group *left = a, *right = b;
+
+	if (left->count != right->count)
+		return left->count > right->count ? -1 : 1;
+	return (left->first > right->first) - (left->first < right->first);
+}
+
+static uint32_t make_groups(const struct thread_dump *dump, struct group *groups)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < dump->nthreads; i++)
+		groups[i] = (struct group){
+			.stack = dump->threads[i].stack, .state = dump->threads[i].state, .count = 1, .first = i};
+	if (dump->nthreads > 0)
+		qsort(groups, dump->nthreads, sizeof(*groups), compare_groups);
+	for (uint32_t i = 0; i < dump->nthreads; i++) {
+		if (n > 0 && groups[n - 1].stack == groups[i].stack && groups[n - 1].state == groups[i].state)
+			groups[n - 1].count++;
+		else
+			groups[n++] = groups[i];
+	}
+	if (n > 0)
+		qsort(groups, n, sizeof(*groups), compare_counts);
+	return n;
+}
+
+static void put_location(struct writer *writer, const struct profile *profile, const struct profile_location *location)
+{
+	char name[NAME_MAX_BYTES];
+
+	for (uint32_t i = 0; i < (location->nlines ? location->nlines : 1); i++) {
+		const char *file = line_file(profile, location, i);
+
+		writer_printf(writer, "#\t0x%" PRIx64 "\t", location->address);
+		put_clean(writer, profile_frame_name(profile, location, i, name, sizeof(name)));
+		// A name without a symbol has its offset already.
+		if (i < location->nlines)
+			writer_printf(writer, "+0x%" PRIx64, module_offset(profile, location));
+		writer_puts(writer, "\t");
+		put_clean(writer, file[0] ? file : "??");
+		writer_printf(writer, ":%" PRId64 "\n", file[0] ? location->lines[i].line : 0);
+	}
+}
+
+static void put_group(struct writer *writer, const struct thread_dump *dump, const struct group *group)
+{
+	const struct thread_dump_stack *stack = group->stack ? &dump->stacks[group->stack - 1] : NULL;
+	const struct profile *profile = dump->profile;
+
+	writer_printf(writer, "%" PRIu32 " @", group->count);
+	// A return address is shown as the last byte of its call; who reads this takes one off again, but from the leaf.
+	for (uint32_t i = 0; stack && i < stack->nlocations; i++)
+		writer_printf(writer, " 0x%" PRIx64, profile->locations[stack->location_ids[i] - 1].address + (i > 0));
+	writer_puts(writer, "\n# labels: {\"state\":\"");
+	writer_json(writer, group->state);
+	writer_puts(writer, "\"}\n");
+	for (uint32_t i = 0; stack && i < stack->nlocations; i++)
+		put_location(writer, profile, &profile->locations[stack->location_ids[i] - 1]);
+	writer_puts(writer, "\n");
+}
+
+int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, struct writer *writer)
+{
+	struct group *groups = calloc((size_t)dump->nthreads + 1, sizeof(*groups));
+	uint32_t n;
+
+	if (!groups)
+		return -ENOMEM;
+	n = make_groups(dump, groups);
+	writer_printf(writer, "%s profile: total %" PRIu32 "\n", name, dump->nthreads);
+	for (uint32_t i = 0; i < n && !writer->error; i++)
+		put_group(writer, dump, &groups[i]);
+	free(groups);
+	return writer_flush(writer);
+}
