@@ -50,7 +50,7 @@ static int parse(int argc, char **argv, struct dump_options *options)
 	uint32_t pid;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "+:h", long_options, NULL)) >= 0) {
+	while ((option = getopt_long(argc, argv, ":h", long_options, NULL)) >= 0) {
 		switch (option) {
 		case 'g':
 			options->group = true;
@@ -79,18 +79,15 @@ static int parse(int argc, char **argv, struct dump_options *options)
 	return 0;
 }
 
-static void keep_threads(struct thread_dump *dump, const char *pattern)
+static void hide_others(struct thread_dump *dump, const char *pattern)
 {
-	uint32_t kept = 0;
-
 	for (uint32_t i = 0; i < dump->nthreads; i++) {
 		char number[16];
 
 		snprintf(number, sizeof(number), "%u", dump->threads[i].tid);
-		if (fnmatch(pattern, dump->threads[i].name, 0) == 0 || fnmatch(pattern, number, 0) == 0)
-			dump->threads[kept++] = dump->threads[i];
+		dump->threads[i].hidden =
+			fnmatch(pattern, dump->threads[i].name, 0) != 0 && fnmatch(pattern, number, 0) != 0;
 	}
-	dump->nthreads = kept;
 }
 
 static int print(const struct dump_options *options, const struct thread_dump *dump)
@@ -139,7 +136,7 @@ static int dump_run(int argc, char **argv)
 		return 1;
 	}
 	if (options.thread)
-		keep_threads(dump, options.thread);
+		hide_others(dump, options.thread);
 	r = print(&options, dump);
 	if (r < 0)
 		cli_say("cannot write: %s", strerror(-r));

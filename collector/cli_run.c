@@ -25,6 +25,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -228,18 +229,23 @@ static void run_reap(struct run *run)
 
 static void run_wait(struct run *run)
 {
-	struct pollfd fd = {.fd = run->signal_fd, .events = POLLIN};
+	// A thread that somebody preloaded into us may take our signals, and SIGCHLD with them; the pidfd tells in any case.
+	struct pollfd fds[] = {{.fd = run->signal_fd, .events = POLLIN},
+			       {.fd = (int)syscall(SYS_pidfd_open, run->child, 0), .events = POLLIN}};
+	bool draws = run->progress && run->window != NULL;
 	struct signalfd_siginfo info;
 
 	run_reap(run);
 	while (!run->ended) {
-		int ready = poll(&fd, 1, run->progress && run->window != NULL ? 1000 : -1);
+		int ready = poll(fds, 2, draws || fds[1].fd < 0 ? 1000 : -1);
 		while (!run->ended && read(run->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
 			run_on_signal(run, &info);
 		run_reap(run);
-		if (ready == 0)
+		if (ready == 0 && draws)
 			run_draw_progress(run);
 	}
+	if (fds[1].fd >= 0)
+		close(fds[1].fd);
 	run_erase_progress(run);
 }
 

@@ -229,6 +229,23 @@ static const struct stack_item *get_stack(struct builder *builder, const struct 
 	return item && (item->id || make_stack(builder, record, item) == 0) ? item : NULL;
 }
 
+static bool is_agent_pc(const struct builder *builder, const struct thread_scan_record *record, uint32_t i)
+{
+	bool exact = i == 0 || (record->pcs[i] & WIRE_PC_EXACT);
+	const struct mapping *mapping =
+		mapping_set_find(builder->source->mappings, (record->pcs[i] & ~WIRE_PC_EXACT) - (exact ? 0 : 1));
+
+	return mapping && mapping->agent;
+}
+
+// The agent's helper: between libc's call that it waits in and libc's start of a thread there is nothing but the agent.
+static bool is_agents_own(const struct builder *builder, const struct thread_scan_record *record)
+{
+	if (record->npcs < 3)
+		return false;
+	return is_agent_pc(builder, record, 1) && is_agent_pc(builder, record, record->npcs - 3);
+}
+
 static int add_thread(struct builder *builder, const struct thread_scan_record *record)
 {
 	struct wait_state_input input = {
@@ -262,6 +279,19 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 	return thread_dump_add_thread(builder->dump, &thread);
 }
 
+// pprof's readers take the first mapping for the program's. Programs are mapped below their libraries.
+static void add_main_mapping(struct builder *builder)
+{
+	const struct mapping_set *mappings = builder->source->mappings;
+
+	for (size_t i = 0; i < mappings->count; i++) {
+		if (mappings->entries[i].mapping->path[0] == '/') {
+			profile_builder_mapping(&builder->frames, mappings->entries[i].mapping);
+			return;
+		}
+	}
+}
+
 static int build(struct builder *builder)
 {
 	const struct thread_scan *scan = builder->source->scan;
@@ -270,8 +300,10 @@ static int build(struct builder *builder)
 	builder->dump->pid = builder->source->pid;
 	builder->dump->time_ns = clock_ns(CLOCK_REALTIME) - (clock_ns(CLOCK_MONOTONIC) - scan->start_ns);
 	builder->dump->duration_ns = scan->end_ns - scan->start_ns;
+	add_main_mapping(builder);
 	for (size_t i = 0; i < scan->count && r == 0; i++)
-		r = add_thread(builder, &scan->records[i]);
+		if (!is_agents_own(builder, &scan->records[i]))
+			r = add_thread(builder, &scan->records[i]);
 	thread_dump_finish(builder->dump);
 	return r == 0 && profile_failed(builder->dump->profile) ? -ENOMEM : r;
 }

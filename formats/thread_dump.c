@@ -190,8 +190,12 @@ int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool name
 			{.key = "state", .str = thread->state, .num_unit = ""},
 			{.key = "thread_name", .str = thread->name, .num_unit = ""},
 		};
-		int r = profile_add_sample(profile, stack ? stack->location_ids : NULL, stack ? stack->nlocations : 0,
-					   labels, names && thread->name[0] ? 2 : 1, values);
+		int r;
+
+		if (thread->hidden)
+			continue;
+		r = profile_add_sample(profile, stack ? stack->location_ids : NULL, stack ? stack->nlocations : 0,
+				       labels, names && thread->name[0] ? 2 : 1, values);
 
 		if (r < 0)
 			return r;

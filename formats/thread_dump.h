@@ -38,6 +38,7 @@ struct thread_dump_thread {
 	uint32_t stack;         // id; 0: none could be read
 	uint32_t creator_tid;   // 0: not known
 	uint32_t creator_stack; // id; 0: not known
+	bool hidden;            // not written: only there for others to name
 };
 
 struct thread_dump {

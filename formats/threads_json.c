@@ -85,13 +85,18 @@ static void put_stack(struct writer *writer, const struct thread_dump *dump, uin
 
 int thread_dump_write_json(const struct thread_dump *dump, struct writer *writer)
 {
+	const char *between = "\n ";
+
 	writer_printf(writer, "{\"version\":1,\"pid\":%" PRId64 ",", dump->pid);
 	put_text(writer, "command", dump->command);
 	writer_printf(writer, ",\"time_ns\":%" PRId64 ",\"duration_ns\":%" PRId64 ",\n\"threads\":[", dump->time_ns,
 		      dump->duration_ns);
 	for (uint32_t i = 0; i < dump->nthreads && !writer->error; i++) {
-		writer_puts(writer, i ? ",\n " : "\n ");
+		if (dump->threads[i].hidden)
+			continue;
+		writer_puts(writer, between);
 		put_thread(writer, &dump->threads[i]);
+		between = ",\n ";
 	}
 	writer_puts(writer, "],\n\"stacks\":[");
 	for (uint32_t i = 1; i <= dump->nstacks && !writer->error; i++) {

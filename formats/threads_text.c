@@ -172,7 +172,8 @@ int thread_dump_write_threads(const struct thread_dump *dump, struct writer *wri
 		if (dump->threads[i].stack)
 			texts[dump->threads[i].stack - 1].uses++;
 	for (uint32_t i = 0; i < dump->nthreads && r == 0 && !writer->error; i++)
-		r = put_thread(writer, dump, &dump->threads[i], texts);
+		if (!dump->threads[i].hidden)
+			r = put_thread(writer, dump, &dump->threads[i], texts);
 	for (uint32_t i = 0; i < dump->nstacks; i++)
 		free(texts[i].text.data);
 	free(texts);
@@ -207,16 +208,21 @@ static int compare_counts(const void *a, const void *b)
 	return (left->first > right->first) - (left->first < right->first);
 }
 
-static uint32_t make_groups(const struct thread_dump *dump, struct group *groups)
+static uint32_t make_groups(const struct thread_dump *dump, struct group *groups, uint32_t *ret_threads)
 {
-	uint32_t n = 0;
+	uint32_t n = 0, threads = 0;
 
-	for (uint32_t i = 0; i < dump->nthreads; i++)
-		groups[i] = (struct group){
-			.stack = dump->threads[i].stack, .state = dump->threads[i].state, .count = 1, .first = i};
-	if (dump->nthreads > 0)
-		qsort(groups, dump->nthreads, sizeof(*groups), compare_groups);
 	for (uint32_t i = 0; i < dump->nthreads; i++) {
+		const struct thread_dump_thread *thread = &dump->threads[i];
+
+		if (!thread->hidden)
+			groups[threads++] =
+				(struct group){.stack = thread->stack, .state = thread->state, .count = 1, .first = i};
+	}
+	*ret_threads = threads;
+	if (threads > 0)
+		qsort(groups, threads, sizeof(*groups), compare_groups);
+	for (uint32_t i = 0; i < threads; i++) {
 		if (n > 0 && groups[n - 1].stack == groups[i].stack && groups[n - 1].state == groups[i].state)
 			groups[n - 1].count++;
 		else
@@ -265,12 +271,12 @@ static void put_group(struct writer *writer, const struct thread_dump *dump, con
 int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, struct writer *writer)
 {
 	struct group *groups = calloc((size_t)dump->nthreads + 1, sizeof(*groups));
-	uint32_t n;
+	uint32_t n, threads;
 
 	if (!groups)
 		return -ENOMEM;
-	n = make_groups(dump, groups);
-	writer_printf(writer, "%s profile: total %" PRIu32 "\n", name, dump->nthreads);
+	n = make_groups(dump, groups, &threads);
+	writer_printf(writer, "%s profile: total %" PRIu32 "\n", name, threads);
 	for (uint32_t i = 0; i < n && !writer->error; i++)
 		put_group(writer, dump, &groups[i]);
 	free(groups);

@@ -9,7 +9,7 @@
 //   - the return address in the record was left by a call; a direct one went to the beginning of this function;
 //   - with that FP, the walk reaches the thread's start.
 // Old records that a frame has not overwritten look alike. So one that only the last point speaks for counts only if all others that it
-// speaks for are those of frames further out. Otherwise the walk ends here, and says so.
+// speaks for are those of frames further out, or lead through calls that went elsewhere. Otherwise the walk ends here, and says so.
 
 #ifdef PROFD_UNWIND_OUTSIDE
 
@@ -17,6 +17,7 @@
 #define RECOVER_ROWS 4096u        // of one function
 #define MAX_LATE_PUSH 64u         // bytes from a function's entry to the instruction behind its push of FP
 #define MAX_PROLOGUE 24u          // instructions
+#define MAX_DOUBTLESS (64u << 10) // bytes from a function's entry to a PC in it; more is rare
 
 // The row of vaddr, as find_rule, and its page.
 static bool find_row(const struct wire_table *table, uint64_t vaddr, uint32_t *ret_row, uint32_t *ret_page)
@@ -156,8 +157,23 @@ static enum vouched vouch(struct profd_walk *walk, uint64_t fp, uint64_t push)
 struct recovery {
 	uint64_t fp; // 0: none
 	uint32_t count;
+	uint32_t doubts; // calls that did not go to the frame that they left: tail calls, or leftovers
 	uint64_t cfas[WIRE_MAX_FRAMES];
 };
+
+// Did the direct call before return_address go where the code at pc can be?
+static bool is_doubtful(struct profd_walk *walk, uint64_t pc, uint64_t return_address)
+{
+	const struct wire_rule *rule;
+	uint64_t target;
+
+	if (!profd_code_call_target(walk, return_address, &target))
+		return false;
+	rule = rule_at(walk, target);
+	if (rule && rule->cfa == WIRE_CFA_PLT)
+		return false;
+	return target > pc || pc - target > MAX_DOUBTLESS;
+}
 
 // Does it reach the thread's start?
 static bool try_record(const struct profd_walk *walk, uint64_t fp, struct recovery *ret_recovery)
@@ -169,8 +185,13 @@ static bool try_record(const struct profd_walk *walk, uint64_t fp, struct recove
 	trial.fp = fp;
 	trial.fp_known = true;
 	trial.trial = true;
+	ret_recovery->doubts = 0;
 	while (step == STEP_ON && count < WIRE_MAX_FRAMES) {
+		uint64_t pc = trial.pc;
+
 		step = step_up(&trial);
+		if (step == STEP_ON && !trial.exact && trial.pc)
+			ret_recovery->doubts += is_doubtful(&trial, pc, trial.pc);
 		if (step == STEP_ON && trial.pc == 0)
 			step = STEP_END;
 		if (step == STEP_ON)
@@ -202,10 +223,15 @@ static bool search_record(struct profd_walk *walk, uint64_t push, struct recover
 
 		if (vouched == VOUCHED_NOT || explains(ret_recovery, fp))
 			continue;
-		if (ret_recovery->fp && try_record(walk, fp, &other))
-			return false;
-		if (!ret_recovery->fp && try_record(walk, fp, ret_recovery) && vouched == VOUCHED_BY_CALL)
-			return true;
+		if (!ret_recovery->fp) {
+			if (try_record(walk, fp, ret_recovery) && vouched == VOUCHED_BY_CALL)
+				return true;
+		} else if (try_record(walk, fp, &other)) {
+			if (!ret_recovery->doubts == !other.doubts)
+				return false;
+			if (ret_recovery->doubts)
+				*ret_recovery = other;
+		}
 	}
 	return ret_recovery->fp != 0;
 }

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_snapshot.py: every thread of a live process, from outside: true and complete stacks with and without frame pointers, states, the
+# text that readers of Go's dumps take, and a process that notices nothing.
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+import pprof_reader
+
+STATES = ['epoll', 'poll', 'read', 'sleep', 'sem wait', 'mutex lock', 'cond wait']
+OWN = ['park', 'descend', 'alloca_frame', 'descend', 'plain_frame', 'descend', 'large_frame', 'descend', 'large_frame', 'descend',
+       'plain_frame', 'descend', 'large_frame', 'descend', 'run']
+BUILDS = ['omit', 'keep', 'o0', 'o1']
+
+# As github.com/maruel/panicparse reads them.
+HEADER = re.compile(r'^goroutine (\d+) \[([^\]]+)\]:$')
+FUNCTION = re.compile(r'^(.+)\((.*)\)$')
+FILE = re.compile(r'^\t(.+):(\d+) \+0x[0-9a-f]+$')
+
+
+@contextlib.contextmanager
+def parked(helper, build, threads, env=None):
+    with subprocess.Popen([helper(f'target_parked_{build}'), str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          env=dict(os.environ, **(env or {}))) as process:
+        process.pid_said = int(process.stdout.readline().split()[1])
+        yield process
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+
+
+def dump(profd, *arguments):
+    return subprocess.run([profd, 'dump', *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+
+
+def snapshot(profd, pid):
+    result = dump(profd, '--json', pid)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def functions(shot, thread):
+    stack = shot['stacks'][thread['stack'] - 1]
+    assert stack['id'] == thread['stack']
+    return [frame['function'] for frame in stack['frames']]
+
+
+@pytest.mark.parametrize('build', BUILDS)
+def test_true_stacks(profd, helper, build):
+    """Every function of ours, in order, below whatever libc waits in; and the thread's start."""
+    with parked(helper, build, 70) as process:
+        shot = snapshot(profd, process.pid)
+        assert shot['pid'] == process.pid and len(shot['threads']) == 71
+        for thread in shot['threads']:
+            names = functions(shot, thread)
+            assert 'partial' not in shot['stacks'][thread['stack'] - 1], names
+            if thread['name'].startswith('way-'):
+                assert names[names.index('park'):-2] == OWN, names
+                assert names[-1].strip('_') == 'clone3'
+                assert thread['state'] == STATES[int(thread['name'][4:])], thread
+            else:
+                assert thread['tid'] == process.pid and thread['state'] == 'read' and names[-1] == '_start' and 'main' in names
+        assert len(shot['stacks']) == 8, 'the same stack is there once'
+
+
+def test_objects_and_owners(profd, helper):
+    with parked(helper, 'omit', 7) as process:
+        shot = snapshot(profd, process.pid)
+        threads = {thread['name']: thread for thread in shot['threads']}
+        assert re.fullmatch(r'\(fd \d+; 0 fds\)', threads['way-0']['object'])
+        assert re.fullmatch(r'pipe:\(\d+\) \(fd \d+\)', threads['way-1']['object'])
+        assert threads['way-2']['object'] == threads['way-1']['object']
+        assert threads['way-3']['object'] == 'of 1e+06 s'
+        assert threads['way-5']['owner_tid'] == process.pid
+        assert re.fullmatch('0x[0-9a-f]+', threads['way-6']['object'])
+        text = dump(profd, process.pid, '--thread', 'way-5').stdout
+        assert re.match(rf'goroutine \d+ \[mutex lock 0x[0-9a-f]+ held by thread {process.pid} "target_parked_o", "way-5"\]:\n', text), text
+
+
+def test_waiting_time(profd, helper):
+    with parked(helper, 'omit', 7) as process:
+        first = snapshot(profd, process.pid)
+        time.sleep(1.1)
+        second = snapshot(profd, process.pid)
+        for before, after in zip(first['threads'], second['threads']):
+            assert after['waiting_ns'] - before.get('waiting_ns', 0) >= 1e9
+            assert after['waiting_ns'] < 60e9 and after['cpu_ns'] == before['cpu_ns']
+
+
+def test_text_is_gos(profd, helper):
+    """Each thread is a block: header, pairs of function and file, an empty line."""
+    with parked(helper, 'keep', 14) as process:
+        text = dump(profd, process.pid).stdout
+    blocks = text.strip('\n').split('\n\n')
+    assert len(blocks) == 15
+    for block in blocks:
+        header, *lines = block.split('\n')
+        assert HEADER.match(header) and len(lines) % 2 == 0
+        assert all(FUNCTION.match(line) for line in lines[0::2]) and all(FILE.match(line) for line in lines[1::2]), block
+
+
+def test_groups(profd, helper, go, tmp_path):
+    """Counts first; and what google/pprof reads as a goroutine profile of old."""
+    with parked(helper, 'keep', 21) as process:
+        text = dump(profd, '--group', process.pid).stdout
+    assert text.startswith('goroutine profile: total 22\n')
+    assert [int(count) for count in re.findall(r'^(\d+) @', text, re.M)] == [3] * 7 + [1]
+    path = tmp_path / 'goroutine.txt'
+    path.write_text(text)
+    raw = subprocess.run([go, 'tool', 'pprof', '-raw', path], capture_output=True, text=True, timeout=60, check=False)
+    assert raw.returncode == 0, raw.stderr
+    assert 'goroutine/count' in raw.stdout
+
+
+@contextlib.contextmanager
+def served(profd, *command):
+    process = subprocess.Popen([profd, 'run', '--rate', '1', '-o', '/dev/null', '--format', 'folded', '--http', '127.0.0.1:0', '--', *command],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    line = process.stderr.readline()
+    url = re.search(r'http://[0-9.:]+', line)
+    assert url, line
+    yield process, url[0] + '/debug/pprof/'
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    process.stdout.close()
+    process.stderr.close()
+
+
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return answer.headers, answer.read()
+
+
+def test_http(profd, helper, tmp_path):
+    with served(profd, helper('target_parked_keep'), '70') as (process, url):
+        assert process.stdout.readline().startswith('pid ')
+        headers, body = fetch(url + 'goroutine')
+        assert headers['Content-Disposition'] == 'attachment; filename="goroutine"'
+        (tmp_path / 'threads.pb.gz').write_bytes(body)
+        profile = pprof_reader.read(tmp_path / 'threads.pb.gz')
+        assert profile.sample_types == ['goroutine']
+        assert sum(sample.values[0] for sample in profile.samples) == 71, "the agent's own thread is not the program's"
+        assert {sample.labels['state'] for sample in profile.samples} == set(STATES)
+        assert profile.complete() == 1
+        assert not any('profd' in name for sample in profile.samples for name in sample.stack)
+        assert fetch(url + 'threads?debug=1')[1].startswith(b'goroutine profile: total 71\n')
+        assert fetch(url + 'goroutine?debug=2')[1].count(b'\ngoroutine ') == 70
+        assert len(json.loads(fetch(url + 'goroutine?format=json')[1])['threads']) == 71
+        assert b'large_frame;descend' in fetch(url + 'goroutine?format=folded')[1]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            fetch(url + 'goroutine?format=nonsense')
+        assert refused.value.code == 400
+
+
+def test_nothing_is_seen(profd, helper):
+    """A thousand snapshots while every call that can be cut short is made in a loop: no EINTR, no short sleep."""
+    process = subprocess.Popen([helper('target_waits'), 'quiet', '12'], stdout=subprocess.PIPE, text=True)
+    count = 0
+    while process.poll() is None and count < 1000:
+        count += dump(profd, process.pid).returncode == 0
+    said, _ = process.communicate(timeout=60)
+    print(f'{count} snapshots:\n{said}')
+    assert process.returncode == 0 and count >= 200
+    lines = [line.split() for line in said.splitlines()]
+    assert len(lines) >= 10 and all(line[1:] == ['0', '0'] for line in lines), said
+
+
+def test_wrong_usage(profd, public):
+    for arguments, status, message in [([], 2, 'which process'), (['x'], 2, 'not a number'), (['1', '2'], 2, 'one process'),
+                                       (['--nonsense'], 2, 'unknown option'), (['2000000000'], 1, 'there is no process')]:
+        result = dump(profd, *arguments)
+        assert result.returncode == status and message in result.stderr and result.stderr.count('\n') == 1, result
+    if os.getuid() == 0:
+        result = subprocess.run(['setpriv', '--reuid', '65534', '--clear-groups', public(profd), 'dump', str(os.getpid())],
+                                capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 1 and 'no right to look into' in result.stderr and result.stderr.count('\n') == 1, result
