@@ -44,6 +44,7 @@ int task_reader_times(const struct task_reader *reader, uint32_t tid, bool with_
 // The letter of its state: R S D T t Z X I. '\0': not known.
 char task_reader_state(const struct task_reader *reader, uint32_t tid);
 void task_reader_name(const struct task_reader *reader, uint32_t tid, char ret_name[16]); // "" not known
-int64_t task_reader_now_ns(void); // the clock of last_ran_ns, as of this thread; −1: not known
+// The clock of last_ran_ns; at most as late as any CPU has it. −1: not known. Visits every CPU that this thread may run on.
+int64_t task_reader_now_ns(void);
 
 #endif

@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,7 @@ struct wait_objects {
 	pid_t pid;
 	struct intern_budget budget;
 	struct intern objects, sockets;
-	int sockets_read;
+	bool sockets_read;
 	struct object last; // what there was no memory for
 };
 
@@ -61,37 +62,50 @@ void wait_objects_destroy(struct wait_objects *objects)
 
 // ---- Sockets -------------------------------------------------------------------------------------------------------
 
-// Hexadecimal, in 32-bit words of this machine's byte order, as /proc/net/tcp has it.
-static int parse_address(const char *text, int family, char *buf, size_t size)
+// Hexadecimal, in 32-bit words of this machine's byte order, then ':' and the port, as /proc/net/tcp has it.
+static bool parse_address(const char *text, int family, char *buf, size_t size)
 {
 	uint32_t words[4];
-	unsigned port, n = family == AF_INET6 ? 4 : 1;
+	size_t n = family == AF_INET6 ? 4 : 1;
 	char host[INET6_ADDRSTRLEN];
 
-	for (unsigned i = 0; i < n; i++)
-		if (sscanf(text + (size_t)i * 8, "%8" SCNx32, &words[i]) != 1)
-			return -1;
-	if (sscanf(text + (size_t)n * 8, ":%x", &port) != 1 || !inet_ntop(family, words, host, sizeof(host)))
-		return -1;
-	return snprintf(buf, size, family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, port) < (int)size ? 0 : -1;
+	if (strspn(text, "0123456789ABCDEFabcdef") != n * 8 || text[n * 8] != ':')
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		char word[9] = "";
+
+		memcpy(word, text + i * 8, 8);
+		words[i] = (uint32_t)strtoul(word, NULL, 16);
+	}
+	if (!inet_ntop(family, words, host, sizeof(host)))
+		return false;
+	snprintf(buf, size, family == AF_INET6 ? "[%s]:%lu" : "%s:%lu", host, strtoul(text + n * 8 + 1, NULL, 16));
+	return true;
 }
 
-static void add_socket(struct wait_objects *objects, const char *line, const char *protocol, int family)
+static void add_socket(struct wait_objects *objects, char *line, const char *protocol, int family)
 {
-	char local[40], remote[40], from[64], to[64];
-	unsigned state;
-	uint64_t inode;
+	enum { LOCAL = 1, REMOTE = 2, STATE = 3, INODE = 9, FIELDS };
+	const char *fields[FIELDS];
+	char *rest = line, from[64], to[64];
 	struct socket *socket;
+	uint64_t inode;
 	uint32_t index;
 
-	if (sscanf(line, " %*d: %39s %39s %x %*s %*s %*s %*s %*s %" SCNu64, local, remote, &state, &inode) != 4 ||
-	    parse_address(local, family, from, sizeof(from)) < 0 || parse_address(remote, family, to, sizeof(to)) < 0)
+	for (int i = 0; i < FIELDS; i++) {
+		fields[i] = strtok_r(rest, " \n", &rest);
+		if (!fields[i])
+			return;
+	}
+	inode = strtoull(fields[INODE], NULL, 10);
+	if (!inode || !parse_address(fields[LOCAL], family, from, sizeof(from)) ||
+	    !parse_address(fields[REMOTE], family, to, sizeof(to)))
 		return;
 	index = intern_add(&objects->sockets, &inode, NULL);
 	if (index == INTERN_NONE)
 		return;
 	socket = intern_item(&objects->sockets, index);
-	if (state == 10) // TCP_LISTEN
+	if (strtoul(fields[STATE], NULL, 16) == 10) // TCP_LISTEN
 		snprintf(socket->text, sizeof(socket->text), "%s listening at %.48s", protocol, from);
 	else
 		snprintf(socket->text, sizeof(socket->text), "%s %.48s to %.48s", protocol, from, to);
@@ -105,7 +119,7 @@ static void read_sockets(struct wait_objects *objects)
 	} tables[] = {
 		{"tcp", "tcp", AF_INET}, {"tcp6", "tcp", AF_INET6}, {"udp", "udp", AF_INET}, {"udp6", "udp", AF_INET6}};
 
-	objects->sockets_read = 1;
+	objects->sockets_read = true;
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
 		char path[64], line[512];
 		FILE *file;
@@ -121,11 +135,9 @@ static void read_sockets(struct wait_objects *objects)
 
 static const char *find_socket(struct wait_objects *objects, const char *link)
 {
-	uint64_t inode;
+	uint64_t inode = strtoull(link + strlen("socket:["), NULL, 10);
 	uint32_t index;
 
-	if (sscanf(link, "socket:[%" SCNu64 "]", &inode) != 1)
-		return NULL;
 	if (!objects->sockets_read)
 		read_sockets(objects);
 	index = intern_find(&objects->sockets, &inode);
@@ -147,7 +159,7 @@ static void describe_fd(struct wait_objects *objects, uint32_t fd, char *text)
 		return;
 	}
 	link[n] = '\0';
-	if (strncmp(link, "socket:", 7) == 0)
+	if (strncmp(link, "socket:[", 8) == 0)
 		name = find_socket(objects, link);
 	else if (strncmp(link, "anon_inode:", 11) == 0)
 		name = link + 11;

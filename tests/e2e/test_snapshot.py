@@ -87,13 +87,14 @@ def test_objects_and_owners(profd, helper):
 
 
 def test_waiting_time(profd, helper):
+    begin = time.monotonic()
     with parked(helper, 'omit', 7) as process:
         first = snapshot(profd, process.pid)
         time.sleep(1.1)
         second = snapshot(profd, process.pid)
         for before, after in zip(first['threads'], second['threads']):
-            assert after['waiting_ns'] - before.get('waiting_ns', 0) >= 1e9
-            assert after['waiting_ns'] < 60e9 and after['cpu_ns'] == before['cpu_ns']
+            assert 0.8e9 <= after['waiting_ns'] - before.get('waiting_ns', 0), 'no more than a bit is left out'
+            assert after['waiting_ns'] / 1e9 <= time.monotonic() - begin and after['cpu_ns'] == before['cpu_ns']
 
 
 def test_text_is_gos(profd, helper):

@@ -79,6 +79,31 @@ static void test_unknown(void **state)
 	http_server_destroy(server);
 }
 
+static void test_threads(void **state)
+{
+	struct http_server *server = http_client_serve(&(struct http_options){0});
+	struct answer answer;
+
+	http_client_fetch(server, "/debug/pprof/goroutine?debug=2", &answer);
+	assert_int_equal(answer.status, 200);
+	assert_header(&answer, "Content-Type", "text/plain; charset=utf-8");
+	assert_null(http_client_header(&answer, "Content-Disposition"));
+	assert_non_null(strstr(answer.body, " [sleep, \"fake\"]:\n"));
+	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/threads", &answer);
+	assert_int_equal(answer.status, 200);
+	assert_header(&answer, "Content-Type", "application/octet-stream");
+	assert_header(&answer, "Content-Disposition", "attachment; filename=\"goroutine\"");
+	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/goroutine?format=json", &answer);
+	assert_header(&answer, "Content-Type", "application/json");
+	free(answer.body);
+	assert_fetch_error(server, "/debug/pprof/goroutine?format=x", 400, "format must be one of");
+	assert_fetch_error(server, "/debug/pprof/goroutine?seconds=5", 400,
+			   "seconds is not supported for this profile");
+	http_server_destroy(server);
+}
+
 static void test_cmdline(void **state)
 {
 	struct http_server *server = http_client_serve(&(struct http_options){0});
@@ -384,6 +409,7 @@ int main(void)
 		cmocka_unit_test_setup(test_index, http_fake_reset),
 		cmocka_unit_test_setup(test_redirects, http_fake_reset),
 		cmocka_unit_test_setup(test_unknown, http_fake_reset),
+		cmocka_unit_test_setup(test_threads, http_fake_reset),
 		cmocka_unit_test_setup(test_cmdline, http_fake_reset),
 		cmocka_unit_test_setup(test_symbol, http_fake_reset),
 		cmocka_unit_test_setup(test_metrics, http_fake_reset),
