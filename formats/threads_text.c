@@ -14,31 +14,58 @@
 //             # labels: {"state":"…"}
 //             #\t0xPC\tFUNCTION+0xOFFSET\tFILE:LINE
 //
-// Names come from files that nobody vouches for: what would break a line is replaced.
+// Names come from files that nobody vouches for: what would break a line, or end a reader's parse, is replaced. Readers checked:
+// google/pprof (debug=1; a line of 64 KB is too long for it) and panicparse (debug=2; of files it takes .c, .go, .s and ?? only).
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "formats/thread_dump.h"
+#include "formats/utf8.h"
 #include "formats/writer.h"
 
 #define NAME_MAX_BYTES 4096
+#define DIVISION_SLASH "\xe2\x88\x95"    // U+2215
+#define FULLWIDTH_PERCENT "\xef\xbc\x85" // U+FF05
 
 static void put_clean(struct writer *writer, const char *text)
 {
+	const char *end = text + utf8_prefix(text, NAME_MAX_BYTES);
+
 	for (const char *from = text;;) {
 		const char *at = from;
 
-		while ((unsigned char)*at >= ' ' && *at != 0x7f)
+		while (at < end && (unsigned char)*at >= ' ' && *at != 0x7f)
 			at++;
 		writer_put(writer, from, (size_t)(at - from));
-		if (!*at)
+		if (at == end)
 			return;
 		writer_put(writer, "_", 1);
 		from = at + 1;
+	}
+}
+
+// In debug=2 a function's name is a Go name to who reads it: a path with escapes. A '%' or a '/' without a '.' somewhere behind it
+// would end the parse ("operator%", "operator/"), so these become characters that look alike.
+static void put_go_name(struct writer *writer, char *name)
+{
+	const char *slash = strrchr(name, '/');
+	bool path = slash && strchr(slash, '.');
+
+	for (char *from = name, *at; *from; from = at + 1) {
+		char special;
+
+		at = from + strcspn(from, path ? "%" : "%/");
+		special = *at;
+		*at = '\0';
+		put_clean(writer, from);
+		if (!special)
+			return;
+		writer_puts(writer, special == '%' ? FULLWIDTH_PERCENT : DIVISION_SLASH);
 	}
 }
 
@@ -50,11 +77,24 @@ static uint64_t module_offset(const struct profile *profile, const struct profil
 	return mapping ? location->address - mapping->start + mapping->file_offset : location->address;
 }
 
+static int64_t line_number(const struct profile_location *location, uint32_t i)
+{
+	return location->lines[i].line > 0 ? location->lines[i].line : 0;
+}
+
 static const char *line_file(const struct profile *profile, const struct profile_location *location, uint32_t i)
 {
 	uint32_t id = i < location->nlines ? location->lines[i].function_id : 0;
 
 	return id ? profile->functions[id - 1].file : "";
+}
+
+// NULL: there is no frame to show.
+static const struct thread_dump_stack *stack_of(const struct thread_dump *dump, const struct thread_dump_thread *thread)
+{
+	const struct thread_dump_stack *stack = thread->stack ? &dump->stacks[thread->stack - 1] : NULL;
+
+	return stack && stack->nlocations > 0 ? stack : NULL;
 }
 
 // ---- debug=2 -------------------------------------------------------------------------------------------------------
@@ -66,11 +106,12 @@ static void put_call(struct writer *writer, const struct profile *profile, const
 	const char *file = line_file(profile, location, i);
 
 	writer_puts(writer, before);
-	put_clean(writer, profile_frame_name(profile, location, i, name, sizeof(name)));
+	profile_frame_name(profile, location, i, name, sizeof(name));
+	put_go_name(writer, name);
 	writer_puts(writer, after);
 	writer_puts(writer, "\n\t");
 	put_clean(writer, file[0] ? file : "??");
-	writer_printf(writer, ":%" PRId64 " +0x%" PRIx64 "\n", file[0] ? location->lines[i].line : 0,
+	writer_printf(writer, ":%" PRId64 " +0x%" PRIx64 "\n", file[0] ? line_number(location, i) : 0,
 		      module_offset(profile, location));
 }
 
@@ -143,7 +184,7 @@ static int make_text(const struct thread_dump *dump, const struct thread_dump_st
 static int put_thread(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_thread *thread,
 		      struct stack_text *texts)
 {
-	struct stack_text *text = thread->stack ? &texts[thread->stack - 1] : NULL;
+	struct stack_text *text = stack_of(dump, thread) ? &texts[thread->stack - 1] : NULL;
 	int r = 0;
 
 	put_header(writer, dump, thread);
@@ -247,7 +288,7 @@ static void put_location(struct writer *writer, const struct profile *profile, c
 			writer_printf(writer, "+0x%" PRIx64, module_offset(profile, location));
 		writer_puts(writer, "\t");
 		put_clean(writer, file[0] ? file : "??");
-		writer_printf(writer, ":%" PRId64 "\n", file[0] ? location->lines[i].line : 0);
+		writer_printf(writer, ":%" PRId64 "\n", file[0] ? line_number(location, i) : 0);
 	}
 }
 
@@ -260,6 +301,9 @@ static void put_group(struct writer *writer, const struct thread_dump *dump, con
 	// A return address is shown as the last byte of its call; who reads this takes one off again, but from the leaf.
 	for (uint32_t i = 0; stack && i < stack->nlocations; i++)
 		writer_printf(writer, " 0x%" PRIx64, profile->locations[stack->location_ids[i] - 1].address + (i > 0));
+	// Without any address the line would not be one to google/pprof, nor the file a profile: 0x1 is its address 0.
+	if (!stack || stack->nlocations == 0)
+		writer_puts(writer, " 0x1");
 	writer_puts(writer, "\n# labels: {\"state\":\"");
 	writer_json(writer, group->state);
 	writer_puts(writer, "\"}\n");
