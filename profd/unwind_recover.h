@@ -260,12 +260,4 @@ static bool recover_fp(struct profd_walk *walk)
 	return true;
 }
 
-#else
-
-static bool recover_fp(struct profd_walk *walk)
-{
-	(void)walk;
-	return false;
-}
-
 #endif

@@ -547,7 +547,15 @@ static enum step walk_all(struct profd_walk *walk, uint64_t *pcs, uint32_t max, 
 	}
 }
 
+#ifdef PROFD_UNWIND_OUTSIDE
 #include "profd/unwind_recover.h"
+#else
+static bool recover_fp(struct profd_walk *walk)
+{
+	(void)walk;
+	return false;
+}
+#endif
 
 uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
 			    struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)

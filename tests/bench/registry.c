@@ -36,9 +36,7 @@
 struct profd_agent profd_agent;
 __thread uint64_t profd_handler_ending_pc;
 
-void profd_channel_wake(void)
-{
-}
+void profd_channel_wake(void) {}
 
 // ---- The table behind a lock -------------------------------------------------------------------------------------------
 
