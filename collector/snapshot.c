@@ -110,6 +110,29 @@ static int read_mappings(struct snapshot_source *source)
 	return 1;
 }
 
+static bool is_agent_pc(const struct mapping_set *mappings, const struct thread_scan_record *record, uint32_t i)
+{
+	bool exact = i == 0 || (record->pcs[i] & WIRE_PC_EXACT);
+	const struct mapping *mapping = mapping_set_find(mappings, (record->pcs[i] & ~WIRE_PC_EXACT) - (exact ? 0 : 1));
+
+	return mapping && mapping->agent;
+}
+
+// The agent's helper: between libc's call that it waits in and libc's start of a thread there is nothing but the agent.
+static bool is_agents_own(const struct mapping_set *mappings, const struct thread_scan_record *record)
+{
+	return record->npcs >= 3 && is_agent_pc(mappings, record, 1) && is_agent_pc(mappings, record, record->npcs - 3);
+}
+
+// Some thread of the program's did run, and may have changed the mappings.
+static bool has_moved(const struct snapshot_source *source, const struct thread_scan *now)
+{
+	for (size_t i = 0; i < now->count; i++)
+		if (now->records[i].walked && !is_agents_own(source->mappings, &now->records[i]))
+			return true;
+	return false;
+}
+
 // A scan by the mappings of now. What is taken over from the last scan needs none of them.
 static int scan(struct snapshot_source *source)
 {
@@ -118,7 +141,7 @@ static int scan(struct snapshot_source *source)
 
 	if (r >= 0)
 		r = thread_scan_take(source->pid, source->image, source->scan, &now);
-	if (r == 0 && source->scan && now->walked > 0) {
+	if (r == 0 && source->scan && has_moved(source, now)) {
 		r = read_mappings(source);
 		if (r > 0) {
 			thread_scan_destroy(now);
@@ -229,23 +252,6 @@ static const struct stack_item *get_stack(struct builder *builder, const struct 
 	return item && (item->id || make_stack(builder, record, item) == 0) ? item : NULL;
 }
 
-static bool is_agent_pc(const struct builder *builder, const struct thread_scan_record *record, uint32_t i)
-{
-	bool exact = i == 0 || (record->pcs[i] & WIRE_PC_EXACT);
-	const struct mapping *mapping =
-		mapping_set_find(builder->source->mappings, (record->pcs[i] & ~WIRE_PC_EXACT) - (exact ? 0 : 1));
-
-	return mapping && mapping->agent;
-}
-
-// The agent's helper: between libc's call that it waits in and libc's start of a thread there is nothing but the agent.
-static bool is_agents_own(const struct builder *builder, const struct thread_scan_record *record)
-{
-	if (record->npcs < 3)
-		return false;
-	return is_agent_pc(builder, record, 1) && is_agent_pc(builder, record, record->npcs - 3);
-}
-
 static int add_thread(struct builder *builder, const struct thread_scan_record *record)
 {
 	struct wait_state_input input = {
@@ -302,7 +308,7 @@ static int build(struct builder *builder)
 	builder->dump->duration_ns = scan->end_ns - scan->start_ns;
 	add_main_mapping(builder);
 	for (size_t i = 0; i < scan->count && r == 0; i++)
-		if (!is_agents_own(builder, &scan->records[i]))
+		if (!is_agents_own(builder->source->mappings, &scan->records[i]))
 			r = add_thread(builder, &scan->records[i]);
 	thread_dump_finish(builder->dump);
 	return r == 0 && profile_failed(builder->dump->profile) ? -ENOMEM : r;

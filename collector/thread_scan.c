@@ -47,7 +47,6 @@ struct worker {
 	struct pass *pass;
 	struct thread_walker *walker;
 	struct thread_scan_chunk *chunks;
-	size_t walked;
 	pthread_t thread;
 	uint64_t pcs[WIRE_MAX_FRAMES];
 };
@@ -109,6 +108,7 @@ static int64_t time_since(const struct pass *pass, const struct thread_scan_reco
 static int take_over(struct worker *worker, const struct thread_scan_record *before, struct thread_scan_record *record)
 {
 	*record = *before;
+	record->walked = false;
 	record->pcs = keep_pcs(worker, before->pcs, before->npcs);
 	record->waiting_ns = time_since(worker->pass, record);
 	return record->pcs ? 0 : -ENOMEM;
@@ -144,7 +144,7 @@ static int walk(struct worker *worker, struct thread_scan_record *record)
 	}
 	if (r < 0 && r != -EAGAIN)
 		return r;
-	worker->walked++;
+	record->walked = true;
 	if (r == -EAGAIN || record->place.running) {
 		record->place = (struct task_place){.running = true, .nr = -1};
 		record->npcs = 0;
@@ -232,7 +232,6 @@ static void finish_worker(struct worker *worker, struct thread_scan *scan)
 		end = &(*end)->next;
 	*end = scan->chunks;
 	scan->chunks = worker->chunks;
-	scan->walked += worker->walked;
 	thread_walker_destroy(worker->walker);
 }
 

@@ -23,6 +23,7 @@ struct thread_scan_record {
 	struct task_place place;
 	int64_t waiting_ns; // it has not run for so long; 0: not known, or it runs
 	int64_t since_ns;   // CLOCK_MONOTONIC: the first scan that saw it with these times
+	bool walked;        // by this scan; otherwise it is what the last one found
 	uint8_t stop;       // enum wire_stop
 	uint32_t npcs;      // 0: it runs
 	uint64_t *pcs;      // leaf first, WIRE_PC_EXACT as in thread_walk.h; the scan's
@@ -31,7 +32,6 @@ struct thread_scan_record {
 struct thread_scan {
 	size_t count;
 	struct thread_scan_record *records; // by tid
-	size_t walked;                      // threads whose stacks are not the last scan's
 	int64_t start_ns, end_ns;           // CLOCK_MONOTONIC
 	struct thread_scan_chunk *chunks;   // of pcs
 };

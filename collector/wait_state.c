@@ -69,14 +69,6 @@ static bool read_memory(const struct wait_state_process *process, uint64_t addre
 
 // ---- futex ---------------------------------------------------------------------------------------------------------
 
-static bool called_by(const struct wait_state_input *input, const char *part)
-{
-	for (size_t i = 0; i < input->nnames && i < NAMES_LOOKED_AT; i++)
-		if (strstr(input->names[i], part))
-			return true;
-	return false;
-}
-
 static uint32_t thread_in(const struct wait_state_process *process, uint64_t address)
 {
 	uint32_t tid = 0;
@@ -91,48 +83,81 @@ static uint32_t thread_in(const struct wait_state_process *process, uint64_t add
 	return access(path, F_OK) == 0 ? tid : 0;
 }
 
-static void find_futex(const struct wait_state_process *process, const struct wait_state_input *input,
-		       struct wait_state *state)
+// Without what glibc puts before the names of its own versions.
+static const char *plain_name(const char *name)
+{
+	while (*name == '_' || strncmp(name, "GI_", 3) == 0)
+		name += *name == '_' ? 1 : 3;
+	return name;
+}
+
+// What the function nearest to the leaf that is known waits for. NULL: none is known.
+static const char *state_by_names(const struct wait_state_input *input)
 {
 	static const struct {
-		const char *function, *state;
+		const char *function, *state; // what its name begins with
 	} kinds[] = {
-		{"rwlock_rdlock", "rwlock read"},
-		{"rwlock_clockrdlock", "rwlock read"},
-		{"rwlock_timedrdlock", "rwlock read"},
-		{"rwlock_wrlock", "rwlock write"},
-		{"rwlock_clockwrlock", "rwlock write"},
-		{"rwlock_timedwrlock", "rwlock write"},
+		{"pthread_mutex_lock", "mutex lock"},
+		{"pthread_mutex_timedlock", "mutex lock"},
+		{"pthread_mutex_clocklock", "mutex lock"},
+		{"mtx_lock", "mutex lock"},
+		{"mtx_timedlock", "mutex lock"},
+		{"pthread_rwlock_rdlock", "rwlock read"},
+		{"pthread_rwlock_clockrdlock", "rwlock read"},
+		{"pthread_rwlock_timedrdlock", "rwlock read"},
+		{"pthread_rwlock_wrlock", "rwlock write"},
+		{"pthread_rwlock_clockwrlock", "rwlock write"},
+		{"pthread_rwlock_timedwrlock", "rwlock write"},
 		{"pthread_cond_", "cond wait"},
-		{"cnd_wait", "cond wait"},
-		{"sem_wait", "sem wait"},
-		{"sem_timedwait", "sem wait"},
-		{"sem_clockwait", "sem wait"},
+		{"cnd_", "cond wait"},
+		{"sem_", "sem wait"},
 		{"new_sem_", "sem wait"},
 		{"pthread_barrier_wait", "barrier wait"},
 		{"pthread_once", "once"},
-		{"clockjoin", "join"},
 		{"pthread_join", "join"},
-		{"timedjoin", "join"},
-		{"mutex_lock", "mutex lock"},
-		{"mutex_timedlock", "mutex lock"},
-		{"mutex_clocklock", "mutex lock"},
-		{"lll_lock_wait", "mutex lock"},
-		{"mtx_lock", "mutex lock"},
+		{"pthread_clockjoin", "join"},
+		{"pthread_timedjoin", "join"},
+		{"thrd_join", "join"},
+		{"clock_nanosleep", "sleep"},
+		{"nanosleep", "sleep"},
+		{"poll", "poll"},
 	};
-	const char *word = "futex";
+
+	for (size_t i = 0; i < input->nnames && i < NAMES_LOOKED_AT; i++) {
+		const char *name = plain_name(input->names[i]);
+
+		for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+			if (strncmp(name, kinds[k].function, strlen(kinds[k].function)) == 0)
+				return kinds[k].state;
+	}
+	return NULL;
+}
+
+// glibc's own locks (of malloc, of stdio) wait here as well, and have no owner.
+static const char *futex_state(const struct wait_state_input *input)
+{
+	const char *state = state_by_names(input);
+
+	for (size_t i = 0; !state && i < input->nnames && i < NAMES_LOOKED_AT; i++)
+		if (strncmp(plain_name(input->names[i]), "lll_lock_wait", strlen("lll_lock_wait")) == 0)
+			state = "lock";
+	return state ? state : "futex";
+}
+
+static void find_futex(const struct wait_state_process *process, const struct wait_state_input *input,
+		       struct wait_state *state)
+{
+	const char *word = futex_state(input);
+	bool join = strcmp(word, "join") == 0;
 	char object[32];
 
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && strcmp(word, "futex") == 0; i++)
-		if (called_by(input, kinds[i].function))
-			word = kinds[i].state;
 	state->address = input->args[0];
 	if (strcmp(word, "mutex lock") == 0)
 		state->owner_tid = thread_in(process, state->address + MUTEX_OWNER);
-	else if (strcmp(word, "join") == 0)
+	else if (join)
 		state->owner_tid = thread_in(process, state->address);
 	snprintf(object, sizeof(object), "0x%" PRIx64, state->address);
-	say(state, word, strcmp(word, "join") == 0 && state->owner_tid ? "" : object);
+	say(state, word, join && state->owner_tid ? "" : object);
 }
 
 // ---- Other calls ---------------------------------------------------------------------------------------------------
@@ -187,7 +212,6 @@ static const struct call calls[] = {
 	{SYS_openat, "open", NOTHING},
 	{SYS_splice, "splice", FD},
 	{SYS_sendfile, "sendfile", FD},
-	{SYS_restart_syscall, "sleep", NOTHING},
 #ifdef SYS_poll
 	{SYS_poll, "poll", NOTHING},
 	{SYS_select, "select", NOTHING},
@@ -293,6 +317,13 @@ void wait_state_find(struct wait_state_process *process, const struct wait_state
 		return;
 	if (input->nr == SYS_futex) {
 		find_futex(process, input, ret_state);
+		return;
+	}
+	// After a stop: which call goes on, and on what, the kernel does not say.
+	if (input->nr == SYS_restart_syscall) {
+		const char *state = state_by_names(input);
+
+		say(ret_state, state ? state : "restarted call", "");
 		return;
 	}
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -59,11 +60,11 @@ static void start(struct waiter *waiter, void (*wait)(void), struct task_place *
 	task_reader_close(&reader);
 }
 
-static struct wait_state find(const struct task_place *place, const char *name)
+static struct wait_state find_with(const struct task_place *place, const char *const *names, size_t nnames)
 {
 	struct wait_state_process *process = wait_state_open(getpid());
 	struct wait_state_input input = {
-		.in_syscall = place->in_syscall, .nr = place->nr, .names = &name, .nnames = name ? 1 : 0};
+		.in_syscall = place->in_syscall, .nr = place->nr, .names = names, .nnames = nnames};
 	struct wait_state state;
 
 	memcpy(input.args, place->args, sizeof(input.args));
@@ -72,9 +73,14 @@ static struct wait_state find(const struct task_place *place, const char *name)
 	return state;
 }
 
+static struct wait_state find(const struct task_place *place, const char *name)
+{
+	return find_with(place, &name, name ? 1 : 0);
+}
+
 static void end(const struct waiter *waiter)
 {
-	pthread_cancel(waiter->thread);
+	pthread_kill(waiter->thread, SIGUSR1);
 	pthread_join(waiter->thread, NULL);
 }
 
@@ -191,6 +197,24 @@ static void test_locks(void **unused)
 	assert_int_equal(state.owner_tid, 0);
 	state = find(&place, "___pthread_cond_wait");
 	assert_string_equal(state.state, "cond wait");
+	state = find(&place, "__lll_lock_wait_private");
+	assert_string_equal(state.state, "lock");
+	assert_int_equal(state.owner_tid, 0);
+	state = find(&place, "my_pthread_mutex_lock");
+	assert_string_equal(state.state, "futex");
+	state = find_with(&place, (const char *[]){"__lll_lock_wait", "___pthread_mutex_lock", "___pthread_cond_wait"},
+			  3);
+	assert_string_equal(state.state, "mutex lock");
+	assert_int_equal(state.owner_tid, gettid());
+	place.nr = SYS_restart_syscall;
+	state = find(&place, "___pthread_mutex_lock");
+	assert_string_equal(state.state, "mutex lock");
+	assert_int_equal(state.owner_tid, 0);
+	state = find(&place, "__clock_nanosleep");
+	assert_string_equal(state.state, "sleep");
+	state = find(&place, NULL);
+	assert_string_equal(state.state, "restarted call");
+	place.nr = SYS_futex;
 	joined = waiter.thread;
 	start(&joiner, wait_join, &place);
 	state = find(&place, "__pthread_clockjoin_ex");
@@ -246,8 +270,14 @@ static void test_nonsense(void **unused)
 	wait_state_close(gone);
 }
 
+static void interrupt(int number)
+{
+	(void)number;
+}
+
 int main(void)
 {
+	const struct sigaction action = {.sa_handler = interrupt}; // no SA_RESTART: it ends any wait
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_descriptors),
 		cmocka_unit_test(test_locks),
@@ -255,5 +285,6 @@ int main(void)
 		cmocka_unit_test(test_nonsense),
 	};
 
+	sigaction(SIGUSR1, &action, NULL);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
