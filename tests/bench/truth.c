@@ -2,10 +2,11 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // truth.c: ten functions whose CPU shares are 1:2:…:10 by construction. All call the same loop, so the time of each is its
-// number of iterations, wherever the compiler puts it. The order is shuffled every round: nothing keeps step with a timer.
+// number of iterations, wherever the compiler puts it. The order is shuffled every round: nothing keeps step with a timer. What
+// each really got is measured as well, by the clock of its thread: a busy machine does not deal out a round evenly.
 //
 // usage: truth [THREADS] [CPU-SECONDS]     (default: 1 24)
-// prints: cpu SECONDS (getrusage, the whole process)
+// prints: cpu SECONDS (getrusage, the whole process), then a line share_N SECONDS for each function
 
 #include <pthread.h>
 #include <stdint.h>
@@ -20,6 +21,10 @@
 
 static double cpu_limit_s; // of each thread
 static uint64_t sink;      // atomic; keeps the work from being optimized away
+
+// CPU time of each function, in seconds, all threads that ended.
+static double measured_s[FUNCTIONS];
+static pthread_mutex_t measured_lock = PTHREAD_MUTEX_INITIALIZER;
 
 __attribute__((noinline)) static uint64_t spin(uint64_t x, uint64_t n)
 {
@@ -77,12 +82,24 @@ static void *thread_main(void *argument)
 	uint64_t random = (uint64_t)(uintptr_t)argument * 7919 + 1;
 	uint64_t x = 88172645463325252u;
 
-	while (clock_s(CLOCK_THREAD_CPUTIME_ID) < cpu_limit_s) {
+	double own_s[FUNCTIONS] = {0};
+	double before = clock_s(CLOCK_THREAD_CPUTIME_ID);
+
+	while (before < cpu_limit_s) {
 		shuffle(order, &random);
-		for (int i = 0; i < FUNCTIONS; i++)
+		for (int i = 0; i < FUNCTIONS; i++) {
 			x = shares[order[i]](x | 1);
+			double after = clock_s(CLOCK_THREAD_CPUTIME_ID);
+
+			own_s[order[i]] += after - before;
+			before = after;
+		}
 	}
 	__atomic_fetch_xor(&sink, x, __ATOMIC_RELAXED);
+	pthread_mutex_lock(&measured_lock);
+	for (int i = 0; i < FUNCTIONS; i++)
+		measured_s[i] += own_s[i];
+	pthread_mutex_unlock(&measured_lock);
 	return NULL;
 }
 
@@ -104,5 +121,7 @@ int main(int argc, char **argv)
 	getrusage(RUSAGE_SELF, &usage);
 	printf("cpu %.6f\n", (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
 				     (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+	for (int i = 0; i < FUNCTIONS; i++)
+		printf("share_%d %.6f\n", i + 1, measured_s[i]);
 	return 0;
 }
