@@ -6,6 +6,8 @@
 import gzip
 import os
 
+ROOTS = ('_start', 'clone3', 'clone', '__clone3', '__clone', '_dl_start_user', '_dl_start')
+
 
 def _varint(data, at):
     value = shift = 0
@@ -110,12 +112,15 @@ class Profile:
         """Of all CPU time, that in stacks with the function."""
         return sum(s.values[1] for s in self.samples if function in s.stack) / 1e9 / (self.cpu_seconds() or 1)
 
-    def complete(self, roots=('_start', 'clone3', 'clone', '__clone3', '__clone', '_dl_start_user', '_dl_start')):
-        """The share of samples whose stack reaches the outermost frame of its thread. A stripped program's _start has no
-        name: there it is what called __libc_start_main."""
-        good = sum(s.values[0] for s in self.samples
-                   if s.stack[0] in roots or s.stack[1:2] and s.stack[1].startswith('__libc_start_main'))
-        return good / max(1, sum(s.values[0] for s in self.samples))
+    def complete(self):
+        """The share of samples whose stack is_whole."""
+        return sum(s.values[0] for s in self.samples if is_whole(s.stack)) / max(1, sum(s.values[0] for s in self.samples))
+
+
+def is_whole(stack):
+    """Does it reach the outermost frame of its thread? A stripped program's _start has no name: there it is what called
+    __libc_start_main."""
+    return stack[0] in ROOTS or stack[1:2] and stack[1].startswith('__libc_start_main')
 
 
 def read(path):

@@ -13,6 +13,7 @@ import tempfile
 import pytest
 
 import oracle_programs
+import pprof_reader
 from test_programs import COMPLETE, Server, is_complete, needs
 
 AGREEMENT = 0.999
@@ -114,10 +115,11 @@ def is_jit(stack):
     return any(name.startswith('0x') for name in stack)
 
 
-def complete_outside_jit(profile):
-    """As Profile.complete, without the stacks in which a JIT compiler's code is seen."""
-    profile.samples = [sample for sample in profile.samples if not is_jit(sample.stack)]
-    return profile.complete()
+def assert_complete_outside_jit(profile):
+    """The stacks in which no JIT compiler's code is seen. They may be a few dozen only: one of them may be cut."""
+    stacks = [sample.stack for sample in profile.samples if not is_jit(sample.stack)]
+    cut = [stack for stack in stacks if not pprof_reader.is_whole(stack)]
+    assert len(cut) <= max(1, (1 - COMPLETE) * len(stacks)), (len(stacks), cut)
 
 
 @needs('node')
@@ -139,7 +141,7 @@ console.log('done');''')
     assert jit >= 50, 'there is JIT code to walk through'
     print(f'{profile.complete():.2%} of all stacks are complete, {jit} have JIT code in them')
     assert profile.complete() >= 0.98, (profile.complete(), profile.comments)
-    assert complete_outside_jit(profile) >= COMPLETE
+    assert_complete_outside_jit(profile)
 
 
 POSTGRES = next((path for path in ('/usr/lib/postgresql/15/bin',) if os.path.exists(path + '/postgres')), None)
