@@ -195,8 +195,11 @@ static void test_locks(void **unused)
 	state = find(&place, NULL);
 	assert_string_equal(state.state, "futex");
 	assert_int_equal(state.owner_tid, 0);
-	state = find(&place, "___pthread_cond_wait");
-	assert_string_equal(state.state, "cond wait");
+	state = find(&place, "___pthread_cond_wait"); // which takes its mutex again
+	assert_string_equal(state.state, "mutex lock");
+	assert_int_equal(state.owner_tid, gettid());
+	state = find(&place, "pthread_cond_signal");
+	assert_string_equal(state.state, "futex");
 	state = find(&place, "__lll_lock_wait_private");
 	assert_string_equal(state.state, "lock");
 	assert_int_equal(state.owner_tid, 0);
