@@ -37,7 +37,7 @@ struct rwlock {
 };
 
 struct barrier {
-	uint32_t in; // a futex, while it is begun anew
+	uint32_t in;    // a futex, while it is begun anew
 	uint32_t round; // a futex
 	uint32_t count;
 	uint32_t shared;

@@ -15,8 +15,10 @@
 
 struct wait_lock {
 	enum wait_kind kind;
-	uint64_t address;   // of the program's object (pthread_rwlock_t…); of the futex when which object it is in is not known
-	uint32_t owner_tid; // the holder, the thread that is joined, as the process itself numbers its threads; 0: not known
+	uint64_t
+		address; // of the program's object (pthread_rwlock_t…); of the futex when which object it is in is not known
+	uint32_t
+		owner_tid; // the holder, the thread that is joined, as the process itself numbers its threads; 0: not known
 	uint64_t listed_at; // nonzero: the owner is true only if its list of robust mutexes has this
 };
 

@@ -120,7 +120,7 @@ static bool is_below_once(const char *name)
 enum wait_kind wait_names_find(const struct wait_state_input *input)
 {
 	enum wait_kind lock = WAIT_UNKNOWN; // unless a function that called it says which
-	bool may_be_once = true;            // pthread_once() calls functions of the program's, which wait for what they like
+	bool may_be_once = true; // pthread_once() calls functions of the program's, which wait for what they like
 
 	for (size_t i = 0; i < input->nnames && i < NAMES_LOOKED_AT; i++) {
 		enum wait_kind kind = kind_of(input->names[i], input->nr);

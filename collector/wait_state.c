@@ -85,8 +85,7 @@ static void find_futex(const struct wait_state_process *process, const struct wa
 	word = wait_names_state(lock.kind);
 	state->address = lock.address;
 	state->owner_tid = wait_threads_find(process->threads, lock.owner_tid);
-	if (state->owner_tid && lock.listed_at &&
-	    !wait_lock_is_listed(process->pid, state->owner_tid, lock.listed_at))
+	if (state->owner_tid && lock.listed_at && !wait_lock_is_listed(process->pid, state->owner_tid, lock.listed_at))
 		state->owner_tid = 0;
 	snprintf(object, sizeof(object), "0x%" PRIx64, state->address);
 	say(state, word ? word : "futex", lock.kind == WAIT_JOIN && state->owner_tid ? "" : object);

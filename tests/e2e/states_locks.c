@@ -228,7 +228,8 @@ static void make_mutex(pthread_mutex_t *made, int type, bool is_robust, int prot
 
 	pthread_mutexattr_init(&attributes);
 	TARGET_CHECK(pthread_mutexattr_settype(&attributes, type) == 0);
-	TARGET_CHECK(pthread_mutexattr_setrobust(&attributes, is_robust ? PTHREAD_MUTEX_ROBUST : PTHREAD_MUTEX_STALLED) == 0);
+	TARGET_CHECK(pthread_mutexattr_setrobust(&attributes,
+						 is_robust ? PTHREAD_MUTEX_ROBUST : PTHREAD_MUTEX_STALLED) == 0);
 	TARGET_CHECK(pthread_mutexattr_setprotocol(&attributes, protocol) == 0);
 	TARGET_CHECK(pthread_mutexattr_setpshared(&attributes, sharing) == 0);
 	TARGET_CHECK(pthread_mutex_init(made, &attributes) == 0);

@@ -32,8 +32,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-static int epoll_fd, pipe_fds[2], other_pipe[2], event_fd, timer_fd, pair[2], full_pair[2], tcp_listener, tcp_client, unix_listener,
-	abstract_listener, unix_client, busy_listener, connecting, flock_fd, fcntl_fd, uring_fd = -1;
+static int epoll_fd, pipe_fds[2], other_pipe[2], event_fd, timer_fd, pair[2], full_pair[2], tcp_listener, tcp_client,
+	unix_listener, abstract_listener, unix_client, busy_listener, connecting, flock_fd, fcntl_fd, uring_fd = -1;
 static int queue_id, semaphore_id;
 static pid_t child;
 static aio_context_t aio;
@@ -314,7 +314,8 @@ static int unix_socket(const char *name, int backlog)
 	memcpy(address.sun_path, name, size);
 	if (name[0] == '@')
 		address.sun_path[0] = '\0';
-	TARGET_CHECK(bind(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size)) == 0);
+	TARGET_CHECK(
+		bind(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size)) == 0);
 	TARGET_CHECK(listen(fd, backlog) == 0);
 	return fd;
 }
@@ -336,13 +337,15 @@ static void make_sockets(void)
 	char name[64], junk[4096] = "";
 	int served;
 
-	TARGET_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, full_pair) == 0);
+	TARGET_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 &&
+		     socketpair(AF_UNIX, SOCK_STREAM, 0, full_pair) == 0);
 	while (send(full_pair[0], junk, sizeof(junk), MSG_DONTWAIT) > 0)
 		;
 	while (send(full_pair[0], junk, 1, MSG_DONTWAIT) > 0)
 		;
 	TARGET_CHECK(errno == EAGAIN && (tcp_listener = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
-	TARGET_CHECK(bind(tcp_listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(tcp_listener, 4) == 0);
+	TARGET_CHECK(bind(tcp_listener, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+		     listen(tcp_listener, 4) == 0);
 	tcp_client = connected_to(tcp_listener);
 	TARGET_CHECK(accept(tcp_listener, NULL, NULL) >= 0);
 	unix_listener = unix_socket("listener", 4);
@@ -367,8 +370,10 @@ static void make_files(void)
 	fcntl_fd = open("fcntl", O_RDWR);
 	TARGET_CHECK(flock(flocked, LOCK_EX) == 0 && fcntl(locked_fd, F_OFD_SETLK, &lock) == 0);
 	TARGET_CHECK(pipe(pipe_fds) == 0 && pipe(other_pipe) == 0 && (event_fd = eventfd(0, 0)) >= 0);
-	TARGET_CHECK((timer_fd = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0 && timerfd_settime(timer_fd, 0, &far, NULL) == 0);
-	TARGET_CHECK((epoll_fd = epoll_create1(0)) >= 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, pipe_fds[0], &event) == 0);
+	TARGET_CHECK((timer_fd = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0 &&
+		     timerfd_settime(timer_fd, 0, &far, NULL) == 0);
+	TARGET_CHECK((epoll_fd = epoll_create1(0)) >= 0 &&
+		     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, pipe_fds[0], &event) == 0);
 	TARGET_CHECK(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, event_fd, &event) == 0);
 	TARGET_CHECK((queue_id = msgget(IPC_PRIVATE, 0600)) >= 0 && (semaphore_id = semget(IPC_PRIVATE, 1, 0600)) >= 0);
 }

@@ -255,12 +255,12 @@ static void test_conditions(void **unused)
 	old[4] = 0;
 	old[5] = 3; // the other group, closed
 	assert_int_equal(lock_at(&old[11], FUTEX_WAIT_BITSET, 0, "pthread_cond_wait").address, (uintptr_t)old);
-	assert_int_equal(lock_at(&new[8], FUTEX_WAIT_BITSET, 6, "pthread_cond_timedwait").address, (uintptr_t)new);
-	assert_int_equal(lock_at(&new[9], FUTEX_WAIT_BITSET, 0, "pthread_cond_timedwait").address, (uintptr_t)new);
+	assert_int_equal(lock_at(&new[8], FUTEX_WAIT_BITSET, 6, "pthread_cond_timedwait").address, (uintptr_t) new);
+	assert_int_equal(lock_at(&new[9], FUTEX_WAIT_BITSET, 0, "pthread_cond_timedwait").address, (uintptr_t) new);
 	memset(new, 0, 48);
 	new[0] = 2; // the first that ever waits
 	new[7] = 8;
-	assert_int_equal(lock_at(&new[8], FUTEX_WAIT_BITSET, 0, "cnd_wait").address, (uintptr_t)new);
+	assert_int_equal(lock_at(&new[8], FUTEX_WAIT_BITSET, 0, "cnd_wait").address, (uintptr_t) new);
 	memset(garbage, 0xa5, sizeof(garbage));
 	for (int i = 10; i < 24; i++)
 		assert_int_equal(lock_at(&garbage[i], FUTEX_WAIT, 0, "pthread_cond_wait").address,
@@ -337,7 +337,7 @@ static void test_names(void **unused)
 		{"___", WAIT_UNKNOWN},
 	};
 	static const char *const once[] = {"futex_wait", "futex_wait_simple", "__pthread_once_slow"},
-				*const initializer[] = {"syscall", "initialize", "__pthread_once_slow"};
+				 *const initializer[] = {"syscall", "initialize", "__pthread_once_slow"};
 	struct wait_state_input input = {.nr = SYS_futex, .names = once, .nnames = 3};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -360,9 +360,9 @@ static void test_namespace_ids(void **unused)
 	assert_int_equal(wait_thread_parse("Name:\tx\nNSpid:\t4242\t17\t3\n", &tid), 3);
 	assert_int_equal(tid, 3);
 	tid = 5;
-	for (const char *const *bad = (const char *const[]){"", "Name:\tx\n", "\nNSpid:\n", "\nNSpid:\t1", "\nNSpid:\t12\t",
-							    "\nNSpid:\tx\n", "\nNSpid:\t0\n", "\nNSpid:\t4294967296\n",
-							    "\nNSpid: 3\n", NULL};
+	for (const char *const *bad = (const char *const[]){"", "Name:\tx\n", "\nNSpid:\n", "\nNSpid:\t1",
+							    "\nNSpid:\t12\t", "\nNSpid:\tx\n", "\nNSpid:\t0\n",
+							    "\nNSpid:\t4294967296\n", "\nNSpid: 3\n", NULL};
 	     *bad; bad++)
 		assert_int_equal(wait_thread_parse(*bad, &tid), 0);
 	assert_int_equal(tid, 5);
@@ -449,16 +449,11 @@ int main(void)
 {
 	const struct sigaction action = {.sa_handler = interrupt}; // no SA_RESTART: it ends any wait
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors),
-		cmocka_unit_test(test_locks),
-		cmocka_unit_test(test_conditions),
-		cmocka_unit_test(test_mutex_kinds),
-		cmocka_unit_test(test_robust_list),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_namespace_ids),
-		cmocka_unit_test(test_unix_sockets),
-		cmocka_unit_test(test_without_a_call),
-		cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_descriptors),    cmocka_unit_test(test_locks),
+		cmocka_unit_test(test_conditions),     cmocka_unit_test(test_mutex_kinds),
+		cmocka_unit_test(test_robust_list),    cmocka_unit_test(test_names),
+		cmocka_unit_test(test_namespace_ids),  cmocka_unit_test(test_unix_sockets),
+		cmocka_unit_test(test_without_a_call), cmocka_unit_test(test_nonsense),
 	};
 
 	sigaction(SIGUSR1, &action, NULL);
