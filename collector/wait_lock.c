@@ -205,7 +205,7 @@ static void find_condition_or_mutex(pid_t pid, const struct wait_state_input *in
 	struct wait_lock mutex = *lock;
 
 	if (find_condition(pid, input->args[0], (uint32_t)input->args[2], lock) ||
-	    (input->args[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET)
+	    ((int)input->args[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET)
 		return;
 	mutex.kind = WAIT_MUTEX;
 	find_mutex(pid, input->args[0], &mutex);

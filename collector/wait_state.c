@@ -188,7 +188,8 @@ static void find_select(const struct wait_state_process *process, const struct w
 			struct wait_state *state)
 {
 	uint64_t sets[SELECT_FDS / 64] = {0};
-	size_t size = input->args[0] < SELECT_FDS ? ((size_t)input->args[0] + 63) / 64 * 8 : sizeof(sets);
+	uint32_t end = (uint32_t)input->args[0] < SELECT_FDS ? (uint32_t)input->args[0] : SELECT_FDS;
+	size_t size = (end + 63) / 64 * 8;
 	char object[WAIT_OBJECT_SIZE + 32] = "";
 	unsigned count = 0;
 	int first = -1;
@@ -201,7 +202,7 @@ static void find_select(const struct wait_state_process *process, const struct w
 		for (size_t i = 0; i < size / 8; i++)
 			sets[i] |= set[i];
 	}
-	for (int fd = 0; fd < (int)size * 8 && fd < (int)input->args[0]; fd++) {
+	for (int fd = 0; fd < (int)end; fd++) {
 		if (!(sets[fd / 64] >> (fd % 64) & 1))
 			continue;
 		first = first < 0 ? fd : first;
@@ -246,7 +247,7 @@ static void find_call(const struct wait_state_process *process, const struct wai
 		find_child(process, (int32_t)input->args[0], state);
 		return;
 	case CHILD_BY_KIND:
-		find_child(process, input->args[0] == P_PID ? (int32_t)input->args[1] : 0, state);
+		find_child(process, (int32_t)input->args[0] == P_PID ? (int32_t)input->args[1] : 0, state);
 		return;
 	case POLL:
 		find_poll(process, input, state);

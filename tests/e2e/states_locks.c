@@ -180,13 +180,13 @@ static void wait_join(void)
 }
 
 // Names that begin as libc's do.
-static TARGET_NOINLINE void sem_acquire(void)
+static __attribute__((noinline)) void sem_acquire(void)
 {
 	syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
 	__asm__ volatile("");
 }
 
-static TARGET_NOINLINE void poll_loop(void)
+static __attribute__((noinline)) void poll_loop(void)
 {
 	sem_acquire();
 	__asm__ volatile("");

@@ -187,17 +187,17 @@ static void wait_unix_recv(void)
 
 static void wait_tcp_accept(void)
 {
-	accept(tcp_listener, NULL, NULL);
+	(void)accept(tcp_listener, NULL, NULL);
 }
 
 static void wait_unix_accept(void)
 {
-	accept(unix_listener, NULL, NULL);
+	(void)accept(unix_listener, NULL, NULL);
 }
 
 static void wait_abstract_accept(void)
 {
-	accept4(abstract_listener, NULL, NULL, SOCK_CLOEXEC);
+	(void)accept4(abstract_listener, NULL, NULL, SOCK_CLOEXEC);
 }
 
 static void wait_send(void)
@@ -211,7 +211,7 @@ static void wait_connect(void)
 	socklen_t size = sizeof(address);
 
 	getsockname(busy_listener, (struct sockaddr *)&address, &size);
-	connect(connecting, (struct sockaddr *)&address, size);
+	(void)connect(connecting, (struct sockaddr *)&address, size);
 }
 
 static void wait_flock(void)
@@ -322,7 +322,7 @@ static int unix_socket(const char *name, int backlog)
 
 static int connected_to(int listener)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = {0};
 	socklen_t size = sizeof(address);
 
 	TARGET_CHECK(getsockname(listener, (struct sockaddr *)&address, &size) == 0);

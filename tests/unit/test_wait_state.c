@@ -440,6 +440,33 @@ static void test_nonsense(void **unused)
 	wait_state_close(gone);
 }
 
+// Locks whose memory says anything at all.
+static void test_nonsense_in_locks(void **unused)
+{
+	static const char *const names[] = {
+		"pthread_mutex_lock",   "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_cond_wait",
+		"pthread_barrier_wait", "pthread_join",          "pthread_once",          "sem_wait"};
+	struct wait_state_process *process = wait_state_open(getpid());
+	_Alignas(8) uint32_t words[32];
+
+	srand(2);
+	for (int k = 0; k < 20000; k++) {
+		const char *name = names[rand() % 8];
+		struct wait_state_input input = {.in_syscall = true, .nr = SYS_futex, .names = &name, .nnames = 1};
+		struct wait_state state;
+
+		for (int i = 0; i < 32; i++)
+			words[i] = rand() % 3 ? (uint32_t)(rand() % 16) : (uint32_t)rand() * 2;
+		input.args[0] = (uintptr_t)&words[rand() % 32];
+		input.args[1] = (uint64_t)(rand() % 16);
+		input.args[2] = (uint64_t)(rand() % 8);
+		wait_state_find(process, &input, &state);
+		assert_true(state.owner_tid == 0 || state.owner_tid == (uint32_t)gettid());
+		assert_true(state.address <= input.args[0] && state.address + 44 >= input.args[0]);
+	}
+	wait_state_close(process);
+}
+
 static void interrupt(int number)
 {
 	(void)number;
@@ -449,11 +476,12 @@ int main(void)
 {
 	const struct sigaction action = {.sa_handler = interrupt}; // no SA_RESTART: it ends any wait
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors),    cmocka_unit_test(test_locks),
-		cmocka_unit_test(test_conditions),     cmocka_unit_test(test_mutex_kinds),
-		cmocka_unit_test(test_robust_list),    cmocka_unit_test(test_names),
-		cmocka_unit_test(test_namespace_ids),  cmocka_unit_test(test_unix_sockets),
-		cmocka_unit_test(test_without_a_call), cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_descriptors),       cmocka_unit_test(test_locks),
+		cmocka_unit_test(test_conditions),        cmocka_unit_test(test_mutex_kinds),
+		cmocka_unit_test(test_robust_list),       cmocka_unit_test(test_names),
+		cmocka_unit_test(test_namespace_ids),     cmocka_unit_test(test_unix_sockets),
+		cmocka_unit_test(test_without_a_call),    cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_nonsense_in_locks),
 	};
 
 	sigaction(SIGUSR1, &action, NULL);
