@@ -18,6 +18,7 @@
 
 #define MAX_BYTES ((size_t)16 << 20) // of all that is remembered
 #define MAX_LINES 200000u            // of a table of sockets
+#define UNIX_LISTENS 0x10000u        // __SO_ACCEPTCON of linux/net.h
 
 struct object {
 	uint32_t fd;
@@ -111,13 +112,49 @@ static void add_socket(struct wait_objects *objects, char *line, const char *pro
 		snprintf(socket->text, sizeof(socket->text), "%s %.48s to %.48s", protocol, from, to);
 }
 
+// Its path is the rest of the line, as the process bound it, with any bytes in it; '@' in front: an abstract one. One without a name says
+// its inode. Whom it is connected to is not there.
+static void add_unix_socket(struct wait_objects *objects, char *line, const char *protocol, int family)
+{
+	enum { FLAGS = 3, INODE = 6, FIELDS };
+	const char *fields[FIELDS];
+	char *rest = line;
+	struct socket *socket;
+	uint64_t inode;
+	uint32_t index;
+
+	(void)family;
+	for (int i = 0; i < FIELDS; i++) {
+		fields[i] = strtok_r(rest, " \n", &rest);
+		if (!fields[i])
+			return;
+	}
+	inode = strtoull(fields[INODE], NULL, 10);
+	index = inode ? intern_add(&objects->sockets, &inode, NULL) : INTERN_NONE;
+	if (index == INTERN_NONE)
+		return;
+	if (rest)
+		rest[strcspn(rest, "\n")] = '\0';
+	socket = intern_item(&objects->sockets, index);
+	if (!rest || !*rest)
+		snprintf(socket->text, sizeof(socket->text), "%s socket:[%" PRIu64 "]", protocol, inode);
+	else if (strtoul(fields[FLAGS], NULL, 16) & UNIX_LISTENS)
+		snprintf(socket->text, sizeof(socket->text), "%s listening at %s", protocol, rest);
+	else
+		snprintf(socket->text, sizeof(socket->text), "%s %s", protocol, rest);
+}
+
 static void read_sockets(struct wait_objects *objects)
 {
 	static const struct {
 		const char *name, *protocol;
 		int family;
-	} tables[] = {
-		{"tcp", "tcp", AF_INET}, {"tcp6", "tcp", AF_INET6}, {"udp", "udp", AF_INET}, {"udp6", "udp", AF_INET6}};
+		void (*add)(struct wait_objects *objects, char *line, const char *protocol, int family);
+	} tables[] = {{"tcp", "tcp", AF_INET, add_socket},
+		      {"tcp6", "tcp", AF_INET6, add_socket},
+		      {"udp", "udp", AF_INET, add_socket},
+		      {"udp6", "udp", AF_INET6, add_socket},
+		      {"unix", "unix", AF_UNIX, add_unix_socket}};
 
 	objects->sockets_read = true;
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
@@ -127,7 +164,7 @@ static void read_sockets(struct wait_objects *objects)
 		snprintf(path, sizeof(path), "/proc/%d/net/%s", (int)objects->pid, tables[i].name);
 		file = fopen(path, "re");
 		for (unsigned n = 0; file && n < MAX_LINES && fgets(line, sizeof(line), file); n++)
-			add_socket(objects, line, tables[i].protocol, tables[i].family);
+			tables[i].add(objects, line, tables[i].protocol, tables[i].family);
 		if (file)
 			(void)fclose(file);
 	}

@@ -16,7 +16,8 @@ struct wait_objects;
 struct wait_objects *wait_objects_create(pid_t pid);     // NULL: no memory
 void wait_objects_destroy(struct wait_objects *objects); // accepts NULL
 
-// "pipe:[123] (fd 3)", "tcp 127.0.0.1:40000 to 127.0.0.1:5432 (fd 7)", "/path (fd 4)"; "fd 9" when nothing is known. As long as objects.
+// "pipe:[123] (fd 3)", "tcp 127.0.0.1:40000 to 127.0.0.1:5432 (fd 7)", "unix listening at /path (fd 4)",
+// "unix socket:[456] (fd 8)" of one without a name, "/path (fd 4)"; "fd 9" when nothing is known. As long as objects.
 const char *wait_objects_fd(struct wait_objects *objects, int fd);
 // "(fd 5; 312 fds)" of an epoll descriptor.
 const char *wait_objects_epoll(struct wait_objects *objects, int fd);

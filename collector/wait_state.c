@@ -3,8 +3,9 @@
 //
 // wait_state.c: see wait_state.h.
 //
-// All of glibc's locks wait in the same call, futex. Which one it is, the functions that made the call say; who holds it, the lock's own
-// memory does (glibc's pthread_mutex_t: owner at 8), as far as that is a thread of the process. Nothing is said that one of these does not.
+// All of glibc's locks wait in the same call, futex. Which one it is, the functions that made the call say (wait_names.c); where it is and who
+// holds it, the lock's own memory does (wait_lock.c), as far as that is a thread of the process (wait_thread.c). Nothing is said that one of
+// these does not.
 
 #include "collector/wait_state.h"
 
@@ -14,18 +15,20 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "collector/wait_lock.h"
+#include "collector/wait_names.h"
 #include "collector/wait_object.h"
+#include "collector/wait_thread.h"
 
-#define MUTEX_OWNER 8          // bytes from the futex word of a glibc mutex
-#define FUTEX_TIDS 0x3fffffffu // of a word that holds a thread's id
-#define NAMES_LOOKED_AT 8
+#define SELECT_FDS 1024u // that are looked at
 
 struct wait_state_process {
 	pid_t pid;
 	struct wait_objects *objects;
+	struct wait_threads *threads;
 };
 
 struct wait_state_process *wait_state_open(pid_t pid)
@@ -36,8 +39,9 @@ struct wait_state_process *wait_state_open(pid_t pid)
 		return NULL;
 	process->pid = pid;
 	process->objects = wait_objects_create(pid);
-	if (!process->objects) {
-		free(process);
+	process->threads = wait_threads_create(pid);
+	if (!process->objects || !process->threads) {
+		wait_state_close(process);
 		return NULL;
 	}
 	return process;
@@ -48,6 +52,7 @@ void wait_state_close(struct wait_state_process *process)
 	if (!process)
 		return;
 	wait_objects_destroy(process->objects);
+	wait_threads_destroy(process->threads);
 	free(process);
 }
 
@@ -69,101 +74,27 @@ static bool read_memory(const struct wait_state_process *process, uint64_t addre
 
 // ---- futex ---------------------------------------------------------------------------------------------------------
 
-static uint32_t thread_in(const struct wait_state_process *process, uint64_t address)
-{
-	uint32_t tid = 0;
-	char path[64];
-
-	if (!read_memory(process, address, &tid, sizeof(tid)))
-		return 0;
-	tid &= FUTEX_TIDS;
-	if (tid == 0)
-		return 0;
-	snprintf(path, sizeof(path), "/proc/%d/task/%" PRIu32, (int)process->pid, tid);
-	return access(path, F_OK) == 0 ? tid : 0;
-}
-
-// Without what glibc puts before the names of its own versions.
-static const char *plain_name(const char *name)
-{
-	while (*name == '_' || strncmp(name, "GI_", 3) == 0)
-		name += *name == '_' ? 1 : 3;
-	return name;
-}
-
-// What the function nearest to the leaf that is known waits for. NULL: none is known.
-static const char *state_by_names(const struct wait_state_input *input)
-{
-	static const struct {
-		const char *function, *state; // what its name begins with
-	} kinds[] = {
-		{"pthread_mutex_lock", "mutex lock"},
-		{"pthread_mutex_timedlock", "mutex lock"},
-		{"pthread_mutex_clocklock", "mutex lock"},
-		{"mtx_lock", "mutex lock"},
-		{"mtx_timedlock", "mutex lock"},
-		{"pthread_rwlock_rdlock", "rwlock read"},
-		{"pthread_rwlock_clockrdlock", "rwlock read"},
-		{"pthread_rwlock_timedrdlock", "rwlock read"},
-		{"pthread_rwlock_wrlock", "rwlock write"},
-		{"pthread_rwlock_clockwrlock", "rwlock write"},
-		{"pthread_rwlock_timedwrlock", "rwlock write"},
-		{"pthread_cond_", "cond wait"},
-		{"cnd_", "cond wait"},
-		{"sem_", "sem wait"},
-		{"new_sem_", "sem wait"},
-		{"pthread_barrier_wait", "barrier wait"},
-		{"pthread_once", "once"},
-		{"pthread_join", "join"},
-		{"pthread_clockjoin", "join"},
-		{"pthread_timedjoin", "join"},
-		{"thrd_join", "join"},
-		{"clock_nanosleep", "sleep"},
-		{"nanosleep", "sleep"},
-		{"poll", "poll"},
-	};
-
-	for (size_t i = 0; i < input->nnames && i < NAMES_LOOKED_AT; i++) {
-		const char *name = plain_name(input->names[i]);
-
-		for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
-			if (strncmp(name, kinds[k].function, strlen(kinds[k].function)) == 0)
-				return kinds[k].state;
-	}
-	return NULL;
-}
-
-// glibc's own locks (of malloc, of stdio) wait here as well, and have no owner.
-static const char *futex_state(const struct wait_state_input *input)
-{
-	const char *state = state_by_names(input);
-
-	for (size_t i = 0; !state && i < input->nnames && i < NAMES_LOOKED_AT; i++)
-		if (strncmp(plain_name(input->names[i]), "lll_lock_wait", strlen("lll_lock_wait")) == 0)
-			state = "lock";
-	return state ? state : "futex";
-}
-
 static void find_futex(const struct wait_state_process *process, const struct wait_state_input *input,
 		       struct wait_state *state)
 {
-	const char *word = futex_state(input);
-	bool join = strcmp(word, "join") == 0;
+	struct wait_lock lock;
+	const char *word;
 	char object[32];
 
-	state->address = input->args[0];
-	if (strcmp(word, "mutex lock") == 0)
-		state->owner_tid = thread_in(process, state->address + MUTEX_OWNER);
-	else if (join)
-		state->owner_tid = thread_in(process, state->address);
+	wait_lock_find(process->pid, input, &lock);
+	word = wait_names_state(lock.kind);
+	state->address = lock.address;
+	state->owner_tid = wait_threads_find(process->threads, lock.owner_tid);
+	if (state->owner_tid && lock.listed_at && !wait_lock_is_listed(process->pid, state->owner_tid, lock.listed_at))
+		state->owner_tid = 0;
 	snprintf(object, sizeof(object), "0x%" PRIx64, state->address);
-	say(state, word, join && state->owner_tid ? "" : object);
+	say(state, word ? word : "futex", lock.kind == WAIT_JOIN && state->owner_tid ? "" : object);
 }
 
 // ---- Other calls ---------------------------------------------------------------------------------------------------
 
 // What the first argument of a call is.
-enum argument { NOTHING, FD, EPOLL, SLEEP, CLOCK_SLEEP, CHILD };
+enum argument { NOTHING, FD, EPOLL, SLEEP, CLOCK_SLEEP, CHILD, CHILD_BY_KIND, POLL, SELECT, ID };
 
 struct call {
 	int64_t nr;
@@ -187,20 +118,20 @@ static const struct call calls[] = {
 	{SYS_accept, "accept", FD},
 	{SYS_accept4, "accept", FD},
 	{SYS_connect, "connect", FD},
-	{SYS_ppoll, "poll", NOTHING},
-	{SYS_pselect6, "select", NOTHING},
+	{SYS_ppoll, "poll", POLL},
+	{SYS_pselect6, "select", SELECT},
 	{SYS_epoll_pwait, "epoll", EPOLL},
 	{SYS_epoll_pwait2, "epoll", EPOLL},
 	{SYS_nanosleep, "sleep", SLEEP},
 	{SYS_clock_nanosleep, "sleep", CLOCK_SLEEP},
 	{SYS_wait4, "wait child", CHILD},
-	{SYS_waitid, "wait child", NOTHING},
+	{SYS_waitid, "wait child", CHILD_BY_KIND},
 	{SYS_rt_sigtimedwait, "sigwait", NOTHING},
 	{SYS_rt_sigsuspend, "sigsuspend", NOTHING},
-	{SYS_msgrcv, "msgrcv", NOTHING},
-	{SYS_msgsnd, "msgsnd", NOTHING},
-	{SYS_semop, "semop", NOTHING},
-	{SYS_semtimedop, "semop", NOTHING},
+	{SYS_msgrcv, "msgrcv", ID},
+	{SYS_msgsnd, "msgsnd", ID},
+	{SYS_semop, "semop", ID},
+	{SYS_semtimedop, "semop", ID},
 	{SYS_mq_timedreceive, "mq receive", FD},
 	{SYS_mq_timedsend, "mq send", FD},
 	{SYS_io_uring_enter, "io_uring", FD},
@@ -213,8 +144,8 @@ static const struct call calls[] = {
 	{SYS_splice, "splice", FD},
 	{SYS_sendfile, "sendfile", FD},
 #ifdef SYS_poll
-	{SYS_poll, "poll", NOTHING},
-	{SYS_select, "select", NOTHING},
+	{SYS_poll, "poll", POLL},
+	{SYS_select, "select", SELECT},
 	{SYS_epoll_wait, "epoll", EPOLL},
 	{SYS_pause, "pause", NOTHING},
 	{SYS_open, "open", NOTHING},
@@ -252,10 +183,52 @@ static void find_poll(const struct wait_state_process *process, const struct wai
 	say(state, "poll", object);
 }
 
+// The first descriptor and how many there are, of the three sets together.
+static void find_select(const struct wait_state_process *process, const struct wait_state_input *input,
+			struct wait_state *state)
+{
+	uint64_t sets[SELECT_FDS / 64] = {0};
+	uint32_t end = (uint32_t)input->args[0] < SELECT_FDS ? (uint32_t)input->args[0] : SELECT_FDS;
+	size_t size = (end + 63) / 64 * 8;
+	char object[WAIT_OBJECT_SIZE + 32] = "";
+	unsigned count = 0;
+	int first = -1;
+
+	for (int k = 1; k <= 3; k++) {
+		uint64_t set[SELECT_FDS / 64];
+
+		if (input->args[k] == 0 || !read_memory(process, input->args[k], set, size))
+			continue;
+		for (size_t i = 0; i < size / 8; i++)
+			sets[i] |= set[i];
+	}
+	for (int fd = 0; fd < (int)end; fd++) {
+		if (!(sets[fd / 64] >> (fd % 64) & 1))
+			continue;
+		first = first < 0 ? fd : first;
+		count++;
+	}
+	if (count == 1)
+		snprintf(object, sizeof(object), "%s", wait_objects_fd(process->objects, first));
+	else if (count > 1)
+		snprintf(object, sizeof(object), "%u fds: %s…", count, wait_objects_fd(process->objects, first));
+	say(state, "select", object);
+}
+
+// By the process's own numbers: not said when we would take them for others.
+static void find_child(const struct wait_state_process *process, int32_t pid, struct wait_state *state)
+{
+	char object[32] = "";
+
+	if (pid > 0 && wait_threads_same_ids(process->threads))
+		snprintf(object, sizeof(object), "%d", pid);
+	say(state, "wait child", object);
+}
+
 static void find_call(const struct wait_state_process *process, const struct wait_state_input *input,
 		      const struct call *call, struct wait_state *state)
 {
-	char object[32] = "";
+	char object[32];
 
 	switch (call->argument) {
 	case FD:
@@ -271,15 +244,23 @@ static void find_call(const struct wait_state_process *process, const struct wai
 		find_sleep(process, input->args[2], input->args[1] & TIMER_ABSTIME, state);
 		return;
 	case CHILD:
-		if ((int32_t)input->args[0] > 0)
-			snprintf(object, sizeof(object), "%d", (int32_t)input->args[0]);
+		find_child(process, (int32_t)input->args[0], state);
+		return;
+	case CHILD_BY_KIND:
+		find_child(process, (int32_t)input->args[0] == P_PID ? (int32_t)input->args[1] : 0, state);
+		return;
+	case POLL:
+		find_poll(process, input, state);
+		return;
+	case SELECT:
+		find_select(process, input, state);
+		return;
+	case ID:
+		snprintf(object, sizeof(object), "id %d", (int)input->args[0]);
 		say(state, call->state, object);
 		return;
-	default:
-		if (strcmp(call->state, "poll") == 0)
-			find_poll(process, input, state);
-		else
-			say(state, call->state, "");
+	case NOTHING:
+		say(state, call->state, "");
 	}
 }
 
@@ -321,7 +302,7 @@ void wait_state_find(struct wait_state_process *process, const struct wait_state
 	}
 	// After a stop: which call goes on, and on what, the kernel does not say.
 	if (input->nr == SYS_restart_syscall) {
-		const char *state = state_by_names(input);
+		const char *state = wait_names_state(wait_names_find(input));
 
 		say(ret_state, state ? state : "restarted call", "");
 		return;

@@ -4,11 +4,15 @@
 // target_waits.c: every call that can come back with EINTR or too early, in a tight loop with timeouts of nothing or next to
 // nothing, mixed with work so that the profiler's signals come at any point of it.
 //
-// usage: target_waits quiet SECONDS    no signals of its own: there must be no EINTR, no short sleep
+// usage: target_waits quiet SECONDS    no signals of its own: there must be no EINTR, no short sleep; 0 seconds: until its stdin ends
 //        target_waits alarm SECONDS    SIGALRM without SA_RESTART all the while: its EINTRs must be seen
 
 #include "target.h"
 
+#include <linux/futex.h>
+#include <linux/io_uring.h>
+#include <linux/time_types.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -20,9 +24,15 @@
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
 
-static int epoll_fd, pipe_fds[2], sockets[2], queue_id, semaphore_id;
+static int epoll_fd, pipe_fds[2], sockets[2], queue_id, semaphore_id, timer_fd, listener, uring_fd, wake_requests[2],
+	wake_pipe[2];
+static pthread_t main_thread;
+static uint32_t wake_word; // atomic
 static sem_t never;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
@@ -183,33 +193,224 @@ static enum outcome do_sigtimedwait(long us)
 	return told(sigtimedwait(&set, NULL, &timeout));
 }
 
+static enum outcome do_epoll_pwait(long us)
+{
+	struct epoll_event event;
+	sigset_t mask;
+
+	sigemptyset(&mask);
+	return told(epoll_pwait(epoll_fd, &event, 1, (int)(us / 1000), &mask));
+}
+
+static enum outcome do_futex(long us)
+{
+	static uint32_t word;
+	struct timespec timeout = {0, us * 1000};
+
+	return told(syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &timeout, NULL, 0));
+}
+
+static enum outcome do_read_timer(long us)
+{
+	struct itimerspec once = {.it_value.tv_nsec = us * 1000 + 1};
+	uint64_t times;
+
+	TARGET_CHECK(timerfd_settime(timer_fd, 0, &once, NULL) == 0);
+	return told(read(timer_fd, &times, sizeof(times)));
+}
+
+static enum outcome do_accept(long us)
+{
+	if (us == 0)
+		return FINE; // SO_RCVTIMEO
+	return told(accept(listener, NULL, NULL));
+}
+
+static enum outcome do_io_uring(long us)
+{
+	struct __kernel_timespec timeout = {0, us * 1000};
+	struct io_uring_getevents_arg argument = {.ts = (uintptr_t)&timeout};
+
+	return told(syscall(SYS_io_uring_enter, uring_fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+			    &argument, sizeof(argument)));
+}
+
+static enum outcome do_waitpid(long us)
+{
+	pid_t child = fork();
+	enum outcome outcome;
+	int status;
+
+	TARGET_CHECK(child >= 0);
+	if (child == 0) {
+		usleep((useconds_t)us);
+		_exit(0);
+	}
+	outcome = told(waitpid(child, &status, 0));
+	while (outcome != FINE && waitpid(child, &status, 0) < 0)
+		;
+	return outcome;
+}
+
+// ---- What has no timeout: another thread ends it ---------------------------------------------------------------------
+
+enum wake { WAKE_PIPE, WAKE_SOCKET, WAKE_QUEUE, WAKE_SEMAPHORE, WAKE_SIGNAL, WAKE_FUTEX };
+
+struct wake_request {
+	enum wake what;
+	long us;
+};
+
+static void wake_after(enum wake what, long us)
+{
+	struct wake_request request = {what, us};
+
+	TARGET_CHECK(write(wake_requests[1], &request, sizeof(request)) == sizeof(request));
+}
+
+static void *wake_loop(void *unused)
+{
+	struct {
+		long type;
+		char text[8];
+	} message = {.type = 2};
+	struct sembuf up = {1, 1, 0};
+	struct wake_request request;
+
+	(void)unused;
+	for (;;) {
+		TARGET_CHECK(read(wake_requests[0], &request, sizeof(request)) == sizeof(request)); // nor EINTR here
+		TARGET_CHECK(usleep((useconds_t)request.us) == 0);
+		if (request.what == WAKE_PIPE)
+			TARGET_CHECK(write(wake_pipe[1], "", 1) == 1);
+		else if (request.what == WAKE_SOCKET)
+			TARGET_CHECK(send(sockets[0], "", 1, 0) == 1);
+		else if (request.what == WAKE_QUEUE)
+			TARGET_CHECK(msgsnd(queue_id, &message, sizeof(message.text), 0) == 0);
+		else if (request.what == WAKE_SEMAPHORE)
+			TARGET_CHECK(semop(semaphore_id, &up, 1) == 0);
+		else if (request.what == WAKE_SIGNAL)
+			TARGET_CHECK(pthread_kill(main_thread, SIGUSR2) == 0);
+		else {
+			__atomic_store_n(&wake_word, 1, __ATOMIC_RELEASE);
+			syscall(SYS_futex, &wake_word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		}
+	}
+	return NULL;
+}
+
+static enum outcome do_read(long us)
+{
+	char byte;
+
+	wake_after(WAKE_PIPE, us);
+	return told(read(wake_pipe[0], &byte, 1));
+}
+
+static enum outcome do_recv_blocking(long us)
+{
+	char byte;
+
+	wake_after(WAKE_SOCKET, us);
+	return told(recv(sockets[1], &byte, 1, 0));
+}
+
+static enum outcome do_msgrcv_blocking(long us)
+{
+	struct {
+		long type;
+		char text[8];
+	} message;
+
+	wake_after(WAKE_QUEUE, us);
+	return told(msgrcv(queue_id, &message, sizeof(message.text), 2, 0));
+}
+
+static enum outcome do_semop(long us)
+{
+	struct sembuf down = {1, -1, 0};
+
+	wake_after(WAKE_SEMAPHORE, us);
+	return told(semop(semaphore_id, &down, 1));
+}
+
+static enum outcome do_sigwait(long us)
+{
+	sigset_t set;
+	int number = 0;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	wake_after(WAKE_SIGNAL, us);
+	return sigwait(&set, &number) == EINTR || number != SIGUSR2 ? INTERRUPTED : FINE;
+}
+
+static enum outcome do_futex_woken(long us)
+{
+	enum outcome outcome = FINE;
+
+	__atomic_store_n(&wake_word, 0, __ATOMIC_RELAXED);
+	wake_after(WAKE_FUTEX, us);
+	while (!__atomic_load_n(&wake_word, __ATOMIC_ACQUIRE))
+		if (told(syscall(SYS_futex, &wake_word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0)) == INTERRUPTED)
+			outcome = INTERRUPTED;
+	return outcome;
+}
+
+enum {
+	SIGNALS = 1, // a signal of one's own makes it fail
+	TIMED = 2,   // comes back no earlier than it is asked to
+	IN_MS = 4,   // whole ones
+	ONCE = 8,    // dear
+};
+
 static const struct wait {
 	const char *name;
 	enum outcome (*call)(long us);
-	bool eintr;    // a signal of one's own makes it fail
+	int flags;
 	long alarm_us; // how long it is asked to wait when alarms come
 } waits[] = {
-	{"epoll_wait", do_epoll_wait, true, 20000},
-	{"epoll_pwait2", do_epoll_pwait2, true, 20000},
-	{"poll", do_poll, true, 20000},
-	{"ppoll", do_ppoll, true, 20000},
-	{"select", do_select, true, 20000},
-	{"pselect", do_pselect, true, 20000},
-	{"nanosleep", do_nanosleep, true, 20000},
-	{"clock_nanosleep", do_clock_nanosleep, true, 20000},
-	{"clock_nanosleep-absolute", do_clock_nanosleep_absolute, true, 20000},
-	{"usleep", do_usleep, true, 20000},
-	{"sem_timedwait", do_sem_timedwait, true, 20000},
-	{"pthread_cond_timedwait", do_cond_timedwait, false, 0},
-	{"msgrcv", do_msgrcv, false, 0},
-	{"semtimedop", do_semtimedop, true, 20000},
-	{"recv", do_recv, false, 0},
-	{"sigtimedwait", do_sigtimedwait, true, 20000},
+	{"epoll_wait", do_epoll_wait, SIGNALS | TIMED | IN_MS, 20000},
+	{"epoll_pwait", do_epoll_pwait, SIGNALS | TIMED | IN_MS, 20000},
+	{"epoll_pwait2", do_epoll_pwait2, SIGNALS | TIMED, 20000},
+	{"poll", do_poll, SIGNALS | TIMED | IN_MS, 20000},
+	{"ppoll", do_ppoll, SIGNALS | TIMED, 20000},
+	{"select", do_select, SIGNALS | TIMED, 20000},
+	{"pselect", do_pselect, SIGNALS | TIMED, 20000},
+	{"nanosleep", do_nanosleep, SIGNALS | TIMED, 20000},
+	{"clock_nanosleep", do_clock_nanosleep, SIGNALS | TIMED, 20000},
+	{"clock_nanosleep-absolute", do_clock_nanosleep_absolute, SIGNALS, 20000},
+	{"usleep", do_usleep, SIGNALS | TIMED, 20000},
+	{"sem_timedwait", do_sem_timedwait, SIGNALS, 20000},
+	{"pthread_cond_timedwait", do_cond_timedwait, 0, 0},
+	{"futex", do_futex, SIGNALS | TIMED, 20000},
+	{"futex-woken", do_futex_woken, 0, 0},
+	{"msgrcv", do_msgrcv, 0, 0},
+	{"msgrcv-blocking", do_msgrcv_blocking, 0, 0},
+	{"semtimedop", do_semtimedop, SIGNALS, 20000},
+	{"semop", do_semop, 0, 0},
+	{"read", do_read, 0, 0},
+	{"read-timerfd", do_read_timer, SIGNALS | TIMED, 20000},
+	{"recv", do_recv, 0, 0},
+	{"recv-blocking", do_recv_blocking, 0, 0},
+	{"accept", do_accept, 0, 0},
+	{"sigwait", do_sigwait, 0, 0},
+	{"sigtimedwait", do_sigtimedwait, SIGNALS | TIMED, 20000},
+	{"io_uring_enter", do_io_uring, SIGNALS, 20000},
+	{"waitpid", do_waitpid, ONCE, 0},
 };
 #define WAITS (sizeof(waits) / sizeof(waits[0]))
 
+// Some kernels and sandboxes have no io_uring.
+static bool is_there(const struct wait *wait)
+{
+	return wait->call != do_io_uring || uring_fd >= 0;
+}
+
 static void set_up(void)
 {
+	struct io_uring_params parameters = {0};
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct timeval one_ms = {0, 1000};
 	struct epoll_event event = {.events = EPOLLIN};
 
@@ -218,7 +419,30 @@ static void set_up(void)
 	TARGET_CHECK((epoll_fd = epoll_create1(0)) >= 0);
 	TARGET_CHECK(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, pipe_fds[0], &event) == 0);
 	TARGET_CHECK((queue_id = msgget(IPC_PRIVATE, 0600)) >= 0);
-	TARGET_CHECK((semaphore_id = semget(IPC_PRIVATE, 1, 0600)) >= 0 && sem_init(&never, 0, 0) == 0);
+	TARGET_CHECK((semaphore_id = semget(IPC_PRIVATE, 2, 0600)) >= 0 && sem_init(&never, 0, 0) == 0);
+	TARGET_CHECK((timer_fd = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0 &&
+		     (listener = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+	TARGET_CHECK(bind(listener, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(listener, 1) == 0);
+	TARGET_CHECK(setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &one_ms, sizeof(one_ms)) == 0);
+	uring_fd = (int)syscall(SYS_io_uring_setup, 4, &parameters);
+	if (uring_fd >= 0 && !(parameters.features & IORING_FEAT_EXT_ARG)) {
+		close(uring_fd);
+		uring_fd = -1;
+	}
+}
+
+// Only where no signals of our own come, which it could get instead of us.
+static void set_up_waker(void)
+{
+	pthread_t waker;
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	main_thread = pthread_self();
+	TARGET_CHECK(pipe(wake_requests) == 0 && pipe(wake_pipe) == 0);
+	TARGET_CHECK(pthread_create(&waker, NULL, wake_loop, NULL) == 0);
 }
 
 static void clean_up(void)
@@ -237,20 +461,50 @@ static uint32_t random_below(uint32_t bound)
 	return (uint32_t)(state >> 33) % bound;
 }
 
+static enum outcome time_call(const struct wait *wait, long us)
+{
+	double start = target_clock_s(CLOCK_MONOTONIC),
+	       least = (double)(wait->flags & IN_MS ? us / 1000 * 1000 : us) / 1e6;
+	enum outcome outcome = wait->call(us);
+
+	if (outcome == FINE && (wait->flags & TIMED) && target_clock_s(CLOCK_MONOTONIC) - start < least - 1e-9)
+		return SHORT;
+	return outcome;
+}
+
+// Most waits are of nothing, some so short that the timer is due at once, a few long enough to be slept through.
+static long random_us(void)
+{
+	uint32_t kind = random_below(32);
+
+	return kind == 0 ? 1000 + random_below(1000) : kind < 8 ? random_below(30) : 0;
+}
+
+static bool is_over(double end)
+{
+	struct pollfd in = {.fd = 0, .events = POLLIN};
+
+	return end > 0 ? target_clock_s(CLOCK_MONOTONIC) >= end : poll(&in, 1, 0) > 0;
+}
+
 static void quiet(double seconds)
 {
 	long counts[WAITS][3] = {{0}};
-	double end = target_clock_s(CLOCK_MONOTONIC) + seconds;
+	double end = seconds > 0 ? target_clock_s(CLOCK_MONOTONIC) + seconds : 0;
 
-	while (target_clock_s(CLOCK_MONOTONIC) < end) {
+	set_up_waker();
+	while (!is_over(end)) {
 		for (size_t i = 0; i < WAITS; i++) {
-			for (int repeat = 0; repeat < 8; repeat++)
-				counts[i][waits[i].call(random_below(4) ? 0 : random_below(30))]++;
+			for (int repeat = 0; is_there(&waits[i]) && repeat < (waits[i].flags & ONCE ? 1 : 8); repeat++)
+				counts[i][time_call(&waits[i], random_us())]++;
 			target_burn(0.001 * random_below(300));
 		}
 	}
 	for (size_t i = 0; i < WAITS; i++)
-		printf("%s %ld %ld\n", waits[i].name, counts[i][INTERRUPTED], counts[i][SHORT]);
+		if (is_there(&waits[i]))
+			printf("%s %ld %ld\n", waits[i].name, counts[i][INTERRUPTED], counts[i][SHORT]);
+	for (size_t i = 0; i < WAITS; i++)
+		fprintf(stderr, "%s %ld\n", waits[i].name, counts[i][FINE]);
 	fprintf(stderr, "calls %ld\n", counts[0][FINE]);
 }
 
@@ -274,7 +528,7 @@ static void alarmed(double seconds)
 			struct itimerval once = {{0, 0}, {0, 600 + random_below(800)}};
 			long before = alarms;
 
-			if (!waits[i].eintr)
+			if ((!(waits[i].flags & SIGNALS) || !is_there(&waits[i])))
 				continue;
 			target_burn(0.001 * random_below(400));
 			setitimer(ITIMER_REAL, &once, NULL);
@@ -284,7 +538,7 @@ static void alarmed(double seconds)
 		}
 	}
 	for (size_t i = 0; i < WAITS; i++)
-		if (waits[i].eintr)
+		if ((waits[i].flags & SIGNALS) && is_there(&waits[i]))
 			fprintf(stderr, "%s %ld %ld\n", waits[i].name, calls[i], interrupted[i]);
 }
 

@@ -139,8 +139,9 @@ def test_short_threads(same, helper):
 def test_no_interrupted_calls_at_the_fastest_rate(run, helper):
     done = run(helper('target_waits'), 'quiet', 4, rate=10000)
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert done.status == 0 and len(lines) == 16
-    assert [line for line in lines if line[1:] != ['0', '0']] == []
+    assert done.status == 0 and len(lines) >= 27
+    by_syscall_2 = ['futex', 'io_uring_enter']  # see test_signals.py
+    assert [line for line in lines if line[1:] != ['0', '0'] and line[0] not in by_syscall_2] == []
 
 
 @needs_perf

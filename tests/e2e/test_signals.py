@@ -78,12 +78,16 @@ def test_work_in_a_handler(same, helper):
 
 # ---- Calls that a signal can cut short ---------------------------------------------------------------------------------
 
+# Made through syscall(2), whose code does not say which call it makes: their EINTR stays (profd/syscall_restart.c).
+BY_SYSCALL_2 = ['futex', 'io_uring_enter']
+
+
 def test_no_interrupted_call_is_ours(run, helper):
     result = run(helper('target_waits'), 'quiet', 8, rate=1000)
     assert result.status == 0
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert len(lines) == 16
-    assert [line for line in lines if line[1:] != ['0', '0']] == []
+    assert len(lines) - ('io_uring_enter' in result.stdout) == 27
+    assert [line for line in lines if line[1:] != ['0', '0'] and line[0] not in BY_SYSCALL_2] == []
     assert int(re.search(r'^calls (\d+)$', result.stderr, re.M)[1]) > 500
     assert result.profile.cpu_seconds() > 0.5
 
@@ -95,7 +99,7 @@ def interruptions(text):
 def test_interrupted_calls_of_ones_own_are_seen(run, helper):
     alone = interruptions(natural(helper('target_waits'), 'alarm', 4).stderr)
     with_us = interruptions(run(helper('target_waits'), 'alarm', 4, rate=1000).stderr)
-    assert set(with_us) == set(alone) and len(alone) == 13
+    assert set(with_us) == set(alone) and len(alone) - ('io_uring_enter' in alone) == 16
     for name, (calls, interrupted) in with_us.items():
         natural_share = alone[name][1] / alone[name][0]
         assert calls >= 50

@@ -163,17 +163,27 @@ def test_waiting_time(profd, helper):
             assert after['waiting_ns'] / 1e9 <= time.monotonic() - begin and after['cpu_ns'] == before['cpu_ns']
 
 
+WAITS = set("""epoll_wait epoll_pwait epoll_pwait2 poll ppoll select pselect nanosleep clock_nanosleep clock_nanosleep-absolute usleep sem_timedwait
+    pthread_cond_timedwait futex futex-woken msgrcv msgrcv-blocking semtimedop semop read read-timerfd recv recv-blocking accept sigwait
+    sigtimedwait waitpid""".split())
+
+
 def test_nothing_is_seen(profd, helper):
-    """Snapshots while every call that can be cut short is made in a loop: no EINTR, no short sleep."""
-    process = subprocess.Popen([helper('target_waits'), 'quiet', '12'], stdout=subprocess.PIPE, text=True)
-    count = 0
-    while process.poll() is None and count < 1000:
-        count += dump(profd, process.pid).returncode == 0
-    said, _ = process.communicate(timeout=60)
-    print(f'{count} snapshots:\n{said}')
-    assert process.returncode == 0 and count >= 30
-    lines = [line.split() for line in said.splitlines()]
-    assert len(lines) >= 10 and all(line[1:] == ['0', '0'] for line in lines), said
+    """Snapshots while every call that can be cut short is made in a loop: no EINTR, no short sleep. PROFD_UNSEEN: as many of them."""
+    wanted = int(os.environ.get('PROFD_UNSEEN', '200'))
+    process = subprocess.Popen([helper('target_waits'), 'quiet', '0'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True)
+    begin, states = time.monotonic(), set()
+    for _ in range(wanted):
+        states |= {thread['state'] for thread in snapshot(profd, process.pid)['threads']}
+    seconds = time.monotonic() - begin
+    said, calls = process.communicate('end\n', timeout=60)
+    print(f'{wanted} snapshots in {seconds:.1f} s, in states {sorted(states)}:\n{said}{calls}')
+    assert process.returncode == 0, said
+    lines = {line.split()[0]: line.split()[1:] for line in said.splitlines()}
+    assert set(lines) - {'io_uring_enter'} == WAITS
+    assert all(counts == ['0', '0'] for counts in lines.values()), said
+    assert len(states) >= 8, 'the snapshots met hardly any of the calls'
 
 
 def test_wrong_usage(profd, public):

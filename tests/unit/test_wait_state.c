@@ -3,6 +3,7 @@
 //
 // test_wait_state.c: what threads of our own wait for (wait_state.c, wait_object.c), by what the kernel says of them (task_reader.c).
 
+#include <linux/futex.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -17,13 +18,16 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "collector/task_reader.h"
+#include "collector/wait_lock.h"
 #include "collector/wait_state.h"
+#include "collector/wait_thread.h"
 
 struct waiter {
 	void (*wait)(void);
@@ -195,8 +199,11 @@ static void test_locks(void **unused)
 	state = find(&place, NULL);
 	assert_string_equal(state.state, "futex");
 	assert_int_equal(state.owner_tid, 0);
-	state = find(&place, "___pthread_cond_wait");
-	assert_string_equal(state.state, "cond wait");
+	state = find(&place, "___pthread_cond_wait"); // which takes its mutex again
+	assert_string_equal(state.state, "mutex lock");
+	assert_int_equal(state.owner_tid, gettid());
+	state = find(&place, "pthread_cond_signal");
+	assert_string_equal(state.state, "futex");
 	state = find(&place, "__lll_lock_wait_private");
 	assert_string_equal(state.state, "lock");
 	assert_int_equal(state.owner_tid, 0);
@@ -223,6 +230,169 @@ static void test_locks(void **unused)
 	assert_string_equal(state.object, "");
 	pthread_mutex_unlock(&mutex);
 	pthread_join(joiner.thread, NULL);
+}
+
+static struct wait_lock lock_at(const void *futex, int operation, uint32_t expected, const char *name)
+{
+	struct wait_state_input input = {.in_syscall = true, .nr = SYS_futex, .names = &name, .nnames = 1};
+	struct wait_lock lock;
+
+	input.args[0] = (uintptr_t)futex;
+	input.args[1] = (uint64_t)operation;
+	input.args[2] = expected;
+	wait_lock_find(getpid(), &input, &lock);
+	return lock;
+}
+
+// Both layouts that glibc's have had, as they are after some use, and what only looks like one.
+static void test_conditions(void **unused)
+{
+	_Alignas(8) uint32_t before_and_old[24] = {[12] = 8, [14] = 4, [16] = 2, [21] = 8}, *old = before_and_old + 12;
+	_Alignas(8) uint32_t before_and_new[24] = {[12] = 9, [14] = 6, [17] = 0, [19] = 8}, *new = before_and_new + 12;
+	_Alignas(8) uint32_t garbage[24];
+
+	assert_int_equal(lock_at(&old[10], FUTEX_WAIT_BITSET, 0, "pthread_cond_wait").address, (uintptr_t)old);
+	old[4] = 0;
+	old[5] = 3; // the other group, closed
+	assert_int_equal(lock_at(&old[11], FUTEX_WAIT_BITSET, 0, "pthread_cond_wait").address, (uintptr_t)old);
+	assert_int_equal(lock_at(&new[8], FUTEX_WAIT_BITSET, 6, "pthread_cond_timedwait").address, (uintptr_t) new);
+	assert_int_equal(lock_at(&new[9], FUTEX_WAIT_BITSET, 0, "pthread_cond_timedwait").address, (uintptr_t) new);
+	memset(new, 0, 48);
+	new[0] = 2; // the first that ever waits
+	new[7] = 8;
+	assert_int_equal(lock_at(&new[8], FUTEX_WAIT_BITSET, 0, "cnd_wait").address, (uintptr_t) new);
+	memset(garbage, 0xa5, sizeof(garbage));
+	for (int i = 10; i < 24; i++)
+		assert_int_equal(lock_at(&garbage[i], FUTEX_WAIT, 0, "pthread_cond_wait").address,
+				 (uintptr_t)&garbage[i]);
+	assert_int_equal(lock_at((void *)8, FUTEX_WAIT, 0, "pthread_cond_wait").address, 8);
+}
+
+static void test_mutex_kinds(void **unused)
+{
+	_Alignas(8) uint32_t mutex_words[12] = {2, 0, 77, 1};
+	const uint32_t *words = mutex_words;
+
+	for (uint32_t kind = 0; kind < 4; kind++) {
+		mutex_words[4] = kind;
+		assert_int_equal(lock_at(words, FUTEX_WAIT, 2, "pthread_mutex_lock").owner_tid, 77);
+	}
+	for (uint32_t kind = 128; kind < 0x80000000; kind *= 2) { // shared, elided, no kinds at all
+		mutex_words[4] = kind;
+		assert_int_equal(lock_at(words, FUTEX_WAIT, 2, "pthread_mutex_lock").owner_tid, kind == 512 ? 77 : 0);
+	}
+	mutex_words[4] = 32;
+	mutex_words[0] = 78 | FUTEX_WAITERS;
+	assert_int_equal(lock_at(words, FUTEX_LOCK_PI, 0, "__pthread_mutex_lock_full").owner_tid, 78);
+	mutex_words[4] = 16 | 128;
+	assert_int_equal(lock_at(words, FUTEX_WAIT, 0, "__pthread_mutex_lock_full").owner_tid, 78);
+	assert_int_equal(lock_at(words, FUTEX_WAIT, 0, "__pthread_mutex_lock_full").listed_at, (uintptr_t)&words[8]);
+	assert_false(wait_lock_is_listed(getpid(), (uint32_t)gettid(), (uintptr_t)&words[8]));
+	mutex_words[4] = 0;
+	mutex_words[0] = 0; // just unlocked
+	assert_int_equal(lock_at(words, FUTEX_WAIT, 2, "pthread_mutex_lock").owner_tid, 0);
+	assert_int_equal(lock_at(words + 1, FUTEX_WAIT, 2, "pthread_mutex_lock").owner_tid, 0);
+}
+
+static void test_robust_list(void **unused)
+{
+	pthread_mutexattr_t attributes;
+	pthread_mutex_t robust[3];
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	for (int i = 0; i < 3; i++) {
+		pthread_mutex_init(&robust[i], &attributes);
+		assert_int_equal(pthread_mutex_lock(&robust[i]), 0);
+	}
+	for (int i = 0; i < 3; i++)
+		assert_true(wait_lock_is_listed(getpid(), (uint32_t)gettid(), (uintptr_t)&robust[i] + 32));
+	pthread_mutex_unlock(&robust[1]);
+	assert_false(wait_lock_is_listed(getpid(), (uint32_t)gettid(), (uintptr_t)&robust[1] + 32));
+	assert_true(wait_lock_is_listed(getpid(), (uint32_t)gettid(), (uintptr_t)&robust[0] + 32));
+	assert_false(wait_lock_is_listed(getpid(), INT32_MAX, (uintptr_t)&robust[0] + 32));
+	pthread_mutex_unlock(&robust[0]);
+	pthread_mutex_unlock(&robust[2]);
+}
+
+// libc's functions, in glibc's spellings, and the program's that only begin like them.
+static void test_names(void **unused)
+{
+	static const struct {
+		const char *name;
+		enum wait_kind kind;
+	} cases[] = {
+		{"__new_sem_wait_slow64.constprop.0", WAIT_SEMAPHORE},
+		{"__GI___pthread_rwlock_wrlock", WAIT_WRITE_LOCK},
+		{"__pthread_rwlock_rdlock_full64", WAIT_READ_LOCK},
+		{"pthread_barrier_wait@@GLIBC_2.34", WAIT_BARRIER},
+		{"__pthread_timedjoin_np64", WAIT_JOIN},
+		{"__pthread_mutex_cond_lock", WAIT_MUTEX},
+		{"sem_acquire", WAIT_UNKNOWN},
+		{"sem_wait_for_work", WAIT_UNKNOWN},
+		{"pthread_mutex_lock_hook", WAIT_UNKNOWN},
+		{"poll", WAIT_UNKNOWN}, // is not in the call futex
+		{"clock_nanosleep", WAIT_UNKNOWN},
+		{"", WAIT_UNKNOWN},
+		{"___", WAIT_UNKNOWN},
+	};
+	static const char *const once[] = {"futex_wait", "futex_wait_simple", "__pthread_once_slow"},
+				 *const initializer[] = {"syscall", "initialize", "__pthread_once_slow"};
+	struct wait_state_input input = {.nr = SYS_futex, .names = once, .nnames = 3};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct wait_state_input one = {.nr = SYS_futex, .names = &cases[i].name, .nnames = 1};
+
+		assert_int_equal(wait_names_find(&one), cases[i].kind);
+	}
+	assert_int_equal(wait_names_find(&input), WAIT_ONCE);
+	input.names = initializer;
+	assert_int_equal(wait_names_find(&input), WAIT_UNKNOWN);
+}
+
+static void test_namespace_ids(void **unused)
+{
+	struct wait_threads *threads = wait_threads_create(getpid()), *gone = wait_threads_create(INT32_MAX);
+	uint32_t tid = 5;
+
+	assert_int_equal(wait_thread_parse("Name:\tx\nNSpid:\t4242\nVmPeak:\t1\n", &tid), 1);
+	assert_int_equal(tid, 4242);
+	assert_int_equal(wait_thread_parse("Name:\tx\nNSpid:\t4242\t17\t3\n", &tid), 3);
+	assert_int_equal(tid, 3);
+	tid = 5;
+	for (const char *const *bad = (const char *const[]){"", "Name:\tx\n", "\nNSpid:\n", "\nNSpid:\t1",
+							    "\nNSpid:\t12\t", "\nNSpid:\tx\n", "\nNSpid:\t0\n",
+							    "\nNSpid:\t4294967296\n", "\nNSpid: 3\n", NULL};
+	     *bad; bad++)
+		assert_int_equal(wait_thread_parse(*bad, &tid), 0);
+	assert_int_equal(tid, 5);
+	assert_int_equal(wait_threads_find(threads, 0), 0);
+	assert_int_equal(wait_threads_find(threads, INT32_MAX), 0);
+	assert_int_equal(wait_threads_find(gone, 1), 0);
+	assert_false(wait_threads_same_ids(gone));
+	wait_threads_destroy(threads);
+	wait_threads_destroy(gone);
+	wait_threads_destroy(NULL);
+}
+
+// A name with spaces, and one that would be a line of its own in the kernel's table.
+static void test_unix_sockets(void **unused)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0a b  c\n0000: 1 2 3 4 5 6 /other,["};
+	char expected[160];
+	struct wait_state state;
+	socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 7);
+
+	for (int i = 0; i < 2; i++) {
+		listener = socket(AF_UNIX, SOCK_STREAM, 0);
+		assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
+		assert_int_equal(listen(listener, 1), 0);
+		state = state_of(wait_accept, NULL);
+		snprintf(expected, sizeof(expected), "unix listening at @a b  c (fd %d)", listener);
+		assert_string_equal(state.object, expected);
+		close(listener);
+		size = sizeof(address);
+	}
 }
 
 static void test_without_a_call(void **unused)
@@ -270,6 +440,33 @@ static void test_nonsense(void **unused)
 	wait_state_close(gone);
 }
 
+// Locks whose memory says anything at all.
+static void test_nonsense_in_locks(void **unused)
+{
+	static const char *const names[] = {
+		"pthread_mutex_lock",   "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_cond_wait",
+		"pthread_barrier_wait", "pthread_join",          "pthread_once",          "sem_wait"};
+	struct wait_state_process *process = wait_state_open(getpid());
+	_Alignas(8) uint32_t words[32];
+
+	srand(2);
+	for (int k = 0; k < 20000; k++) {
+		const char *name = names[rand() % 8];
+		struct wait_state_input input = {.in_syscall = true, .nr = SYS_futex, .names = &name, .nnames = 1};
+		struct wait_state state;
+
+		for (int i = 0; i < 32; i++)
+			words[i] = rand() % 3 ? (uint32_t)(rand() % 16) : (uint32_t)rand() * 2;
+		input.args[0] = (uintptr_t)&words[rand() % 32];
+		input.args[1] = (uint64_t)(rand() % 16);
+		input.args[2] = (uint64_t)(rand() % 8);
+		wait_state_find(process, &input, &state);
+		assert_true(state.owner_tid == 0 || state.owner_tid == (uint32_t)gettid());
+		assert_true(state.address <= input.args[0] && state.address + 44 >= input.args[0]);
+	}
+	wait_state_close(process);
+}
+
 static void interrupt(int number)
 {
 	(void)number;
@@ -279,10 +476,12 @@ int main(void)
 {
 	const struct sigaction action = {.sa_handler = interrupt}; // no SA_RESTART: it ends any wait
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors),
-		cmocka_unit_test(test_locks),
-		cmocka_unit_test(test_without_a_call),
-		cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_descriptors),       cmocka_unit_test(test_locks),
+		cmocka_unit_test(test_conditions),        cmocka_unit_test(test_mutex_kinds),
+		cmocka_unit_test(test_robust_list),       cmocka_unit_test(test_names),
+		cmocka_unit_test(test_namespace_ids),     cmocka_unit_test(test_unix_sockets),
+		cmocka_unit_test(test_without_a_call),    cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_nonsense_in_locks),
 	};
 
 	sigaction(SIGUSR1, &action, NULL);

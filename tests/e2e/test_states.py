@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_states.py: what each thread of a process waits for, by name, object, address and owner: one thread in each kind of wait
+# (target_states.c), also when the process lives in a PID namespace of its own.
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+
+import pytest
+
+# name: state, object, owner. ADDRESS and FD are what the program printed; an owner is a thread's name.
+LOCKS = {
+    'mutex': ('mutex lock', 'ADDRESS', 'holder'),
+    'mutex-timed': ('mutex lock', 'ADDRESS', 'holder'),
+    'recursive': ('mutex lock', 'ADDRESS', 'holder'),
+    'errorcheck': ('mutex lock', 'ADDRESS', 'holder'),
+    'adaptive': ('mutex lock', 'ADDRESS', 'holder'),
+    'robust': ('mutex lock', 'ADDRESS', 'holder'),
+    'inherit': ('mutex lock', 'ADDRESS', 'holder'),
+    'shared': ('mutex lock', 'ADDRESS', None),
+    'rdlock': ('rwlock read', 'ADDRESS', 'holder'),
+    'wrlock': ('rwlock write', 'ADDRESS', 'holder'),
+    'wrlock-2': ('rwlock write', 'ADDRESS', 'holder'),
+    'wrlock-read': ('rwlock write', 'ADDRESS', None),
+    'wrlock-first': ('rwlock write', 'ADDRESS', None),
+    'rdlock-behind': ('rwlock read', 'ADDRESS', None),
+    'cond': ('cond wait', 'ADDRESS', None),
+    'cond-timed': ('cond wait', 'ADDRESS', None),
+    'cond-used': ('cond wait', 'ADDRESS', None),
+    'cond-mutex': ('mutex lock', 'ADDRESS', 'target_states'),
+    'sem': ('sem wait', 'ADDRESS', None),
+    'sem-timed': ('sem wait', 'ADDRESS', None),
+    'barrier': ('barrier wait', 'ADDRESS', None),
+    'initializer': ('sem wait', 'ADDRESS', None),
+    'raw-initializer': ('futex', 'ADDRESS', None),
+    'once': ('once', 'ADDRESS', None),
+    'join': ('join', '', 'holder'),
+    'futex': ('futex', 'ADDRESS', None),
+}
+OTHERS = {
+    'holder': ('pause', ''),
+    'sigwait': ('sigwait', ''),
+    'sigtimedwait': ('sigwait', ''),
+    'sigsuspend': ('sigsuspend', ''),
+    'pause': ('pause', ''),
+    'nanosleep': ('sleep', 'of 1500.5 s'),
+    'clock_nanosleep': ('sleep', ''),
+    'usleep': ('sleep', 'of 2000 s'),
+    'poll': ('poll', r'pipe:\(\d+\) \(fd FD\)'),
+    'ppoll': ('poll', r'2 fds: pipe:\(\d+\) \(fd FD\)…'),
+    'select': ('select', r'pipe:\(\d+\) \(fd FD\)'),
+    'pselect': ('select', r'2 fds: pipe:\(\d+\) \(fd FD\)…'),
+    'epoll_wait': ('epoll', r'\(fd FD; 2 fds\)'),
+    'epoll_pwait2': ('epoll', r'\(fd FD; 2 fds\)'),
+    'pipe': ('read', r'pipe:\(\d+\) \(fd FD\)'),
+    'eventfd': ('read', r'\(eventfd\) \(fd FD\)'),
+    'timerfd': ('read', r'\(timerfd\) \(fd FD\)'),
+    'pair': ('read', r'unix socket:\(\d+\) \(fd FD\)'),
+    'tcp-recv': ('recv', r'tcp 127\.0\.0\.1:\d+ to 127\.0\.0\.1:\d+ \(fd FD\)'),
+    'unix-recv': ('recv', r'unix listener \(fd FD\)'),
+    'tcp-accept': ('accept', r'tcp listening at 127\.0\.0\.1:\d+ \(fd FD\)'),
+    'unix-accept': ('accept', r'unix listening at listener \(fd FD\)'),
+    'abstract-accept': ('accept', r'unix listening at @profd-states-\d+ \(fd FD\)'),
+    'send': ('send', r'unix socket:\(\d+\) \(fd FD\)'),
+    'connect': ('connect', r'unix socket:\(\d+\) \(fd FD\)'),
+    'flock': ('flock', r'/.*/flock \(fd FD\)'),
+    'fcntl': ('file lock', r'/.*/fcntl \(fd FD\)'),
+    'msgrcv': ('msgrcv', 'id FD'),
+    'semop': ('semop', 'id FD'),
+    'waitpid': ('wait child', 'FD'),
+    'waitid': ('wait child', 'FD'),
+    'io_uring': ('io_uring', r'\(io_uring\) \(fd FD\)'),
+    'aio': ('aio', ''),
+}
+
+
+@contextlib.contextmanager
+def started(directory, *command):
+    """The program, and its ways: name to (address, fd), None for what the kernel does not allow."""
+    with subprocess.Popen([*command, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        ways = {}
+        for line in process.stdout:
+            words = line.split()
+            if words == ['ready']:
+                break
+            assert words[0] in ('way', 'skip'), line
+            ways[words[1]] = words[2:] if words[0] == 'way' else None
+        yield process, ways
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+
+
+def wrong(shot, ways):
+    """The threads that are not what they should be."""
+    names = {thread['tid']: thread['name'] for thread in shot['threads']}
+    threads = {thread['name']: thread for thread in shot['threads']}
+    found = []
+    for name, (state, wanted, *owner) in {**LOCKS, **OTHERS}.items():
+        way = ways.get(name, ('0x0', '-1'))
+        if not way:
+            continue
+        thread = threads.get(name, {})
+        pattern = wanted.replace('ADDRESS', way[0]).replace('FD', way[1])
+        if (thread.get('state') != state or not re.fullmatch(pattern, thread.get('object', '')) or
+                names.get(thread.get('owner_tid')) != (owner[0] if owner else None)):
+            found.append((name, way, thread))
+    return found
+
+
+def wait_until_right(profd, pid, ways):
+    """Snapshots until each thread has got to where it waits."""
+    end = time.monotonic() + 30
+    while True:
+        result = subprocess.run([profd, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 0, result.stderr
+        shot = json.loads(result.stdout)
+        found = wrong(shot, ways)
+        if not found:
+            return shot
+        assert time.monotonic() < end, found
+
+
+def test_all_states(profd, helper, tmp_path):
+    with started(tmp_path, helper('target_states')) as (process, ways):
+        assert set(ways) == set(LOCKS) | set(OTHERS) - {'holder'}
+        wait_until_right(profd, process.pid, ways)
+
+
+def test_in_a_pid_namespace(profd, helper, tmp_path):
+    """The ids in its locks are its own; ours are others. The child that it waits for has no number that we could say."""
+    command = ['unshare', '--user', '--map-root-user', '--pid', '--mount-proc', '--fork', '--kill-child']
+    if subprocess.run([*command, 'true'], capture_output=True, check=False).returncode != 0:
+        pytest.skip('no PID namespace to be had')
+    with started(tmp_path, *command, helper('target_states')) as (process, ways):
+        with open(f'/proc/{process.pid}/task/{process.pid}/children', encoding='ascii') as file:
+            pid = int(file.read())
+        for name in ('waitpid', 'waitid'):
+            ways[name][1] = ''
+        shot = wait_until_right(profd, pid, ways)
+        assert all(thread.get('owner_tid', pid) >= pid for thread in shot['threads'])
