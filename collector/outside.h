@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// outside.h: the agent's stack walker, built a second time for the collector, where it walks threads of other processes: from PC and SP alone,
-// through the memory that outside_safe_read reads. It has names of its own here, so that one program may hold both.
+// outside.h: the agent's stack walker, built a second time for the collector, where it walks threads of other processes: from PC and SP alone
+// or all registers, through the memory that outside_safe_read reads. It has names of its own here, so that one program may hold both.
 
 #ifndef PROFD_COLLECTOR_OUTSIDE_H
 #define PROFD_COLLECTOR_OUTSIDE_H

@@ -252,11 +252,29 @@ static const struct stack_item *get_stack(struct builder *builder, const struct 
 	return item && (item->id || make_stack(builder, record, item) == 0) ? item : NULL;
 }
 
+// Of a thread that runs: why its stack is not known.
+static const char *running_reason(const struct builder *builder, const struct thread_scan_record *record)
+{
+	if (record->starved)
+		return "it got no CPU";
+	switch (-builder->source->scan->capture_error) {
+	case 0:
+		return "it went on running";
+	case EPERM:
+	case EACCES:
+	case ENOSYS:
+		return "perf_event_open is not allowed";
+	default:
+		return "perf_event_open failed";
+	}
+}
+
 static int add_thread(struct builder *builder, const struct thread_scan_record *record)
 {
 	struct wait_state_input input = {
 		.tid = record->tid,
 		.run_state = record->run_state,
+		.starved = record->starved,
 		.in_syscall = record->place.in_syscall,
 		.nr = record->place.nr,
 	};
@@ -276,6 +294,10 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 		thread.stack = stack->id;
 		input.names = stack->names;
 		input.nnames = stack->nnames;
+	} else {
+		thread.stack = thread_dump_add_stack(builder->dump, NULL, 0, running_reason(builder, record));
+		if (!thread.stack)
+			return -ENOMEM;
 	}
 	memcpy(input.args, record->place.args, sizeof(input.args));
 	wait_state_find(builder->waits, &input, &state);

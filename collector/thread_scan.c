@@ -4,7 +4,8 @@
 // thread_scan.c: see thread_scan.h.
 //
 // A thread's place and its stack are read one after the other while it may go on. They belong together when its CPU time is the same
-// before and after; otherwise they are read again, and after some attempts the thread counts as running.
+// before and after; otherwise they are read again, and after some attempts the thread counts as running. Those that run are captured
+// last (thread_capture.h), some at a time, and for no longer than CAPTURE_NS: who gets no CPU in that time has no stack to show.
 
 #include "collector/thread_scan.h"
 
@@ -15,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/thread_capture.h"
 #include "collector/thread_walk.h"
 #include "profd/wire.h"
 
@@ -23,6 +25,9 @@
 #define THREADS_A_WORKER 256u // fewer are not worth a thread of ours
 #define BATCH 16u
 #define CHUNK_PCS 65536u
+#define CAPTURES 4u // at once: what may be locked for perf events' rings is 516 KiB unless one is root
+#define CAPTURE_NS 100000000LL
+#define CAPTURE_BATCH_NS 20000000LL
 
 struct thread_scan_chunk {
 	struct thread_scan_chunk *next;
@@ -164,7 +169,7 @@ static int scan_thread(struct worker *worker, struct thread_scan_record *record)
 	struct task_times times;
 	int r;
 
-	if (before && before->npcs > 0) {
+	if (before && before->npcs > 0 && !before->place.running) {
 		r = task_reader_times(&pass->reader, record->tid, false, &times);
 		if (r < 0)
 			return r;
@@ -180,6 +185,74 @@ static int scan_thread(struct worker *worker, struct thread_scan_record *record)
 	else if (!record->place.running && !record->place.in_syscall)
 		record->run_state = task_reader_state(&pass->reader, record->tid);
 	return 0;
+}
+
+// ---- Threads that run ----------------------------------------------------------------------------------------------
+
+// It fired, or the thread waits by now; or else it had no CPU, or runs on and on where the kernel does not let us look.
+static int end_capture(struct worker *worker, struct thread_capture *capture, struct thread_scan_record *record)
+{
+	struct task_times after;
+	bool starved;
+	int r;
+
+	if (capture->taken) {
+		record->npcs = thread_walker_walk_captured(worker->walker, capture, worker->pcs, &record->stop);
+		record->pcs = keep_pcs(worker, worker->pcs, record->npcs);
+		return record->pcs ? 0 : -ENOMEM;
+	}
+	r = task_reader_times(&worker->pass->reader, record->tid, false, &after);
+	if (r < 0)
+		return r;
+	starved = after.run_ns == record->times.run_ns;
+	r = walk(worker, record);
+	record->starved = starved && record->place.running;
+	return r;
+}
+
+// Returns the first error of perf_event_open that is not the thread's own.
+static int capture_batch(struct worker *worker, struct thread_scan_record **records, size_t count, int64_t timeout_ns)
+{
+	struct thread_capture captures[CAPTURES];
+	int error = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		int r = thread_capture_begin(&captures[i], records[i]->tid);
+
+		if (r < 0 && r != -ESRCH)
+			error = r;
+	}
+	thread_capture_wait(captures, count, timeout_ns);
+	for (size_t i = 0; i < count; i++) {
+		int r = end_capture(worker, &captures[i], records[i]);
+
+		thread_capture_end(&captures[i]);
+		if (r == -ENOMEM)
+			error = r;
+		else if (r < 0)
+			records[i]->tid = 0; // it has ended
+	}
+	return error;
+}
+
+static int capture_running(struct worker *worker)
+{
+	struct thread_scan *scan = worker->pass->scan;
+	int64_t end_ns = monotonic_ns() + CAPTURE_NS, left_ns;
+	struct thread_scan_record *batch[CAPTURES];
+	size_t i = 0, n;
+
+	while (i < scan->count && (left_ns = end_ns - monotonic_ns()) > 0) {
+		for (n = 0; i < scan->count && n < CAPTURES; i++)
+			if (scan->records[i].tid && scan->records[i].place.running)
+				batch[n++] = &scan->records[i];
+		scan->capture_error =
+			n ? capture_batch(worker, batch, n, left_ns < CAPTURE_BATCH_NS ? left_ns : CAPTURE_BATCH_NS)
+			  : 0;
+		if (scan->capture_error)
+			break;
+	}
+	return scan->capture_error == -ENOMEM ? -ENOMEM : 0;
 }
 
 // ---- All of them ---------------------------------------------------------------------------------------------------
@@ -257,6 +330,8 @@ static int run_pass(struct pass *pass)
 	}
 	for (unsigned i = 1; made > 0 && i < started; i++)
 		pthread_join(workers[i].thread, NULL);
+	if (made > 0 && pass->error == 0)
+		pass->error = capture_running(&workers[0]);
 	for (unsigned i = 0; i < made; i++)
 		finish_worker(&workers[i], pass->scan);
 	free(workers);

@@ -25,7 +25,8 @@ struct thread_scan_record {
 	int64_t since_ns;   // CLOCK_MONOTONIC: the first scan that saw it with these times
 	bool walked;        // by this scan; otherwise it is what the last one found
 	uint8_t stop;       // enum wire_stop
-	uint32_t npcs;      // 0: it runs
+	bool starved;       // it was to run, and got no CPU while this scan looked
+	uint32_t npcs;      // 0: it runs, and could not be captured
 	uint64_t *pcs;      // leaf first, WIRE_PC_EXACT as in thread_walk.h; the scan's
 };
 
@@ -33,7 +34,8 @@ struct thread_scan {
 	size_t count;
 	struct thread_scan_record *records; // by tid
 	int64_t start_ns, end_ns;           // CLOCK_MONOTONIC
-	struct thread_scan_chunk *chunks;   // of pcs
+	int capture_error;                // why threads that run have no stack: −errno of perf_event_open(2); 0: none
+	struct thread_scan_chunk *chunks; // of pcs
 };
 
 // last: the scan before, or NULL; what did not run since is taken from it. image: of the process's mappings. 0, −ESRCH, −EPERM, −EACCES

@@ -14,6 +14,7 @@
 #include "collector/mapping.h"
 #include "collector/module.h"
 #include "collector/outside.h"
+#include "collector/thread_capture.h"
 
 #define FIRST_COPY 4096u    // bytes of stack; more, ever more at once, when the walk gets there
 #define MAX_COPY (4u << 20) // of one stack
@@ -37,6 +38,7 @@ struct thread_walker {
 	uint64_t stack_start;
 	size_t stack_size, stack_capacity;
 	uint8_t *stack;
+	const struct thread_capture *capture; // whose stack is read; NULL: the process's own memory
 	struct {
 		uint64_t address; // 1: none
 		uint8_t bytes[PAGE];
@@ -188,12 +190,23 @@ static bool is_code(const struct thread_walker *walker, uint64_t address)
 	return false;
 }
 
+// Not sound for addresses of another stack above the thread's own (a coroutine's): those that far away stay partial.
+static bool read_captured(const struct thread_capture *capture, uint64_t offset, uint64_t *ret_value)
+{
+	if (offset + 8 > capture->stack_size)
+		return false;
+	memcpy(ret_value, capture->stack + offset, 8);
+	return true;
+}
+
 bool outside_safe_read(uint64_t address, uint64_t *ret_value)
 {
 	struct thread_walker *walker = current;
 	size_t here = PAGE - (size_t)(address % PAGE);
 	uint8_t *data = (uint8_t *)ret_value;
 
+	if (walker->capture && address >= walker->stack_start && address - walker->stack_start < MAX_COPY)
+		return read_captured(walker->capture, address - walker->stack_start, ret_value);
 	if (address >= walker->stack_start && address - walker->stack_start < MAX_COPY &&
 	    read_stack(walker, address, ret_value))
 		return true;
@@ -228,16 +241,36 @@ void thread_walker_destroy(struct thread_walker *walker)
 	free(walker);
 }
 
-uint32_t thread_walker_walk(struct thread_walker *walker, uint64_t pc, uint64_t sp, uint64_t *pcs, uint8_t *ret_stop)
+static uint32_t walk(struct thread_walker *walker, const struct profd_unwind_context *context, uint64_t *pcs,
+		     uint8_t *ret_stop)
 {
-	struct profd_unwind_context context = {.regs[PROFD_ARCH_PC] = pc, .regs[PROFD_ARCH_SP] = sp};
 	const struct profd_stack_range nothing = {0, 0};
 	uint32_t n;
 
-	walker->stack_start = sp;
+	walker->stack_start = context->regs[PROFD_ARCH_SP];
 	walker->stack_size = 0;
 	current = walker;
-	n = outside_unwind_table(&walker->image->set, &context, nothing, pcs, WIRE_MAX_FRAMES, ret_stop);
+	n = outside_unwind_table(&walker->image->set, context, nothing, pcs, WIRE_MAX_FRAMES, ret_stop);
 	current = NULL;
+	return n;
+}
+
+uint32_t thread_walker_walk(struct thread_walker *walker, uint64_t pc, uint64_t sp, uint64_t *pcs, uint8_t *ret_stop)
+{
+	struct profd_unwind_context context = {.regs[PROFD_ARCH_PC] = pc, .regs[PROFD_ARCH_SP] = sp};
+
+	return walk(walker, &context, pcs, ret_stop);
+}
+
+uint32_t thread_walker_walk_captured(struct thread_walker *walker, const struct thread_capture *capture, uint64_t *pcs,
+				     uint8_t *ret_stop)
+{
+	struct profd_unwind_context context = {.whole = true};
+	uint32_t n;
+
+	memcpy(context.regs, capture->regs, sizeof(context.regs));
+	walker->capture = capture;
+	n = walk(walker, &context, pcs, ret_stop);
+	walker->capture = NULL;
 	return n;
 }

@@ -278,7 +278,7 @@ static bool find_without_call(const struct wait_state_input *input, struct wait_
 		say(state, "zombie", "");
 		return true;
 	case 'R':
-		say(state, "running", "");
+		say(state, input->starved ? "runnable" : "running", "");
 		return true;
 	default:
 		if (input->in_syscall)

@@ -20,6 +20,7 @@ void wait_state_close(struct wait_state_process *process); // accepts NULL
 
 struct wait_state_input {
 	uint32_t tid;
+	bool starved;    // it was to run, and got no CPU
 	char run_state;  // of /proc/PID/task/TID/stat: R S D T t Z X I; '\0': not read
 	bool in_syscall; // it waits in the system call nr(args); false: outside of one, or running
 	int64_t nr;

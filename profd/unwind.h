@@ -11,6 +11,7 @@
 #ifndef PROFD_UNWIND_H
 #define PROFD_UNWIND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,9 @@ struct wire_table;
 #define PROFD_UNWIND_REGS PROFD_ARCH_REGS
 struct profd_unwind_context {
 	uint64_t regs[PROFD_UNWIND_REGS];
+#ifdef PROFD_UNWIND_OUTSIDE
+	bool whole; // false: only PC and SP are known
+#endif
 };
 
 // One executable range of the target. Sorted by start, not overlapping.

@@ -20,11 +20,11 @@
 	(1ULL << 28) // bytes that one frame may take, where nothing but its frame pointer vouches for it
 #define PROFD_MAX_FUNCTION (1ULL << 20) // bytes from any function's entry to a PC in it
 
-// PROFD_UNWIND_OUTSIDE: the collector walks a waiting thread of another process. Of its registers, PC and SP alone are known.
+// PROFD_UNWIND_OUTSIDE: the collector walks a thread of another process. Of one that waits, PC and SP alone are known.
 #ifdef PROFD_UNWIND_OUTSIDE
-#define PROFD_UNWIND_KNOWS_REGISTERS 0
+#define PROFD_UNWIND_KNOWS_REGISTERS(context) ((context)->whole)
 #else
-#define PROFD_UNWIND_KNOWS_REGISTERS 1
+#define PROFD_UNWIND_KNOWS_REGISTERS(context) true
 #endif
 
 struct profd_walk {
@@ -146,14 +146,14 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->pc = context->regs[PROFD_ARCH_PC];
 	walk->sp = context->regs[PROFD_ARCH_SP];
 	walk->fp = context->regs[PROFD_ARCH_FP];
-	walk->leaf = PROFD_UNWIND_KNOWS_REGISTERS ? context : NULL;
+	walk->leaf = PROFD_UNWIND_KNOWS_REGISTERS(context) ? context : NULL;
 	walk->called_leaf = NULL;
 	walk->called_ucontext = 0;
 	walk->ucontext = 0;
 	walk->safe_reads = 0;
 	walk->signal_frames = 0;
 	walk->jit_chain = 0;
-	walk->fp_known = PROFD_UNWIND_KNOWS_REGISTERS;
+	walk->fp_known = PROFD_UNWIND_KNOWS_REGISTERS(context);
 	if (!PROFD_ARCH_RECORD_TOPS_FRAME)
 		walk->sp_known = true;
 	walk->exact = true;

@@ -99,7 +99,7 @@ static bool recover_fp(struct profd_walk *walk);
 
 static inline bool knows_fp(struct profd_walk *walk)
 {
-	return walk->fp_known || (!PROFD_UNWIND_KNOWS_REGISTERS && recover_fp(walk));
+	return walk->fp_known || recover_fp(walk);
 }
 
 // ---- Frames with a rule --------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 # test_snapshot.py: every thread of a live process, from outside: true and complete stacks with and without frame pointers, states, the
 # text that readers of Go's dumps take, and a process that notices nothing.
 
+import collections
 import contextlib
 import json
 import os
@@ -70,6 +71,27 @@ def test_true_stacks(profd, helper, build):
             else:
                 assert thread['tid'] == process.pid and thread['state'] == 'read' and names[-1] == '_start' and 'main' in names
         assert len(shot['stacks']) == 8, 'the same stack is there once'
+
+
+def test_running_threads(profd, helper):
+    """More threads that run than processors: whole stacks, as the kernel found them."""
+    with subprocess.Popen([helper('target_truth'), '4', '60'], stdout=subprocess.DEVNULL) as process:
+        try:
+            seen = collections.Counter()
+            while seen['running'] < 20:
+                shot = snapshot(profd, process.pid)
+                for thread in shot['threads']:
+                    stack = shot['stacks'][thread['stack'] - 1]
+                    names = functions(shot, thread)
+                    seen[thread['state']] += 1
+                    if thread['state'] == 'running' and names:
+                        assert 'partial' not in stack and names[-1].strip('_') == 'clone3' and 'thread_main' in names, stack
+                        seen['whole'] += 1
+                    elif thread['state'] in ('running', 'runnable'):
+                        assert stack['partial'], thread
+            assert seen['whole'] >= 10, seen
+        finally:
+            process.kill()
 
 
 def test_objects_and_owners(profd, helper):
