@@ -38,8 +38,14 @@ struct thread_dump_thread {
 	uint32_t stack;         // id; 0: none could be read
 	uint32_t creator_tid;   // 0: not known
 	uint32_t creator_stack; // id; 0: not known
+	int64_t count;          // threads that it stands for; 0 means 1
 	bool hidden;            // not written: only there for others to name
 };
+
+static inline int64_t thread_dump_count(const struct thread_dump_thread *thread)
+{
+	return thread->count ? thread->count : 1;
+}
 
 struct thread_dump {
 	struct profile *profile; // owned
