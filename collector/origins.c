@@ -90,7 +90,5 @@ const struct origin *origins_find(const struct origins *origins, uint32_t tid)
 {
 	const struct origin key = {.tid = tid};
 
-	return origins && origins->count
-		       ? bsearch(&key, origins->threads, origins->count, sizeof(key), by_tid)
-		       : NULL;
+	return origins && origins->count ? bsearch(&key, origins->threads, origins->count, sizeof(key), by_tid) : NULL;
 }

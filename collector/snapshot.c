@@ -24,6 +24,7 @@
 #include "collector/mapping.h"
 #include "collector/origins.h"
 #include "collector/profile_builder.h"
+#include "collector/thread_groups.h"
 #include "collector/thread_scan.h"
 #include "collector/thread_walk.h"
 #include "collector/wait_state.h"
@@ -40,6 +41,7 @@ struct snapshot_source {
 	struct mapping_set *mappings;
 	struct walk_image *image;
 	struct thread_scan *scan; // the last one
+	struct thread_groups *groups;
 };
 
 struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *modules, struct table_cache *tables)
@@ -51,6 +53,11 @@ struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *m
 	source->pid = pid;
 	source->modules = modules;
 	source->tables = tables;
+	source->groups = thread_groups_create();
+	if (!source->groups) {
+		free(source);
+		return NULL;
+	}
 	pthread_mutex_init(&source->lock, NULL);
 	return source;
 }
@@ -59,6 +66,7 @@ void snapshot_source_destroy(struct snapshot_source *source)
 {
 	if (!source)
 		return;
+	thread_groups_destroy(source->groups);
 	thread_scan_destroy(source->scan);
 	walk_image_destroy(source->image);
 	mapping_set_destroy(source->mappings);
@@ -308,7 +316,9 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 		.waiting_ns = record->waiting_ns,
 	};
 	const struct origin *origin = origins_find(builder->origins, record->tid);
+	XXH128_hash_t hash = {0};
 	struct wait_state state;
+	int r;
 
 	if (origin) {
 		thread.creator_tid = origin->creator_tid;
@@ -322,6 +332,7 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 		if (!stack)
 			return -ENOMEM;
 		thread.stack = stack->id;
+		hash = stack->hash;
 		input.names = stack->names;
 		input.nnames = stack->nnames;
 	} else {
@@ -334,7 +345,11 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 	thread.state = state.state;
 	thread.object = state.object;
 	thread.owner_tid = state.owner_tid;
-	return thread_dump_add_thread(builder->dump, &thread);
+	r = thread_dump_add_thread(builder->dump, &thread);
+	if (r == 0)
+		thread_groups_count(builder->source->groups, hash, origin ? origin->creator : 0, thread.stack,
+				    thread.creator_stack, builder->dump->threads[builder->dump->nthreads - 1].state);
+	return r;
 }
 
 // pprof's readers take the first mapping for the program's. Programs are mapped below their libraries.
@@ -350,6 +365,68 @@ static void add_main_mapping(struct builder *builder)
 	}
 }
 
+// ---- Verdicts ------------------------------------------------------------------------------------------------------
+
+static const struct thread_scan_record *find_record(const struct thread_scan *scan, uint32_t tid)
+{
+	size_t low = 0, high = scan->count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (scan->records[middle].tid < tid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < scan->count && scan->records[low].tid == tid ? &scan->records[low] : NULL;
+}
+
+// The threads' places were read one after the other, and their locks' memory after that. If it has not run since its place was read, it
+// was there all the while.
+static bool is_unmoved(void *context, uint32_t tid)
+{
+	const struct builder *builder = context;
+	const struct thread_scan_record *record = find_record(builder->source->scan, tid);
+	struct task_reader reader;
+	struct task_times now;
+	bool unmoved;
+
+	if (!record || record->place.running || task_reader_open(builder->source->pid, &reader) < 0)
+		return false;
+	unmoved = task_reader_times(&reader, tid, false, &now) == 0 && now.run_ns == record->times.run_ns;
+	task_reader_close(&reader);
+	return unmoved;
+}
+
+static int add_unjoined(struct builder *builder)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; builder->origins && i < WIRE_CREATORS && r == 0; i++) {
+		const struct origin_creator *creator = &builder->origins->creators[i];
+		struct thread_dump_verdict verdict = {.kind = THREAD_VERDICT_UNJOINED,
+						      .count = (int64_t)creator->unjoined};
+
+		if (creator->npcs == 0 || creator->unjoined == 0 || creator->unjoined > creator->created)
+			continue;
+		verdict.creator_stack = creator_stack(builder, i + 1);
+		r = verdict.creator_stack ? thread_dump_add_verdict(builder->dump, &verdict) : -ENOMEM;
+	}
+	return r;
+}
+
+static int judge(struct builder *builder)
+{
+	int r = thread_dump_find_verdicts(builder->dump, is_unmoved, builder);
+
+	if (r == 0)
+		r = add_unjoined(builder);
+	return r == 0 ? thread_groups_end(builder->source->groups, builder->dump) : r;
+}
+
+// ---- The dump ------------------------------------------------------------------------------------------------------
+
 typedef int build_fn(struct builder *builder);
 
 static int build_threads(struct builder *builder)
@@ -359,10 +436,12 @@ static int build_threads(struct builder *builder)
 
 	builder->dump->time_ns = clock_ns(CLOCK_REALTIME) - (clock_ns(CLOCK_MONOTONIC) - scan->start_ns);
 	builder->dump->duration_ns = scan->end_ns - scan->start_ns;
+	thread_groups_begin(builder->source->groups);
 	for (size_t i = 0; i < scan->count && r == 0; i++)
 		if (!is_agents_own(builder->source->mappings, &scan->records[i]))
 			r = add_thread(builder, &scan->records[i]);
-	return r;
+	thread_dump_finish(builder->dump);
+	return r == 0 ? judge(builder) : r;
 }
 
 // The threads that a creator made, live or not, are one entry, with their number.
@@ -382,6 +461,7 @@ static int build_creators(struct builder *builder)
 		thread.stack = creator_stack(builder, i + 1);
 		r = thread.stack ? thread_dump_add_thread(builder->dump, &thread) : -ENOMEM;
 	}
+	thread_dump_finish(builder->dump);
 	return r;
 }
 
@@ -402,7 +482,6 @@ static int name_all(const struct snapshot_source *source, const struct origins *
 		builder.dump->pid = source->pid;
 		add_main_mapping(&builder);
 		r = build(&builder);
-		thread_dump_finish(builder.dump);
 		if (r == 0 && profile_failed(builder.dump->profile))
 			r = -ENOMEM;
 	}

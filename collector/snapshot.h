@@ -25,7 +25,8 @@ void snapshot_source_destroy(struct snapshot_source *source);               // a
 // Takes a snapshot; may take long. Any thread; calls that overlap share one walk, as long as it began after they did. The caller destroys the
 // dump. 0; −ESRCH: no such process; −EPERM, −EACCES: no right to look into it; −ENOMEM.
 // origins: what an agent knows of the threads' creators; NULL: there is no agent.
-typedef int snapshot_taker(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump);
+typedef int snapshot_taker(struct snapshot_source *source, const struct origins *origins,
+			   struct thread_dump **ret_dump);
 snapshot_taker snapshot_take;
 // The stacks that made threads, each with how many it made so far: a dump whose threads are those stacks. Otherwise as snapshot_take.
 snapshot_taker snapshot_creators;

@@ -48,6 +48,9 @@ void thread_dump_destroy(struct thread_dump *dump)
 		arena_finish(&dump->index->arena);
 	}
 	free(dump->index);
+	for (uint32_t i = 0; i < dump->nverdicts; i++)
+		free(dump->verdicts[i].threads);
+	free(dump->verdicts);
 	free(dump->stacks);
 	free(dump->threads);
 	profile_destroy(dump->profile);

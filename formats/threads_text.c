@@ -212,6 +212,7 @@ int thread_dump_write_threads(const struct thread_dump *dump, struct writer *wri
 	for (uint32_t i = 0; i < dump->nthreads; i++)
 		if (dump->threads[i].stack)
 			texts[dump->threads[i].stack - 1].uses++;
+	thread_dump_put_verdicts(dump, writer);
 	for (uint32_t i = 0; i < dump->nthreads && r == 0 && !writer->error; i++)
 		if (!dump->threads[i].hidden)
 			r = put_thread(writer, dump, &dump->threads[i], texts);
@@ -325,6 +326,7 @@ int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, 
 	if (!groups)
 		return -ENOMEM;
 	n = make_groups(dump, groups, &count);
+	thread_dump_put_verdicts(dump, writer);
 	writer_printf(writer, "%s profile: total %" PRId64 "\n", name, count);
 	for (uint32_t i = 0; i < n && !writer->error; i++)
 		put_group(writer, dump, &groups[i]);

@@ -150,8 +150,7 @@ void profd_creators_thread_released(pthread_t thread)
 		if (__atomic_load_n(&ended[at].thread, __ATOMIC_ACQUIRE) != thread)
 			continue;
 		creator = ended[at].creator;
-		if (__atomic_compare_exchange_n(&ended[at].thread, &seen, 0, false, __ATOMIC_ACQ_REL,
-						__ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(&ended[at].thread, &seen, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 			__atomic_fetch_sub(&creator_at(creator)->unjoined, 1, __ATOMIC_RELAXED);
 		return;
 	}

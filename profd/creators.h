@@ -16,9 +16,9 @@ struct profd_caller {
 };
 
 // In the interposed function itself; it needs a frame pointer.
-#define PROFD_CALLER()                                                                  \
-	((struct profd_caller){.pc = (uint64_t)(uintptr_t)__builtin_return_address(0),  \
-			       .sp = (uint64_t)(uintptr_t)__builtin_dwarf_cfa(),        \
+#define PROFD_CALLER()                                                                 \
+	((struct profd_caller){.pc = (uint64_t)(uintptr_t)__builtin_return_address(0), \
+			       .sp = (uint64_t)(uintptr_t)__builtin_dwarf_cfa(),       \
 			       .fp = *(const uint64_t *)__builtin_frame_address(0)})
 
 // The region is new. Not while other threads run.

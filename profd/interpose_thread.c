@@ -123,7 +123,7 @@ void profd_interpose_thread_join_self(bool is_main)
 		own_range = main_stack();
 	else
 		__atomic_store_n(&app_threads, 1, __ATOMIC_RELAXED); // a fork's child, or single for another reason
-	own_origin = (struct profd_thread_origin){0, 0}; // the region is new
+	own_origin = (struct profd_thread_origin){0, 0};             // the region is new
 	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 	expect_end();
 }

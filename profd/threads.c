@@ -200,7 +200,8 @@ static void scan_task_dir(struct known_thread *known, size_t count, uint32_t hel
 		if (found)
 			found->alive = true;
 		else
-			profd_threads_join(key.tid, (struct profd_thread_stack){0, 0}, (struct profd_thread_origin){0, 0});
+			profd_threads_join(key.tid, (struct profd_thread_stack){0, 0},
+					   (struct profd_thread_origin){0, 0});
 	}
 	closedir(dir);
 	for (size_t i = 0; i < count; i++) {

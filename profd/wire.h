@@ -186,7 +186,8 @@ enum wire_msg_type {
 	WIRE_MSG_HELLO =
 		1,         // struct wire_hello + the region's fd. First message; version mismatch: the collector closes
 	WIRE_MSG_MAPS = 2, // struct wire_msg, arg = the new maps_gen
-	WIRE_MSG_WANT_TABLES = 3, // struct wire_msg: unwind tables, from now on, sampled or not; READY when they were sent
+	WIRE_MSG_WANT_TABLES =
+		3, // struct wire_msg: unwind tables, from now on, sampled or not; READY when they were sent
 	// collector → agent
 	WIRE_MSG_TABLE = 32,    // struct wire_table_msg + the table's fd: [start,end) is unwound by it from now on
 	WIRE_MSG_FORGET = 33,   // struct wire_table_msg without fd: [start,end) holds that module no more
