@@ -485,13 +485,17 @@ size_t collector_targets(struct collector *collector, struct collector_target *t
 void collector_counters(struct collector *collector, struct collector_counters *ret_counters)
 {
 	struct session *session;
+	uint64_t threads = 0;
 
 	pthread_mutex_lock(&collector->lock);
 	TAILQ_FOREACH(session, &collector->sessions, link)
 	{
 		session_drain(session, RING_READER_LIVE);
+		if (session->state == SESSION_LIVE)
+			threads += session->live.threads_live;
 	}
 	*ret_counters = collector->counters;
+	ret_counters->threads_now = threads;
 	table_cache_counters(collector->tables, &ret_counters->tables);
 	pthread_mutex_unlock(&collector->lock);
 }

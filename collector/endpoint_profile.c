@@ -9,31 +9,20 @@
 #include "formats/profile.h"
 #include "profd/wire.h"
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define PROFILE_DEFAULT_SECONDS 30
 #define PROFILE_MAX_BYTES (256u << 20)
 #define PROFILE_BUSY_RETRY_S 1
 #define NS_PER_S 1000000000LL
-#define NS_PER_MS 1000000LL
 
 struct profile_ask {
 	int64_t seconds;
 	uint32_t rate_hz;
 	const struct format *format;
 };
-
-static int64_t profile_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * NS_PER_S + now.tv_nsec;
-}
 
 // As Go: what strconv.ParseInt refuses, and what is not positive, is 30.
 static int64_t profile_seconds(const char *text)
@@ -81,67 +70,6 @@ static bool profile_parse(const struct endpoints *endpoints, const struct http_r
 		return false;
 	}
 	return true;
-}
-
-// Takes a place until profile_leave. −1: none is free, and *ret_retry_s says when the first will be.
-static int profile_enter(struct endpoints_gate *gate, int64_t deadline_ns, uint32_t *ret_retry_s)
-{
-	int64_t first_ns = INT64_MAX;
-	int place = -1;
-
-	pthread_mutex_lock(&gate->lock);
-	for (uint32_t i = 0; i < gate->max && place < 0; i++) {
-		if (gate->deadlines_ns[i] == 0)
-			place = (int)i;
-		else if (gate->deadlines_ns[i] < first_ns)
-			first_ns = gate->deadlines_ns[i];
-	}
-	if (place >= 0) {
-		gate->deadlines_ns[place] = deadline_ns;
-		gate->running++;
-	}
-	pthread_mutex_unlock(&gate->lock);
-	if (place < 0) {
-		int64_t left_ns = first_ns - profile_now_ns();
-		*ret_retry_s = left_ns > 0 ? (uint32_t)(left_ns / NS_PER_S) + 1 : PROFILE_BUSY_RETRY_S;
-	}
-	return place;
-}
-
-static void profile_leave(struct endpoints_gate *gate, int place)
-{
-	pthread_mutex_lock(&gate->lock);
-	gate->deadlines_ns[place] = 0;
-	gate->running--;
-	pthread_mutex_unlock(&gate->lock);
-}
-
-uint32_t endpoint_profile_running(struct endpoints *endpoints)
-{
-	pthread_mutex_lock(&endpoints->gate.lock);
-	uint32_t running = endpoints->gate.running;
-	pthread_mutex_unlock(&endpoints->gate.lock);
-	return running;
-}
-
-// Lets the window fill. false: the client hung up.
-static bool profile_wait(const struct endpoints *endpoints, struct window *window, int client_fd, int64_t deadline_ns)
-{
-	struct pollfd fds[] = {
-		{.fd = client_fd, .events = POLLRDHUP},
-		{.fd = window_fd(window), .events = POLLIN},
-		{.fd = endpoints->stop_fd, .events = POLLIN},
-	};
-
-	for (;;) {
-		int64_t left_ns = deadline_ns - profile_now_ns();
-		int64_t left_ms = left_ns > 0 ? (left_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
-		int ready = poll(fds, 3, left_ms > 60000 ? 60000 : (int)left_ms);
-		if (ready > 0 && (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
-			return false;
-		if (left_ms == 0 || (ready > 0 && (fds[1].revents != 0 || fds[2].revents != 0)))
-			return true;
-	}
 }
 
 static void profile_set_headers(struct http_reply *reply, const struct format *format)
@@ -204,7 +132,7 @@ static void profile_run(struct endpoints *endpoints, const struct profile_ask *a
 		profile_refuse(error, target, reply);
 		return;
 	}
-	reply->hung_up = !profile_wait(endpoints, window, request->fd, deadline_ns);
+	reply->hung_up = !endpoints_wait(endpoints, window_fd(window), request->fd, deadline_ns);
 	window_stop(window);
 	if (!reply->hung_up)
 		profile_answer(ask, target, window, reply);
@@ -215,7 +143,6 @@ void endpoint_profile(struct endpoints *endpoints, const struct http_request *re
 		      const struct collector_target *target, bool whole, struct http_reply *reply)
 {
 	struct profile_ask ask;
-	uint32_t retry_after_s = 0;
 
 	if (!profile_parse(endpoints, request, &ask, reply))
 		return;
@@ -224,13 +151,10 @@ void endpoint_profile(struct endpoints *endpoints, const struct http_request *re
 		reply->no_body = true;
 		return;
 	}
-	int64_t deadline_ns = profile_now_ns() + ask.seconds * NS_PER_S;
-	int place = profile_enter(&endpoints->gate, deadline_ns, &retry_after_s);
-	if (place < 0) {
-		http_reply_error(reply, 503, "%u profiles are running, which is the limit", endpoints->gate.max);
-		reply->retry_after_s = retry_after_s;
+	int64_t deadline_ns = endpoints_now_ns() + ask.seconds * NS_PER_S;
+	int place = endpoints_enter(endpoints, deadline_ns, reply);
+	if (place < 0)
 		return;
-	}
 	profile_run(endpoints, &ask, request, target, whole, deadline_ns, reply);
-	profile_leave(&endpoints->gate, place);
+	endpoints_leave(endpoints, place);
 }

@@ -17,29 +17,53 @@
 
 struct threads_kind {
 	const char *name; // of the profile
-	const char *disposition;
+	const char *disposition, *delta_disposition;
 	int (*take)(struct collector *collector, pid_t pid, struct thread_dump **ret_dump);
 };
 
 struct threads_ask {
 	const struct threads_kind *kind;
 	int debug;
+	long seconds; // 0: not the change over so long, but what there is
 	bool json;
 	const struct format *format; // of debug=0
 };
 
-static bool threads_parse(const struct http_request *request, struct threads_ask *ask, struct http_reply *reply)
+// As Go's delta profiles.
+static bool threads_parse_seconds(const struct endpoints *endpoints, const char *text, struct threads_ask *ask,
+				  struct http_reply *reply)
+{
+	size_t length = strlen(text);
+
+	ask->seconds = length > 0 && length < 10 && strspn(text, "0123456789") == length ? strtol(text, NULL, 10) : 0;
+	if (ask->seconds == 0)
+		http_reply_error(reply, 400, "invalid value for \"seconds\" - must be a positive integer");
+	else if (ask->debug != 0)
+		http_reply_error(reply, 400, "seconds and debug params are incompatible");
+	else if (ask->seconds > endpoints->max_seconds)
+		http_reply_error(reply, 400, "seconds=%ld is over the limit of %u seconds", ask->seconds,
+				 endpoints->max_seconds);
+	else
+		return true;
+	return false;
+}
+
+static bool threads_parse(const struct endpoints *endpoints, const struct http_request *request,
+			  struct threads_ask *ask, struct http_reply *reply)
 {
 	char text[32];
 
 	if (http_request_param(request, "debug", text, sizeof(text)))
 		ask->debug = (int)strtol(text, NULL, 10); // as Go: what is no number is 0
-	if (http_request_param(request, "seconds", text, sizeof(text)) && strcmp(text, "0") != 0) {
-		http_reply_error(reply, 400, "seconds is not supported for this profile");
+	if (http_request_param(request, "seconds", text, sizeof(text)) &&
+	    !threads_parse_seconds(endpoints, text, ask, reply))
 		return false;
-	}
 	if (!http_request_param(request, "format", text, sizeof(text)))
 		return true;
+	if (ask->seconds > 0 && strcmp(text, "pprof") != 0) {
+		http_reply_error(reply, 400, "seconds gives format=pprof alone");
+		return false;
+	}
 	ask->json = strcmp(text, "json") == 0;
 	if (!ask->json && (ask->format = format_by_name(text)) == NULL) {
 		http_reply_error(reply, 400, "format must be one of: %s, json", format_names());
@@ -94,10 +118,38 @@ static void threads_set_headers(const struct threads_ask *ask, struct http_reply
 	if (ask->json || ask->debug > 0)
 		return;
 	if (ask->format == &format_pprof)
-		reply->disposition = ask->kind->disposition; // as Go
+		reply->disposition = ask->seconds ? ask->kind->delta_disposition : ask->kind->disposition; // as Go
 	else if (ask->format == &format_html || ask->format == &format_svg)
 		reply->policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
 				"img-src data: blob:";
+}
+
+// Two dumps, and what changed in between. 0, −errno; reply is set when a client hung up, or may not now.
+static int take_delta(struct endpoints *endpoints, const struct http_request *request,
+		      const struct collector_target *target, const struct threads_ask *ask, struct http_reply *reply,
+		      struct thread_dump **ret_dump)
+{
+	int64_t deadline_ns = endpoints_now_ns() + ask->seconds * 1000000000LL;
+	int place = endpoints_enter(endpoints, deadline_ns, reply);
+	struct thread_dump *before = NULL, *after = NULL;
+	int r;
+
+	if (place < 0)
+		return -EBUSY;
+	r = ask->kind->take(endpoints->collector, target->pid, &before);
+	if (r == 0) {
+		reply->hung_up = !endpoints_wait(endpoints, -1, request->fd, deadline_ns);
+		r = reply->hung_up ? -EPIPE : ask->kind->take(endpoints->collector, target->pid, &after);
+	}
+	if (r == 0)
+		r = thread_dump_delta(after, before);
+	endpoints_leave(endpoints, place);
+	thread_dump_destroy(before);
+	if (r < 0)
+		thread_dump_destroy(after);
+	else
+		*ret_dump = after;
+	return r;
 }
 
 static void serve(struct endpoints *endpoints, const struct http_request *request,
@@ -109,16 +161,18 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 	char title[96];
 	int r;
 
-	if (!threads_parse(request, &ask, reply))
+	if (!threads_parse(endpoints, request, &ask, reply))
 		return;
 	if (request->method == HTTP_HEAD) {
 		threads_set_headers(&ask, reply);
 		reply->no_body = true;
 		return;
 	}
-	r = kind->take(endpoints->collector, target->pid, &dump);
+	r = ask.seconds ? take_delta(endpoints, request, target, &ask, reply, &dump)
+			: kind->take(endpoints->collector, target->pid, &dump);
 	if (r < 0) {
-		threads_refuse(r, target, reply);
+		if (!reply->hung_up && reply->status == 0)
+			threads_refuse(r, target, reply);
 		return;
 	}
 	snprintf(title, sizeof(title), "threads of %.15s (%d)", target->comm, (int)target->pid);
@@ -135,7 +189,8 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 void endpoint_threads(struct endpoints *endpoints, const struct http_request *request,
 		      const struct collector_target *target, struct http_reply *reply)
 {
-	static const struct threads_kind kind = {"goroutine", "attachment; filename=\"goroutine\"", collector_snapshot};
+	static const struct threads_kind kind = {"goroutine", "attachment; filename=\"goroutine\"",
+						 "attachment; filename=\"goroutine-delta\"", collector_snapshot};
 
 	serve(endpoints, request, target, &kind, reply);
 }
@@ -144,6 +199,7 @@ void endpoint_threadcreate(struct endpoints *endpoints, const struct http_reques
 			   const struct collector_target *target, struct http_reply *reply)
 {
 	static const struct threads_kind kind = {"threadcreate", "attachment; filename=\"threadcreate\"",
+						 "attachment; filename=\"threadcreate-delta\"",
 						 collector_thread_creators};
 
 	serve(endpoints, request, target, &kind, reply);

@@ -139,12 +139,15 @@ static void endpoints_list(struct endpoints *endpoints, const struct http_reques
 	free(targets.list);
 }
 
-static void endpoints_metrics(struct endpoints *endpoints, struct http_reply *reply)
+static void endpoints_metrics(struct endpoints *endpoints, const struct http_request *request, struct http_reply *reply)
 {
+	char text[8];
 	struct http_page page;
 
 	http_page_init(&page, ENDPOINTS_MAX_PAGE);
-	metrics_write(&endpoints->metrics, endpoints->collector, endpoint_profile_running(endpoints), &page.writer);
+	metrics_write(&endpoints->metrics, endpoints->collector, endpoints_running(endpoints),
+		      http_request_param(request, "threads", text, sizeof(text)) && strcmp(text, "1") == 0,
+		      &page.writer);
 	http_page_end(&page, reply, "text/plain; version=0.0.4; charset=utf-8");
 }
 
@@ -314,7 +317,7 @@ void endpoints_serve(struct endpoints *endpoints, const struct http_request *req
 	if (reply->endpoint == HTTP_ENDPOINT_TARGETS) {
 		endpoints_list(endpoints, request, reply);
 	} else if (reply->endpoint == HTTP_ENDPOINT_METRICS) {
-		endpoints_metrics(endpoints, reply);
+		endpoints_metrics(endpoints, request, reply);
 	} else if (strcmp(path, ENDPOINTS_PREFIX) == 0 || (pid != 0 && strcmp(path, "/") == 0) || path[0] == '\0') {
 		char location[48] = ENDPOINTS_PREFIX "/";
 		if (pid != 0)

@@ -37,10 +37,17 @@ struct endpoints {
 // Fills in reply (zeroed by the caller, who finishes it).
 void endpoints_serve(struct endpoints *endpoints, const struct http_request *request, struct http_reply *reply);
 
+// endpoint_gate.c: requests that take their seconds. A place among them until endpoints_leave; −1: none is free, reply says so.
+int endpoints_enter(struct endpoints *endpoints, int64_t deadline_ns, struct http_reply *reply);
+void endpoints_leave(struct endpoints *endpoints, int place);
+uint32_t endpoints_running(struct endpoints *endpoints);
+// Waits until deadline_ns (endpoints_now_ns), until early_fd (−1: none) is readable, or the server stops. false: the client hung up.
+bool endpoints_wait(const struct endpoints *endpoints, int early_fd, int client_fd, int64_t deadline_ns);
+int64_t endpoints_now_ns(void); // CLOCK_MONOTONIC
+
 // endpoint_profile.c. whole: of all targets, not of this one alone (the path named none, and they are one program's).
 void endpoint_profile(struct endpoints *endpoints, const struct http_request *request,
 		      const struct collector_target *target, bool whole, struct http_reply *reply);
-uint32_t endpoint_profile_running(struct endpoints *endpoints);
 
 // endpoint_threads.c
 void endpoint_threads(struct endpoints *endpoints, const struct http_request *request,

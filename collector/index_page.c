@@ -164,7 +164,7 @@ static void index_profiles(struct endpoints *endpoints, const struct collector_t
 	writer_puts(writer, "<h2>Profiles</h2>\n<table>\n<tr><th class=\"n\">Count</th><th>Profile</th></tr>\n");
 	for (size_t i = 0; i < INDEX_ENTRIES; i++) {
 		const struct index_entry *entry = &index_entries[i];
-		uint32_t count = strcmp(entry->name, "profile") == 0     ? endpoint_profile_running(endpoints)
+		uint32_t count = strcmp(entry->name, "profile") == 0     ? endpoints_running(endpoints)
 				 : strcmp(entry->name, "goroutine") == 0 ? target->threads_live
 									 : 0;
 		writer_printf(writer, "<tr><td class=\"n\">%u</td><td><a href=\"%s\">%s</a></td></tr>\n", count,

@@ -5,12 +5,16 @@
 
 #include "collector/metrics.h"
 #include "collector/collector.h"
+#include "formats/thread_dump.h"
 #include "profd/wire.h"
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+
+#define METRICS_TARGETS 64 // whose threads are counted by state
 
 static const unsigned metrics_statuses[METRICS_STATUSES - 1] = {200, 301, 302, 400, 403, 404, 405, 413, 500, 503};
 
@@ -92,6 +96,35 @@ static void metrics_targets(struct writer *writer, const struct collector_counte
 	metrics_one(writer, "profd_windows", "gauge", "Consumers of the sample stream now.", counters->windows_now);
 }
 
+static void metrics_threads(struct writer *writer, const struct collector_counters *counters)
+{
+	metrics_one(writer, "profd_threads", "gauge", "Threads of all targets now.", counters->threads_now);
+	metrics_one(writer, "profd_threads_created_total", "counter", "Threads that targets had or made.",
+		    counters->threads_created);
+}
+
+// A snapshot of each target.
+static void metrics_states(struct collector *collector, struct writer *writer)
+{
+	struct collector_target targets[METRICS_TARGETS];
+	size_t count = collector_targets(collector, targets, METRICS_TARGETS);
+
+	metrics_head(writer, "profd_threads_by_state", "gauge", "Threads of a target, by what they wait for.");
+	for (size_t i = 0; i < count && i < METRICS_TARGETS; i++) {
+		struct thread_dump *dump;
+		uint32_t nstates;
+
+		if (collector_snapshot(collector, targets[i].pid, &dump) != 0)
+			continue;
+		struct thread_dump_state_count *states = thread_dump_count_states(dump, &nstates);
+		for (uint32_t k = 0; states != NULL && k < nstates; k++)
+			writer_printf(writer, "profd_threads_by_state{pid=\"%d\",state=\"%s\"} %" PRIu64 "\n",
+				      (int)targets[i].pid, states[k].state, states[k].count);
+		free(states);
+		thread_dump_destroy(dump);
+	}
+}
+
 static void metrics_tables(struct writer *writer, const struct table_cache_counters *counters)
 {
 	metrics_head(writer, "profd_unwind_tables_total", "counter", "Unwind tables, by where they came from.");
@@ -148,7 +181,7 @@ static void metrics_process(struct writer *writer)
 		    metrics_rss_bytes());
 }
 
-void metrics_write(struct metrics *metrics, struct collector *collector, uint32_t profiles_running,
+void metrics_write(struct metrics *metrics, struct collector *collector, uint32_t profiles_running, bool with_states,
 		   struct writer *writer)
 {
 	struct collector_counters counters = {0};
@@ -156,6 +189,9 @@ void metrics_write(struct metrics *metrics, struct collector *collector, uint32_
 	collector_counters(collector, &counters);
 	metrics_samples(writer, &counters);
 	metrics_targets(writer, &counters);
+	metrics_threads(writer, &counters);
+	if (with_states)
+		metrics_states(collector, writer);
 	metrics_tables(writer, &counters.tables);
 	metrics_requests(metrics, writer);
 	metrics_one(writer, "profd_profiles_running", "gauge", "Profile requests running now.", profiles_running);

@@ -20,7 +20,7 @@ struct metrics {
 };
 
 void metrics_count(struct metrics *metrics, const struct http_reply *reply);
-void metrics_write(struct metrics *metrics, struct collector *collector, uint32_t profiles_running,
+void metrics_write(struct metrics *metrics, struct collector *collector, uint32_t profiles_running, bool with_states,
 		   struct writer *writer);
 
 #endif

@@ -134,6 +134,7 @@ void region_read_live(const struct region *region, struct region_live *ret_live)
 		.timer_errno = timer_errno <= MAX_ERRNO ? timer_errno : 0,
 		.perf_errno = perf_errno <= MAX_ERRNO ? perf_errno : 0,
 		.clock = clock < WIRE_CLOCK_COUNT ? clock : WIRE_CLOCK_CPU,
+		.threads_seen = __atomic_load_n(&header->threads_seen, __ATOMIC_RELAXED),
 		.slowed_total = __atomic_load_n(&header->slowed_total, __ATOMIC_RELAXED),
 		.threads_unsampled = __atomic_load_n(&header->threads_unsampled, __ATOMIC_RELAXED),
 		.foreign_forwarded = __atomic_load_n(&header->foreign_forwarded, __ATOMIC_RELAXED),

@@ -428,6 +428,7 @@ static void add_counts(struct session *session, const struct ring_counts *counts
 	for (int i = 0; i < WIRE_DROP_COUNT; i++)
 		sums->dropped[i] += counts->dropped[i];
 	sums->threads_unsampled += news.unsampled;
+	sums->threads_created += growth(session->live.threads_seen, before.threads_seen);
 	sums->threads_slowed += news.slowed;
 	sums->foreign_forwarded += growth(session->live.foreign_forwarded, before.foreign_forwarded);
 	sums->foreign_ignored += growth(session->live.foreign_ignored, before.foreign_ignored);

@@ -175,6 +175,32 @@ const char *thread_dump_state(const struct thread_dump *dump, const struct threa
 	return buf;
 }
 
+static int compare_states(const void *a, const void *b)
+{
+	return strcmp(((const struct thread_dump_state_count *)a)->state,
+		      ((const struct thread_dump_state_count *)b)->state);
+}
+
+struct thread_dump_state_count *thread_dump_count_states(const struct thread_dump *dump, uint32_t *ret_count)
+{
+	struct thread_dump_state_count *states = calloc((size_t)dump->nthreads + 1, sizeof(*states));
+	uint32_t n = 0;
+
+	if (!states)
+		return NULL;
+	for (uint32_t i = 0; i < dump->nthreads; i++)
+		states[i] = (struct thread_dump_state_count){dump->threads[i].state, 1};
+	qsort(states, dump->nthreads, sizeof(*states), compare_states);
+	for (uint32_t i = 0; i < dump->nthreads; i++) {
+		if (n > 0 && strcmp(states[n - 1].state, states[i].state) == 0)
+			states[n - 1].count++;
+		else
+			states[n++] = states[i];
+	}
+	*ret_count = n;
+	return states;
+}
+
 // ---- Samples -------------------------------------------------------------------------------------------------------
 
 int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool names)

@@ -91,6 +91,12 @@ void thread_dump_finish(struct thread_dump *dump);
 // The state as shown in brackets: `mutex lock 0x7f… held by thread 17 "writer"`. Never has a ',' or a ']' or a newline. Returns buf.
 const char *thread_dump_state(const struct thread_dump *dump, const struct thread_dump_thread *thread, char *buf,
 			      size_t size);
+// How many threads are in each state, sorted by it. An array to free; NULL: no memory.
+struct thread_dump_state_count {
+	const char *state; // the dump's
+	uint64_t count;
+};
+struct thread_dump_state_count *thread_dump_count_states(const struct thread_dump *dump, uint32_t *ret_count);
 // Gives dump->profile one sample for each stack and state (sample type: name/count, label "state"; "thread_name" too with
 // names), so that every format of writer.h can show it. Once. 0 or −ENOMEM.
 int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool names);
@@ -106,6 +112,11 @@ int thread_dump_add_verdict(struct thread_dump *dump, const struct thread_dump_v
 // As comments ("# …"), for the top of a text; nothing when there is none. As a member of a JSON object, with a comma.
 void thread_dump_put_verdicts(const struct thread_dump *dump, struct writer *writer);
 void thread_dump_put_verdicts_json(const struct thread_dump *dump, struct writer *writer);
+
+// Makes dump what changed since before, an earlier dump of the same process: one thread stands for those of equal stack, state and name,
+// count is how many more there are (less: negative); what did not change is hidden. Only thread_dump_to_profile understands such a
+// dump. thread_delta.c. 0 or −ENOMEM.
+int thread_dump_delta(struct thread_dump *dump, const struct thread_dump *before);
 
 // ---- Formats: 0 or −errno; they flush -------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 # that nobody joined, groups that grow; each where there is one, and none where there is none.
 
 import collections
+import concurrent.futures
 import json
 import os
 import re
@@ -148,3 +149,33 @@ def test_growth(target):
     growing, = verdicts(shot := target.shot(), 'grows')
     assert growing['count'] == 4 and growing['base'] == 1 and growing['dumps'] == 4
     assert 'start_workers' in names(shot, growing['creator_stack']) and names(shot, growing['stack'])[-3:-2] == ['wait_forever']
+
+
+def test_metrics(target):
+    def value(name):
+        with urllib.request.urlopen(target.url + '/metrics?threads=1', timeout=60) as answer:
+            return sum(int(line.split()[-1]) for line in answer.read().decode().splitlines() if line.startswith(name))
+
+    target.act('start', 'start', 'join', 'convoy')
+    target.shot_when(lambda shot: sum(thread['state'] == 'mutex lock' for thread in shot['threads']) == 5)
+    assert value('profd_threads_created_total ') == 12 and value('profd_threads ') == 8
+    assert value(f'profd_threads_by_state{{pid="{target.shot()["pid"]}",state="mutex lock"}}') == 5
+    assert value('profd_threads_by_state') == 8
+
+
+def test_delta(target, tmp_path):
+    """What came to be while it waited, and nothing else."""
+    target.act('nested', 'start')
+    path, started = tmp_path / 'delta.pb.gz', 0
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answer = pool.submit(target.get, 'goroutine?seconds=1')
+        while not answer.done():
+            target.act('start')
+            started += 1
+            concurrent.futures.wait([answer], timeout=0.05)
+        path.write_bytes(answer.result())
+    profile = pprof_reader.read(path)
+    assert {sample.labels['thread_name'] for sample in profile.samples if sample.values[0] > 0} <= {'waits', 'target_creators'}
+    waiting = [sample for sample in profile.samples if sample.labels['thread_name'] == 'waits']
+    assert 1 <= sum(sample.values[0] for sample in waiting) <= started
+    assert all('wait_forever' in sample.stack for sample in waiting)

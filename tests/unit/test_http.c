@@ -105,8 +105,17 @@ static void test_threads(void **state)
 	assert_non_null(strstr(answer.body, "threadcreate profile: total 7\n7 @"));
 	free(answer.body);
 	assert_fetch_error(server, "/debug/pprof/goroutine?format=x", 400, "format must be one of");
-	assert_fetch_error(server, "/debug/pprof/goroutine?seconds=5", 400,
-			   "seconds is not supported for this profile");
+	assert_fetch_error(server, "/debug/pprof/goroutine?seconds=0", 400,
+			   "invalid value for \"seconds\" - must be a positive integer"); // as Go, and the next two
+	assert_fetch_error(server, "/debug/pprof/goroutine?seconds=x", 400,
+			   "invalid value for \"seconds\" - must be a positive integer");
+	assert_fetch_error(server, "/debug/pprof/threadcreate?seconds=1&debug=1", 400,
+			   "seconds and debug params are incompatible");
+	assert_fetch_error(server, "/debug/pprof/goroutine?seconds=1&format=json", 400,
+			   "seconds gives format=pprof alone");
+	http_client_fetch(server, "/debug/pprof/goroutine?seconds=1", &answer);
+	assert_header(&answer, "Content-Disposition", "attachment; filename=\"goroutine-delta\"");
+	free(answer.body);
 	http_server_destroy(server);
 }
 

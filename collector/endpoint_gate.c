@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// endpoint_gate.c: requests that take their seconds: how many may at once, and the wait itself. On the connections' threads.
+
+#include "collector/endpoints.h"
+#include <poll.h>
+#include <time.h>
+
+#define BUSY_RETRY_S 1
+#define NS_PER_S 1000000000LL
+#define NS_PER_MS 1000000LL
+
+int64_t endpoints_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+int endpoints_enter(struct endpoints *endpoints, int64_t deadline_ns, struct http_reply *reply)
+{
+	struct endpoints_gate *gate = &endpoints->gate;
+	int64_t first_ns = INT64_MAX;
+	int place = -1;
+
+	pthread_mutex_lock(&gate->lock);
+	for (uint32_t i = 0; i < gate->max && place < 0; i++) {
+		if (gate->deadlines_ns[i] == 0)
+			place = (int)i;
+		else if (gate->deadlines_ns[i] < first_ns)
+			first_ns = gate->deadlines_ns[i];
+	}
+	if (place >= 0) {
+		gate->deadlines_ns[place] = deadline_ns;
+		gate->running++;
+	}
+	pthread_mutex_unlock(&gate->lock);
+	if (place < 0) {
+		int64_t left_ns = first_ns - endpoints_now_ns();
+
+		http_reply_error(reply, 503, "%u profiles are running, which is the limit", gate->max);
+		reply->retry_after_s = left_ns > 0 ? (uint32_t)(left_ns / NS_PER_S) + 1 : BUSY_RETRY_S;
+	}
+	return place;
+}
+
+void endpoints_leave(struct endpoints *endpoints, int place)
+{
+	pthread_mutex_lock(&endpoints->gate.lock);
+	endpoints->gate.deadlines_ns[place] = 0;
+	endpoints->gate.running--;
+	pthread_mutex_unlock(&endpoints->gate.lock);
+}
+
+uint32_t endpoints_running(struct endpoints *endpoints)
+{
+	pthread_mutex_lock(&endpoints->gate.lock);
+	uint32_t running = endpoints->gate.running;
+	pthread_mutex_unlock(&endpoints->gate.lock);
+	return running;
+}
+
+bool endpoints_wait(const struct endpoints *endpoints, int early_fd, int client_fd, int64_t deadline_ns)
+{
+	struct pollfd fds[] = {
+		{.fd = client_fd, .events = POLLRDHUP},
+		{.fd = early_fd, .events = POLLIN},
+		{.fd = endpoints->stop_fd, .events = POLLIN},
+	};
+
+	for (;;) {
+		int64_t left_ns = deadline_ns - endpoints_now_ns();
+		int64_t left_ms = left_ns > 0 ? (left_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
+		int ready = poll(fds, 3, left_ms > 60000 ? 60000 : (int)left_ms);
+		if (ready > 0 && (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
+			return false;
+		if (left_ms == 0 || (ready > 0 && (fds[1].revents != 0 || fds[2].revents != 0)))
+			return true;
+	}
+}

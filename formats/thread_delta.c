@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// thread_delta.c: what changed from one dump of a process to a later one: threads of equal stack, state and name, counted (thread_dump.h).
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "formats/thread_dump.h"
+
+// The id in dump of a mapping of another dump of the same process.
+static uint32_t copy_mapping(struct thread_dump *dump, const struct profile_mapping *mapping)
+{
+	for (uint32_t i = 0; i < dump->profile->nmappings; i++) {
+		const struct profile_mapping *own = &dump->profile->mappings[i];
+
+		if (own->start == mapping->start && own->file_offset == mapping->file_offset &&
+		    strcmp(own->file, mapping->file) == 0)
+			return i + 1;
+	}
+	return profile_add_mapping(dump->profile, mapping);
+}
+
+static uint32_t copy_location(struct thread_dump *dump, const struct profile *from, uint32_t id)
+{
+	struct profile_location location = from->locations[id - 1];
+	struct profile_line *lines = calloc(location.nlines ? location.nlines : 1, sizeof(*lines));
+	uint32_t copy;
+
+	if (!lines)
+		return 0;
+	if (location.mapping_id)
+		location.mapping_id = copy_mapping(dump, &from->mappings[location.mapping_id - 1]);
+	for (uint32_t i = 0; i < location.nlines; i++) {
+		const struct profile_function *function = &from->functions[location.lines[i].function_id - 1];
+
+		lines[i].function_id = profile_add_function(dump->profile, function);
+		lines[i].line = location.lines[i].line;
+	}
+	location.lines = lines;
+	copy = profile_add_location(dump->profile, &location);
+	free(lines);
+	return copy;
+}
+
+static uint32_t copy_stack(struct thread_dump *dump, const struct thread_dump *from, uint32_t id)
+{
+	const struct thread_dump_stack *stack = &from->stacks[id - 1];
+	uint32_t *ids = calloc(stack->nlocations ? stack->nlocations : 1, sizeof(*ids));
+	uint32_t copy = 0, i = 0;
+
+	if (!ids)
+		return 0;
+	for (; i < stack->nlocations; i++) {
+		ids[i] = copy_location(dump, from->profile, stack->location_ids[i]);
+		if (!ids[i])
+			break;
+	}
+	if (i == stack->nlocations)
+		copy = thread_dump_add_stack(dump, ids, stack->nlocations, stack->partial);
+	free(ids);
+	return copy;
+}
+
+static int take_off(struct thread_dump *dump, const struct thread_dump *before)
+{
+	uint32_t *stacks = calloc((size_t)before->nstacks + 1, sizeof(*stacks));
+	int r = stacks ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0; i < before->nthreads && r == 0; i++) {
+		struct thread_dump_thread thread = before->threads[i];
+
+		if (thread.hidden)
+			continue;
+		if (thread.stack && !stacks[thread.stack]) {
+			stacks[thread.stack] = copy_stack(dump, before, thread.stack);
+			if (!stacks[thread.stack])
+				r = -ENOMEM;
+		}
+		thread.stack = stacks[thread.stack];
+		thread.creator_stack = 0;
+		thread.count = -thread_dump_count(&thread);
+		if (r == 0)
+			r = thread_dump_add_thread(dump, &thread);
+	}
+	free(stacks);
+	return r;
+}
+
+static int compare_groups(const void *a, const void *b)
+{
+	const struct thread_dump_thread *left = a, *right = b;
+	int order;
+
+	if (left->stack != right->stack)
+		return left->stack < right->stack ? -1 : 1;
+	order = strcmp(left->state, right->state);
+	return order ? order : strcmp(left->name, right->name);
+}
+
+int thread_dump_delta(struct thread_dump *dump, const struct thread_dump *before)
+{
+	uint32_t n = dump->nthreads, end;
+	int r;
+
+	dump->duration_ns = dump->time_ns - before->time_ns;
+	for (uint32_t i = 0; i < n; i++)
+		dump->threads[i].count = thread_dump_count(&dump->threads[i]);
+	r = take_off(dump, before);
+	if (r < 0)
+		return r;
+	if (dump->nthreads > 0)
+		qsort(dump->threads, dump->nthreads, sizeof(*dump->threads), compare_groups);
+	for (uint32_t i = 0; i < dump->nthreads; i = end) {
+		struct thread_dump_thread *group = &dump->threads[i];
+		int64_t count = group->count;
+
+		for (end = i + 1; end < dump->nthreads && compare_groups(group, &dump->threads[end]) == 0; end++) {
+			count += dump->threads[end].count;
+			dump->threads[end].hidden = true;
+		}
+		group->count = count;
+		group->hidden = count == 0;
+	}
+	return 0;
+}
