@@ -170,7 +170,7 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 	}
 	r = ask.seconds ? take_delta(endpoints, request, target, &ask, reply, &dump)
 			: kind->take(endpoints->collector, target->pid, &dump);
-	if (r < 0) {
+	if (r < 0 || !dump) {
 		if (!reply->hung_up && reply->status == 0)
 			threads_refuse(r, target, reply);
 		return;
