@@ -240,14 +240,31 @@ static void wait_seconds(uint32_t seconds)
 		;
 }
 
+// A process that is gone passes no gate: not before its parent has waited for it, either.
+static bool is_alive(const struct leaks_options *options, const struct dump_file *dump, const char *path)
+{
+	bool ended = leak_groups_has_ended(dump);
+
+	if (ended && path)
+		cli_say("%s: no thread lives in it", path);
+	else if (ended)
+		cli_say("process %d has ended", (int)options->pid);
+	return !ended;
+}
+
+static bool read_one(const struct leaks_options *options, const char *path, struct dump_file **ret_dump)
+{
+	return (path ? read_file(path, ret_dump) : read_process(options->pid, ret_dump)) &&
+	       is_alive(options, *ret_dump, path);
+}
+
 static bool read_both(const struct leaks_options *options, struct dump_file **ret_before, struct dump_file **ret_after)
 {
-	if (options->before)
-		return read_file(options->before, ret_before) && read_file(options->after, ret_after);
-	if (!read_process(options->pid, ret_before))
+	if (!read_one(options, options->before, ret_before))
 		return false;
-	wait_seconds(options->seconds);
-	return read_process(options->pid, ret_after);
+	if (!options->before)
+		wait_seconds(options->seconds);
+	return read_one(options, options->after, ret_after);
 }
 
 // ---- Output -------------------------------------------------------------------------------------------------------------

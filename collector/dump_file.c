@@ -134,7 +134,7 @@ static int read_stack(struct reading *reading, const json_t *value, struct dump_
 	struct dump_file_frame *frames = reading->dump->frames + reading->nframes;
 	const json_t *array = json_object_get(value, "frames");
 	size_t count = json_array_size(array);
-	const char *partial;
+	const char *partial = "";
 	uint32_t id;
 	int r;
 

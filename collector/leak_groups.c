@@ -144,23 +144,44 @@ static uint64_t hash_stack(const struct dump_file_stack *stack)
 	return hash;
 }
 
-// One group a thread: before and after are 0 and 1. hashes: of dump's stacks.
-static void add_threads(const struct dump_file *dump, const uint64_t *hashes, bool after, struct leak_group *list)
+// The kernel's Z and X (wait_state.c).
+static bool has_ended(const struct dump_file_thread *thread)
 {
-	for (uint32_t i = 0; i < dump->nthreads; i++) {
-		const struct dump_file_thread *thread = &dump->threads[i];
-		const uint64_t both[2] = {hashes[thread->stack], hashes[thread->creator_stack]};
-
-		list[i] = (struct leak_group){.stack = &dump->stacks[thread->stack],
-					      .creator = &dump->stacks[thread->creator_stack],
-					      .state = thread->state,
-					      .before = !after,
-					      .after = after,
-					      .id = hash_text(thread->state, XXH64(both, sizeof(both), 0))};
-	}
+	return strcmp(thread->state, "zombie") == 0;
 }
 
-static int add_dump(const struct dump_file *dump, bool after, struct leak_group *list)
+bool leak_groups_has_ended(const struct dump_file *dump)
+{
+	for (uint32_t i = 0; i < dump->nthreads; i++) {
+		if (!has_ended(&dump->threads[i]))
+			return false;
+	}
+	return true;
+}
+
+// One group a thread that lives: before and after are 0 and 1. hashes: of dump's stacks. Returns how many.
+static uint32_t add_threads(const struct dump_file *dump, const uint64_t *hashes, bool after, struct leak_group *list)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < dump->nthreads; i++) {
+		const struct dump_file_thread *thread = &dump->threads[i];
+
+		if (has_ended(thread))
+			continue;
+		const uint64_t both[2] = {hashes[thread->stack], hashes[thread->creator_stack]};
+
+		list[count++] = (struct leak_group){.stack = &dump->stacks[thread->stack],
+						    .creator = &dump->stacks[thread->creator_stack],
+						    .state = thread->state,
+						    .before = !after,
+						    .after = after,
+						    .id = hash_text(thread->state, XXH64(both, sizeof(both), 0))};
+	}
+	return count;
+}
+
+static int add_dump(const struct dump_file *dump, bool after, struct leak_groups *groups)
 {
 	uint64_t *hashes = calloc(dump->nstacks, sizeof(*hashes));
 
@@ -169,7 +190,7 @@ static int add_dump(const struct dump_file *dump, bool after, struct leak_group 
 	// A stack is in many threads: each is hashed once.
 	for (uint32_t i = 0; i < dump->nstacks; i++)
 		hashes[i] = hash_stack(&dump->stacks[i]);
-	add_threads(dump, hashes, after, list);
+	groups->count += add_threads(dump, hashes, after, groups->list + groups->count);
 	free(hashes);
 	return 0;
 }
@@ -261,13 +282,12 @@ int leak_groups_compare(const struct dump_file *before, const struct dump_file *
 	uint32_t nthreads = before->nthreads + after->nthreads;
 	struct leak_groups groups = {.list = calloc((size_t)nthreads + 1, sizeof(*groups.list))};
 
-	if (!groups.list || add_dump(before, false, groups.list) < 0 ||
-	    add_dump(after, true, groups.list + before->nthreads) < 0) {
+	if (!groups.list || add_dump(before, false, &groups) < 0 || add_dump(after, true, &groups) < 0) {
 		leak_groups_finish(&groups);
 		return -ENOMEM;
 	}
-	qsort(groups.list, nthreads, sizeof(*groups.list), compare_kinds_of);
-	groups.count = merge(groups.list, nthreads);
+	qsort(groups.list, groups.count, sizeof(*groups.list), compare_kinds_of);
+	groups.count = merge(groups.list, groups.count);
 	judge(&groups, rules);
 	qsort(groups.list, groups.count, sizeof(*groups.list), compare_for_show);
 	*ret_groups = groups;

@@ -45,9 +45,13 @@ struct leak_groups {
 };
 
 // 0 or −ENOMEM. The groups point into both dumps, which must live as long. The caller calls leak_groups_finish.
+// Threads that have ended, and that nobody has buried yet, do not count.
 int leak_groups_compare(const struct dump_file *before, const struct dump_file *after, const struct leak_rules *rules,
 			struct leak_groups *ret_groups);
 void leak_groups_finish(struct leak_groups *groups); // accepts what is all zero
+
+// No thread of it lives: there is nothing to compare.
+bool leak_groups_has_ended(const struct dump_file *dump);
 
 // The function as it is compared and shown; "[no name]" for one that is only an address.
 const char *leak_groups_function(const struct dump_file_frame *frame);

@@ -142,15 +142,16 @@ def test_creators(profd, pair, tmp_path):
 
 def test_hostile_names(profd, tmp_path):
     """What a terminal or an XML parser would take for its own."""
-    shot = {'version': 1, 'threads': [], 'stacks': []}
+    shot = {'version': 1, 'threads': [{'tid': 1, 'state': 'read'}], 'stacks': []}
     (tmp_path / 'before.json').write_text(json.dumps(shot))
     shot['threads'] = [{'tid': 1, 'state': '\x1b[2J<b>', 'stack': 1}]
     shot['stacks'] = [{'id': 1, 'frames': [{'function': 'f<int>("&")\x1b\n\x7f\uffff]]>', 'file': '\r\x01'}]}]
     (tmp_path / 'after.json').write_text(json.dumps(shot))
     result = leaks(profd, '--before', tmp_path / 'before.json', '--after', tmp_path / 'after.json', '--junit', tmp_path / 'leaks.xml')
     assert result.returncode == 1 and not re.search('[\x00-\x08\x0b-\x1f\x7f]', result.stdout), result
-    failure = xml.etree.ElementTree.parse(tmp_path / 'leaks.xml').getroot().find('.//failure')
-    assert failure.text.startswith('f<int>("&")\ufffd\n\ufffd\ufffd]]>')
+    case = xml.etree.ElementTree.parse(tmp_path / 'leaks.xml').getroot().find('.//testcase')
+    assert case.find('failure').text == 'f<int>("&")???\ufffd]]>  ??\n'
+    assert case.get('name').startswith('f<int>("&")\ufffd \ufffd\ufffd]]> [\ufffd[2J<b>] '), case.get('name')
 
 
 def test_bad_input(profd, pair, tmp_path):
@@ -158,7 +159,8 @@ def test_bad_input(profd, pair, tmp_path):
     good, bad = pair[1], tmp_path / 'bad.json'
     whole = good.read_text()
     for text, message in [('', 'not JSON'), ('{}', 'no "version"'), (whole[:-5], 'not JSON'), (whole.replace('"stack":', '"stack":9'), 'there is no stack'),
-                          (whole.replace('"tid":', '"tid":99999999999'), 'not from 1 to')]:
+                          (whole.replace('"tid":', '"tid":99999999999'), 'not from 1 to'),
+                          ('{"version":1,"threads":[{"tid":1,"state":"zombie"}],"stacks":[]}', 'no thread lives')]:
         bad.write_text(text)
         for arguments in (['--before', good, '--after', bad], ['--before', bad, '--after', good]):
             result = leaks(profd, *arguments)
@@ -175,10 +177,10 @@ def test_bad_input(profd, pair, tmp_path):
 
 
 def test_process_ends(profd, helper):
-    """A process that is gone before the second snapshot has not passed."""
+    """A process that is gone before the second snapshot has not passed, though we have not waited for it yet."""
     with service(helper, 'leak') as process:
         later = threading.Timer(0.7, process.stdin.close)
         later.start()
         result = leaks(profd, '--seconds', 3, process.pid)
         later.join()
-    assert result.returncode == 2 and 'there is no process' in result.stderr, result
+    assert result.returncode == 2 and result.stderr == f'profd: process {process.pid} has ended\n', result

@@ -118,6 +118,23 @@ static void test_kinds(void **state)
 	leak_groups_finish(&groups);
 }
 
+static void test_ended(void **state)
+{
+	struct dump_file_thread threads[] = {THREAD(NONE, 0, "zombie"), THREAD(WORK_A, 0, "sleep")};
+	struct leak_groups groups;
+	struct dump_file dump;
+
+	make(&dump, before_stacks, threads, 1);
+	assert_true(leak_groups_has_ended(&dump));
+	dump.nthreads = 2;
+	assert_false(leak_groups_has_ended(&dump));
+	dump.nthreads = 0;
+	assert_true(leak_groups_has_ended(&dump));
+	assert_int_equal(compare(NULL, 0, threads, 2, &strict, &groups), 0);
+	assert_int_equal(groups.count, 1);
+	leak_groups_finish(&groups);
+}
+
 // The same kind has the same id, whatever the order and the numbers.
 static void test_ids_last(void **state)
 {
@@ -229,7 +246,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_grows),     cmocka_unit_test(test_kinds),   cmocka_unit_test(test_ids_last),
 		cmocka_unit_test(test_limits),    cmocka_unit_test(test_ignored), cmocka_unit_test(test_runners),
-		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_no_memory), cmocka_unit_test(test_ended),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
