@@ -156,7 +156,7 @@ static int read_stack(struct reading *reading, const json_t *value, struct dump_
 // All of them together, so that one block holds them.
 static int count_frames(struct reading *reading, const json_t *stacks, size_t *ret_count)
 {
-	const json_t *frames;
+	const json_t *frames = NULL;
 	size_t count = 0;
 
 	reading->where = "stack";
