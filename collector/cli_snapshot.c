@@ -17,7 +17,7 @@ static int take(pid_t pid, struct thread_dump **ret_dump)
 	struct module_cache *modules = module_cache_create(NULL);
 	struct table_cache *tables = table_cache_open(true);
 	struct snapshot_source *source = modules && tables ? snapshot_source_create(pid, modules, tables) : NULL;
-	int r = source ? snapshot_take(source, ret_dump) : -ENOMEM;
+	int r = source ? snapshot_take(source, NULL, ret_dump) : -ENOMEM;
 
 	snapshot_source_destroy(source);
 	table_cache_destroy(tables);

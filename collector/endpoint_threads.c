@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// endpoint_threads.c: /debug/pprof/goroutine, also under the name threads: all threads of the target, now. On the connection's thread.
+// endpoint_threads.c: /debug/pprof/goroutine, also under the name threads: all threads of the target, now; and /debug/pprof/threadcreate:
+// the stacks that made them. On the connection's thread.
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,9 +14,15 @@
 #include "formats/thread_dump.h"
 
 #define THREADS_MAX_BYTES (256u << 20)
-#define NAME "goroutine"
+
+struct threads_kind {
+	const char *name; // of the profile
+	const char *disposition;
+	int (*take)(struct collector *collector, pid_t pid, struct thread_dump **ret_dump);
+};
 
 struct threads_ask {
+	const struct threads_kind *kind;
 	int debug;
 	bool json;
 	const struct format *format; // of debug=0
@@ -25,7 +32,6 @@ static bool threads_parse(const struct http_request *request, struct threads_ask
 {
 	char text[32];
 
-	*ask = (struct threads_ask){.format = &format_pprof};
 	if (http_request_param(request, "debug", text, sizeof(text)))
 		ask->debug = (int)strtol(text, NULL, 10); // as Go: what is no number is 0
 	if (http_request_param(request, "seconds", text, sizeof(text)) && strcmp(text, "0") != 0) {
@@ -60,8 +66,8 @@ static int threads_write(const struct threads_ask *ask, struct thread_dump *dump
 	if (ask->debug >= 2)
 		return thread_dump_write_threads(dump, writer);
 	if (ask->debug == 1)
-		return thread_dump_write_grouped(dump, NAME, writer);
-	r = thread_dump_to_profile(dump, NAME, true);
+		return thread_dump_write_grouped(dump, ask->kind->name, writer);
+	r = thread_dump_to_profile(dump, ask->kind->name, true);
 	return r < 0 ? r : ask->format->write(dump->profile, &options, writer);
 }
 
@@ -88,17 +94,17 @@ static void threads_set_headers(const struct threads_ask *ask, struct http_reply
 	if (ask->json || ask->debug > 0)
 		return;
 	if (ask->format == &format_pprof)
-		reply->disposition = "attachment; filename=\"" NAME "\""; // as Go
+		reply->disposition = ask->kind->disposition; // as Go
 	else if (ask->format == &format_html || ask->format == &format_svg)
 		reply->policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
 				"img-src data: blob:";
 }
 
-void endpoint_threads(struct endpoints *endpoints, const struct http_request *request,
-		      const struct collector_target *target, struct http_reply *reply)
+static void serve(struct endpoints *endpoints, const struct http_request *request,
+		  const struct collector_target *target, const struct threads_kind *kind, struct http_reply *reply)
 {
+	struct threads_ask ask = {.kind = kind, .format = &format_pprof};
 	struct thread_dump *dump = NULL;
-	struct threads_ask ask;
 	struct http_page page;
 	char title[96];
 	int r;
@@ -110,7 +116,7 @@ void endpoint_threads(struct endpoints *endpoints, const struct http_request *re
 		reply->no_body = true;
 		return;
 	}
-	r = collector_snapshot(endpoints->collector, target->pid, &dump);
+	r = kind->take(endpoints->collector, target->pid, &dump);
 	if (r < 0) {
 		threads_refuse(r, target, reply);
 		return;
@@ -124,4 +130,21 @@ void endpoint_threads(struct endpoints *endpoints, const struct http_request *re
 	http_page_end(&page, reply, threads_type(&ask));
 	if (reply->status == 200)
 		threads_set_headers(&ask, reply);
+}
+
+void endpoint_threads(struct endpoints *endpoints, const struct http_request *request,
+		      const struct collector_target *target, struct http_reply *reply)
+{
+	static const struct threads_kind kind = {"goroutine", "attachment; filename=\"goroutine\"", collector_snapshot};
+
+	serve(endpoints, request, target, &kind, reply);
+}
+
+void endpoint_threadcreate(struct endpoints *endpoints, const struct http_request *request,
+			   const struct collector_target *target, struct http_reply *reply)
+{
+	static const struct threads_kind kind = {"threadcreate", "attachment; filename=\"threadcreate\"",
+						 collector_thread_creators};
+
+	serve(endpoints, request, target, &kind, reply);
 }

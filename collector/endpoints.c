@@ -223,6 +223,7 @@ static enum http_endpoint endpoints_by_name(const char *name)
 		{"symbol", HTTP_ENDPOINT_SYMBOL},
 		{"goroutine", HTTP_ENDPOINT_THREADS},
 		{"threads", HTTP_ENDPOINT_THREADS},
+		{"threadcreate", HTTP_ENDPOINT_THREADCREATE},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -272,6 +273,9 @@ static void endpoints_pprof(struct endpoints *endpoints, const struct http_reque
 		break;
 	case HTTP_ENDPOINT_THREADS:
 		endpoint_threads(endpoints, request, &target, reply);
+		break;
+	case HTTP_ENDPOINT_THREADCREATE:
+		endpoint_threadcreate(endpoints, request, &target, reply);
 		break;
 	default:
 		index_page_target(endpoints, &target, reply);

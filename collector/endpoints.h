@@ -45,6 +45,8 @@ uint32_t endpoint_profile_running(struct endpoints *endpoints);
 // endpoint_threads.c
 void endpoint_threads(struct endpoints *endpoints, const struct http_request *request,
 		      const struct collector_target *target, struct http_reply *reply);
+void endpoint_threadcreate(struct endpoints *endpoints, const struct http_request *request,
+			   const struct collector_target *target, struct http_reply *reply);
 
 // index_page.c: targets as html, text or json (format may be NULL); the index of one target.
 void index_page_targets(const struct collector_target *targets, size_t count, const char *format,

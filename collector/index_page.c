@@ -154,6 +154,8 @@ static const struct index_entry {
 	 "pprof (default), folded, svg, html, speedscope. It samples only while such a request runs."},
 	{"symbol", "symbol",
 	 "Function names of addresses: symbol?0xADDRESS+0xADDRESS, or the same as the body of a POST."},
+	{"threadcreate", "threadcreate?debug=1",
+	 "Stacks that made threads, with the number each made since the start."},
 };
 #define INDEX_ENTRIES (sizeof(index_entries) / sizeof(index_entries[0]))
 

@@ -42,6 +42,7 @@ static int check_header(const struct wire_header *header, uint64_t size, pid_t p
 {
 	uint64_t shards = (uint64_t)header->nshards * sizeof(struct wire_shard);
 	uint64_t slots = (uint64_t)header->nslots * sizeof(struct wire_slot);
+	uint64_t creators = WIRE_CREATORS * sizeof(struct wire_creator);
 	uint64_t ring = (uint64_t)header->nshards * header->shard_size;
 
 	if (header->magic != WIRE_MAGIC || header->version != WIRE_VERSION || header->pid != (uint32_t)pid ||
@@ -55,7 +56,8 @@ static int check_header(const struct wire_header *header, uint64_t size, pid_t p
 		return -EINVAL;
 	if (!fits(header->shards_off, shards, WIRE_PAGE, size) ||
 	    !fits(header->slots_off, slots, header->shards_off + shards, size) ||
-	    !fits(header->ring_off, ring, header->slots_off + slots, size))
+	    !fits(header->creators_off, creators, header->slots_off + slots, size) ||
+	    !fits(header->ring_off, ring, header->creators_off + creators, size))
 		return -EINVAL;
 	return 0;
 }
@@ -90,6 +92,7 @@ int region_map(int fd, uint64_t size, pid_t pid, struct region *ret_region)
 		.header = (struct wire_header *)base,
 		.shards = (struct wire_shard *)(base + header.shards_off),
 		.slots = (struct wire_slot *)(base + header.slots_off),
+		.creators = (struct wire_creator *)(base + header.creators_off),
 		.ring = (uint64_t *)(base + header.ring_off),
 		.size = size,
 		.nshards = header.nshards,

@@ -19,6 +19,7 @@ struct region {
 	struct wire_header *header; // NULL: none
 	struct wire_shard *shards;
 	struct wire_slot *slots;
+	struct wire_creator *creators;
 	uint64_t *ring;
 	uint64_t size;
 	uint32_t nshards, nslots, shard_size;

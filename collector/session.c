@@ -205,6 +205,10 @@ static void take_message(struct session *session, const void *data, size_t size,
 		session_drain(session, RING_READER_LIVE);
 		session->maps_dirty = true;
 		session_advance(session);
+	} else if (size == sizeof(struct wire_msg) && hello.msg.type == WIRE_MSG_WANT_TABLES) {
+		session->wants_tables = true;
+		session->ready_sent = false;
+		session_advance(session);
 	} else {
 		log_limited(&refused_limit, "process %d sent a message that is none of an agent's", (int)session->pid);
 		hang_up(session);
@@ -360,11 +364,12 @@ void session_advance(struct session *session)
 	// An armed target changes its rate at once; tables concern arming alone.
 	if (rate_hz == 0 || session->rate_sent > 0)
 		send_rate(session, rate_hz);
-	if (rate_hz == 0) {
+	if (rate_hz == 0 && !session->wants_tables) {
 		session->tables_since_ns = 0;
 		send_ready(session);
+		return;
 	}
-	if (rate_hz == 0 || session->resolving)
+	if (session->resolving)
 		return;
 	if (!session->resolved || session->maps_dirty) {
 		session_resolve(session);

@@ -77,6 +77,7 @@ struct session {
 
 	uint32_t rate_sent; // last SAMPLING
 	uint32_t sampling_seq;
+	bool wants_tables; // sampled or not
 	bool ready_sent;
 	enum session_patience patience;
 	int64_t drain_ns;     // when the drain under way began

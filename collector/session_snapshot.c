@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "collector/origins.h"
 #include "collector/session.h"
 #include "collector/snapshot.h"
 
@@ -20,8 +21,9 @@ static struct session *find_session(struct collector *collector, pid_t pid)
 	return NULL;
 }
 
-int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
+static int take(struct collector *collector, pid_t pid, snapshot_taker *taker, struct thread_dump **ret_dump)
 {
+	struct origins *origins = NULL;
 	struct session *session;
 	int r = -ESRCH;
 
@@ -30,14 +32,26 @@ int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dum
 	if (session) {
 		if (!session->snapshot)
 			session->snapshot = snapshot_source_create(pid, collector->modules, collector->tables);
+		origins = origins_read(&session->region);
 		session_ref(session);
 	}
 	pthread_mutex_unlock(&collector->lock);
 	if (!session)
 		return r;
-	r = session->snapshot ? snapshot_take(session->snapshot, ret_dump) : -ENOMEM;
+	r = session->snapshot && origins ? taker(session->snapshot, origins, ret_dump) : -ENOMEM;
+	origins_destroy(origins);
 	pthread_mutex_lock(&collector->lock);
 	session_unref(session);
 	pthread_mutex_unlock(&collector->lock);
 	return r;
+}
+
+int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
+{
+	return take(collector, pid, snapshot_take, ret_dump);
+}
+
+int collector_thread_creators(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
+{
+	return take(collector, pid, snapshot_creators, ret_dump);
 }

@@ -22,7 +22,9 @@
 #include "collector/jit_names.h"
 #include "collector/jitdump.h"
 #include "collector/mapping.h"
+#include "collector/origins.h"
 #include "collector/profile_builder.h"
+#include "collector/thread_groups.h"
 #include "collector/thread_scan.h"
 #include "collector/thread_walk.h"
 #include "collector/wait_state.h"
@@ -39,6 +41,7 @@ struct snapshot_source {
 	struct mapping_set *mappings;
 	struct walk_image *image;
 	struct thread_scan *scan; // the last one
+	struct thread_groups *groups;
 };
 
 struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *modules, struct table_cache *tables)
@@ -50,6 +53,11 @@ struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *m
 	source->pid = pid;
 	source->modules = modules;
 	source->tables = tables;
+	source->groups = thread_groups_create();
+	if (!source->groups) {
+		free(source);
+		return NULL;
+	}
 	pthread_mutex_init(&source->lock, NULL);
 	return source;
 }
@@ -58,6 +66,7 @@ void snapshot_source_destroy(struct snapshot_source *source)
 {
 	if (!source)
 		return;
+	thread_groups_destroy(source->groups);
 	thread_scan_destroy(source->scan);
 	walk_image_destroy(source->image);
 	mapping_set_destroy(source->mappings);
@@ -170,7 +179,9 @@ struct stack_item {
 
 struct builder {
 	const struct snapshot_source *source;
+	const struct origins *origins; // NULL: none
 	struct thread_dump *dump;
+	uint32_t creator_stacks[WIRE_CREATORS]; // ids in the dump; 0: not named yet
 	struct profile_builder frames;
 	struct intern stacks;
 	struct wait_state_process *waits;
@@ -223,13 +234,12 @@ static void take_names(const struct builder *builder, struct stack_item *item, c
 	}
 }
 
-static int make_stack(struct builder *builder, const struct thread_scan_record *record, struct stack_item *item)
+// The locations of pcs. What was interrupted is exact, as is the leaf of a thread; return addresses are looked up one before.
+static int name_pcs(struct builder *builder, const uint64_t *pcs, uint32_t npcs, bool leaf_is_exact, uint32_t *ids)
 {
-	uint32_t ids[WIRE_MAX_FRAMES];
-
-	for (uint32_t i = 0; i < record->npcs; i++) {
-		bool exact = i == 0 || (record->pcs[i] & WIRE_PC_EXACT);
-		uint64_t pc = record->pcs[i] & ~WIRE_PC_EXACT;
+	for (uint32_t i = 0; i < npcs; i++) {
+		bool exact = (i == 0 && leaf_is_exact) || (pcs[i] & WIRE_PC_EXACT);
+		uint64_t pc = pcs[i] & ~WIRE_PC_EXACT;
 		const struct mapping *mapping =
 			mapping_set_find(builder->source->mappings, pc - (exact || pc == 0 ? 0 : 1));
 
@@ -237,6 +247,15 @@ static int make_stack(struct builder *builder, const struct thread_scan_record *
 		if (ids[i] == 0)
 			return -ENOMEM;
 	}
+	return 0;
+}
+
+static int make_stack(struct builder *builder, const struct thread_scan_record *record, struct stack_item *item)
+{
+	uint32_t ids[WIRE_MAX_FRAMES];
+
+	if (name_pcs(builder, record->pcs, record->npcs, true, ids) < 0)
+		return -ENOMEM;
 	item->id = thread_dump_add_stack(builder->dump, ids, record->npcs, partial_reason(record->stop));
 	take_names(builder, item, ids, record->npcs);
 	return item->id ? 0 : -ENOMEM;
@@ -250,6 +269,18 @@ static const struct stack_item *get_stack(struct builder *builder, const struct 
 	struct stack_item *item = index == INTERN_NONE ? NULL : intern_item(&builder->stacks, index);
 
 	return item && (item->id || make_stack(builder, record, item) == 0) ? item : NULL;
+}
+
+// 0: out of memory.
+static uint32_t creator_stack(struct builder *builder, uint32_t creator)
+{
+	const struct origin_creator *origin = &builder->origins->creators[creator - 1];
+	uint32_t *id = &builder->creator_stacks[creator - 1];
+	uint32_t ids[WIRE_CREATOR_FRAMES];
+
+	if (*id == 0 && name_pcs(builder, origin->pcs, origin->npcs, false, ids) == 0)
+		*id = thread_dump_add_stack(builder->dump, ids, origin->npcs, partial_reason(origin->stop));
+	return *id;
 }
 
 // Of a thread that runs: why its stack is not known.
@@ -284,14 +315,24 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 		.cpu_ns = (int64_t)record->times.run_ns,
 		.waiting_ns = record->waiting_ns,
 	};
+	const struct origin *origin = origins_find(builder->origins, record->tid);
+	XXH128_hash_t hash = {0};
 	struct wait_state state;
+	int r;
 
+	if (origin) {
+		thread.creator_tid = origin->creator_tid;
+		thread.creator_stack = creator_stack(builder, origin->creator);
+		if (!thread.creator_stack)
+			return -ENOMEM;
+	}
 	if (record->npcs > 0) {
 		const struct stack_item *stack = get_stack(builder, record);
 
 		if (!stack)
 			return -ENOMEM;
 		thread.stack = stack->id;
+		hash = stack->hash;
 		input.names = stack->names;
 		input.nnames = stack->nnames;
 	} else {
@@ -304,7 +345,11 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 	thread.state = state.state;
 	thread.object = state.object;
 	thread.owner_tid = state.owner_tid;
-	return thread_dump_add_thread(builder->dump, &thread);
+	r = thread_dump_add_thread(builder->dump, &thread);
+	if (r == 0)
+		thread_groups_count(builder->source->groups, hash, origin ? origin->creator : 0, thread.stack,
+				    thread.creator_stack, builder->dump->threads[builder->dump->nthreads - 1].state);
+	return r;
 }
 
 // pprof's readers take the first mapping for the program's. Programs are mapped below their libraries.
@@ -320,34 +365,126 @@ static void add_main_mapping(struct builder *builder)
 	}
 }
 
-static int build(struct builder *builder)
+// ---- Verdicts ------------------------------------------------------------------------------------------------------
+
+static const struct thread_scan_record *find_record(const struct thread_scan *scan, uint32_t tid)
+{
+	size_t low = 0, high = scan->count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (scan->records[middle].tid < tid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < scan->count && scan->records[low].tid == tid ? &scan->records[low] : NULL;
+}
+
+// The threads' places were read one after the other, and their locks' memory after that. If it has not run since its place was read, it
+// was there all the while.
+static bool is_unmoved(void *context, uint32_t tid)
+{
+	const struct builder *builder = context;
+	const struct thread_scan_record *record = find_record(builder->source->scan, tid);
+	struct task_reader reader;
+	struct task_times now;
+	bool unmoved;
+
+	if (!record || record->place.running || task_reader_open(builder->source->pid, &reader) < 0)
+		return false;
+	unmoved = task_reader_times(&reader, tid, false, &now) == 0 && now.run_ns == record->times.run_ns;
+	task_reader_close(&reader);
+	return unmoved;
+}
+
+static int add_unjoined(struct builder *builder)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; builder->origins && i < WIRE_CREATORS && r == 0; i++) {
+		const struct origin_creator *creator = &builder->origins->creators[i];
+		struct thread_dump_verdict verdict = {.kind = THREAD_VERDICT_UNJOINED,
+						      .count = (int64_t)creator->unjoined};
+
+		if (creator->npcs == 0 || creator->unjoined == 0 || creator->unjoined > creator->created)
+			continue;
+		verdict.creator_stack = creator_stack(builder, i + 1);
+		r = verdict.creator_stack ? thread_dump_add_verdict(builder->dump, &verdict) : -ENOMEM;
+	}
+	return r;
+}
+
+static int judge(struct builder *builder)
+{
+	int r = thread_dump_find_verdicts(builder->dump, is_unmoved, builder);
+
+	if (r == 0)
+		r = add_unjoined(builder);
+	return r == 0 ? thread_groups_end(builder->source->groups, builder->dump) : r;
+}
+
+// ---- The dump ------------------------------------------------------------------------------------------------------
+
+typedef int build_fn(struct builder *builder);
+
+static int build_threads(struct builder *builder)
 {
 	const struct thread_scan *scan = builder->source->scan;
 	int r = 0;
 
-	builder->dump->pid = builder->source->pid;
 	builder->dump->time_ns = clock_ns(CLOCK_REALTIME) - (clock_ns(CLOCK_MONOTONIC) - scan->start_ns);
 	builder->dump->duration_ns = scan->end_ns - scan->start_ns;
-	add_main_mapping(builder);
+	thread_groups_begin(builder->source->groups);
 	for (size_t i = 0; i < scan->count && r == 0; i++)
 		if (!is_agents_own(builder->source->mappings, &scan->records[i]))
 			r = add_thread(builder, &scan->records[i]);
 	thread_dump_finish(builder->dump);
-	return r == 0 && profile_failed(builder->dump->profile) ? -ENOMEM : r;
+	return r == 0 ? judge(builder) : r;
 }
 
-static int name_all(const struct snapshot_source *source, struct thread_dump **ret_dump)
+// The threads that a creator made, live or not, are one entry, with their number.
+static int build_creators(struct builder *builder)
 {
-	struct builder builder = {
-		.source = source, .dump = thread_dump_create(), .waits = wait_state_open(source->pid)};
+	int r = 0;
+
+	builder->dump->time_ns = clock_ns(CLOCK_REALTIME);
+	for (uint32_t i = 0; builder->origins && i < WIRE_CREATORS && r == 0; i++) {
+		const struct origin_creator *creator = &builder->origins->creators[i];
+		struct thread_dump_thread thread = {
+			.tid = i + 1, .name = "", .state = "created", .object = "", .cpu_ns = -1};
+
+		if (creator->npcs == 0 || creator->created == 0)
+			continue;
+		thread.count = (int64_t)creator->created;
+		thread.stack = creator_stack(builder, i + 1);
+		r = thread.stack ? thread_dump_add_thread(builder->dump, &thread) : -ENOMEM;
+	}
+	thread_dump_finish(builder->dump);
+	return r;
+}
+
+static int name_all(const struct snapshot_source *source, const struct origins *origins, build_fn *build,
+		    struct thread_dump **ret_dump)
+{
+	struct builder builder = {.source = source,
+				  .origins = origins,
+				  .dump = thread_dump_create(),
+				  .waits = wait_state_open(source->pid)};
 	int r = -ENOMEM;
 
 	profile_builder_init(&builder.frames, builder.dump ? builder.dump->profile : NULL);
 	builder.frames.jit_names = get_jit_names;
 	builder.frames.context = &builder;
 	intern_init(&builder.stacks, sizeof(struct stack_item), sizeof(XXH128_hash_t), &builder.frames.budget);
-	if (builder.dump && builder.waits)
+	if (builder.dump && builder.waits) {
+		builder.dump->pid = source->pid;
+		add_main_mapping(&builder);
 		r = build(&builder);
+		if (r == 0 && profile_failed(builder.dump->profile))
+			r = -ENOMEM;
+	}
 	intern_finish(&builder.stacks);
 	profile_builder_finish(&builder.frames);
 	wait_state_close(builder.waits);
@@ -359,7 +496,7 @@ static int name_all(const struct snapshot_source *source, struct thread_dump **r
 	return r;
 }
 
-int snapshot_take(struct snapshot_source *source, struct thread_dump **ret_dump)
+int snapshot_take(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
 {
 	int64_t asked_ns = clock_ns(CLOCK_MONOTONIC);
 	int r = 0;
@@ -369,7 +506,19 @@ int snapshot_take(struct snapshot_source *source, struct thread_dump **ret_dump)
 	if (!source->scan || source->scan->start_ns < asked_ns)
 		r = scan(source);
 	if (r == 0)
-		r = name_all(source, ret_dump);
+		r = name_all(source, origins, build_threads, ret_dump);
+	pthread_mutex_unlock(&source->lock);
+	return r;
+}
+
+int snapshot_creators(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
+{
+	int r;
+
+	pthread_mutex_lock(&source->lock);
+	r = read_mappings(source);
+	if (r >= 0)
+		r = name_all(source, origins, build_creators, ret_dump);
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 struct module_cache;
+struct origins;
 struct snapshot_source;
 struct table_cache;
 struct thread_dump;
@@ -23,6 +24,11 @@ void snapshot_source_destroy(struct snapshot_source *source);               // a
 
 // Takes a snapshot; may take long. Any thread; calls that overlap share one walk, as long as it began after they did. The caller destroys the
 // dump. 0; −ESRCH: no such process; −EPERM, −EACCES: no right to look into it; −ENOMEM.
-int snapshot_take(struct snapshot_source *source, struct thread_dump **ret_dump);
+// origins: what an agent knows of the threads' creators; NULL: there is no agent.
+typedef int snapshot_taker(struct snapshot_source *source, const struct origins *origins,
+			   struct thread_dump **ret_dump);
+snapshot_taker snapshot_take;
+// The stacks that made threads, each with how many it made so far: a dump whose threads are those stacks. Otherwise as snapshot_take.
+snapshot_taker snapshot_creators;
 
 #endif

@@ -48,6 +48,9 @@ void thread_dump_destroy(struct thread_dump *dump)
 		arena_finish(&dump->index->arena);
 	}
 	free(dump->index);
+	for (uint32_t i = 0; i < dump->nverdicts; i++)
+		free(dump->verdicts[i].threads);
+	free(dump->verdicts);
 	free(dump->stacks);
 	free(dump->threads);
 	profile_destroy(dump->profile);
@@ -176,7 +179,6 @@ const char *thread_dump_state(const struct thread_dump *dump, const struct threa
 
 int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool names)
 {
-	const int64_t values[PROFILE_MAX_VALUES] = {1};
 	struct profile *profile = dump->profile;
 
 	profile_add_sample_type(profile, name, "count");
@@ -190,6 +192,7 @@ int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool name
 			{.key = "state", .str = thread->state, .num_unit = ""},
 			{.key = "thread_name", .str = thread->name, .num_unit = ""},
 		};
+		const int64_t values[PROFILE_MAX_VALUES] = {thread_dump_count(thread)};
 		int r;
 
 		if (thread->hidden)

@@ -38,7 +38,31 @@ struct thread_dump_thread {
 	uint32_t stack;         // id; 0: none could be read
 	uint32_t creator_tid;   // 0: not known
 	uint32_t creator_stack; // id; 0: not known
+	int64_t count;          // threads that it stands for; 0 means 1
 	bool hidden;            // not written: only there for others to name
+};
+
+static inline int64_t thread_dump_count(const struct thread_dump_thread *thread)
+{
+	return thread->count ? thread->count : 1;
+}
+
+enum thread_verdict {
+	THREAD_VERDICT_DEADLOCK, // threads: each waits for the next, the last for the first
+	THREAD_VERDICT_CONVOY,   // threads: they wait for one lock
+	THREAD_VERDICT_UNJOINED, // count threads of that creator ended joinable, and are not joined
+	THREAD_VERDICT_GROWS,    // the group of that stack, creator and state grew, from dump to dump
+	THREAD_VERDICT_COUNT
+};
+
+struct thread_dump_verdict {
+	enum thread_verdict kind;
+	uint32_t nthreads;
+	uint32_t *threads; // indices into threads[], sorted by tid as they are
+	int64_t count;
+	uint32_t base, dumps; // of what grows: count so many dumps ago, when it was first seen or had shrunk last
+	uint32_t stack, creator_stack; // ids; 0: none
+	const char *state;             // of a group; interned
 };
 
 struct thread_dump {
@@ -50,7 +74,9 @@ struct thread_dump {
 	uint32_t nthreads, nstacks;
 	struct thread_dump_thread *threads;
 	struct thread_dump_stack *stacks;
-	struct thread_dump_index *index; // interning of stacks; thread_dump.c's own
+	uint32_t nverdicts, verdicts_capacity;
+	struct thread_dump_verdict *verdicts; // add with thread_dump_add_verdict
+	struct thread_dump_index *index;      // interning of stacks; thread_dump.c's own
 };
 
 struct thread_dump *thread_dump_create(void);       // with an empty profile. NULL: no memory
@@ -68,6 +94,18 @@ const char *thread_dump_state(const struct thread_dump *dump, const struct threa
 // Gives dump->profile one sample for each stack and state (sample type: name/count, label "state"; "thread_name" too with
 // names), so that every format of writer.h can show it. Once. 0 or −ENOMEM.
 int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool names);
+
+// ---- Verdicts: thread_verdicts.c -------------------------------------------------------------------------------------
+
+// Has this thread not run since the dump was taken?
+typedef bool thread_dump_is_unmoved(void *context, uint32_t tid);
+// Finds deadlocks and convoys; after thread_dump_finish. 0 or −ENOMEM.
+int thread_dump_find_verdicts(struct thread_dump *dump, thread_dump_is_unmoved *is_unmoved, void *context);
+// Copies threads; state must outlive the dump. 0 or −ENOMEM.
+int thread_dump_add_verdict(struct thread_dump *dump, const struct thread_dump_verdict *verdict);
+// As comments ("# …"), for the top of a text; nothing when there is none. As a member of a JSON object, with a comma.
+void thread_dump_put_verdicts(const struct thread_dump *dump, struct writer *writer);
+void thread_dump_put_verdicts_json(const struct thread_dump *dump, struct writer *writer);
 
 // ---- Formats: 0 or −errno; they flush -------------------------------------------------------------------------------
 

@@ -89,8 +89,10 @@ int thread_dump_write_json(const struct thread_dump *dump, struct writer *writer
 
 	writer_printf(writer, "{\"version\":1,\"pid\":%" PRId64 ",", dump->pid);
 	put_text(writer, "command", dump->command);
-	writer_printf(writer, ",\"time_ns\":%" PRId64 ",\"duration_ns\":%" PRId64 ",\n\"threads\":[", dump->time_ns,
+	writer_printf(writer, ",\"time_ns\":%" PRId64 ",\"duration_ns\":%" PRId64 ",\n", dump->time_ns,
 		      dump->duration_ns);
+	thread_dump_put_verdicts_json(dump, writer);
+	writer_puts(writer, "\"threads\":[");
 	for (uint32_t i = 0; i < dump->nthreads && !writer->error; i++) {
 		if (dump->threads[i].hidden)
 			continue;

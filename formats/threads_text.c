@@ -212,6 +212,7 @@ int thread_dump_write_threads(const struct thread_dump *dump, struct writer *wri
 	for (uint32_t i = 0; i < dump->nthreads; i++)
 		if (dump->threads[i].stack)
 			texts[dump->threads[i].stack - 1].uses++;
+	thread_dump_put_verdicts(dump, writer);
 	for (uint32_t i = 0; i < dump->nthreads && r == 0 && !writer->error; i++)
 		if (!dump->threads[i].hidden)
 			r = put_thread(writer, dump, &dump->threads[i], texts);
@@ -226,7 +227,8 @@ int thread_dump_write_threads(const struct thread_dump *dump, struct writer *wri
 struct group {
 	uint32_t stack;
 	const char *state; // interned
-	uint32_t count, first;
+	int64_t count;
+	uint32_t first;
 };
 
 static int compare_groups(const void *a, const void *b)
@@ -249,23 +251,26 @@ static int compare_counts(const void *a, const void *b)
 	return (left->first > right->first) - (left->first < right->first);
 }
 
-static uint32_t make_groups(const struct thread_dump *dump, struct group *groups, uint32_t *ret_threads)
+static uint32_t make_groups(const struct thread_dump *dump, struct group *groups, int64_t *ret_count)
 {
 	uint32_t n = 0, threads = 0;
+
+	*ret_count = 0;
 
 	for (uint32_t i = 0; i < dump->nthreads; i++) {
 		const struct thread_dump_thread *thread = &dump->threads[i];
 
-		if (!thread->hidden)
-			groups[threads++] =
-				(struct group){.stack = thread->stack, .state = thread->state, .count = 1, .first = i};
+		if (thread->hidden)
+			continue;
+		groups[threads++] = (struct group){
+			.stack = thread->stack, .state = thread->state, .count = thread_dump_count(thread), .first = i};
+		*ret_count += thread_dump_count(thread);
 	}
-	*ret_threads = threads;
 	if (threads > 0)
 		qsort(groups, threads, sizeof(*groups), compare_groups);
 	for (uint32_t i = 0; i < threads; i++) {
 		if (n > 0 && groups[n - 1].stack == groups[i].stack && groups[n - 1].state == groups[i].state)
-			groups[n - 1].count++;
+			groups[n - 1].count += groups[i].count;
 		else
 			groups[n++] = groups[i];
 	}
@@ -297,7 +302,7 @@ static void put_group(struct writer *writer, const struct thread_dump *dump, con
 	const struct thread_dump_stack *stack = group->stack ? &dump->stacks[group->stack - 1] : NULL;
 	const struct profile *profile = dump->profile;
 
-	writer_printf(writer, "%" PRIu32 " @", group->count);
+	writer_printf(writer, "%" PRId64 " @", group->count);
 	// A return address is shown as the last byte of its call; who reads this takes one off again, but from the leaf.
 	for (uint32_t i = 0; stack && i < stack->nlocations; i++)
 		writer_printf(writer, " 0x%" PRIx64, profile->locations[stack->location_ids[i] - 1].address + (i > 0));
@@ -315,12 +320,14 @@ static void put_group(struct writer *writer, const struct thread_dump *dump, con
 int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, struct writer *writer)
 {
 	struct group *groups = calloc((size_t)dump->nthreads + 1, sizeof(*groups));
-	uint32_t n, threads;
+	int64_t count;
+	uint32_t n;
 
 	if (!groups)
 		return -ENOMEM;
-	n = make_groups(dump, groups, &threads);
-	writer_printf(writer, "%s profile: total %" PRIu32 "\n", name, threads);
+	n = make_groups(dump, groups, &count);
+	thread_dump_put_verdicts(dump, writer);
+	writer_printf(writer, "%s profile: total %" PRId64 "\n", name, count);
 	for (uint32_t i = 0; i < n && !writer->error; i++)
 		put_group(writer, dump, &groups[i]);
 	free(groups);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "profd/channel.h"
+#include "profd/creators.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
 #include "profd/raw.h"
@@ -70,6 +71,7 @@ static int start(bool is_main, uint32_t period_ns)
 	if (profd_channel_wait(PROFD_CHANNEL_REGION, -1) != PROFD_CHANNEL_REGION)
 		return -EIO;
 	profd_threads_init();
+	profd_creators_init();
 	profd_agent.region.header->period_ns = period_ns;
 	error = profd_interpose_handler_install();
 	if (error) {

@@ -34,8 +34,12 @@
 #define RECONNECT_MS 1000 // a daemon's path is tried again this often
 #define STACK_BYTES (256u << 10)
 
+// Unwind tables while nothing is sampled: wanted by some thread; the collector was told; it answered.
+enum tables_state { TABLES_NONE, TABLES_WANTED, TABLES_TOLD, TABLES_HERE };
+
 static uint32_t state;      // atomic futex; enum profd_channel_state
 static uint32_t stopping;   // atomic
+static uint32_t tables;     // atomic futex; enum tables_state
 static uint32_t maps_dirty; // atomic; ticks for which the collector is to look again
 static pthread_t helper;
 static bool helper_started;
@@ -183,6 +187,15 @@ static void set_sampling(const struct wire_sampling *request)
 	__atomic_store_n(&header->sampling_seq, request->msg.arg, __ATOMIC_RELEASE);
 }
 
+// READY is the answer to either.
+static void tables_arrived(void)
+{
+	uint32_t told = TABLES_TOLD;
+
+	if (__atomic_compare_exchange_n(&tables, &told, TABLES_HERE, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		profd_raw_futex_wake(&tables);
+}
+
 static void handle(const union message *message, size_t size, int fd)
 {
 	switch (message->msg.type) {
@@ -200,6 +213,7 @@ static void handle(const union message *message, size_t size, int fd)
 		break;
 	case WIRE_MSG_READY:
 		set_state(PROFD_CHANNEL_READY);
+		tables_arrived();
 		break;
 	default:
 		break;
@@ -257,6 +271,9 @@ static void reconnect(struct loop *loop)
 	loop->socket_fd = connect_collector(profd_agent.config.socket);
 	if (loop->socket_fd >= 0 && send_hello(loop->socket_fd) < 0)
 		disconnect(loop);
+	// A collector that is new has to be asked again.
+	if (__atomic_load_n(&tables, __ATOMIC_ACQUIRE) != TABLES_NONE)
+		__atomic_store_n(&tables, TABLES_WANTED, __ATOMIC_RELEASE);
 }
 
 static void tell_maps(struct loop *loop)
@@ -269,6 +286,16 @@ static void tell_maps(struct loop *loop)
 	__atomic_fetch_sub(&maps_dirty, 1, __ATOMIC_ACQ_REL);
 	message.arg = __atomic_add_fetch(&profd_agent.region.header->maps_gen, 1, __ATOMIC_SEQ_CST);
 	send(loop->socket_fd, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void tell_tables(struct loop *loop)
+{
+	struct wire_msg message = {WIRE_MSG_WANT_TABLES, 0};
+	uint32_t wanted = TABLES_WANTED;
+
+	if (loop->was_ready && loop->socket_fd >= 0 &&
+	    __atomic_compare_exchange_n(&tables, &wanted, TABLES_TOLD, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		send(loop->socket_fd, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 // The kernel's disposition must be our handler: a program that went past libc (raw rt_sigaction) gets no more timers.
@@ -333,6 +360,7 @@ static void run(struct loop *loop)
 		}
 		if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) == PROFD_CHANNEL_READY)
 			loop->was_ready = true;
+		tell_tables(loop);
 		if (loop->socket_fd >= 0 && sampling())
 			tick(loop);
 	}
@@ -457,8 +485,25 @@ void profd_channel_stop(void)
 	helper_started = false;
 }
 
+void profd_channel_want_tables(int timeout_ms)
+{
+	uint32_t seen = TABLES_NONE;
+
+	if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) != PROFD_CHANNEL_READY)
+		return; // the next one asks
+	if (!__atomic_compare_exchange_n(&tables, &seen, TABLES_WANTED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return;
+	profd_channel_wake();
+	seen = TABLES_WANTED;
+	while (timeout_ms-- > 0 && seen != TABLES_HERE) {
+		profd_raw_futex_wait(&tables, seen, 1000000);
+		seen = __atomic_load_n(&tables, __ATOMIC_ACQUIRE);
+	}
+}
+
 void profd_channel_forget(void)
 {
+	__atomic_store_n(&tables, TABLES_NONE, __ATOMIC_RELAXED);
 	helper_started = false;
 	__atomic_store_n(&maps_dirty, 0, __ATOMIC_RELAXED);
 }

@@ -36,6 +36,9 @@ void profd_channel_forget(void); // in a fork's child
 const char *profd_channel_error(void);
 // Makes the helper look at what is asked of it (timer.h). Any thread; errno stays.
 void profd_channel_wake(void);
+// Lets the collector send unwind tables even while nothing is sampled, and waits for them, if this is the first call, up to timeout_ms.
+// Any thread but the helper; not the handler.
+void profd_channel_want_tables(int timeout_ms);
 // The mappings of the target change: note it and let the helper tell the collector. Any thread; cheap; never waits.
 void profd_channel_maps_changed(void);
 

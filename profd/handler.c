@@ -87,27 +87,11 @@ static struct profd_stack_range stack_range(const struct profd_slot_private *pri
 	return range;
 }
 
-// Publishes which set we read, so that the helper does not free it under us (see modules.h).
-static const struct profd_module_set *modules_enter(struct profd_slot_private *private)
-{
-	const struct profd_module_set *set = __atomic_load_n(&profd_modules_current, __ATOMIC_ACQUIRE);
-
-	for (int i = 0; i < 8; i++) {
-		const struct profd_module_set *again;
-
-		__atomic_store_n(&private->modules, (uintptr_t)set, __ATOMIC_SEQ_CST);
-		again = __atomic_load_n(&profd_modules_current, __ATOMIC_SEQ_CST);
-		if (again == set)
-			return set;
-		set = again;
-	}
-	return NULL;
-}
-
 static uint32_t walk(struct profd_slot_private *private, const ucontext_t *uc, uint64_t *pcs, uint8_t *ret_stop)
 {
 	static const struct profd_module_set no_modules;
-	const struct profd_module_set *set = modules_enter(private);
+	uint64_t held;
+	const struct profd_module_set *set = profd_modules_enter(private, &held);
 	struct profd_unwind_context context;
 	struct profd_stack_range range;
 	uint32_t count;
@@ -122,7 +106,7 @@ static uint32_t walk(struct profd_slot_private *private, const ucontext_t *uc, u
 		count = profd_unwind_fp(set, &context, range, pcs, WIRE_MAX_FRAMES, ret_stop);
 	else
 		count = profd_unwind_table(set, &context, range, pcs, WIRE_MAX_FRAMES, ret_stop);
-	__atomic_store_n(&private->modules, 0, __ATOMIC_RELEASE);
+	profd_modules_leave(private, held);
 	return count;
 }
 

@@ -4,7 +4,7 @@
 // interpose.h: the functions of libc that the agent stands in front of, and the way to the real ones.
 //
 // What is interposed, and why:
-//   pthread_create, thrd_create, pthread_setname_np
+//   pthread_create, thrd_create, pthread_setname_np, and what joins or detaches
 //                                            the thread table (interpose_thread.c)
 //   sigaction, signal and their like         SIGPROF stays ours, the program sees its own (interpose_signal.c)
 //   pthread_sigmask, sigprocmask             a thread that blocks everything is sampled all the same (interpose_signal.c)
@@ -55,7 +55,14 @@
 	X(void *, dlopen, (const char *, int))                                                                  \
 	X(void *, dlmopen, (long, const char *, int))                                                           \
 	X(int, dlclose, (void *))                                                                               \
-	X(int, thrd_create, (thrd_t *, thrd_start_t, void *))
+	X(int, thrd_create, (thrd_t *, thrd_start_t, void *))                                                   \
+	X(int, pthread_join, (pthread_t, void **))                                                              \
+	X(int, pthread_tryjoin_np, (pthread_t, void **))                                                        \
+	X(int, pthread_timedjoin_np, (pthread_t, void **, const struct timespec *))                             \
+	X(int, pthread_clockjoin_np, (pthread_t, void **, clockid_t, const struct timespec *))                  \
+	X(int, pthread_detach, (pthread_t))                                                                     \
+	X(int, thrd_join, (thrd_t, int *))                                                                      \
+	X(int, thrd_detach, (thrd_t))
 
 enum profd_real_index {
 #define X(type, name, args) PROFD_REAL_##name,

@@ -13,6 +13,7 @@
 
 #include "profd/agent.h"
 #include "profd/channel.h"
+#include "profd/creators.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
 #include "profd/raw.h"
@@ -28,6 +29,7 @@ struct start {
 	};
 	void *argument;
 	uint64_t stack_size;
+	struct profd_thread_origin origin;
 	bool app_blocks;
 	bool own_mask; // its attributes say what it blocks
 };
@@ -40,6 +42,7 @@ static pthread_once_t end_key_once = PTHREAD_ONCE_INIT;
 static bool end_key_made;
 static uint64_t default_stack_size = 8u << 20;
 static __thread struct profd_thread_stack own_range; // kept for a fork's child
+static __thread struct profd_thread_origin own_origin;
 static __thread uint64_t start_routine;
 static __thread int end_rounds;
 
@@ -61,6 +64,8 @@ static void thread_end(void *unused)
 		pthread_setspecific(end_key, &end_key);
 		return;
 	}
+	if (profd_agent_is_on())
+		profd_creators_thread_ends(own_origin.creator);
 	leave();
 	if (__atomic_sub_fetch(&app_threads, 1, __ATOMIC_ACQ_REL) == 0 && profd_agent_is_on())
 		profd_channel_stop();
@@ -118,7 +123,8 @@ void profd_interpose_thread_join_self(bool is_main)
 		own_range = main_stack();
 	else
 		__atomic_store_n(&app_threads, 1, __ATOMIC_RELAXED); // a fork's child, or single for another reason
-	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range);
+	own_origin = (struct profd_thread_origin){0, 0};             // the region is new
+	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 	expect_end();
 }
 
@@ -135,7 +141,9 @@ static struct start begin(void *pointer)
 		if (start.own_mask)
 			profd_interpose_signal_adopt_mask();
 		own_range = own_stack(start.stack_size);
-		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range);
+		own_origin = start.origin;
+		profd_creators_count(own_origin.creator);
+		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 	}
 	return start;
 }
@@ -155,7 +163,7 @@ static int c11_thread_start(void *pointer)
 }
 
 // NULL: out of memory; the thread will be found by the scan.
-static struct start *prepare(const pthread_attr_t *attr, void *argument)
+static struct start *prepare(const pthread_attr_t *attr, void *argument, struct profd_caller caller)
 {
 	struct start *start = malloc(sizeof(*start));
 	size_t size = default_stack_size;
@@ -170,6 +178,9 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument)
 		start->app_blocks = start->app_blocks && !start->own_mask;
 	}
 	start->stack_size = size;
+	if (profd_agent_is_on())
+		start->origin = (struct profd_thread_origin){.creator = profd_creators_note(caller),
+							     .tid = (uint32_t)profd_raw0(SYS_gettid)};
 	__atomic_add_fetch(&app_threads, 1, __ATOMIC_RELAXED);
 	return start;
 }
@@ -183,7 +194,7 @@ static void take_back(struct start *start)
 PROFD_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*function)(void *),
 				void *argument)
 {
-	struct start *start = prepare(attr, argument);
+	struct start *start = prepare(attr, argument, PROFD_CALLER());
 	int error;
 
 	if (!start)
@@ -197,7 +208,7 @@ PROFD_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, v
 
 PROFD_EXPORT int thrd_create(thrd_t *thread, thrd_start_t function, void *argument)
 {
-	struct start *start = prepare(NULL, argument);
+	struct start *start = prepare(NULL, argument, PROFD_CALLER());
 	int error;
 
 	if (!start)
@@ -207,6 +218,50 @@ PROFD_EXPORT int thrd_create(thrd_t *thread, thrd_start_t function, void *argume
 	if (error != thrd_success)
 		take_back(start);
 	return error;
+}
+
+// ---- Who is joined, or need not be ---------------------------------------------------------------------------------
+
+static int released(pthread_t thread, int error)
+{
+	if (error == 0 && profd_agent_is_on())
+		profd_creators_thread_released(thread);
+	return error;
+}
+
+PROFD_EXPORT int pthread_join(pthread_t thread, void **result)
+{
+	return released(thread, PROFD_REAL(pthread_join)(thread, result));
+}
+
+PROFD_EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
+{
+	return released(thread, PROFD_REAL(pthread_tryjoin_np)(thread, result));
+}
+
+PROFD_EXPORT int pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until)
+{
+	return released(thread, PROFD_REAL(pthread_timedjoin_np)(thread, result, until));
+}
+
+PROFD_EXPORT int pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock, const struct timespec *until)
+{
+	return released(thread, PROFD_REAL(pthread_clockjoin_np)(thread, result, clock, until));
+}
+
+PROFD_EXPORT int pthread_detach(pthread_t thread)
+{
+	return released(thread, PROFD_REAL(pthread_detach)(thread));
+}
+
+PROFD_EXPORT int thrd_join(thrd_t thread, int *result)
+{
+	return released(thread, PROFD_REAL(thrd_join)(thread, result));
+}
+
+PROFD_EXPORT int thrd_detach(thrd_t thread)
+{
+	return released(thread, PROFD_REAL(thrd_detach)(thread));
 }
 
 PROFD_EXPORT int pthread_setname_np(pthread_t thread, const char *name)

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "profd/agent.h"
@@ -74,14 +73,6 @@ static uint32_t take_fresh(void)
 	return PROFD_NO_SLOT;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static void read_name(uint32_t tid, char name[16])
 {
 	memset(name, 0, 16);
@@ -90,7 +81,7 @@ static void read_name(uint32_t tid, char name[16])
 	name[15] = 0;
 }
 
-uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack)
+uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack, struct profd_thread_origin origin)
 {
 	struct wire_header *header = profd_agent.region.header;
 	uint32_t index = pop_free();
@@ -105,7 +96,8 @@ uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack)
 	}
 	slot = slot_at(index);
 	private = profd_slot_private(slot);
-	slot->start_ns = now_ns();
+	slot->creator = origin.creator;
+	slot->creator_tid = origin.tid;
 	read_name(tid, slot->name);
 	private->stack_low = stack.low;
 	private->stack_high = stack.high;
@@ -208,7 +200,8 @@ static void scan_task_dir(struct known_thread *known, size_t count, uint32_t hel
 		if (found)
 			found->alive = true;
 		else
-			profd_threads_join(key.tid, (struct profd_thread_stack){0, 0});
+			profd_threads_join(key.tid, (struct profd_thread_stack){0, 0},
+					   (struct profd_thread_origin){0, 0});
 	}
 	closedir(dir);
 	for (size_t i = 0; i < count; i++) {

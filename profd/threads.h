@@ -33,7 +33,7 @@ enum profd_hold { PROFD_HOLD_NONE, PROFD_HOLD_ASKED, PROFD_HOLD_DONE };
 // What wire_slot.private_words hold.
 struct profd_slot_private {
 	uint64_t stack_low, stack_high; // the thread's own stack; 0,0: not known
-	uint64_t modules;               // hazard: the module set that this thread's handler reads now; 0: none
+	uint64_t modules;               // hazard: the module set that this thread reads now; 0: none
 	uint64_t first_due_ns;          // the timer's first expiry, on the thread's CPU clock
 	uint64_t weight_seen;           // expiries that the handler has been told of since
 	uint32_t timer_word;            // atomic
@@ -60,6 +60,11 @@ struct profd_thread_stack {
 	uint64_t low, high;
 };
 
+// Who made a thread; 0, 0: not known.
+struct profd_thread_origin {
+	uint32_t creator, tid; // as in wire_slot
+};
+
 static inline struct profd_slot_private *profd_slot_private(struct wire_slot *slot)
 {
 	return (struct profd_slot_private *)slot->private_words;
@@ -68,7 +73,7 @@ static inline struct profd_slot_private *profd_slot_private(struct wire_slot *sl
 // The region is new: no thread is in the table yet. Not in the handler.
 void profd_threads_init(void);
 // Adds thread tid (any thread of the target may call, also for another tid). Returns its slot or PROFD_NO_SLOT (counted).
-uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack);
+uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack, struct profd_thread_origin origin);
 // Takes the thread out, its timer first. By the thread itself at its end, or by the helper for one that is gone.
 void profd_threads_leave(uint32_t slot);
 // Gives the slot back; only for timer.c, once the timer is gone.

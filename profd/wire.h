@@ -16,6 +16,7 @@
 //   0            struct wire_header
 //   shards_off   struct wire_shard [nshards]           one cache-line pair each
 //   slots_off    struct wire_slot  [nslots]            the thread table
+//   creators_off struct wire_creator [WIRE_CREATORS]   the stacks that made threads
 //   ring_off     nshards × shard_size bytes            the records, shard after shard
 //
 // Ring: MPSC per shard. `head` and `tail` are byte positions that only grow; position P lives at byte
@@ -40,7 +41,7 @@
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x64666f7270ULL // "profd"
-#define WIRE_VERSION 2u
+#define WIRE_VERSION 3u
 
 #define WIRE_PAGE 4096u
 #define WIRE_CAS_TRIES 16
@@ -122,19 +123,35 @@ struct wire_shard {
 // generation, raised at each release; a reader takes state_tid (acquire), copies, and takes it again: equal means whole.
 struct wire_slot {
 	_Alignas(64) uint64_t state_tid; // atomic
-	uint64_t start_ns;               // CLOCK_MONOTONIC, when it was registered
+	uint32_t creator;                // index of the stack that made it + 1; 0: not known
+	uint32_t creator_tid;            // the thread that made it
 	char name[16];                   // as of registration or the last pthread_setname_np; NUL-terminated
 	uint64_t private_words[12];      // the agent's own; meaningless to the collector
 };
 #define WIRE_SLOT_TID(s) ((uint32_t)(s))
 #define WIRE_SLOT_GEN(s) ((uint32_t)((s) >> 32))
 
+// A stack that made threads: the call of pthread_create first; all are return addresses, but for those with WIRE_PC_EXACT. Added
+// by whoever makes a thread, and never changed again, but for the counts.
+#define WIRE_CREATORS 1024u // a power of two
+#define WIRE_CREATOR_FRAMES 60u
+#define WIRE_CREATOR_BUSY 1u
+struct wire_creator {
+	_Alignas(64) uint64_t hash; // atomic; 0: free; WIRE_CREATOR_BUSY: what follows is being written
+	uint64_t created;           // atomic; threads made by it
+	uint64_t unjoined;          // atomic; of them, ended joinable, and neither joined nor detached since
+	uint16_t npcs;
+	uint8_t stop; // enum wire_stop
+	uint8_t reserved[5];
+	uint64_t pcs[WIRE_CREATOR_FRAMES];
+};
+
 struct wire_header {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t pid;
 	uint64_t region_size;
-	uint64_t shards_off, slots_off, ring_off;
+	uint64_t shards_off, slots_off, creators_off, ring_off;
 	uint32_t nshards, nslots;
 	uint32_t shard_size; // bytes; a power of two
 	uint32_t reserved0;
@@ -159,6 +176,7 @@ struct wire_header {
 	uint32_t threads_perf;          // with a perf event now
 	uint32_t threads_slowed;        // sampled below the rate now, to keep to max_overhead_permille
 	uint64_t slowed_total;          // times that a thread's rate was lowered
+	uint64_t creators_lost;         // threads whose creator had no room among the creators
 };
 
 // ---- Control socket -----------------------------------------------------------------------------------------------
@@ -168,11 +186,13 @@ enum wire_msg_type {
 	WIRE_MSG_HELLO =
 		1,         // struct wire_hello + the region's fd. First message; version mismatch: the collector closes
 	WIRE_MSG_MAPS = 2, // struct wire_msg, arg = the new maps_gen
+	WIRE_MSG_WANT_TABLES =
+		3, // struct wire_msg: unwind tables, from now on, sampled or not; READY when they were sent
 	// collector → agent
 	WIRE_MSG_TABLE = 32,    // struct wire_table_msg + the table's fd: [start,end) is unwound by it from now on
 	WIRE_MSG_FORGET = 33,   // struct wire_table_msg without fd: [start,end) holds that module no more
 	WIRE_MSG_SAMPLING = 34, // struct wire_sampling
-	WIRE_MSG_READY = 35,    // struct wire_msg: all that start-up needs was sent; the target's main may run
+	WIRE_MSG_READY = 35,    // struct wire_msg: all that start-up needs, or WANT_TABLES asked for, was sent
 };
 
 struct wire_msg {
@@ -285,6 +305,7 @@ struct wire_table {
 WIRE_ASSERT(sizeof(struct wire_sample) == 48);
 WIRE_ASSERT(sizeof(struct wire_shard) == 128);
 WIRE_ASSERT(sizeof(struct wire_slot) == 128);
+WIRE_ASSERT(sizeof(struct wire_creator) == 512);
 WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
 WIRE_ASSERT(sizeof(struct wire_hello) == 32);

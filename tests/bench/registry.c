@@ -54,18 +54,17 @@ static uint64_t now_ns(void)
 }
 
 // The work that joining our table does before it touches it; done outside of the lock.
-static uint64_t prepare(void)
+static void prepare(void)
 {
 	profd_raw0(SYS_gettid);
-	return now_ns();
 }
 
-static uint32_t plain_join(uint32_t tid, uint64_t start_ns)
+static uint32_t plain_join(uint32_t tid)
 {
 	uint32_t index = locked_nfree > 0 ? locked_free[--locked_nfree] : locked_used++;
 	struct wire_slot *slot = &locked_slots[index];
 
-	slot->start_ns = start_ns;
+	slot->creator = slot->creator_tid = 0;
 	memset(slot->name, 0, sizeof(slot->name));
 	memset(slot->private_words, 0, sizeof(slot->private_words));
 	slot->state_tid = (slot->state_tid >> 32 << 32) | tid;
@@ -90,11 +89,11 @@ static uint64_t plain_read(struct wire_slot *copies)
 
 static uint32_t mutex_join(uint32_t tid)
 {
-	uint64_t start_ns = prepare();
 	uint32_t index;
 
+	prepare();
 	pthread_mutex_lock(&mutex);
-	index = plain_join(tid, start_ns);
+	index = plain_join(tid);
 	pthread_mutex_unlock(&mutex);
 	return index;
 }
@@ -118,11 +117,11 @@ static uint64_t mutex_read(struct wire_slot *copies)
 
 static uint32_t rwlock_join(uint32_t tid)
 {
-	uint64_t start_ns = prepare();
 	uint32_t index;
 
+	prepare();
 	pthread_rwlock_wrlock(&rwlock);
-	index = plain_join(tid, start_ns);
+	index = plain_join(tid);
 	pthread_rwlock_unlock(&rwlock);
 	return index;
 }
@@ -148,7 +147,7 @@ static uint64_t rwlock_read(struct wire_slot *copies)
 
 static uint32_t profd_join(uint32_t tid)
 {
-	return profd_threads_join(tid, (struct profd_thread_stack){0, 0});
+	return profd_threads_join(tid, (struct profd_thread_stack){0, 0}, (struct profd_thread_origin){0, 0});
 }
 
 // As wire.h says: equal before and after means whole; otherwise the thread left meanwhile.

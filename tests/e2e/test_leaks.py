@@ -10,6 +10,7 @@ import re
 import subprocess
 import threading
 import time
+import urllib.request
 import xml.etree.ElementTree
 
 import pytest
@@ -138,6 +139,24 @@ def test_creators(profd, pair, tmp_path):
     result = leaks(profd, '--before', pair[3], '--after', tmp_path / 'created.json', '--max-new', 9, '--fail-pattern', '^main$')
     assert result.returncode == 1 and ROW.findall(result.stdout)[0][:3] == ('0', '6', '6'), result
     assert '\tcreated by\n' in result.stdout and '\tmain  ' in result.stdout
+
+
+def test_agents_creators(profd, helper, tmp_path):
+    """Under the agent the snapshots, here over HTTP, know who made the threads."""
+    with subprocess.Popen([profd, 'run', '-o', os.devnull, '--format', 'folded', '--http', '127.0.0.1:0', '--', helper('target_leaky'), 'leak'],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        url = re.search(r'http://[0-9.:]+', process.stderr.readline())[0] + '/debug/pprof/goroutine?format=json'
+        for name, count in [('before', 1), ('after', 3)]:
+            request(process, count)
+            time.sleep(0.2)
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                (tmp_path / name).write_bytes(answer.read())
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+    result = leaks(profd, '--before', tmp_path / 'before', '--after', tmp_path / 'after', '--max-new', 9, '--fail-pattern', '^serve$')
+    assert result.returncode == 1 and ROW.findall(result.stdout) == [('1', '4', '3', 'LEAK', 'cond wait')], result
+    names = [line.split('  ')[0].strip() for line in result.stdout.splitlines() if line.startswith('\t')]
+    assert names.index('await_reply') < names.index('created by') < names.index('serve') < names.index('main'), names
 
 
 def test_hostile_names(profd, tmp_path):

@@ -22,6 +22,7 @@ struct fake_region {
 	struct wire_header *header;
 	struct wire_shard *shards;
 	struct wire_slot *slots;
+	struct wire_creator *creators;
 	struct profd_ring rings[4];
 };
 
@@ -29,7 +30,8 @@ struct fake_region {
 
 static inline void fake_region_make(struct fake_region *fake, uint32_t pid, uint32_t nshards, uint32_t shard_size)
 {
-	uint64_t slots_off = 2ULL * WIRE_PAGE, ring_off = 3ULL * WIRE_PAGE;
+	uint64_t slots_off = 2ULL * WIRE_PAGE, creators_off = 3ULL * WIRE_PAGE;
+	uint64_t ring_off = creators_off + WIRE_CREATORS * sizeof(struct wire_creator);
 	char *base;
 
 	assert(nshards <= 4);
@@ -42,6 +44,7 @@ static inline void fake_region_make(struct fake_region *fake, uint32_t pid, uint
 	fake->header = (struct wire_header *)base;
 	fake->shards = (struct wire_shard *)(base + WIRE_PAGE);
 	fake->slots = (struct wire_slot *)(base + slots_off);
+	fake->creators = (struct wire_creator *)(base + creators_off);
 	*fake->header = (struct wire_header){
 		.magic = WIRE_MAGIC,
 		.version = WIRE_VERSION,
@@ -49,6 +52,7 @@ static inline void fake_region_make(struct fake_region *fake, uint32_t pid, uint
 		.region_size = fake->size,
 		.shards_off = WIRE_PAGE,
 		.slots_off = slots_off,
+		.creators_off = creators_off,
 		.ring_off = ring_off,
 		.nshards = nshards,
 		.nslots = FAKE_SLOTS,

@@ -72,6 +72,15 @@ int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dum
 	return thread_dump_add_thread(*ret_dump, &thread);
 }
 
+int collector_thread_creators(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
+{
+	const struct thread_dump_thread thread = {.tid = 1, .name = "", .state = "created", .object = "", .count = 7};
+
+	*ret_dump = thread_dump_create();
+	assert_non_null(*ret_dump);
+	return thread_dump_add_thread(*ret_dump, &thread);
+}
+
 int window_open(struct collector *collector, const struct window_options *options, struct window **ret_window)
 {
 	if (fake.open_error != 0)

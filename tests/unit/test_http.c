@@ -98,6 +98,12 @@ static void test_threads(void **state)
 	http_client_fetch(server, "/debug/pprof/goroutine?format=json", &answer);
 	assert_header(&answer, "Content-Type", "application/json");
 	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/threadcreate", &answer);
+	assert_header(&answer, "Content-Disposition", "attachment; filename=\"threadcreate\"");
+	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/threadcreate?debug=1", &answer);
+	assert_non_null(strstr(answer.body, "threadcreate profile: total 7\n7 @"));
+	free(answer.body);
 	assert_fetch_error(server, "/debug/pprof/goroutine?format=x", 400, "format must be one of");
 	assert_fetch_error(server, "/debug/pprof/goroutine?seconds=5", 400,
 			   "seconds is not supported for this profile");

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_creators.py: who made a thread, what /debug/pprof/threadcreate counts, and the verdicts of a dump: deadlocks, convoys, threads
+# that nobody joined, groups that grow; each where there is one, and none where there is none.
+
+import collections
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+import pprof_reader
+from test_programs import free_port
+
+
+class Target:
+    def __init__(self, process, url):
+        self.process, self.url = process, url
+
+    def act(self, *acts):
+        for act in acts:
+            self.process.stdin.write(act + '\n')
+            self.process.stdin.flush()
+            assert self.process.stdout.readline() == 'done\n'
+
+    def get(self, path):
+        with urllib.request.urlopen(self.url + '/debug/pprof/' + path, timeout=60) as answer:
+            return answer.read()
+
+    def shot(self):
+        return json.loads(self.get('goroutine?format=json'))
+
+    def shot_when(self, condition):
+        """Threads take a moment to get where they wait."""
+        until = time.monotonic() + 30
+        while not condition(shot := self.shot()):
+            assert time.monotonic() < until, shot
+        return shot
+
+
+def names(shot, stack):
+    return [frame['function'] for frame in shot['stacks'][stack - 1]['frames']]
+
+
+def verdicts(shot, kind):
+    return [verdict for verdict in shot['verdicts'] if verdict['kind'] == kind]
+
+
+@pytest.fixture(params=['sampled', 'idle'])
+def target(request, profd, agent, helper):
+    """Under profd run, which samples; or preloaded, where nothing is sampled and the unwind tables come for the first thread made."""
+    program = helper('target_creators')
+    port = free_port()
+    if request.param == 'sampled':
+        command, env = [profd, 'run', '-o', '/dev/null', '--format', 'folded', '--http', f'127.0.0.1:{port}', '--', program], None
+    else:
+        command, env = [program], dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{port}')
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env) as process:
+        target = Target(process, f'http://127.0.0.1:{port}')
+        target.act('nothing')  # it runs, so its collector does
+        yield target
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+
+
+def test_created_by(target):
+    target.act('start', 'start', 'nested')
+    shot = target.shot()
+    threads = collections.defaultdict(list)
+    for thread in shot['threads']:
+        threads[thread['name']].append(thread)
+    main, = (thread for thread in shot['threads'] if thread['tid'] == shot['pid'])
+    assert 'created_by' not in main
+    for thread in threads['waits']:
+        creator = thread['created_by']
+        assert creator['tid'] == main['tid'] and 'partial' not in shot['stacks'][creator['stack'] - 1]
+        assert names(shot, creator['stack'])[:8] == ['make_deep'] * 6 + ['start_workers', 'main']
+        assert names(shot, creator['stack'])[-1] == '_start'
+    assert len({thread['created_by']['stack'] for thread in threads['waits']}) == 1, 'the same stack is there once'
+    outer, = threads['outer']
+    inner, = threads['inner']
+    assert inner['created_by']['tid'] == outer['tid']
+    assert names(shot, inner['created_by']['stack'])[:2] == ['make_inner', 'make_another']
+    assert names(shot, inner['created_by']['stack'])[-1].strip('_') == 'clone3'
+    text = target.get('goroutine?debug=2').decode()
+    assert re.search(rf'\ncreated by make_inner in goroutine {outer["tid"]}\n\t.*target_creators.c:\d+ \+0x[0-9a-f]+\n', text), text
+
+
+def test_threadcreate(target, go, tmp_path):
+    target.act('start', 'start', 'start', 'join', 'detached-attr')
+    path = tmp_path / 'threadcreate.pb.gz'
+    path.write_bytes(target.get('threadcreate'))
+    profile = pprof_reader.read(path)
+    assert profile.sample_types == ['threadcreate']
+    made = collections.Counter()
+    for sample in profile.samples:
+        for name in ('start_workers', 'join_all', 'make_detached'):
+            if name in sample.stack:
+                made[name] += sample.values[0]
+    assert made == {'start_workers': 3, 'join_all': 4, 'make_detached': 1}
+    text = target.get('threadcreate?debug=1').decode()
+    assert text.startswith('threadcreate profile: total 8\n3 @ ')
+    (tmp_path / 'threadcreate.txt').write_text(text)
+    top = subprocess.run([go, 'tool', 'pprof', '-top', tmp_path / 'threadcreate.txt'], capture_output=True, text=True, timeout=60, check=False)
+    assert 'Type: threadcreate' in top.stdout, top.stderr
+
+
+def test_unjoined(target):
+    target.act('join', 'detach', 'detached-attr', 'leave', 'leave', 'leave')
+    shot = target.shot_when(lambda shot: sum(verdict['count'] for verdict in verdicts(shot, 'unjoined')) == 3
+                            and len(shot['threads']) == 1)
+    assert {'leave_unjoined'} == {names(shot, verdict['creator_stack'])[1] for verdict in verdicts(shot, 'unjoined')}
+    assert '# unjoined: 3 threads ended joinable' in target.get('goroutine?debug=1').decode()
+
+
+def test_deadlock_and_convoy(target, go, tmp_path):
+    target.act('start', 'start')
+    assert not target.shot()['verdicts'], 'none without evidence'
+    target.act('deadlock', 'convoy')
+    shot = target.shot_when(lambda shot: len(verdicts(shot, 'deadlock')) == 2
+                            and sum(verdict['count'] for verdict in verdicts(shot, 'convoy')) == 5)
+    named = {thread['tid']: thread['name'] for thread in shot['threads']}
+    cycles = [sorted(named[tid] for tid in verdict['threads']) for verdict in verdicts(shot, 'deadlock')]
+    assert sorted(cycles) == [['alone'], ['first', 'second']]
+    convoy, = verdicts(shot, 'convoy')
+    assert {thread['owner_tid'] for thread in shot['threads'] if thread['tid'] in convoy['threads']} == {shot['pid']}
+    path = tmp_path / 'goroutine.txt'
+    path.write_bytes(target.get('goroutine?debug=1'))
+    assert path.read_text().startswith('# deadlock: ')
+    raw = subprocess.run([go, 'tool', 'pprof', '-raw', path], capture_output=True, text=True, timeout=60, check=False)
+    assert 'goroutine/count' in raw.stdout, raw.stderr
+    text = target.get('goroutine?debug=2').decode()
+    assert text.startswith('# deadlock: ') and re.search(r'\n#   thread \d+ "first": mutex lock 0x[0-9a-f]+ held by thread \d+ "second"\n', text)
+    assert re.search(r'\n# convoy: 5 threads: mutex lock 0x[0-9a-f]+ held by thread \d+ ', text)
+
+
+def test_growth(target):
+    target.act('nested')
+    for _ in range(3):
+        target.act('start')
+        assert not verdicts(target.shot(), 'grows')
+    target.act('start')
+    growing, = verdicts(shot := target.shot(), 'grows')
+    assert growing['count'] == 4 and growing['base'] == 1 and growing['dumps'] == 4
+    assert 'start_workers' in names(shot, growing['creator_stack']) and names(shot, growing['stack'])[-3:-2] == ['wait_forever']
