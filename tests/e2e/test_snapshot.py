@@ -165,7 +165,7 @@ def test_http(profd, helper, tmp_path):
         assert profile.complete() == 1
         assert not any('profd' in name for sample in profile.samples for name in sample.stack)
         assert b'\ngoroutine profile: total 71\n' in fetch(url + 'threads?debug=1')[1], 'behind the convoy that there is'
-        assert fetch(url + 'goroutine?debug=2')[1].count(b'\ngoroutine ') == 70
+        assert fetch(url + 'goroutine?debug=2')[1].count(b'\ngoroutine ') == 71
         assert len(json.loads(fetch(url + 'goroutine?format=json')[1])['threads']) == 71
         assert b'large_frame;descend' in fetch(url + 'goroutine?format=folded')[1]
         with pytest.raises(urllib.error.HTTPError) as refused:

@@ -141,7 +141,8 @@ static void test_json(void **state)
 	dump->nstacks = 1;
 	assert_written(
 		dump, 'j',
-		"{\"version\":1,\"pid\":7,\"command\":\"\",\"time_ns\":0,\"duration_ns\":0,\n\"threads\":[\n "
+		"{\"version\":1,\"pid\":7,\"command\":\"\",\"time_ns\":0,\"duration_ns\":0,\n\"verdicts\":[],"
+		"\n\"threads\":[\n "
 		"{\"tid\":10,\"name\":\"b\",\"state\":\"mutex lock\",\"object\":\"0x1\",\"owner_tid\":30,"
 		"\"waiting_ns\":125000000000,\"stack\":1,\"created_by\":{\"tid\":30,\"stack\":1}}],\n\"stacks\":[\n "
 		"{\"id\":1,\"frames\":[\n  {\"function\":\"leaf\",\"file\":\"/src/leaf.c\",\"line\":7,"
