@@ -15,6 +15,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+struct thread_dump;
 
 #define CLI_USAGE 2         // exit status for a wrong command line
 #define CLI_OWN_FAILURE 125 // of `run`: profd itself failed, as env(1) and nohup(1) say it
@@ -31,7 +34,8 @@ struct cli_command {
 	const char *help;                  // all of it
 };
 
-extern const struct cli_command cli_command_run, cli_command_serve, cli_command_dump, cli_command_private;
+extern const struct cli_command cli_command_run, cli_command_serve, cli_command_dump, cli_command_leaks,
+	cli_command_private;
 
 int cli_main(int argc, char **argv);
 
@@ -124,6 +128,11 @@ void cli_summary(const struct window_stats *stats, char *buf, size_t size);
 bool cli_summary_rate(const struct window_stats *stats, uint32_t rate_hz, char *buf, size_t size);
 // "12 s, 1234 samples, 3 threads": the progress line.
 void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, char *buf, size_t size);
+
+// ---- cli_snapshot.c --------------------------------------------------------------------------------------------------
+
+// All threads of a process, now; says why not. 0 or −errno; the caller destroys the dump.
+int cli_snapshot(pid_t pid, struct thread_dump **ret_dump);
 
 // ---- cli_run.c -----------------------------------------------------------------------------------------------------
 

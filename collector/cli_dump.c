@@ -5,16 +5,12 @@
 
 #include "collector/cli.h"
 
-#include <errno.h>
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "collector/module.h"
-#include "collector/snapshot.h"
-#include "collector/table_cache.h"
 #include "formats/thread_dump.h"
 
 struct dump_options {
@@ -102,19 +98,6 @@ static int print(const struct dump_options *options, const struct thread_dump *d
 			      : thread_dump_write_threads(dump, &writer);
 }
 
-static int take(pid_t pid, struct thread_dump **ret_dump)
-{
-	struct module_cache *modules = module_cache_create(NULL);
-	struct table_cache *tables = table_cache_open(true);
-	struct snapshot_source *source = modules && tables ? snapshot_source_create(pid, modules, tables) : NULL;
-	int r = source ? snapshot_take(source, NULL, ret_dump) : -ENOMEM;
-
-	snapshot_source_destroy(source);
-	table_cache_destroy(tables);
-	module_cache_destroy(modules);
-	return r;
-}
-
 static int dump_run(int argc, char **argv)
 {
 	struct dump_options options = {0};
@@ -123,18 +106,9 @@ static int dump_run(int argc, char **argv)
 
 	if (r != 0)
 		return r - 1;
-	r = take(options.pid, &dump);
-	if (r == -EPERM || r == -EACCES) {
-		cli_say("no right to look into process %d: be its user with leave to trace it "
-			"(kernel.yama.ptrace_scope), or root",
-			(int)options.pid);
+	r = cli_snapshot(options.pid, &dump);
+	if (r < 0)
 		return 1;
-	}
-	if (r < 0) {
-		cli_say(r == -ESRCH ? "there is no process %d" : "cannot read the threads of %d: %s", (int)options.pid,
-			strerror(-r));
-		return 1;
-	}
 	if (options.thread)
 		hide_others(dump, options.thread);
 	r = print(&options, dump);
