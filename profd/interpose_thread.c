@@ -142,7 +142,6 @@ static struct start begin(void *pointer)
 			profd_interpose_signal_adopt_mask();
 		own_range = own_stack(start.stack_size);
 		own_origin = start.origin;
-		profd_creators_count(own_origin.creator);
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 	}
 	return start;
@@ -185,8 +184,13 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 	return start;
 }
 
-static void take_back(struct start *start)
+// The call is over; a thread that was made has its start by now, or has freed it.
+static void made(struct start *start, uint32_t creator, bool success)
 {
+	if (success) {
+		profd_creators_count(creator);
+		return;
+	}
 	__atomic_sub_fetch(&app_threads, 1, __ATOMIC_RELAXED);
 	free(start);
 }
@@ -195,28 +199,30 @@ PROFD_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, v
 				void *argument)
 {
 	struct start *start = prepare(attr, argument, PROFD_CALLER());
+	uint32_t creator;
 	int error;
 
 	if (!start)
 		return PROFD_REAL(pthread_create)(thread, attr, function, argument);
 	start->function = function;
+	creator = start->origin.creator;
 	error = PROFD_REAL(pthread_create)(thread, attr, thread_start, start);
-	if (error)
-		take_back(start);
+	made(start, creator, error == 0);
 	return error;
 }
 
 PROFD_EXPORT int thrd_create(thrd_t *thread, thrd_start_t function, void *argument)
 {
 	struct start *start = prepare(NULL, argument, PROFD_CALLER());
+	uint32_t creator;
 	int error;
 
 	if (!start)
 		return PROFD_REAL(thrd_create)(thread, function, argument);
 	start->c11_function = function;
+	creator = start->origin.creator;
 	error = PROFD_REAL(thrd_create)(thread, c11_thread_start, start);
-	if (error != thrd_success)
-		take_back(start);
+	made(start, creator, error == thrd_success);
 	return error;
 }
 
