@@ -188,7 +188,8 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 static void made(struct start *start, uint32_t creator, bool success)
 {
 	if (success) {
-		profd_creators_count(creator);
+		if (profd_agent_is_on())
+			profd_creators_count(creator);
 		return;
 	}
 	__atomic_sub_fetch(&app_threads, 1, __ATOMIC_RELAXED);
