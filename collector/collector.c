@@ -236,10 +236,8 @@ static void admit(struct collector *collector, int fd, const struct transport_pe
 	(void)session_create(collector, fd, peer);
 }
 
-static void accept_agents(void *owner, uint32_t events)
+void core_accept_agents(struct collector *collector)
 {
-	struct collector *collector = owner;
-
 	for (int i = 0; i < ACCEPTS_AT_ONCE; i++) {
 		struct transport_peer peer;
 		int fd = transport_accept(collector->listener.fd, &peer);
@@ -251,6 +249,11 @@ static void accept_agents(void *owner, uint32_t events)
 		else if (fd == -EAGAIN)
 			return;
 	}
+}
+
+static void agents_ready(void *owner, uint32_t events)
+{
+	core_accept_agents(owner);
 }
 
 // ---- The loop -------------------------------------------------------------------------------------------------------
@@ -327,7 +330,7 @@ static struct collector *allocate(const struct collector_options *options)
 	collector->sampling = options->sampling;
 	collector->epoll_fd = collector->timer_fd = collector->wake_fd = collector->spare_fd = -1;
 	collector->listener.fd = -1;
-	collector->listen_source = (struct core_source){accept_agents, collector};
+	collector->listen_source = (struct core_source){agents_ready, collector};
 	collector->timer_source = (struct core_source){tick, collector};
 	collector->wake_source = (struct core_source){woken, collector};
 	TAILQ_INIT(&collector->sessions);

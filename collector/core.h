@@ -80,6 +80,8 @@ void core_unref(struct collector *collector); // not with the lock held
 bool core_wait(struct collector *collector, int64_t deadline_ns);
 int core_watch(struct collector *collector, int fd, uint32_t events, struct core_source *source); // 0 or −errno
 void core_unwatch(struct collector *collector, int fd);
+// Agents that have connected and are not known yet. The loop does it, too; a window that ends may be sooner.
+void core_accept_agents(struct collector *collector);
 // Starts or stops the ticks, after anything that may need or no longer need them.
 void core_update_timer(struct collector *collector);
 

@@ -215,7 +215,7 @@ static void take_message(struct session *session, const void *data, size_t size,
 	}
 }
 
-static void receive(struct session *session)
+void session_receive(struct session *session)
 {
 	for (int i = 0; i < MESSAGES_AT_ONCE; i++) {
 		uint64_t buf[TRANSPORT_MAX_MESSAGE / 8];
@@ -264,7 +264,7 @@ static void socket_ready(void *owner, uint32_t events)
 		watch_for_room(session);
 	}
 	if (events & ~(uint32_t)EPOLLOUT)
-		receive(session);
+		session_receive(session);
 }
 
 static void pidfd_ready(void *owner, uint32_t events)
@@ -275,7 +275,7 @@ static void pidfd_ready(void *owner, uint32_t events)
 		return;
 	core_unwatch(session->collector, session->pidfd);
 	// A short life may be over before its first message was read.
-	receive(session);
+	session_receive(session);
 	if (session->state == SESSION_NEW)
 		session_close(session);
 	else

@@ -94,6 +94,8 @@ void session_close(struct session *session);
 
 // Sends one message of wire.h; a peer that is lost ends the session.
 void session_send(struct session *session, const void *data, size_t size, int passed_fd);
+// Takes what its agent sent.
+void session_receive(struct session *session);
 // Takes the next step towards what the open windows want of this target.
 void session_advance(struct session *session);
 // Hands what its rings hold to the windows. Returns how full the fullest shard was, in percent.

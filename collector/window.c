@@ -298,8 +298,12 @@ static void drain_targets(const struct window *window, enum session_patience pat
 {
 	struct session *session, *next;
 
+	// A short life may be over before the loop has heard of it.
+	core_accept_agents(window->collector);
 	for (session = TAILQ_FIRST(&window->collector->sessions); session; session = next) {
 		next = TAILQ_NEXT(session, link);
+		if (session->state == SESSION_NEW)
+			session_receive(session);
 		if (!window_covers(window, session))
 			continue;
 		session_drain_with(session, patience);
