@@ -26,9 +26,14 @@ static struct {
 	uint32_t creator;
 } ended[ENDED];
 
+static bool any_ended; // atomic
+
+// A fork's child has its parent's entries; a program that starts has none, and need not touch the memory.
 void profd_creators_init(void)
 {
-	memset(ended, 0, sizeof(ended));
+	if (any_ended)
+		memset(ended, 0, sizeof(ended));
+	any_ended = false;
 }
 
 // ---- Stacks --------------------------------------------------------------------------------------------------------
@@ -127,6 +132,7 @@ static uint32_t first_probe(uint64_t thread)
 
 static void add_ended(uint64_t thread, uint32_t creator)
 {
+	__atomic_store_n(&any_ended, true, __ATOMIC_RELAXED);
 	for (uint32_t i = 0; i < PROBES; i++) {
 		uint32_t at = (first_probe(thread) + i) & (ENDED - 1);
 		uint64_t none = 0;
