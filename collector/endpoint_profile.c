@@ -18,12 +18,6 @@
 #define PROFILE_BUSY_RETRY_S 1
 #define NS_PER_S 1000000000LL
 
-struct profile_ask {
-	int64_t seconds;
-	uint32_t rate_hz;
-	const struct format *format;
-};
-
 // As Go: what strconv.ParseInt refuses, and what is not positive, is 30.
 static int64_t profile_seconds(const char *text)
 {
@@ -37,23 +31,25 @@ static int64_t profile_seconds(const char *text)
 	return value;
 }
 
-// 0: not a number from 1 to the highest rate.
-static uint32_t profile_rate(const char *text)
+// 0: not a number from 1 to max.
+static uint32_t profile_rate(const char *text, uint32_t max)
 {
 	size_t length = strlen(text);
 
 	if (length == 0 || length > 6 || strspn(text, "0123456789") != length)
 		return 0;
 	unsigned long rate = strtoul(text, NULL, 10);
-	return rate <= WIRE_MAX_RATE_HZ ? (uint32_t)rate : 0;
+	return rate <= max ? (uint32_t)rate : 0;
 }
 
-static bool profile_parse(const struct endpoints *endpoints, const struct http_request *request,
-			  struct profile_ask *ask, struct http_reply *reply)
+bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http_request *request,
+			    struct profile_ask *ask, struct http_reply *reply)
 {
+	uint32_t max_rate_hz = ask->max_rate_hz;
 	char text[32];
 
-	*ask = (struct profile_ask){PROFILE_DEFAULT_SECONDS, endpoints->default_rate_hz, &format_pprof};
+	ask->seconds = PROFILE_DEFAULT_SECONDS;
+	ask->format = &format_pprof;
 	if (http_request_param(request, "seconds", text, sizeof(text)))
 		ask->seconds = profile_seconds(text);
 	if (ask->seconds > endpoints->max_seconds) {
@@ -61,8 +57,9 @@ static bool profile_parse(const struct endpoints *endpoints, const struct http_r
 				 endpoints->max_seconds);
 		return false;
 	}
-	if (http_request_param(request, "rate", text, sizeof(text)) && (ask->rate_hz = profile_rate(text)) == 0) {
-		http_reply_error(reply, 400, "rate must be a number from 1 to %u", WIRE_MAX_RATE_HZ);
+	if (http_request_param(request, "rate", text, sizeof(text)) &&
+	    (ask->rate_hz = profile_rate(text, max_rate_hz)) == 0) {
+		http_reply_error(reply, 400, "rate must be a number from 1 to %u", max_rate_hz);
 		return false;
 	}
 	if (http_request_param(request, "format", text, sizeof(text)) && (ask->format = format_by_name(text)) == NULL) {
@@ -72,7 +69,7 @@ static bool profile_parse(const struct endpoints *endpoints, const struct http_r
 	return true;
 }
 
-static void profile_set_headers(struct http_reply *reply, const struct format *format)
+void endpoint_profile_set_headers(struct http_reply *reply, const struct format *format)
 {
 	reply->status = 200;
 	reply->content_type = format->content_type;
@@ -85,13 +82,12 @@ static void profile_set_headers(struct http_reply *reply, const struct format *f
 				"img-src data: blob:";
 }
 
-static void profile_answer(const struct profile_ask *ask, const struct collector_target *target, struct window *window,
-			   struct http_reply *reply)
+void endpoint_profile_answer(const struct profile_ask *ask, const struct collector_target *target,
+			     struct profile *profile, struct http_reply *reply)
 {
 	char title[96];
 	struct format_options options = {.title = title};
 	struct http_page page;
-	struct profile *profile = window_profile(window);
 
 	if (profile == NULL) {
 		http_reply_error(reply, 500, "out of memory while the profile was made");
@@ -102,10 +98,9 @@ static void profile_answer(const struct profile_ask *ask, const struct collector
 	int error = ask->format->write(profile, &options, &page.writer);
 	if (error != 0 && page.writer.error == 0)
 		page.writer.error = error;
-	profile_destroy(profile);
 	http_page_end(&page, reply, ask->format->content_type);
 	if (reply->status == 200)
-		profile_set_headers(reply, ask->format);
+		endpoint_profile_set_headers(reply, ask->format);
 }
 
 static void profile_refuse(int error, const struct collector_target *target, struct http_reply *reply)
@@ -134,20 +129,24 @@ static void profile_run(struct endpoints *endpoints, const struct profile_ask *a
 	}
 	reply->hung_up = !endpoints_wait(endpoints, window_fd(window), request->fd, deadline_ns);
 	window_stop(window);
-	if (!reply->hung_up)
-		profile_answer(ask, target, window, reply);
+	if (!reply->hung_up) {
+		struct profile *profile = window_profile(window);
+
+		endpoint_profile_answer(ask, target, profile, reply);
+		profile_destroy(profile);
+	}
 	window_destroy(window);
 }
 
 void endpoint_profile(struct endpoints *endpoints, const struct http_request *request,
 		      const struct collector_target *target, bool whole, struct http_reply *reply)
 {
-	struct profile_ask ask;
+	struct profile_ask ask = {.rate_hz = endpoints->default_rate_hz, .max_rate_hz = WIRE_MAX_RATE_HZ};
 
-	if (!profile_parse(endpoints, request, &ask, reply))
+	if (!endpoint_profile_parse(endpoints, request, &ask, reply))
 		return;
 	if (request->method == HTTP_HEAD) {
-		profile_set_headers(reply, ask.format);
+		endpoint_profile_set_headers(reply, ask.format);
 		reply->no_body = true;
 		return;
 	}

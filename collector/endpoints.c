@@ -227,6 +227,7 @@ static enum http_endpoint endpoints_by_name(const char *name)
 		{"goroutine", HTTP_ENDPOINT_THREADS},
 		{"threads", HTTP_ENDPOINT_THREADS},
 		{"threadcreate", HTTP_ENDPOINT_THREADCREATE},
+		{"wall", HTTP_ENDPOINT_WALL},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -279,6 +280,9 @@ static void endpoints_pprof(struct endpoints *endpoints, const struct http_reque
 		break;
 	case HTTP_ENDPOINT_THREADCREATE:
 		endpoint_threadcreate(endpoints, request, &target, reply);
+		break;
+	case HTTP_ENDPOINT_WALL:
+		endpoint_wall(endpoints, request, &target, reply);
 		break;
 	default:
 		index_page_target(endpoints, &target, reply);

@@ -49,6 +49,23 @@ int64_t endpoints_now_ns(void); // CLOCK_MONOTONIC
 void endpoint_profile(struct endpoints *endpoints, const struct http_request *request,
 		      const struct collector_target *target, bool whole, struct http_reply *reply);
 
+// What a request for a profile asks for; set rate_hz (the default) and max_rate_hz before it is parsed. false: reply says why not.
+struct profile_ask {
+	int64_t seconds;
+	uint32_t rate_hz, max_rate_hz;
+	const struct format *format;
+};
+struct profile;
+bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http_request *request,
+			    struct profile_ask *ask, struct http_reply *reply);
+void endpoint_profile_set_headers(struct http_reply *reply, const struct format *format);
+// profile stays the caller's; NULL: there was no memory for it.
+void endpoint_profile_answer(const struct profile_ask *ask, const struct collector_target *target,
+			     struct profile *profile, struct http_reply *reply);
+
+// endpoint_wall.c
+void endpoint_wall(struct endpoints *endpoints, const struct http_request *request,
+		   const struct collector_target *target, struct http_reply *reply);
 // endpoint_threads.c
 void endpoint_threads(struct endpoints *endpoints, const struct http_request *request,
 		      const struct collector_target *target, struct http_reply *reply);

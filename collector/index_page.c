@@ -156,6 +156,10 @@ static const struct index_entry {
 	 "Function names of addresses: symbol?0xADDRESS+0xADDRESS, or the same as the body of a POST."},
 	{"threadcreate", "threadcreate?debug=1",
 	 "Stacks that made threads, with the number each made since the start."},
+	{"wall", "wall?seconds=5",
+	 "Wall-clock profile: where threads spend their time, on a CPU or waiting, with the same parameters as "
+	 "profile; rate=100 at "
+	 "most. No thread is stopped or woken."},
 };
 #define INDEX_ENTRIES (sizeof(index_entries) / sizeof(index_entries[0]))
 

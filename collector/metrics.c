@@ -28,6 +28,7 @@ static const char *const metrics_paths[HTTP_ENDPOINT_COUNT] = {
 	[HTTP_ENDPOINT_SYMBOL] = "/debug/pprof/symbol",
 	[HTTP_ENDPOINT_THREADS] = "/debug/pprof/goroutine",
 	[HTTP_ENDPOINT_THREADCREATE] = "/debug/pprof/threadcreate",
+	[HTTP_ENDPOINT_WALL] = "/debug/pprof/wall",
 };
 
 static const char *const metrics_drops[WIRE_DROP_COUNT] = {

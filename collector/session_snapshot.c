@@ -51,6 +51,11 @@ int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dum
 	return take(collector, pid, snapshot_take, ret_dump);
 }
 
+int collector_sample_threads(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
+{
+	return take(collector, pid, snapshot_sample, ret_dump);
+}
+
 int collector_thread_creators(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
 {
 	return take(collector, pid, snapshot_creators, ret_dump);

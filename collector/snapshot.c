@@ -187,6 +187,7 @@ struct builder {
 	struct wait_state_process *waits;
 	struct jit_names *jit_names;
 	bool jit_loaded;
+	bool counts_groups;
 };
 
 static const struct jit_names *get_jit_names(void *context, uint32_t number)
@@ -346,7 +347,7 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 	thread.object = state.object;
 	thread.owner_tid = state.owner_tid;
 	r = thread_dump_add_thread(builder->dump, &thread);
-	if (r == 0)
+	if (r == 0 && builder->counts_groups)
 		thread_groups_count(builder->source->groups, hash, origin ? origin->creator : 0, thread.stack,
 				    thread.creator_stack, builder->dump->threads[builder->dump->nthreads - 1].state);
 	return r;
@@ -436,11 +437,20 @@ static int build_threads(struct builder *builder)
 
 	builder->dump->time_ns = clock_ns(CLOCK_REALTIME) - (clock_ns(CLOCK_MONOTONIC) - scan->start_ns);
 	builder->dump->duration_ns = scan->end_ns - scan->start_ns;
-	thread_groups_begin(builder->source->groups);
 	for (size_t i = 0; i < scan->count && r == 0; i++)
 		if (!is_agents_own(builder->source->mappings, &scan->records[i]))
 			r = add_thread(builder, &scan->records[i]);
 	thread_dump_finish(builder->dump);
+	return r;
+}
+
+static int build_dump(struct builder *builder)
+{
+	int r;
+
+	thread_groups_begin(builder->source->groups);
+	builder->counts_groups = true;
+	r = build_threads(builder);
 	return r == 0 ? judge(builder) : r;
 }
 
@@ -496,7 +506,8 @@ static int name_all(const struct snapshot_source *source, const struct origins *
 	return r;
 }
 
-int snapshot_take(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
+static int take(struct snapshot_source *source, const struct origins *origins, build_fn *build,
+		struct thread_dump **ret_dump)
 {
 	int64_t asked_ns = clock_ns(CLOCK_MONOTONIC);
 	int r = 0;
@@ -506,9 +517,19 @@ int snapshot_take(struct snapshot_source *source, const struct origins *origins,
 	if (!source->scan || source->scan->start_ns < asked_ns)
 		r = scan(source);
 	if (r == 0)
-		r = name_all(source, origins, build_threads, ret_dump);
+		r = name_all(source, origins, build, ret_dump);
 	pthread_mutex_unlock(&source->lock);
 	return r;
+}
+
+int snapshot_take(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
+{
+	return take(source, origins, build_dump, ret_dump);
+}
+
+int snapshot_sample(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
+{
+	return take(source, origins, build_threads, ret_dump);
 }
 
 int snapshot_creators(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)

@@ -28,6 +28,8 @@ void snapshot_source_destroy(struct snapshot_source *source);               // a
 typedef int snapshot_taker(struct snapshot_source *source, const struct origins *origins,
 			   struct thread_dump **ret_dump);
 snapshot_taker snapshot_take;
+// The same without verdicts, and without counting as a dump for those on growth: for one of many.
+snapshot_taker snapshot_sample;
 // The stacks that made threads, each with how many it made so far: a dump whose threads are those stacks. Otherwise as snapshot_take.
 snapshot_taker snapshot_creators;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// thread_delta.c: what changed from one dump of a process to a later one: threads of equal stack, state and name, counted (thread_dump.h).
+// thread_delta.c: dumps of one process put together: what changed from one to a later one, or all of them as one; threads of equal stack,
+// state and name, counted (thread_dump.h).
 
 #include <errno.h>
 #include <stdlib.h>
@@ -63,24 +64,25 @@ static uint32_t copy_stack(struct thread_dump *dump, const struct thread_dump *f
 	return copy;
 }
 
-static int take_off(struct thread_dump *dump, const struct thread_dump *before)
+// Adds the threads of another dump, each sign times.
+static int add_threads(struct thread_dump *dump, const struct thread_dump *other, int sign)
 {
-	uint32_t *stacks = calloc((size_t)before->nstacks + 1, sizeof(*stacks));
+	uint32_t *stacks = calloc((size_t)other->nstacks + 1, sizeof(*stacks));
 	int r = stacks ? 0 : -ENOMEM;
 
-	for (uint32_t i = 0; i < before->nthreads && r == 0; i++) {
-		struct thread_dump_thread thread = before->threads[i];
+	for (uint32_t i = 0; i < other->nthreads && r == 0; i++) {
+		struct thread_dump_thread thread = other->threads[i];
 
 		if (thread.hidden)
 			continue;
 		if (thread.stack && !stacks[thread.stack]) {
-			stacks[thread.stack] = copy_stack(dump, before, thread.stack);
+			stacks[thread.stack] = copy_stack(dump, other, thread.stack);
 			if (!stacks[thread.stack])
 				r = -ENOMEM;
 		}
 		thread.stack = stacks[thread.stack];
 		thread.creator_stack = 0;
-		thread.count = -thread_dump_count(&thread);
+		thread.count = sign * thread_dump_count(&thread);
 		if (r == 0)
 			r = thread_dump_add_thread(dump, &thread);
 	}
@@ -99,29 +101,42 @@ static int compare_groups(const void *a, const void *b)
 	return order ? order : strcmp(left->name, right->name);
 }
 
-int thread_dump_delta(struct thread_dump *dump, const struct thread_dump *before)
+// One thread for those of a group; without those whose sum is 0.
+static void merge_groups(struct thread_dump *dump)
 {
-	uint32_t n = dump->nthreads, end;
-	int r;
+	uint32_t kept = 0, end;
 
-	dump->duration_ns = dump->time_ns - before->time_ns;
-	for (uint32_t i = 0; i < n; i++)
-		dump->threads[i].count = thread_dump_count(&dump->threads[i]);
-	r = take_off(dump, before);
-	if (r < 0)
-		return r;
 	if (dump->nthreads > 0)
 		qsort(dump->threads, dump->nthreads, sizeof(*dump->threads), compare_groups);
 	for (uint32_t i = 0; i < dump->nthreads; i = end) {
-		struct thread_dump_thread *group = &dump->threads[i];
-		int64_t count = group->count;
+		struct thread_dump_thread group = dump->threads[i];
 
-		for (end = i + 1; end < dump->nthreads && compare_groups(group, &dump->threads[end]) == 0; end++) {
-			count += dump->threads[end].count;
-			dump->threads[end].hidden = true;
-		}
-		group->count = count;
-		group->hidden = count == 0;
+		group.count = 0;
+		for (end = i; end < dump->nthreads && compare_groups(&group, &dump->threads[end]) == 0; end++)
+			if (!dump->threads[end].hidden)
+				group.count += thread_dump_count(&dump->threads[end]);
+		group.hidden = false;
+		if (group.count != 0)
+			dump->threads[kept++] = group;
 	}
-	return 0;
+	dump->nthreads = kept;
+}
+
+int thread_dump_delta(struct thread_dump *dump, const struct thread_dump *before)
+{
+	int r = add_threads(dump, before, -1);
+
+	dump->duration_ns = dump->time_ns - before->time_ns;
+	if (r == 0)
+		merge_groups(dump);
+	return r;
+}
+
+int thread_dump_accumulate(struct thread_dump *dump, const struct thread_dump *other)
+{
+	int r = add_threads(dump, other, 1);
+
+	if (r == 0)
+		merge_groups(dump);
+	return r;
 }

@@ -231,3 +231,34 @@ int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool name
 	}
 	return profile_failed(profile) ? -ENOMEM : 0;
 }
+
+int thread_dump_to_wall(struct thread_dump *dump, int64_t period_ns)
+{
+	struct profile *profile = dump->profile;
+
+	profile_add_sample_type(profile, "samples", "count");
+	profile_add_sample_type(profile, "wall", "nanoseconds");
+	profile_set_period(profile, "wall", "nanoseconds", period_ns);
+	profile->time_ns = dump->time_ns;
+	profile->duration_ns = dump->duration_ns;
+	for (uint32_t i = 0; i < dump->nthreads; i++) {
+		const struct thread_dump_thread *thread = &dump->threads[i];
+		const struct thread_dump_stack *stack = thread->stack ? &dump->stacks[thread->stack - 1] : NULL;
+		const struct profile_label labels[] = {
+			{.key = "state", .str = thread->state, .num_unit = ""},
+			{.key = "cpu", .str = strcmp(thread->state, "running") == 0 ? "on" : "off", .num_unit = ""},
+			{.key = "thread_name", .str = thread->name, .num_unit = ""},
+		};
+		const int64_t count = thread_dump_count(thread);
+		const int64_t values[PROFILE_MAX_VALUES] = {count, count * period_ns};
+		int r;
+
+		if (thread->hidden)
+			continue;
+		r = profile_add_sample(profile, stack ? stack->location_ids : NULL, stack ? stack->nlocations : 0,
+				       labels, thread->name[0] ? 3 : 2, values);
+		if (r < 0)
+			return r;
+	}
+	return profile_failed(profile) ? -ENOMEM : 0;
+}

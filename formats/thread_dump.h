@@ -114,9 +114,13 @@ void thread_dump_put_verdicts(const struct thread_dump *dump, struct writer *wri
 void thread_dump_put_verdicts_json(const struct thread_dump *dump, struct writer *writer);
 
 // Makes dump what changed since before, an earlier dump of the same process: one thread stands for those of equal stack, state and name,
-// count is how many more there are (less: negative); what did not change is hidden. Only thread_dump_to_profile understands such a
-// dump. thread_delta.c. 0 or −ENOMEM.
+// count is how many more there are (less: negative). Only thread_dump_to_profile understands such a dump. thread_delta.c. 0 or −ENOMEM.
 int thread_dump_delta(struct thread_dump *dump, const struct thread_dump *before);
+// The same for sums: adds another dump of the same process. For thread_dump_to_profile and thread_dump_to_wall. 0 or −ENOMEM.
+int thread_dump_accumulate(struct thread_dump *dump, const struct thread_dump *other);
+// Gives dump->profile a sample for each group: samples/count and wall/nanoseconds, count × period_ns; labels state, cpu ("on", "off")
+// and thread_name. Once. 0 or −ENOMEM.
+int thread_dump_to_wall(struct thread_dump *dump, int64_t period_ns);
 
 // ---- Formats: 0 or −errno; they flush -------------------------------------------------------------------------------
 

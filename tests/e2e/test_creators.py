@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import time
+import urllib.error
 import urllib.request
 
 import pytest
@@ -179,3 +180,28 @@ def test_delta(target, tmp_path):
     waiting = [sample for sample in profile.samples if sample.labels['thread_name'] == 'waits']
     assert 1 <= sum(sample.values[0] for sample in waiting) <= started
     assert all('wait_forever' in sample.stack for sample in waiting)
+
+
+def test_wall(target, tmp_path):
+    """Each thread's whole time is there, waiting or not, and none wakes for it."""
+    target.act('start', 'start', 'convoy')
+    target.shot_when(lambda shot: sum(thread['state'] == 'mutex lock' for thread in shot['threads']) == 5)
+    before = target.shot()
+    path = tmp_path / 'wall.pb.gz'
+    path.write_bytes(target.get('wall?seconds=1&rate=50'))
+    profile = pprof_reader.read(path)
+    assert profile.sample_types == ['samples', 'wall']
+    by_state = collections.Counter()
+    for sample in profile.samples:
+        by_state[sample.labels['state']] += sample.values[1] / 1e9
+        assert sample.labels['cpu'] == 'off'
+    assert 0.9 <= by_state['mutex lock'] / 5 / by_state['read'] <= 1.1 and by_state['sem wait'] / 2 / by_state['read'] <= 1.1
+    assert 1 <= by_state['read'] < 3
+    after = target.shot()
+    ran = {thread['tid']: thread['cpu_ns'] for thread in before['threads']}
+    assert all(thread['cpu_ns'] == ran[thread['tid']] for thread in after['threads']), 'no thread has run meanwhile'
+    assert not verdicts(after, 'grows')
+    assert b'lock_busy' in target.get('wall?seconds=1&rate=10&format=folded')
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        target.get('wall?rate=101')
+    assert refused.value.code == 400

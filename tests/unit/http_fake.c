@@ -72,6 +72,11 @@ int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dum
 	return thread_dump_add_thread(*ret_dump, &thread);
 }
 
+int collector_sample_threads(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
+{
+	return collector_snapshot(collector, pid, ret_dump);
+}
+
 int collector_thread_creators(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
 {
 	const struct thread_dump_thread thread = {.tid = 1, .name = "", .state = "created", .object = "", .count = 7};
