@@ -395,7 +395,7 @@ static bool is_unmoved(void *context, uint32_t tid)
 
 	if (!record || record->place.running || task_reader_open(builder->source->pid, &reader) < 0)
 		return false;
-	unmoved = task_reader_times(&reader, tid, false, &now) == 0 && now.run_ns == record->times.run_ns;
+	unmoved = task_reader_times(&reader, tid, NULL, &now) == 0 && now.run_ns == record->times.run_ns;
 	task_reader_close(&reader);
 	return unmoved;
 }

@@ -152,15 +152,30 @@ static bool find_ms(const char *text, const char *name, int64_t *ret_ns)
 	return true;
 }
 
-int task_reader_times(const struct task_reader *reader, uint32_t tid, bool with_last, struct task_times *ret_times)
+// "NAME (TID, #threads: N)" is the file's first line; the name may have anything in it.
+static void find_name(const char *text, uint32_t tid, char ret_name[16])
+{
+	char behind[32];
+	const char *end;
+
+	snprintf(behind, sizeof(behind), " (%" PRIu32 ", #threads: ", tid);
+	end = strstr(text, behind);
+	if (end && end - text < 16) {
+		memcpy(ret_name, text, (size_t)(end - text));
+		ret_name[end - text] = '\0';
+	}
+}
+
+int task_reader_times(const struct task_reader *reader, uint32_t tid, char *ret_name, struct task_times *ret_times)
 {
 	char buf[1024];
 	int64_t run_ns, last_ran_ns;
 	ssize_t size;
 
 	*ret_times = (struct task_times){.last_ran_ns = -1};
-	if (with_last && read_task(reader, tid, "sched", buf, sizeof(buf)) > 0 &&
+	if (ret_name && read_task(reader, tid, "sched", buf, sizeof(buf)) > 0 &&
 	    find_ms(buf, "se.exec_start", &last_ran_ns) && find_ms(buf, "se.sum_exec_runtime", &run_ns)) {
+		find_name(buf, tid, ret_name);
 		ret_times->run_ns = (uint64_t)run_ns;
 		ret_times->last_ran_ns = last_ran_ns;
 		return 0;

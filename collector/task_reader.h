@@ -39,8 +39,8 @@ int task_reader_list(const struct task_reader *reader, uint32_t **ret_tids, size
 
 // Each 0 or −errno (−ESRCH, −ENOENT: the thread is gone; −EPERM, −EACCES: not ours to look at).
 int task_reader_place(const struct task_reader *reader, uint32_t tid, struct task_place *ret_place);
-// with_last: also when it ran last, which takes twice as long.
-int task_reader_times(const struct task_reader *reader, uint32_t tid, bool with_last, struct task_times *ret_times);
+// ret_name (16 bytes): not NULL for when it ran last, too, which takes twice as long, and comes with the name, if that is found.
+int task_reader_times(const struct task_reader *reader, uint32_t tid, char *ret_name, struct task_times *ret_times);
 // The letter of its state: R S D T t Z X I. '\0': not known.
 char task_reader_state(const struct task_reader *reader, uint32_t tid);
 void task_reader_name(const struct task_reader *reader, uint32_t tid, char ret_name[16]); // "" not known

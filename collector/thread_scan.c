@@ -130,7 +130,7 @@ static int walk_once(struct worker *worker, struct thread_scan_record *record)
 		return r;
 	record->npcs =
 		thread_walker_walk(worker->walker, record->place.pc, record->place.sp, worker->pcs, &record->stop);
-	r = task_reader_times(reader, record->tid, false, &after);
+	r = task_reader_times(reader, record->tid, NULL, &after);
 	if (r < 0)
 		return r;
 	return after.run_ns == record->times.run_ns ? 0 : -EAGAIN;
@@ -143,7 +143,7 @@ static int walk(struct worker *worker, struct thread_scan_record *record)
 
 	for (int attempt = 0; attempt < ATTEMPTS && r == -EAGAIN; attempt++) {
 		record->npcs = 0;
-		r = task_reader_times(&pass->reader, record->tid, true, &record->times);
+		r = task_reader_times(&pass->reader, record->tid, record->name, &record->times);
 		if (r == 0)
 			r = walk_once(worker, record);
 	}
@@ -170,7 +170,7 @@ static int scan_thread(struct worker *worker, struct thread_scan_record *record)
 	int r;
 
 	if (before && before->npcs > 0 && !before->place.running) {
-		r = task_reader_times(&pass->reader, record->tid, false, &times);
+		r = task_reader_times(&pass->reader, record->tid, NULL, &times);
 		if (r < 0)
 			return r;
 		if (times.run_ns == before->times.run_ns)
@@ -179,7 +179,8 @@ static int scan_thread(struct worker *worker, struct thread_scan_record *record)
 	r = walk(worker, record);
 	if (r < 0)
 		return r;
-	task_reader_name(&pass->reader, record->tid, record->name);
+	if (!record->name[0])
+		task_reader_name(&pass->reader, record->tid, record->name);
 	if (pass->stopped)
 		record->run_state = 'T';
 	else if (!record->place.running && !record->place.in_syscall)
@@ -201,7 +202,7 @@ static int end_capture(struct worker *worker, struct thread_capture *capture, st
 		record->pcs = keep_pcs(worker, worker->pcs, record->npcs);
 		return record->pcs ? 0 : -ENOMEM;
 	}
-	r = task_reader_times(&worker->pass->reader, record->tid, false, &after);
+	r = task_reader_times(&worker->pass->reader, record->tid, NULL, &after);
 	if (r < 0)
 		return r;
 	starved = after.run_ns == record->times.run_ns;

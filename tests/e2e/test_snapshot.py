@@ -217,3 +217,19 @@ def test_wrong_usage(profd, public):
         result = subprocess.run(['setpriv', '--reuid', '65534', '--clear-groups', public(profd), 'dump', str(os.getpid())],
                                 capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 1 and 'no right to look into' in result.stderr and result.stderr.count('\n') == 1, result
+
+
+def test_wall_tells_on_cpu(profd, helper, tmp_path):
+    """One thread that runs, and the main thread that joins it: half of the time each."""
+    with served(profd, 'sh', '-c', 'echo runs; exec "$0" 1 6', helper('target_truth')) as (process, url):
+        assert process.stdout.readline() == 'runs\n'
+        while b'thread_main' not in fetch(url + 'goroutine?format=folded')[1]:
+            time.sleep(0.01)
+        (tmp_path / 'wall.pb.gz').write_bytes(fetch(url + 'wall?seconds=2&rate=50')[1])
+    profile = pprof_reader.read(tmp_path / 'wall.pb.gz')
+    time_by = collections.Counter()
+    for sample in profile.samples:
+        time_by[sample.labels['cpu'], 'thread_main' in sample.stack] += sample.values[1] / 1e9
+    total = sum(time_by.values())
+    assert time_by['off', False] / total == pytest.approx(0.5, abs=0.01)
+    assert time_by['on', True] / total >= 0.3 and set(time_by) <= {('off', False), ('on', True), ('off', True), ('on', False)}
