@@ -117,13 +117,20 @@ static struct profd_thread_stack own_stack(uint64_t size)
 	return (struct profd_thread_stack){high - size, high};
 }
 
+// A fork's child, or single for another reason.
+static void forget_other_threads(void)
+{
+	__atomic_store_n(&app_threads, 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&profd_threads_starting, 0, __ATOMIC_RELAXED);
+}
+
 void profd_interpose_thread_join_self(bool is_main)
 {
 	if (is_main)
 		own_range = main_stack();
 	else
-		__atomic_store_n(&app_threads, 1, __ATOMIC_RELAXED); // a fork's child, or single for another reason
-	own_origin = (struct profd_thread_origin){0, 0};             // the region is new
+		forget_other_threads();
+	own_origin = (struct profd_thread_origin){0, 0}; // the region is new
 	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 	expect_end();
 }
@@ -144,6 +151,7 @@ static struct start begin(void *pointer)
 		own_origin = start.origin;
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 	}
+	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
 }
 
@@ -181,6 +189,7 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 		start->origin = (struct profd_thread_origin){.creator = profd_creators_note(caller),
 							     .tid = (uint32_t)profd_raw0(SYS_gettid)};
 	__atomic_add_fetch(&app_threads, 1, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
 }
 
@@ -193,6 +202,7 @@ static void made(struct start *start, uint32_t creator, bool success)
 		return;
 	}
 	__atomic_sub_fetch(&app_threads, 1, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	free(start);
 }
 

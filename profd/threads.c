@@ -20,6 +20,7 @@
 #define FIRST_USUAL_NS 10000u // a walk through cold tables
 
 __thread uint32_t profd_thread_slot = PROFD_NO_SLOT;
+uint32_t profd_threads_starting;
 
 static uint64_t free_head; // atomic; tag in the high half, slot index + 1 in the low one
 
@@ -183,6 +184,25 @@ static size_t known_threads(struct known_thread *known, size_t max)
 	return count;
 }
 
+static bool has_slot(uint32_t tid)
+{
+	uint32_t used = __atomic_load_n(&profd_agent.region.header->slots_used, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < used && i < profd_agent.region.nslots; i++) {
+		if (WIRE_SLOT_TID(__atomic_load_n(&slot_at(i)->state_tid, __ATOMIC_ACQUIRE)) == tid)
+			return true;
+	}
+	return false;
+}
+
+// A thread that nobody announced, or one that has joined since the table was listed. In this order: whoever is not starting
+// any more is in the table.
+static void adopt(uint32_t tid)
+{
+	if (__atomic_load_n(&profd_threads_starting, __ATOMIC_SEQ_CST) == 0 && !has_slot(tid))
+		profd_threads_join(tid, (struct profd_thread_stack){0, 0}, (struct profd_thread_origin){0, 0});
+}
+
 static void scan_task_dir(struct known_thread *known, size_t count, uint32_t helper)
 {
 	DIR *dir = opendir("/proc/self/task");
@@ -200,8 +220,7 @@ static void scan_task_dir(struct known_thread *known, size_t count, uint32_t hel
 		if (found)
 			found->alive = true;
 		else
-			profd_threads_join(key.tid, (struct profd_thread_stack){0, 0},
-					   (struct profd_thread_origin){0, 0});
+			adopt(key.tid);
 	}
 	closedir(dir);
 	for (size_t i = 0; i < count; i++) {

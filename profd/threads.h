@@ -83,6 +83,10 @@ void profd_threads_set_name(uint32_t tid, const char *name);
 // gone without having left. Cheap when the counts agree.
 void profd_threads_scan(void);
 
+// atomic: threads that pthread_create has been asked for and that have not joined by themselves yet. /proc may list them
+// already: while there are any, the scan adopts nobody, or they would be in the table twice.
+extern uint32_t profd_threads_starting;
+
 // The calling thread's slot; PROFD_NO_SLOT when it has none.
 extern __thread uint32_t profd_thread_slot;
 
