@@ -61,6 +61,7 @@ struct origins *origins_read(const struct region *region)
 
 	if (!origins)
 		return NULL;
+	origins->helper_tid = __atomic_load_n(&region->header->helper_tid, __ATOMIC_RELAXED);
 	if (used > region->nslots)
 		used = region->nslots;
 	origins->threads = calloc((size_t)used + 1, sizeof(*origins->threads));

@@ -26,6 +26,7 @@ struct origin_creator {
 };
 
 struct origins {
+	uint32_t helper_tid; // the agent's own thread; 0: not known
 	size_t count;
 	struct origin *threads; // by tid
 	struct origin_creator creators[WIRE_CREATORS];

@@ -143,19 +143,19 @@ static bool has_moved(const struct snapshot_source *source, const struct thread_
 }
 
 // A scan by the mappings of now. What is taken over from the last scan needs none of them.
-static int scan(struct snapshot_source *source)
+static int scan(struct snapshot_source *source, uint32_t helper_tid)
 {
 	struct thread_scan *now = NULL;
 	int r = source->image ? 0 : read_mappings(source);
 
 	if (r >= 0)
-		r = thread_scan_take(source->pid, source->image, source->scan, &now);
+		r = thread_scan_take(source->pid, source->image, source->scan, helper_tid, &now);
 	if (r == 0 && source->scan && has_moved(source, now)) {
 		r = read_mappings(source);
 		if (r > 0) {
 			thread_scan_destroy(now);
 			now = NULL;
-			r = thread_scan_take(source->pid, source->image, source->scan, &now);
+			r = thread_scan_take(source->pid, source->image, source->scan, helper_tid, &now);
 		}
 	}
 	if (r < 0) {
@@ -515,7 +515,7 @@ static int take(struct snapshot_source *source, const struct origins *origins, b
 	pthread_mutex_lock(&source->lock);
 	// Whoever had to wait for another's walk may find that a later one has begun and ended meanwhile.
 	if (!source->scan || source->scan->start_ns < asked_ns)
-		r = scan(source);
+		r = scan(source, origins ? origins->helper_tid : 0);
 	if (r == 0)
 		r = name_all(source, origins, build, ret_dump);
 	pthread_mutex_unlock(&source->lock);

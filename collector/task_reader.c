@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int task_reader_open(pid_t pid, struct task_reader *ret_reader)
@@ -84,6 +85,16 @@ int task_reader_list(const struct task_reader *reader, uint32_t **ret_tids, size
 	*ret_tids = tids;
 	*ret_count = count;
 	return 0;
+}
+
+// The kernel counts a directory for each thread, and the two that every directory has.
+ssize_t task_reader_count(const struct task_reader *reader)
+{
+	struct stat status;
+
+	if (fstat(reader->task_fd, &status) < 0)
+		return -errno;
+	return status.st_nlink > 2 ? (ssize_t)status.st_nlink - 2 : -ESRCH;
 }
 
 // A file of the thread's, as text. Its length or −errno.

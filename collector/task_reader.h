@@ -37,6 +37,9 @@ void task_reader_close(struct task_reader *reader);
 // All threads' ids, ascending; free them. 0 or −errno.
 int task_reader_list(const struct task_reader *reader, uint32_t **ret_tids, size_t *ret_count);
 
+// How many threads there are, without a look at each. −errno.
+ssize_t task_reader_count(const struct task_reader *reader);
+
 // Each 0 or −errno (−ESRCH, −ENOENT: the thread is gone; −EPERM, −EACCES: not ours to look at).
 int task_reader_place(const struct task_reader *reader, uint32_t tid, struct task_place *ret_place);
 // ret_name (16 bytes): not NULL for when it ran last, too, which takes twice as long, and comes with the name, if that is found.

@@ -4,8 +4,12 @@
 // thread_scan.c: see thread_scan.h.
 //
 // A thread's place and its stack are read one after the other while it may go on. They belong together when its CPU time is the same
-// before and after; otherwise they are read again, and after some attempts the thread counts as running. Those that run are captured
-// last (thread_capture.h), some at a time, and for no longer than CAPTURE_NS: who gets no CPU in that time has no stack to show.
+// before and after; otherwise they are read again, and after some attempts the thread counts as running. To ask for it costs a third of
+// all: so first all threads are read, and only when the process did not stand still meanwhile (stillness.h), each is asked. Those that
+// run are captured last (thread_capture.h), some at a time, and for no longer than CAPTURE_NS: who gets no CPU in that time has no stack
+// to show.
+//
+// A process that stood still since the last scan, but for some threads, has that scan's stacks: only those threads are looked at.
 
 #include "collector/thread_scan.h"
 
@@ -35,8 +39,15 @@ struct thread_scan_chunk {
 	uint64_t pcs[CHUNK_PCS];
 };
 
+struct worker;
+typedef int visit_fn(struct worker *worker, struct thread_scan_record *record);
+
 struct pass {
 	pid_t pid;
+	visit_fn *visit;
+	// But for scan->still.movers, no thread ran
+	bool still_since;     // the last scan began
+	bool still_meanwhile; // while this scan read all threads
 	struct task_reader reader;
 	const struct walk_image *image;
 	const struct thread_scan *last;
@@ -119,34 +130,49 @@ static int take_over(struct worker *worker, const struct thread_scan_record *bef
 	return record->pcs ? 0 : -ENOMEM;
 }
 
-// Its place and stack, if it stayed there. −EAGAIN: it did not.
-static int walk_once(struct worker *worker, struct thread_scan_record *record)
+// Its times, place and stack.
+static int read_stack(struct worker *worker, struct thread_scan_record *record)
 {
 	const struct task_reader *reader = &worker->pass->reader;
-	struct task_times after;
-	int r = task_reader_place(reader, record->tid, &record->place);
+	int r = task_reader_times(reader, record->tid, record->name, &record->times);
 
-	if (r < 0 || record->place.running)
-		return r;
-	record->npcs =
-		thread_walker_walk(worker->walker, record->place.pc, record->place.sp, worker->pcs, &record->stop);
-	r = task_reader_times(reader, record->tid, NULL, &after);
-	if (r < 0)
-		return r;
-	return after.run_ns == record->times.run_ns ? 0 : -EAGAIN;
+	record->npcs = 0;
+	if (r == 0)
+		r = task_reader_place(reader, record->tid, &record->place);
+	if (r == 0 && !record->place.running)
+		record->npcs = thread_walker_walk(worker->walker, record->place.pc, record->place.sp, worker->pcs,
+						  &record->stop);
+	return r;
 }
 
-static int walk(struct worker *worker, struct thread_scan_record *record)
+// 0: it has not run since its times were read. −EAGAIN: it has.
+static int check_unmoved(struct worker *worker, const struct thread_scan_record *record)
 {
-	const struct pass *pass = worker->pass;
+	struct task_times now;
+	int r = task_reader_times(&worker->pass->reader, record->tid, NULL, &now);
+
+	if (r < 0)
+		return r;
+	return now.run_ns == record->times.run_ns ? 0 : -EAGAIN;
+}
+
+static int walk_checked(struct worker *worker, struct thread_scan_record *record)
+{
 	int r = -EAGAIN;
 
 	for (int attempt = 0; attempt < ATTEMPTS && r == -EAGAIN; attempt++) {
-		record->npcs = 0;
-		r = task_reader_times(&pass->reader, record->tid, record->name, &record->times);
-		if (r == 0)
-			r = walk_once(worker, record);
+		r = read_stack(worker, record);
+		if (r == 0 && !record->place.running)
+			r = check_unmoved(worker, record);
 	}
+	return r;
+}
+
+// What read_stack or walk_checked found, and returned as r.
+static int keep(struct worker *worker, struct thread_scan_record *record, int r)
+{
+	const struct pass *pass = worker->pass;
+
 	if (r < 0 && r != -EAGAIN)
 		return r;
 	record->walked = true;
@@ -170,13 +196,15 @@ static int scan_thread(struct worker *worker, struct thread_scan_record *record)
 	int r;
 
 	if (before && before->npcs > 0 && !before->place.running) {
+		if (pass->still_since && !stillness_has_mover(&pass->scan->still, record->tid))
+			return take_over(worker, before, record);
 		r = task_reader_times(&pass->reader, record->tid, NULL, &times);
 		if (r < 0)
 			return r;
 		if (times.run_ns == before->times.run_ns)
 			return take_over(worker, before, record);
 	}
-	r = walk(worker, record);
+	r = keep(worker, record, read_stack(worker, record));
 	if (r < 0)
 		return r;
 	if (!record->name[0])
@@ -186,6 +214,20 @@ static int scan_thread(struct worker *worker, struct thread_scan_record *record)
 	else if (!record->place.running && !record->place.in_syscall)
 		record->run_state = task_reader_state(&pass->reader, record->tid);
 	return 0;
+}
+
+// Reads a thread again that has run since scan_thread read it.
+static int verify_thread(struct worker *worker, struct thread_scan_record *record)
+{
+	const struct pass *pass = worker->pass;
+	int r;
+
+	if (!record->tid || !record->walked || record->place.running)
+		return 0;
+	if (pass->still_meanwhile && !stillness_has_mover(&pass->scan->still, record->tid))
+		return 0;
+	r = check_unmoved(worker, record);
+	return r == -EAGAIN ? keep(worker, record, walk_checked(worker, record)) : r;
 }
 
 // ---- Threads that run ----------------------------------------------------------------------------------------------
@@ -206,7 +248,7 @@ static int end_capture(struct worker *worker, struct thread_capture *capture, st
 	if (r < 0)
 		return r;
 	starved = after.run_ns == record->times.run_ns;
-	r = walk(worker, record);
+	r = keep(worker, record, walk_checked(worker, record));
 	record->starved = starved && record->place.running;
 	return r;
 }
@@ -277,7 +319,7 @@ static void *run_worker(void *argument)
 			break;
 		for (size_t i = first; i < first + BATCH && i < pass->scan->count; i++) {
 			struct thread_scan_record *record = &pass->scan->records[i];
-			int r = scan_thread(worker, record);
+			int r = pass->visit(worker, record);
 
 			if (r == -ENOMEM || r == -EPERM || r == -EACCES)
 				set_error(pass, r);
@@ -309,9 +351,39 @@ static void finish_worker(struct worker *worker, struct thread_scan *scan)
 	thread_walker_destroy(worker->walker);
 }
 
+// Every record, by all workers.
+static void visit_all(struct worker *workers, unsigned n, visit_fn *visit)
+{
+	struct pass *pass = workers[0].pass;
+	unsigned started = 1;
+
+	pass->visit = visit;
+	pass->next = 0;
+	// One less than there could be: the others take what is left.
+	while (started < n && pthread_create(&workers[started].thread, NULL, run_worker, &workers[started]) == 0)
+		started++;
+	run_worker(&workers[0]);
+	for (unsigned i = 1; i < started; i++)
+		pthread_join(workers[i].thread, NULL);
+}
+
+static void read_all(struct worker *workers, unsigned n)
+{
+	struct pass *pass = workers[0].pass;
+	struct stillness after = pass->scan->still;
+
+	visit_all(workers, n, scan_thread);
+	stillness_read(&after, pass->pid, &pass->reader);
+	pass->still_meanwhile = stillness_is_same(&pass->scan->still, &after);
+	if (pass->error == 0 && !(pass->still_meanwhile && after.nmovers == 0))
+		visit_all(workers, n, verify_thread);
+	if (pass->error == 0)
+		pass->error = capture_running(&workers[0]);
+}
+
 static int run_pass(struct pass *pass)
 {
-	unsigned n = count_workers(pass->scan->count), started = 1, made = 0;
+	unsigned n = count_workers(pass->scan->count), made = 0;
 	struct worker *workers = calloc(n, sizeof(*workers));
 
 	if (!workers)
@@ -322,17 +394,8 @@ static int run_pass(struct pass *pass)
 		if (!workers[made].walker)
 			break;
 	}
-	if (made > 0) {
-		// One less than there could be: the others take what is left.
-		while (started < made &&
-		       pthread_create(&workers[started].thread, NULL, run_worker, &workers[started]) == 0)
-			started++;
-		run_worker(&workers[0]);
-	}
-	for (unsigned i = 1; made > 0 && i < started; i++)
-		pthread_join(workers[i].thread, NULL);
-	if (made > 0 && pass->error == 0)
-		pass->error = capture_running(&workers[0]);
+	if (made > 0)
+		read_all(workers, made);
 	for (unsigned i = 0; i < made; i++)
 		finish_worker(&workers[i], pass->scan);
 	free(workers);
@@ -349,31 +412,80 @@ static void drop_ended(struct thread_scan *scan)
 	scan->count = kept;
 }
 
-static int begin(struct pass *pass)
+static bool is_still(struct pass *pass)
 {
+	struct stillness *still = &pass->scan->still;
+
+	if (!pass->last)
+		return false;
+	*still = pass->last->still;
+	stillness_read(still, pass->pid, &pass->reader);
+	return stillness_is_same(&pass->last->still, still) &&
+	       task_reader_count(&pass->reader) == (ssize_t)pass->last->count;
+}
+
+static int copy_tids(const struct thread_scan *last, uint32_t **ret_tids, size_t *ret_count)
+{
+	uint32_t *tids = calloc(last->count, sizeof(*tids));
+
+	if (!tids)
+		return -ENOMEM;
+	for (size_t i = 0; i < last->count; i++)
+		tids[i] = last->records[i].tid;
+	*ret_tids = tids;
+	*ret_count = last->count;
+	return 0;
+}
+
+static int begin(struct pass *pass, uint32_t helper_tid)
+{
+	struct thread_scan *scan = pass->scan;
 	uint32_t *tids;
 	size_t count;
-	char state;
-	int r = task_reader_list(&pass->reader, &tids, &count);
+	int r;
 
+	pass->still_since = is_still(pass);
+	if (!pass->still_since) {
+		scan->still = pass->last ? pass->last->next : (struct stillness){0};
+		if (helper_tid)
+			stillness_add_mover(&scan->still, helper_tid);
+		stillness_read(&scan->still, pass->pid, &pass->reader);
+	}
+	r = pass->still_since ? copy_tids(pass->last, &tids, &count) : task_reader_list(&pass->reader, &tids, &count);
 	if (r < 0)
 		return r;
-	pass->scan->records = calloc(count, sizeof(*pass->scan->records));
-	if (!pass->scan->records) {
+	scan->records = calloc(count, sizeof(*scan->records));
+	if (!scan->records) {
 		free(tids);
 		return -ENOMEM;
 	}
-	pass->scan->count = count;
+	scan->count = count;
 	for (size_t i = 0; i < count; i++)
-		pass->scan->records[i].tid = tids[i];
+		scan->records[i].tid = tids[i];
 	free(tids);
-	state = task_reader_state(&pass->reader, (uint32_t)pass->pid);
-	pass->stopped = state == 'T';
+	pass->stopped = task_reader_state(&pass->reader, (uint32_t)pass->pid) == 'T';
 	pass->sched_now_ns = task_reader_now_ns();
 	return 0;
 }
 
-int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thread_scan *last,
+// Those that moved this time will move again. Of too many, none: then the process does not stand still anyway.
+static void expect_movers(struct pass *pass)
+{
+	struct thread_scan *scan = pass->scan;
+
+	scan->next = (struct stillness){0};
+	for (size_t i = 0; i < scan->count; i++) {
+		const struct thread_scan_record *record = &scan->records[i];
+
+		if ((record->place.running || (pass->last && record->walked)) &&
+		    !stillness_add_mover(&scan->next, record->tid)) {
+			scan->next.nmovers = 0;
+			return;
+		}
+	}
+}
+
+int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thread_scan *last, uint32_t helper_tid,
 		     struct thread_scan **ret_scan)
 {
 	struct pass pass = {.pid = pid, .image = image, .last = last, .now_ns = monotonic_ns()};
@@ -382,7 +494,7 @@ int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thr
 	if (r < 0)
 		return r;
 	pass.scan = calloc(1, sizeof(*pass.scan));
-	r = pass.scan ? begin(&pass) : -ENOMEM;
+	r = pass.scan ? begin(&pass, helper_tid) : -ENOMEM;
 	if (r == 0) {
 		pass.scan->start_ns = pass.now_ns;
 		r = run_pass(&pass);
@@ -390,6 +502,7 @@ int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thr
 	task_reader_close(&pass.reader);
 	if (r == 0) {
 		drop_ended(pass.scan);
+		expect_movers(&pass);
 		pass.scan->end_ns = monotonic_ns();
 		r = pass.scan->count > 0 ? 0 : -ESRCH;
 	}

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "collector/stillness.h"
 #include "collector/task_reader.h"
 
 struct walk_image;
@@ -34,13 +35,16 @@ struct thread_scan {
 	size_t count;
 	struct thread_scan_record *records; // by tid
 	int64_t start_ns, end_ns;           // CLOCK_MONOTONIC
+	struct stillness still;             // as it began
+	struct stillness next;              // the movers to be expected from now on
 	int capture_error;                // why threads that run have no stack: −errno of perf_event_open(2); 0: none
 	struct thread_scan_chunk *chunks; // of pcs
 };
 
-// last: the scan before, or NULL; what did not run since is taken from it. image: of the process's mappings. 0, −ESRCH, −EPERM, −EACCES
-// (nothing of the process can be read), −ENOMEM. The caller destroys it.
-int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thread_scan *last,
+// last: the scan before, or NULL; what did not run since is taken from it. image: of the process's mappings. helper_tid: a thread of the
+// process that is known to run now and then; 0: none. 0, −ESRCH, −EPERM, −EACCES (nothing of the process can be read), −ENOMEM. The
+// caller destroys it.
+int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thread_scan *last, uint32_t helper_tid,
 		     struct thread_scan **ret_scan);
 void thread_scan_destroy(struct thread_scan *scan); // accepts NULL
 

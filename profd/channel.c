@@ -410,6 +410,7 @@ static void *helper_main(void *unused)
 		fail("cannot make the shared region", -error);
 		return NULL;
 	}
+	profd_agent.region.header->helper_tid = (uint32_t)profd_raw0(SYS_gettid);
 	set_state(PROFD_CHANNEL_REGION);
 	if (profd_channel_wait(PROFD_CHANNEL_JOINED, -1) == PROFD_CHANNEL_JOINED)
 		connect_and_run();

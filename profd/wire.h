@@ -154,8 +154,8 @@ struct wire_header {
 	uint64_t shards_off, slots_off, creators_off, ring_off;
 	uint32_t nshards, nslots;
 	uint32_t shard_size; // bytes; a power of two
-	uint32_t reserved0;
-	uint64_t start_ns; // CLOCK_MONOTONIC, agent start
+	uint32_t helper_tid; // the agent's own thread
+	uint64_t start_ns;   // CLOCK_MONOTONIC, agent start
 	// What follows changes while the target runs; atomics, written by the agent.
 	_Alignas(64) uint32_t maps_gen; // raised before each dlclose and after each dlopen
 	uint32_t sampling_seq;          // last SAMPLING request that took effect
