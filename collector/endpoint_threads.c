@@ -85,10 +85,6 @@ static int threads_write(const struct threads_ask *ask, struct thread_dump *dump
 	const struct format_options options = {.title = title};
 	int r;
 
-	if (ask->json)
-		return thread_dump_write_json(dump, writer);
-	if (ask->debug >= 2)
-		return thread_dump_write_threads(dump, writer);
 	if (ask->debug == 1)
 		return thread_dump_write_grouped(dump, ask->kind->name, writer);
 	r = thread_dump_to_profile(dump, ask->kind->name, true);
@@ -152,13 +148,71 @@ static int take_delta(struct endpoints *endpoints, const struct http_request *re
 	return r;
 }
 
+// What grows with the number of threads: made as fast as the client takes it.
+struct threads_stream {
+	struct thread_dump *dump;
+	struct thread_dump_stream *stream;
+};
+
+static int threads_stream_next(void *context, struct writer *writer)
+{
+	return thread_dump_stream_next(((struct threads_stream *)context)->stream, writer);
+}
+
+static void threads_stream_destroy(void *context)
+{
+	struct threads_stream *stream = context;
+
+	thread_dump_stream_destroy(stream->stream);
+	thread_dump_destroy(stream->dump);
+	free(stream);
+}
+
+// Takes the dump over.
+static void threads_reply_stream(const struct threads_ask *ask, struct thread_dump *dump, struct http_reply *reply)
+{
+	struct threads_stream *stream = calloc(1, sizeof(*stream));
+
+	if (stream) {
+		stream->dump = dump;
+		stream->stream = ask->json ? thread_dump_stream_json(dump) : thread_dump_stream_threads(dump);
+	} else {
+		thread_dump_destroy(dump);
+	}
+	if (!stream || !stream->stream) {
+		if (stream)
+			threads_stream_destroy(stream);
+		http_reply_error(reply, 500, "out of memory");
+		return;
+	}
+	reply->stream = (struct http_stream){threads_stream_next, threads_stream_destroy, stream};
+	threads_set_headers(ask, reply);
+}
+
+// Takes the dump over.
+static void threads_reply_page(const struct threads_ask *ask, const struct collector_target *target,
+			       struct thread_dump *dump, struct http_reply *reply)
+{
+	struct http_page page;
+	char title[96];
+	int r;
+
+	snprintf(title, sizeof(title), "threads of %.15s (%d)", target->comm, (int)target->pid);
+	http_page_init(&page, THREADS_MAX_BYTES);
+	r = threads_write(ask, dump, title, &page.writer);
+	if (r != 0 && page.writer.error == 0)
+		page.writer.error = r;
+	thread_dump_destroy(dump);
+	http_page_end(&page, reply, threads_type(ask));
+	if (reply->status == 200)
+		threads_set_headers(ask, reply);
+}
+
 static void serve(struct endpoints *endpoints, const struct http_request *request,
 		  const struct collector_target *target, const struct threads_kind *kind, struct http_reply *reply)
 {
 	struct threads_ask ask = {.kind = kind, .format = &format_pprof};
 	struct thread_dump *dump = NULL;
-	struct http_page page;
-	char title[96];
 	int r;
 
 	if (!threads_parse(endpoints, request, &ask, reply))
@@ -175,15 +229,10 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 			threads_refuse(r, target, reply);
 		return;
 	}
-	snprintf(title, sizeof(title), "threads of %.15s (%d)", target->comm, (int)target->pid);
-	http_page_init(&page, THREADS_MAX_BYTES);
-	r = threads_write(&ask, dump, title, &page.writer);
-	if (r != 0 && page.writer.error == 0)
-		page.writer.error = r;
-	thread_dump_destroy(dump);
-	http_page_end(&page, reply, threads_type(&ask));
-	if (reply->status == 200)
-		threads_set_headers(&ask, reply);
+	if (ask.json || ask.debug >= 2)
+		threads_reply_stream(&ask, dump, reply);
+	else
+		threads_reply_page(&ask, target, dump, reply);
 }
 
 void endpoint_threads(struct endpoints *endpoints, const struct http_request *request,

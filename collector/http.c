@@ -29,6 +29,7 @@
 #define HTTP_DEFAULT_RATE_HZ 100
 #define HTTP_SPARE 32
 #define HTTP_HEADER_BYTES (32u << 10)
+#define HTTP_STREAM_BYTES (64u << 10) // made at once
 #define HTTP_BODY_BYTES (1u << 20)
 #define HTTP_DISCARD_BYTES (4u << 20) // read of a body that is too long, to answer so; more is cut off
 #define HTTP_REQUEST_S 10
@@ -223,6 +224,72 @@ static ssize_t http_no_body(void *context, uint64_t pos, char *buf, size_t max)
 	return MHD_CONTENT_READER_END_OF_STREAM;
 }
 
+// A stream that libmicrohttpd takes from.
+struct http_reader {
+	struct http_stream stream;
+	struct writer writer;
+	struct writer_memory piece;
+	size_t taken; // of piece
+	int more;     // as http_stream.next
+};
+
+// The next pieces, until there are size bytes. Less, even 0: that was the end. −errno.
+static ssize_t http_reader_fill(struct http_reader *reader, size_t size)
+{
+	reader->taken = reader->piece.size = 0;
+	while (reader->more > 0 && reader->piece.size + reader->writer.used < size)
+		reader->more = reader->stream.next(reader->stream.context, &reader->writer);
+	if (reader->more >= 0 && writer_flush(&reader->writer) < 0)
+		reader->more = reader->writer.error;
+	return reader->more < 0 ? reader->more : (ssize_t)reader->piece.size;
+}
+
+// An error cuts the body short: the client sees that its end is missing.
+static ssize_t http_reader_take(void *context, uint64_t pos, char *buf, size_t max)
+{
+	struct http_reader *reader = context;
+
+	if (reader->taken == reader->piece.size) {
+		ssize_t size = http_reader_fill(reader, HTTP_STREAM_BYTES);
+		if (size <= 0)
+			return size < 0 ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
+	}
+	if (max > reader->piece.size - reader->taken)
+		max = reader->piece.size - reader->taken;
+	memcpy(buf, reader->piece.data + reader->taken, max);
+	reader->taken += max;
+	return (ssize_t)max;
+}
+
+static void http_reader_free(void *context)
+{
+	struct http_reader *reader = context;
+
+	reader->stream.destroy(reader->stream.context);
+	free(reader->piece.data);
+	free(reader);
+}
+
+// Takes the stream over, but when there is no memory.
+static struct MHD_Response *http_stream_response(struct http_stream *stream)
+{
+	struct http_reader *reader = calloc(1, sizeof(*reader));
+	struct MHD_Response *response = NULL;
+
+	if (reader == NULL)
+		return NULL;
+	reader->more = 1;
+	writer_init(&reader->writer, writer_memory_sink, &reader->piece);
+	reader->stream = *stream;
+	response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_STREAM_BYTES, http_reader_take, reader,
+						     http_reader_free);
+	if (response == NULL)
+		free(reader);
+	else
+		*stream = (struct http_stream){0};
+	return response;
+}
+
 static struct MHD_Response *http_response(struct http_reply *reply)
 {
 	struct MHD_Response *response;
@@ -232,6 +299,8 @@ static struct MHD_Response *http_response(struct http_reply *reply)
 		response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1024, http_no_body, NULL, NULL);
 		if (response != NULL) // else libmicrohttpd ends even a HEAD's answer with an empty chunk
 			MHD_set_response_options(response, MHD_RF_HTTP_VERSION_1_0_ONLY, MHD_RO_END);
+	} else if (reply->stream.next != NULL) {
+		response = http_stream_response(&reply->stream);
 	} else {
 		response = MHD_create_response_from_buffer(reply->size, reply->body, MHD_RESPMEM_MUST_FREE);
 		if (response != NULL)

@@ -68,6 +68,9 @@ void http_reply_finish(struct http_reply *reply)
 	free(reply->body);
 	reply->body = NULL;
 	reply->size = 0;
+	if (reply->stream.next)
+		reply->stream.destroy(reply->stream.context);
+	reply->stream = (struct http_stream){0};
 }
 
 void http_reply_error(struct http_reply *reply, unsigned status, const char *fmt, ...)

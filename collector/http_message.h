@@ -38,6 +38,14 @@ struct http_request {
 	int fd; // the connection's socket, only to be polled for the client's hang-up
 };
 
+// A body that is made while it is sent.
+struct http_stream {
+	// Writes the next piece: 1: there are more; 0: that was the last; −errno. NULL: there is no stream.
+	int (*next)(void *context, struct writer *writer);
+	void (*destroy)(void *context);
+	void *context; // owned
+};
+
 struct http_reply {
 	enum http_endpoint endpoint;
 	unsigned status;
@@ -52,6 +60,7 @@ struct http_reply {
 	bool hung_up;             // the client is gone: close without an answer
 	char *body;               // owned
 	size_t size;
+	struct http_stream stream; // instead of body; owned
 };
 
 // The value of a query parameter, decoded and cut to size; false when it is not there. The first one counts, as in Go.

@@ -130,4 +130,12 @@ int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, 
 int thread_dump_write_threads(const struct thread_dump *dump, struct writer *writer);
 int thread_dump_write_json(const struct thread_dump *dump, struct writer *writer);
 
+// The last two piece by piece, for who would not hold all of the text. NULL: no memory. The dump must outlive the stream.
+struct thread_dump_stream;
+struct thread_dump_stream *thread_dump_stream_threads(const struct thread_dump *dump);
+struct thread_dump_stream *thread_dump_stream_json(const struct thread_dump *dump);
+// Writes one piece, at most some 100 KB, and does not flush. 1: there are more; 0: that was the last; −errno.
+int thread_dump_stream_next(struct thread_dump_stream *stream, struct writer *writer);
+void thread_dump_stream_destroy(struct thread_dump_stream *stream); // accepts NULL
+
 #endif

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "formats/thread_dump.h"
+#include "formats/thread_stream.h"
 #include "formats/writer.h"
 
 #define NAME_MAX_BYTES 4096
@@ -83,28 +84,36 @@ static void put_stack(struct writer *writer, const struct thread_dump *dump, uin
 	writer_puts(writer, "]}");
 }
 
-int thread_dump_write_json(const struct thread_dump *dump, struct writer *writer)
+static void put_start(struct writer *writer, const struct thread_dump *dump)
 {
-	const char *between = "\n ";
-
 	writer_printf(writer, "{\"version\":1,\"pid\":%" PRId64 ",", dump->pid);
 	put_text(writer, "command", dump->command);
 	writer_printf(writer, ",\"time_ns\":%" PRId64 ",\"duration_ns\":%" PRId64 ",\n", dump->time_ns,
 		      dump->duration_ns);
 	thread_dump_put_verdicts_json(dump, writer);
 	writer_puts(writer, "\"threads\":[");
-	for (uint32_t i = 0; i < dump->nthreads && !writer->error; i++) {
-		if (dump->threads[i].hidden)
-			continue;
-		writer_puts(writer, between);
-		put_thread(writer, &dump->threads[i]);
-		between = ",\n ";
+}
+
+// The start, the threads, the stacks, the end.
+int thread_stream_json(struct thread_dump_stream *stream, struct writer *writer)
+{
+	const struct thread_dump *dump = stream->dump;
+	uint64_t stack = stream->next > dump->nthreads ? stream->next - dump->nthreads : 0;
+
+	if (stream->next == 0) {
+		put_start(writer, dump);
+	} else if (stack == 0 && !dump->threads[stream->next - 1].hidden) {
+		writer_puts(writer, stream->any_thread ? ",\n " : "\n ");
+		put_thread(writer, &dump->threads[stream->next - 1]);
+		stream->any_thread = true;
+	} else if (stack == 1) {
+		writer_puts(writer, "],\n\"stacks\":[");
 	}
-	writer_puts(writer, "],\n\"stacks\":[");
-	for (uint32_t i = 1; i <= dump->nstacks && !writer->error; i++) {
-		writer_puts(writer, i > 1 ? ",\n " : "\n ");
-		put_stack(writer, dump, i);
+	if (stack > 0 && stack <= dump->nstacks) {
+		writer_puts(writer, stack > 1 ? ",\n " : "\n ");
+		put_stack(writer, dump, (uint32_t)stack);
 	}
-	writer_puts(writer, "]}\n");
-	return writer_flush(writer);
+	if (stack >= 1 && stack >= dump->nstacks)
+		writer_puts(writer, "]}\n");
+	return !(stack >= 1 && stack >= dump->nstacks);
 }

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "formats/thread_dump.h"
+#include "formats/thread_stream.h"
 #include "formats/utf8.h"
 #include "formats/writer.h"
 
@@ -161,13 +162,8 @@ static void put_header(struct writer *writer, const struct thread_dump *dump, co
 	writer_puts(writer, "]:\n");
 }
 
-// A stack that several threads have is made once.
-struct stack_text {
-	uint32_t uses;
-	struct writer_memory text;
-};
-
-static int make_text(const struct thread_dump *dump, const struct thread_dump_stack *stack, struct stack_text *text)
+static int make_text(const struct thread_dump *dump, const struct thread_dump_stack *stack,
+		     struct thread_stack_text *text)
 {
 	struct writer *writer = malloc(sizeof(*writer));
 	int r;
@@ -182,9 +178,9 @@ static int make_text(const struct thread_dump *dump, const struct thread_dump_st
 }
 
 static int put_thread(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_thread *thread,
-		      struct stack_text *texts)
+		      struct thread_stack_text *texts)
 {
-	struct stack_text *text = stack_of(dump, thread) ? &texts[thread->stack - 1] : NULL;
+	struct thread_stack_text *text = stack_of(dump, thread) ? &texts[thread->stack - 1] : NULL;
 	int r = 0;
 
 	put_header(writer, dump, thread);
@@ -202,24 +198,16 @@ static int put_thread(struct writer *writer, const struct thread_dump *dump, con
 	return r;
 }
 
-int thread_dump_write_threads(const struct thread_dump *dump, struct writer *writer)
+int thread_stream_text(struct thread_dump_stream *stream, struct writer *writer)
 {
-	struct stack_text *texts = calloc((size_t)dump->nstacks + 1, sizeof(*texts));
+	const struct thread_dump *dump = stream->dump;
 	int r = 0;
 
-	if (!texts)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < dump->nthreads; i++)
-		if (dump->threads[i].stack)
-			texts[dump->threads[i].stack - 1].uses++;
-	thread_dump_put_verdicts(dump, writer);
-	for (uint32_t i = 0; i < dump->nthreads && r == 0 && !writer->error; i++)
-		if (!dump->threads[i].hidden)
-			r = put_thread(writer, dump, &dump->threads[i], texts);
-	for (uint32_t i = 0; i < dump->nstacks; i++)
-		free(texts[i].text.data);
-	free(texts);
-	return r < 0 ? r : writer_flush(writer);
+	if (stream->next == 0)
+		thread_dump_put_verdicts(dump, writer);
+	else if (stream->next <= dump->nthreads && !dump->threads[stream->next - 1].hidden)
+		r = put_thread(writer, dump, &dump->threads[stream->next - 1], stream->texts);
+	return r < 0 ? r : stream->next < dump->nthreads;
 }
 
 // ---- debug=1 -------------------------------------------------------------------------------------------------------
