@@ -173,6 +173,19 @@ def test_http(profd, helper, tmp_path):
         assert refused.value.code == 400
 
 
+def test_large_dumps_are_streamed(profd, helper):
+    """Made while they are sent; who hangs up in the middle of one disturbs nobody."""
+    with served(profd, helper('target_parked_omit'), '700') as (process, url):
+        assert process.stdout.readline().startswith('pid ')
+        for query in ('?debug=2', '?format=json'):
+            for _ in range(5):
+                with urllib.request.urlopen(url + 'goroutine' + query, timeout=60) as answer:
+                    assert answer.headers['Transfer-Encoding'] == 'chunked'
+                    assert answer.read(100)
+        assert fetch(url + 'goroutine?debug=2')[1].count(b'\ngoroutine ') == 701
+        assert len(json.loads(fetch(url + 'goroutine?format=json')[1])['threads']) == 701
+
+
 def test_waiting_time(profd, helper):
     """At least as long as was seen, and no longer than it can have been."""
     begin = time.monotonic()
