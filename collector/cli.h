@@ -35,7 +35,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_command_run, cli_command_serve, cli_command_dump, cli_command_leaks,
-	cli_command_private;
+	cli_command_check, cli_command_private;
 
 int cli_main(int argc, char **argv);
 

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// cli_check.c: `profd check BINARY|PID`: will it profile well, and if not, why, and what to change. For people, and for a build that is to
+// fail when it will not.
+
+#include "collector/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "collector/elf_check.h"
+#include "collector/maps.h"
+#include "collector/module_open.h"
+#include "collector/program.h"
+#include "formats/writer.h"
+
+#define CHECK_MAX_MODULES 4096u
+
+struct checks {
+	size_t count; // the program first, then its libraries
+	struct check_report *reports;
+};
+
+static const char check_help[] =
+	"usage: profd check [OPTION]... BINARY|PID\n"
+	"\n"
+	"Tells whether a program will profile well: can the agent be preloaded, can its stacks be unwound, will its "
+	"frames\n"
+	"have names; and if not, what to change. Nothing is run. Of a process, the libraries that it has mapped are "
+	"checked,\n"
+	"too. A file whose name is a number: './4711'.\n"
+	"\n"
+	"      --json   JSON\n"
+	"      --help   this text\n"
+	"\n"
+	"Exit status: 0 it will (notes aside), 1 it will not, or not well, 2 wrong usage or nothing to check.\n";
+
+// NULL: too many, or no memory.
+static struct check_report *new_report(struct checks *checks)
+{
+	struct check_report *more;
+
+	if (checks->count == CHECK_MAX_MODULES)
+		return NULL;
+	more = realloc(checks->reports, (checks->count + 1) * sizeof(*more));
+	if (!more)
+		return NULL;
+	checks->reports = more;
+	more[checks->count] = (struct check_report){0};
+	return &more[checks->count++];
+}
+
+static void add_linkage(struct check_report *report, const struct program *program)
+{
+	const char *reason = program_reason(program);
+	struct stat status;
+
+	if (reason) {
+		check_report_add(report, CHECK_BAD, "agent", "'profd dump PID' shows its threads as it is", "%s",
+				 reason);
+		return;
+	}
+	check_report_add(report, CHECK_GOOD, "agent", "", "dynamically linked with glibc: the agent can be preloaded");
+	if (stat(program->path, &status) == 0 && (status.st_mode & (S_ISUID | S_ISGID)))
+		check_report_add(report, CHECK_NOTE, "agent", "",
+				 "setuid or setgid: preloaded only where that changes nothing, as for its owner");
+}
+
+// 0, or says why not and returns −1.
+static int check_binary(const char *name, struct checks *checks)
+{
+	struct check_report *report = new_report(checks);
+	struct program program;
+	int fd, r;
+
+	program_inspect(name, &program);
+	if (!program.path[0])
+		snprintf(program.path, sizeof(program.path), "%s", name);
+	fd = elf_file_open_path(program.path);
+	r = !report ? -ENOMEM : fd < 0 ? fd : elf_check(fd, program.path, "", report);
+	if (r == -ENOENT)
+		cli_say("%s: there is no such file", name);
+	else if (r == -ENOEXEC)
+		cli_say("%s: neither a program nor a library", program.path);
+	else if (r < 0 && r != -ENOTSUP)
+		cli_say("%s: %s", program.path, strerror(-r));
+	if (r < 0 && r != -ENOTSUP)
+		return -1;
+	if (!report->is_library)
+		add_linkage(report, &program);
+	return 0;
+}
+
+// ---- A process -----------------------------------------------------------------------------------------------------
+
+static bool is_known(const struct checks *checks, const char *path)
+{
+	for (size_t i = 0; i < checks->count; i++)
+		if (strncmp(checks->reports[i].path, path, sizeof(checks->reports[i].path) - 1) == 0)
+			return true;
+	return false;
+}
+
+static void check_mapping(pid_t pid, const struct maps_entry *entry, struct checks *checks)
+{
+	struct check_report *report;
+	enum module_open_by by;
+	struct elf_file file;
+	char root[32];
+	int r;
+
+	if (entry->path[0] != '/' || is_known(checks, entry->path) || !(report = new_report(checks)))
+		return;
+	snprintf(root, sizeof(root), "/proc/%d/root", (int)pid);
+	snprintf(report->path, sizeof(report->path), "%s", entry->path);
+	r = module_open(pid, entry, &file, &by);
+	if (r == 0) {
+		int fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0);
+
+		elf_file_close(&file);
+		r = fd < 0 ? -errno : elf_check(fd, entry->path, root, report);
+	}
+	if (r < 0)
+		check_report_add(report, CHECK_POOR, "file", "", "cannot be read (%s): no names, no unwinding",
+				 strerror(-r));
+}
+
+static void add_jit(pid_t pid, unsigned areas, struct check_report *program)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/root/tmp/perf-%d.map", (int)pid, (int)pid);
+	if (areas == 0)
+		return;
+	if (access(path, R_OK) == 0)
+		check_report_add(program, CHECK_GOOD, "JIT", "",
+				 "code without a file behind it, and a perf map that names it");
+	else
+		check_report_add(
+			program, CHECK_NOTE, "JIT",
+			"have the runtime write /tmp/perf-PID.map or a jitdump (node: --perf-basic-prof; java: "
+			"-XX:+DumpPerfMapAtExit, or perf-map-agent)",
+			"code without a file behind it (%u areas), and no perf map: its frames have no names", areas);
+}
+
+static int check_process(pid_t pid, struct checks *checks)
+{
+	bool agent = false, deleted = false;
+	struct program program;
+	unsigned anonymous = 0;
+	char exe[32], path[PATH_MAX] = "";
+	struct maps maps;
+	int r = maps_read(pid, &maps);
+
+	snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)pid);
+	if (r == 0 && readlink(exe, path, sizeof(path) - 1) < 0)
+		r = -errno;
+	if (r < 0) {
+		cli_say(r == -ESRCH || r == -ENOENT ? "there is no process %d" : "no right to look into process %d",
+			(int)pid);
+		return -1;
+	}
+	for (int first = 1; first >= 0; first--) {
+		for (size_t i = 0; i < maps.count; i++) {
+			const char *base = strrchr(maps.entries[i].path, '/');
+
+			if ((strcmp(maps.entries[i].path, path) == 0) == first)
+				check_mapping(pid, &maps.entries[i], checks);
+			agent |= base && strncmp(base, "/libprofd.so", 12) == 0;
+			deleted |= maps.entries[i].deleted != 0;
+			anonymous += maps.entries[i].path[0] == '\0' && first;
+		}
+	}
+	maps_finish(&maps);
+	if (checks->count == 0) {
+		cli_say("process %d maps no program", (int)pid);
+		return -1;
+	}
+	program_inspect(exe, &program);
+	if (agent)
+		check_report_add(&checks->reports[0], CHECK_GOOD, "agent", "", "the agent is in it");
+	else
+		add_linkage(&checks->reports[0], &program);
+	if (deleted)
+		check_report_add(
+			&checks->reports[0], CHECK_NOTE, "file", "",
+			"files that it runs were deleted or replaced: they are read as they were, through /proc");
+	add_jit(pid, anonymous, &checks->reports[0]);
+	return 0;
+}
+
+// ---- What it says --------------------------------------------------------------------------------------------------
+
+static enum check_level worst_of(const struct checks *checks)
+{
+	enum check_level worst = CHECK_GOOD;
+
+	for (size_t i = 0; i < checks->count; i++)
+		if (check_report_level(&checks->reports[i]) > worst)
+			worst = check_report_level(&checks->reports[i]);
+	return worst;
+}
+
+// Names come from files: no control character reaches a terminal.
+static void print_clean(const char *text)
+{
+	for (; *text; text++)
+		putchar((unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text);
+}
+
+static void print_report(const struct check_report *report, bool all)
+{
+	print_clean(report->path);
+	putchar('\n');
+	for (size_t i = 0; i < report->count; i++) {
+		const struct check_finding *finding = &report->findings[i];
+
+		if (!all && finding->level == CHECK_GOOD)
+			continue;
+		printf("  %-5s %-11s ", check_level_name(finding->level), finding->topic);
+		print_clean(finding->text);
+		putchar('\n');
+		if (finding->advice[0] && finding->level != CHECK_GOOD) {
+			printf("%20s-> ", "");
+			print_clean(finding->advice);
+			putchar('\n');
+		}
+	}
+}
+
+static void print_all(const struct checks *checks)
+{
+	static const char *const verdicts[] = {"will profile well", "will profile well; see the notes",
+					       "will profile poorly", "cannot be profiled"};
+	size_t good = 0;
+
+	for (size_t i = 0; i < checks->count; i++) {
+		if (i > 0 && check_report_level(&checks->reports[i]) == CHECK_GOOD)
+			good++;
+		else
+			print_report(&checks->reports[i], i == 0);
+	}
+	if (good > 0)
+		printf("%zu more libraries: good\n", good);
+	puts(verdicts[worst_of(checks)]);
+}
+
+static void json_member(struct writer *writer, const char *before, const char *key, const char *text)
+{
+	writer_printf(writer, "%s\"%s\":\"", before, key);
+	writer_json(writer, text);
+	writer_puts(writer, "\"");
+}
+
+static void json_report(struct writer *writer, const struct check_report *report)
+{
+	json_member(writer, "{", "path", report->path);
+	json_member(writer, ",", "level", check_level_name(check_report_level(report)));
+	json_member(writer, ",", "build_id", report->build_id);
+	writer_puts(writer, ",\"findings\":[");
+	for (size_t i = 0; i < report->count; i++) {
+		const struct check_finding *finding = &report->findings[i];
+
+		json_member(writer, i > 0 ? ",\n  {" : "\n  {", "level", check_level_name(finding->level));
+		json_member(writer, ",", "topic", finding->topic);
+		json_member(writer, ",", "text", finding->text);
+		json_member(writer, ",", "advice", finding->advice);
+		writer_puts(writer, "}");
+	}
+	writer_puts(writer, "]}");
+}
+
+static int print_json(const struct checks *checks)
+{
+	struct writer writer;
+	int fd = STDOUT_FILENO;
+
+	writer_init(&writer, writer_fd_sink, &fd);
+	json_member(&writer, "{", "level", check_level_name(worst_of(checks)));
+	writer_puts(&writer, ",\"modules\":[\n ");
+	for (size_t i = 0; i < checks->count; i++) {
+		writer_puts(&writer, i > 0 ? ",\n " : "");
+		json_report(&writer, &checks->reports[i]);
+	}
+	writer_puts(&writer, "]}\n");
+	return writer_flush(&writer);
+}
+
+// ---- The command ---------------------------------------------------------------------------------------------------
+
+// −1: go on; else the exit status.
+static int parse(int argc, char **argv, bool *ret_json)
+{
+	static const struct option options[] = {
+		{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	int option;
+
+	while ((option = getopt_long(argc, argv, ":h", options, NULL)) >= 0) {
+		switch (option) {
+		case 'j':
+			*ret_json = true;
+			break;
+		case 'h':
+			fputs(check_help, stdout);
+			return 0;
+		default:
+			cli_bad_option(argv, option);
+			return CLI_USAGE;
+		}
+	}
+	if (optind + 1 == argc)
+		return -1;
+	cli_say(optind == argc ? "which program? 'profd check BINARY' or 'profd check PID'"
+			       : "one at a time: 'profd check BINARY|PID'");
+	return CLI_USAGE;
+}
+
+static int check_run(int argc, char **argv)
+{
+	struct checks checks = {0};
+	bool json = false;
+	uint32_t pid;
+	int r = parse(argc, argv, &json);
+
+	if (r >= 0)
+		return r;
+	if (strspn(argv[optind], "0123456789") == strlen(argv[optind]) && argv[optind][0])
+		r = cli_number("PID", argv[optind], 1, INT32_MAX, &pid) ? check_process((pid_t)pid, &checks) : -1;
+	else
+		r = check_binary(argv[optind], &checks);
+	if (r == 0 && json)
+		r = print_json(&checks);
+	else if (r == 0)
+		print_all(&checks);
+	r = r < 0 ? CLI_USAGE : worst_of(&checks) >= CHECK_POOR;
+	free(checks.reports);
+	return r;
+}
+
+const struct cli_command cli_command_check = {
+	.name = "check",
+	.run = check_run,
+	.summary = "will a program or a process profile well, and if not, why",
+	.help = check_help,
+};
