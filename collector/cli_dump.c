@@ -1,32 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// cli_dump.c: `profd dump PID`: all threads of a process, with an agent in it or without.
+// cli_dump.c: `profd dump PID|URL`: all threads of a process, with an agent in it or without; or those that a profd somewhere sees.
 
 #include "collector/cli.h"
 
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "collector/fetch.h"
 #include "formats/thread_dump.h"
 
 struct dump_options {
+	const char *url; // NULL: of the process pid
 	pid_t pid;
 	bool json, group;
 	const char *thread; // pattern, or NULL
 };
 
 static const char dump_help[] =
-	"usage: profd dump [OPTION]... PID\n"
+	"usage: profd dump [OPTION]... PID|URL\n"
 	"\n"
 	"Prints every thread of a process: its stack, what it waits for and for how long, in the form of Go's "
 	"goroutine dumps.\n"
 	"The process is read from outside, whether it runs under profd or not, and notices nothing: no thread is "
 	"stopped or woken.\n"
-	"It must be one's own process, or one must be root.\n"
+	"It must be one's own process, or one must be root. With the URL of a profd that serves HTTP\n"
+	"(http://HOST:PORT, or http://HOST:PORT/PID where it has several targets), it is asked; it knows more of a\n"
+	"process with the agent in it: who made a thread, and what it saw before.\n"
 	"\n"
 	"      --group            threads with the same stack and state once, with their number, the most first\n"
 	"      --json             JSON\n"
@@ -69,21 +72,14 @@ static int parse(int argc, char **argv, struct dump_options *options)
 		cli_say(optind == argc ? "which process? 'profd dump PID'" : "one process at a time: 'profd dump PID'");
 		return CLI_USAGE + 1;
 	}
+	if (fetch_is_url(argv[optind])) {
+		options->url = argv[optind];
+		return 0;
+	}
 	if (!cli_number("PID", argv[optind], 1, INT32_MAX, &pid))
 		return CLI_USAGE + 1;
 	options->pid = (pid_t)pid;
 	return 0;
-}
-
-static void hide_others(struct thread_dump *dump, const char *pattern)
-{
-	for (uint32_t i = 0; i < dump->nthreads; i++) {
-		char number[16];
-
-		snprintf(number, sizeof(number), "%u", dump->threads[i].tid);
-		dump->threads[i].hidden =
-			fnmatch(pattern, dump->threads[i].name, 0) != 0 && fnmatch(pattern, number, 0) != 0;
-	}
 }
 
 static int print(const struct dump_options *options, const struct thread_dump *dump)
@@ -98,6 +94,31 @@ static int print(const struct dump_options *options, const struct thread_dump *d
 			      : thread_dump_write_threads(dump, &writer);
 }
 
+static int dump_url(const struct dump_options *options)
+{
+	char url[FETCH_URL_MAX], query[1024], pattern[512] = "", error[256];
+	int fd = STDOUT_FILENO;
+
+	if (options->thread && !fetch_encode(options->thread, pattern, sizeof(pattern))) {
+		cli_say("--thread: the pattern is too long");
+		return CLI_USAGE;
+	}
+	snprintf(query, sizeof(query), "%s%s%s",
+		 options->json    ? "format=json"
+		 : options->group ? "debug=1"
+				  : "debug=2",
+		 options->thread ? "&thread=" : "", pattern);
+	if (!fetch_profile_url(options->url, "goroutine", query, url)) {
+		cli_say("'%s' is not the address of a profd: http://HOST:PORT or http://HOST:PORT/PID", options->url);
+		return CLI_USAGE;
+	}
+	if (fetch_get(url, writer_fd_sink, &fd, error, sizeof(error)) < 0) {
+		cli_say("%s: %s", options->url, error);
+		return 1;
+	}
+	return 0;
+}
+
 static int dump_run(int argc, char **argv)
 {
 	struct dump_options options = {0};
@@ -106,11 +127,13 @@ static int dump_run(int argc, char **argv)
 
 	if (r != 0)
 		return r - 1;
+	if (options.url)
+		return dump_url(&options);
 	r = cli_snapshot(options.pid, &dump);
 	if (r < 0)
 		return 1;
 	if (options.thread)
-		hide_others(dump, options.thread);
+		thread_dump_show_only(dump, options.thread);
 	r = print(&options, dump);
 	if (r < 0)
 		cli_say("cannot write: %s", strerror(-r));

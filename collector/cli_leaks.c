@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "collector/dump_file.h"
+#include "collector/fetch.h"
 #include "collector/leak_groups.h"
 #include "formats/junit.h"
 #include "formats/thread_dump.h"
@@ -27,7 +28,9 @@
 #define MAX_SECONDS 86400
 
 struct leaks_options {
-	const char *before, *after; // both, or neither and a pid
+	const char *before, *after; // both, or neither and a process
+	const char *process;        // as given
+	const char *url;            // of the process; NULL: it is pid
 	pid_t pid;
 	uint32_t seconds; // 0: not given
 	const char *fail_pattern_text;
@@ -39,10 +42,11 @@ struct leaks_options {
 
 static const char leaks_help[] =
 	"usage: profd leaks [OPTION]... --before FILE --after FILE\n"
-	"       profd leaks [OPTION]... [--seconds N] PID\n"
+	"       profd leaks [OPTION]... [--seconds N] PID|URL\n"
 	"\n"
 	"Compares two snapshots, files that 'profd dump --json' wrote or two of a live process, and fails when threads "
 	"leaked.\n"
+	"URL: of a profd that serves HTTP, as for 'profd dump'.\n"
 	"Threads with the same stack (functions and files), creator's stack and state are a group; one that grew is a "
 	"leak.\n"
 	"Exit status: 0 no leak, 1 leaks, 2 wrong usage or no snapshot.\n"
@@ -140,7 +144,11 @@ static bool finish_options(struct leaks_options *options, char **words, int nwor
 		cli_say("which snapshots? 'profd leaks --before FILE --after FILE' or 'profd leaks PID'");
 		return false;
 	}
-	if (!files) {
+	if (!files)
+		options->process = words[0];
+	if (!files && fetch_is_url(words[0])) {
+		options->url = words[0];
+	} else if (!files) {
 		if (!cli_number("PID", words[0], 1, INT32_MAX, &pid))
 			return false;
 		options->pid = (pid_t)pid;
@@ -232,6 +240,21 @@ static bool read_process(pid_t pid, struct dump_file **ret_dump)
 	return r == 0;
 }
 
+static bool read_url(const char *address, struct dump_file **ret_dump)
+{
+	struct writer_memory memory = {.max = DUMP_FILE_MAX_BYTES};
+	char url[FETCH_URL_MAX],
+		error[256] = "that is not the address of a profd: http://HOST:PORT or http://HOST:PORT/PID";
+	bool taken = fetch_profile_url(address, "goroutine", "format=json", url) &&
+		     fetch_get(url, writer_memory_sink, &memory, error, sizeof(error)) == 0 &&
+		     dump_file_parse(memory.data, memory.size, ret_dump, error, sizeof(error)) == 0;
+
+	free(memory.data);
+	if (!taken)
+		cli_say("%s: %s", address, error);
+	return taken;
+}
+
 static void wait_seconds(uint32_t seconds)
 {
 	struct timespec left = {.tv_sec = seconds};
@@ -248,14 +271,17 @@ static bool is_alive(const struct leaks_options *options, const struct dump_file
 	if (ended && path)
 		cli_say("%s: no thread lives in it", path);
 	else if (ended)
-		cli_say("process %d has ended", (int)options->pid);
+		cli_say("process %s has ended", options->process);
 	return !ended;
 }
 
 static bool read_one(const struct leaks_options *options, const char *path, struct dump_file **ret_dump)
 {
-	return (path ? read_file(path, ret_dump) : read_process(options->pid, ret_dump)) &&
-	       is_alive(options, *ret_dump, path);
+	bool taken = path           ? read_file(path, ret_dump)
+		     : options->url ? read_url(options->url, ret_dump)
+				    : read_process(options->pid, ret_dump);
+
+	return taken && is_alive(options, *ret_dump, path);
 }
 
 static bool read_both(const struct leaks_options *options, struct dump_file **ret_before, struct dump_file **ret_after)

@@ -27,6 +27,7 @@ struct threads_ask {
 	long seconds; // 0: not the change over so long, but what there is
 	bool json;
 	const struct format *format; // of debug=0
+	char thread[64];             // pattern; "": all
 };
 
 // As Go's delta profiles.
@@ -55,6 +56,12 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 
 	if (http_request_param(request, "debug", text, sizeof(text)))
 		ask->debug = (int)strtol(text, NULL, 10); // as Go: what is no number is 0
+	if (http_request_param(request, "thread", ask->thread, sizeof(ask->thread)) &&
+	    strlen(ask->thread) + 1 == sizeof(ask->thread)) {
+		http_reply_error(reply, 400, "invalid value for \"thread\" - a pattern of at most %zu bytes",
+				 sizeof(ask->thread) - 2);
+		return false;
+	}
 	if (http_request_param(request, "seconds", text, sizeof(text)) &&
 	    !threads_parse_seconds(endpoints, text, ask, reply))
 		return false;
@@ -229,6 +236,8 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 			threads_refuse(r, target, reply);
 		return;
 	}
+	if (ask.thread[0])
+		thread_dump_show_only(dump, ask.thread);
 	if (ask.json || ask.debug >= 2)
 		threads_reply_stream(&ask, dump, reply);
 	else

@@ -6,6 +6,7 @@
 #include "formats/thread_dump.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -230,6 +231,17 @@ int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool name
 			return r;
 	}
 	return profile_failed(profile) ? -ENOMEM : 0;
+}
+
+void thread_dump_show_only(struct thread_dump *dump, const char *pattern)
+{
+	for (uint32_t i = 0; i < dump->nthreads; i++) {
+		char number[16];
+
+		snprintf(number, sizeof(number), "%" PRIu32, dump->threads[i].tid);
+		dump->threads[i].hidden |=
+			fnmatch(pattern, dump->threads[i].name, 0) != 0 && fnmatch(pattern, number, 0) != 0;
+	}
 }
 
 int thread_dump_to_wall(struct thread_dump *dump, int64_t period_ns)

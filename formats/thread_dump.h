@@ -88,6 +88,8 @@ uint32_t thread_dump_add_stack(struct thread_dump *dump, const uint32_t *locatio
 int thread_dump_add_thread(struct thread_dump *dump, const struct thread_dump_thread *thread);
 // Sorts the threads by tid; once, after the last one.
 void thread_dump_finish(struct thread_dump *dump);
+// Hides the threads whose name and number do not fit the shell pattern ("worker*", "4711"). Never shows one that is hidden.
+void thread_dump_show_only(struct thread_dump *dump, const char *pattern);
 // The state as shown in brackets: `mutex lock 0x7f… held by thread 17 "writer"`. Never has a ',' or a ']' or a newline. Returns buf.
 const char *thread_dump_state(const struct thread_dump *dump, const struct thread_dump_thread *thread, char *buf,
 			      size_t size);

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
 import time
 import urllib.error
@@ -184,6 +185,44 @@ def test_large_dumps_are_streamed(profd, helper):
                     assert answer.read(100)
         assert fetch(url + 'goroutine?debug=2')[1].count(b'\ngoroutine ') == 701
         assert len(json.loads(fetch(url + 'goroutine?format=json')[1])['threads']) == 701
+
+
+def test_dump_url(profd, helper):
+    with served(profd, helper('target_parked_keep'), '70') as (process, url):
+        pid = process.stdout.readline().split()[1]
+        root = url.removesuffix('/debug/pprof/')
+        for address in (root, root + '/', url, url + 'goroutine', url + 'threads', f'{root}/{pid}', f'{root}/{pid}/debug/pprof'):
+            text = dump(profd, address)
+            assert text.returncode == 0 and text.stdout.count('goroutine ') - text.stdout.count('in goroutine ') == 71, address
+        assert 'created by ' in text.stdout, 'the agent knows'
+        assert dump(profd, '--group', root).stdout.splitlines()[0].startswith(('goroutine profile: total 71', '# '))
+        assert len(json.loads(dump(profd, '--json', root).stdout)['threads']) == 71
+        assert [thread['tid'] for thread in json.loads(dump(profd, '--json', '--thread', pid, root).stdout)['threads']] == [int(pid)]
+        leaks = subprocess.run([profd, 'leaks', '--seconds', '1', root], capture_output=True, text=True, timeout=60, check=False)
+        assert leaks.returncode == 0 and 'leaks: 0' in leaks.stdout
+        for address, status, message in [(root + '/1', 1, 'no target has PID 1'), (root + '/x', 2, 'not the address of a profd'),
+                                         (url + 'goroutine?debug=2', 2, 'not the address'), (url + 'a/b', 2, 'not the address')]:
+            result = dump(profd, address)
+            assert result.returncode == status and message in result.stderr and result.stderr.count('\n') == 1, result
+
+
+@pytest.mark.parametrize('answer, said', [
+    (b'HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n', 'status 302'),
+    (b'HTTP/1.1 500 x\r\nContent-Length: 12\r\n\r\nno\x1b[1m\nsecond', 'no?[1m'),
+    (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\ngorou\r\n', ''),
+    (b'nonsense\r\n\r\n', ''),
+    (b'', ''),
+])
+def test_dump_url_of_a_strange_server(profd, answer, said):
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        process = subprocess.Popen([profd, 'dump', f'http://127.0.0.1:{server.getsockname()[1]}'], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        connection, _ = server.accept()
+        connection.recv(4096)
+        connection.sendall(answer)
+        connection.close()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and said in errors and errors.count('\n') == 1, errors
 
 
 def test_waiting_time(profd, helper):
