@@ -5,6 +5,7 @@
 
 #include "collector/cli.h"
 #include "collector/http_address.h"
+#include "collector/wall.h"
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -105,6 +106,7 @@ int cli_sampling_option(struct cli_sampling *sampling, int option, const char *v
 
 	switch (option) {
 	case 'r':
+		sampling->has_rate = true;
 		return cli_number(by_agent ? "PROFD_RATE" : "--rate", value, 1, WIRE_MAX_RATE_HZ, &sampling->rate_hz)
 			       ? 1
 			       : -1;
@@ -114,17 +116,37 @@ int cli_sampling_option(struct cli_sampling *sampling, int option, const char *v
 			       ? 1
 			       : -1;
 	case CLI_OPT_CLOCK:
+		sampling->wall = strcmp(value, "wall") == 0;
 		for (uint32_t i = 0; i < WIRE_CLOCK_COUNT; i++) {
-			if (strcmp(value, clocks[i]) == 0) {
+			if (strcmp(value, clocks[i]) == 0)
 				sampling->how.clock = i;
+			if (sampling->wall || strcmp(value, clocks[i]) == 0)
 				return 1;
-			}
 		}
-		cli_say("%s '%s': not auto, cpu or perf", by_agent ? "PROFD_CLOCK" : "--clock", value);
+		cli_say("%s '%s': not auto, cpu, perf or wall", by_agent ? "PROFD_CLOCK" : "--clock", value);
 		return -1;
 	default:
 		return 0;
 	}
+}
+
+bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall)
+{
+	const char *rate = sampling->by_agent ? "PROFD_RATE" : "--rate";
+
+	if (!sampling->wall)
+		return true;
+	if (!may_wall) {
+		cli_say("%s wall: for a whole run alone; ask for /debug/pprof/wall",
+			sampling->by_agent ? "PROFD_CLOCK" : "--clock");
+		return false;
+	}
+	if (!sampling->has_rate)
+		sampling->rate_hz = WALL_DEFAULT_RATE_HZ;
+	if (sampling->rate_hz <= WALL_MAX_RATE_HZ)
+		return true;
+	cli_say("%s %u: at most %d looks a second at the threads", rate, sampling->rate_hz, WALL_MAX_RATE_HZ);
+	return false;
 }
 
 static int cli_allow_host(struct cli_http *http, const char *value)

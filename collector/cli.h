@@ -59,6 +59,8 @@ void cli_bad_option(char **argv, int result);
 	}
 struct cli_sampling {
 	bool by_agent; // the agent passes on what the environment says: complaints name its variables
+	bool wall;     // no samples: looks at all threads (cli_wall.c)
+	bool has_rate; // was given
 	uint32_t rate_hz;
 	struct collector_sampling how;
 };
@@ -71,10 +73,13 @@ struct cli_sampling {
 #define CLI_SAMPLING_HELP                                                                                             \
 	"      --clock NAME       cpu: timers, which fire at the kernel's tick at most; perf: perf events; auto "     \
 	"(default):\n"                                                                                                \
-	"                         perf above the tick's rate, where the kernel allows it\n"                           \
+	"                         perf above the tick's rate, where the kernel allows it; wall (run alone): looks\n"  \
+	"                         at all threads, running or not, by --rate (default 20, at most 100)\n"              \
 	"      --max-overhead P   lower a thread's rate when the handler takes more than P percent of its CPU time\n" \
 	"                         (default 5)\n"
 int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value);
+// After the last option: what goes together. may_wall: the command knows --clock wall. false: said why not.
+bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall);
 
 // The options of the HTTP server that several commands have. cli_http_option: 1 taken, 0 not one of these, −1 bad value (said).
 #define CLI_HTTP_OPTIONS                                                                                              \
@@ -133,6 +138,18 @@ void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, c
 
 // All threads of a process, now; says why not. 0 or −errno; the caller destroys the dump.
 int cli_snapshot(pid_t pid, struct thread_dump **ret_dump);
+
+// ---- cli_wall.c ------------------------------------------------------------------------------------------------------
+
+struct cli_wall;
+struct profile;
+// A wall-clock profile of all targets, from now on. 0 or −errno.
+int cli_wall_start(struct collector *collector, uint32_t rate_hz, struct cli_wall **ret_recorder);
+// Ends it; once. The profile is the recorder's; NULL: nothing was seen, or no memory.
+struct profile *cli_wall_stop(struct cli_wall *recorder, const char *command);
+// "120 looks in 6.00 s, …"; after cli_wall_stop.
+void cli_wall_summary(const struct cli_wall *recorder, char *buf, size_t size);
+void cli_wall_destroy(struct cli_wall *recorder); // accepts NULL; before the collector
 
 // ---- cli_run.c -----------------------------------------------------------------------------------------------------
 

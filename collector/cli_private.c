@@ -56,6 +56,7 @@ struct private
 	struct cli_outputs outputs;
 	struct collector *collector;
 	struct http_server *http;
+	struct cli_wall *wall; // instead of a window: PROFD_CLOCK=wall
 	struct window *window; // NULL without outputs
 };
 
@@ -125,6 +126,7 @@ static int private_parse(int argc, char **argv, struct private *own)
 		fine = false;
 	}
 	own->http_options.options.default_rate_hz = own->sampling.rate_hz;
+	fine = fine && cli_sampling_finish(&own->sampling, true);
 	return fine ? -1 : CLI_USAGE;
 }
 
@@ -261,7 +263,8 @@ static int private_start(struct private *own, char *error, size_t size)
 	}
 	if (own->outputs.count == 0)
 		return 0;
-	result = window_open(own->collector, &window, &own->window);
+	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &own->wall)
+				    : window_open(own->collector, &window, &own->window);
 	if (result != 0)
 		snprintf(error, size, "cannot start sampling: %s", strerror(-result));
 	return result;
@@ -325,6 +328,16 @@ static void private_write(struct private *own)
 		cli_say("%s; wrote %s", line, written);
 }
 
+static void private_write_wall(struct private *own)
+{
+	struct profile *profile = cli_wall_stop(own->wall, NULL);
+	char title[32], written[2048];
+
+	snprintf(title, sizeof(title), "process %u", own->target);
+	if (profile != NULL)
+		cli_outputs_write(&own->outputs, profile, title, written, sizeof(written));
+}
+
 static int cli_private(int argc, char **argv)
 {
 	struct private own = {.sampling = CLI_SAMPLING_DEFAULT, .ready_fd = -1, .pid_fd = -1, .signal_fd = -1};
@@ -355,9 +368,12 @@ static int cli_private(int argc, char **argv)
 		private_wait(&own);
 		if (own.window != NULL)
 			private_write(&own);
+		else if (own.wall != NULL)
+			private_write_wall(&own);
 	}
 	http_server_destroy(own.http);
 	window_destroy(own.window);
+	cli_wall_destroy(own.wall);
 	collector_destroy(own.collector);
 	cli_outputs_abandon(&own.outputs);
 	return status;

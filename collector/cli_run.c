@@ -36,6 +36,7 @@ struct run {
 	struct cli_outputs outputs;
 	struct collector *collector;
 	struct http_server *http;
+	struct cli_wall *wall; // instead of a window: --clock wall
 	struct window *window; // NULL when nothing is to be written
 	struct launch_signals signals;
 	int signal_fd;
@@ -130,6 +131,8 @@ int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options)
 	}
 	ret_options->command = argv + optind;
 	ret_options->http.options.default_rate_hz = ret_options->sampling.rate_hz;
+	if (!cli_sampling_finish(&ret_options->sampling, true))
+		return CLI_OWN_FAILURE;
 	run_default_output(ret_options);
 	return -1;
 }
@@ -262,7 +265,9 @@ static int run_start_collector(struct run *run, char *name, size_t size)
 		return -errno;
 	snprintf(name, size, "@profd-%d-%016" PRIx64, (int)getpid(), random);
 	int error = collector_create(&collector, &run->collector);
-	if (error == 0 && run->outputs.count > 0)
+	if (error == 0 && run->outputs.count > 0 && options->sampling.wall)
+		error = cli_wall_start(run->collector, options->sampling.rate_hz, &run->wall);
+	else if (error == 0 && run->outputs.count > 0)
 		error = window_open(run->collector, &window, &run->window);
 	return error;
 }
@@ -395,6 +400,20 @@ static bool run_write(struct run *run)
 	return all;
 }
 
+static bool run_write_wall(struct run *run)
+{
+	struct profile *profile = cli_wall_stop(run->wall, run->options->command[0]);
+	char line[768], written[2048] = "";
+	bool all = true;
+
+	if (profile != NULL)
+		all = cli_outputs_write(&run->outputs, profile, run->options->command[0], written, sizeof(written));
+	cli_wall_summary(run->wall, line, sizeof(line));
+	cli_say("%s%s%s%s", line, profile == NULL ? ": no process with the agent in it was seen" : "",
+		written[0] != '\0' ? "; wrote " : "; wrote nothing", written);
+	return all;
+}
+
 static void run_say_served(const struct run *run)
 {
 	struct collector_counters counters = {0};
@@ -407,6 +426,7 @@ static void run_finish(struct run *run)
 {
 	http_server_destroy(run->http);
 	window_destroy(run->window);
+	cli_wall_destroy(run->wall);
 	collector_destroy(run->collector);
 	cli_outputs_abandon(&run->outputs);
 	close(run->signal_fd);
@@ -448,6 +468,8 @@ static int cli_run(int argc, char **argv)
 	bool written = true;
 	if (run.window != NULL)
 		written = run_write(&run);
+	else if (run.wall != NULL)
+		written = run_write_wall(&run);
 	else if (run.http != NULL)
 		run_say_served(&run);
 	status = run_exit_status(&run, written);

@@ -94,6 +94,8 @@ static int serve_parse(int argc, char **argv, struct serve *serve)
 		cli_say("serve takes no argument '%s'", argv[optind]);
 		return CLI_USAGE;
 	}
+	if (!cli_sampling_finish(&serve->sampling, false))
+		return CLI_USAGE;
 	if (serve->collector.any_uid && geteuid() != 0) {
 		cli_say("--allow-any-user is for root's daemon: another user's cannot read other users' programs");
 		return CLI_USAGE;
