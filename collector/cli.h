@@ -136,8 +136,9 @@ void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, c
 
 // ---- cli_snapshot.c --------------------------------------------------------------------------------------------------
 
-// All threads of a process, now; says why not. 0 or −errno; the caller destroys the dump.
-int cli_snapshot(pid_t pid, struct thread_dump **ret_dump);
+// All threads of a process, now, or after window_s seconds, with who did not run meanwhile; says why not. 0 or −errno; the caller destroys
+// the dump.
+int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump);
 
 // ---- cli_wall.c ------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 
 #include "collector/cli.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,10 +14,13 @@
 #include "collector/fetch.h"
 #include "formats/thread_dump.h"
 
+#define MAX_WINDOW_SECONDS 86400
+
 struct dump_options {
 	const char *url; // NULL: of the process pid
 	pid_t pid;
 	bool json, group;
+	uint32_t window_s;  // 0: none
 	const char *thread; // pattern, or NULL
 };
 
@@ -34,17 +38,17 @@ static const char dump_help[] =
 	"      --group            threads with the same stack and state once, with their number, the most first\n"
 	"      --json             JSON\n"
 	"      --thread PATTERN   only threads whose name or number fits the pattern ('worker*', '4711')\n"
+	"      --window N         looks twice, N seconds apart, and says which threads did not run in between,\n"
+	"                         where nobody was woken: idle, or forgotten\n"
 	"      --help             this text\n";
 
 // 0: options are taken; else the exit status + 1.
 static int parse(int argc, char **argv, struct dump_options *options)
 {
 	static const struct option long_options[] = {
-		{"group", no_argument, NULL, 'g'},
-		{"json", no_argument, NULL, 'j'},
-		{"thread", required_argument, NULL, 't'},
-		{"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0},
+		{"group", no_argument, NULL, 'g'},        {"json", no_argument, NULL, 'j'},
+		{"thread", required_argument, NULL, 't'}, {"window", required_argument, NULL, 'w'},
+		{"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
 	};
 	uint32_t pid;
 	int option;
@@ -59,6 +63,10 @@ static int parse(int argc, char **argv, struct dump_options *options)
 			break;
 		case 't':
 			options->thread = optarg;
+			break;
+		case 'w':
+			if (!cli_number("--window", optarg, 1, MAX_WINDOW_SECONDS, &options->window_s))
+				return CLI_USAGE + 1;
 			break;
 		case 'h':
 			fputs(dump_help, stdout);
@@ -96,18 +104,20 @@ static int print(const struct dump_options *options, const struct thread_dump *d
 
 static int dump_url(const struct dump_options *options)
 {
-	char url[FETCH_URL_MAX], query[1024], pattern[512] = "", error[256];
+	char url[FETCH_URL_MAX], query[1024], pattern[512] = "", window[32] = "", error[256];
 	int fd = STDOUT_FILENO;
 
 	if (options->thread && !fetch_encode(options->thread, pattern, sizeof(pattern))) {
 		cli_say("--thread: the pattern is too long");
 		return CLI_USAGE;
 	}
-	snprintf(query, sizeof(query), "%s%s%s",
+	if (options->window_s)
+		snprintf(window, sizeof(window), "&window=%" PRIu32, options->window_s);
+	snprintf(query, sizeof(query), "%s%s%s%s",
 		 options->json    ? "format=json"
 		 : options->group ? "debug=1"
 				  : "debug=2",
-		 options->thread ? "&thread=" : "", pattern);
+		 options->thread ? "&thread=" : "", pattern, window);
 	if (!fetch_profile_url(options->url, "goroutine", query, url)) {
 		cli_say("'%s' is not the address of a profd: http://HOST:PORT or http://HOST:PORT/PID", options->url);
 		return CLI_USAGE;
@@ -129,7 +139,7 @@ static int dump_run(int argc, char **argv)
 		return r - 1;
 	if (options.url)
 		return dump_url(&options);
-	r = cli_snapshot(options.pid, &dump);
+	r = cli_snapshot(options.pid, options.window_s, &dump);
 	if (r < 0)
 		return 1;
 	if (options.thread)

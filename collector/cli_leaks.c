@@ -223,7 +223,7 @@ static bool read_process(pid_t pid, struct dump_file **ret_dump)
 	struct thread_dump *dump = NULL;
 	struct writer writer;
 	char error[256];
-	int r = cli_snapshot(pid, &dump);
+	int r = cli_snapshot(pid, 0, &dump);
 
 	if (r < 0)
 		return false;

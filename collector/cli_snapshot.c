@@ -7,17 +7,37 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "collector/module.h"
 #include "collector/snapshot.h"
 #include "collector/table_cache.h"
 
-static int take(pid_t pid, struct thread_dump **ret_dump)
+static int take_from(struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
+{
+	struct thread_watch *watch = NULL;
+	int r;
+
+	if (window_s == 0)
+		return snapshot_take(source, NULL, ret_dump);
+	r = snapshot_watch(source, NULL, &watch);
+	if (r == 0) {
+		struct timespec left = {.tv_sec = window_s};
+
+		while (nanosleep(&left, &left) != 0 && errno == EINTR)
+			;
+		r = snapshot_take_watched(source, NULL, watch, ret_dump);
+	}
+	thread_watch_destroy(watch);
+	return r;
+}
+
+static int take(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 {
 	struct module_cache *modules = module_cache_create(NULL);
 	struct table_cache *tables = table_cache_open(true);
 	struct snapshot_source *source = modules && tables ? snapshot_source_create(pid, modules, tables) : NULL;
-	int r = source ? snapshot_take(source, NULL, ret_dump) : -ENOMEM;
+	int r = source ? take_from(source, window_s, ret_dump) : -ENOMEM;
 
 	snapshot_source_destroy(source);
 	table_cache_destroy(tables);
@@ -25,9 +45,9 @@ static int take(pid_t pid, struct thread_dump **ret_dump)
 	return r;
 }
 
-int cli_snapshot(pid_t pid, struct thread_dump **ret_dump)
+int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 {
-	int r = take(pid, ret_dump);
+	int r = take(pid, window_s, ret_dump);
 
 	if (r == -EPERM || r == -EACCES)
 		cli_say("no right to look into process %d: be its user with leave to trace it "

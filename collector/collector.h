@@ -65,6 +65,11 @@ bool collector_symbol(struct collector *collector, pid_t pid, uint64_t address, 
 // All threads of target pid, now (snapshot.h). The caller destroys the dump. 0, −ESRCH, −EPERM, −EACCES, −ENOMEM.
 struct thread_dump;
 int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dump **ret_dump);
+// Where its threads are now (thread_watch_destroy it), and all threads later, with who did not run since. The same errors.
+struct thread_watch;
+int collector_watch_threads(struct collector *collector, pid_t pid, struct thread_watch **ret_watch);
+int collector_snapshot_watched(struct collector *collector, pid_t pid, const struct thread_watch *watch,
+			       struct thread_dump **ret_dump);
 // One of many: as snapshot_sample. The same errors.
 int collector_sample_threads(struct collector *collector, pid_t pid, struct thread_dump **ret_dump);
 // The stacks that made its threads, as snapshot_creators. The same errors.

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "collector/endpoints.h"
+#include "collector/thread_watch.h"
 #include "formats/profile.h"
 #include "formats/thread_dump.h"
 
@@ -19,31 +20,47 @@ struct threads_kind {
 	const char *name; // of the profile
 	const char *disposition, *delta_disposition;
 	int (*take)(struct collector *collector, pid_t pid, struct thread_dump **ret_dump);
+	bool has_window;
 };
 
 struct threads_ask {
 	const struct threads_kind *kind;
 	int debug;
 	long seconds; // 0: not the change over so long, but what there is
+	long window;  // 0: not who did not run for so long
 	bool json;
 	const struct format *format; // of debug=0
 	char thread[64];             // pattern; "": all
 };
 
-// As Go's delta profiles.
-static bool threads_parse_seconds(const struct endpoints *endpoints, const char *text, struct threads_ask *ask,
-				  struct http_reply *reply)
+// A number of seconds. false: reply says why not.
+static bool threads_parse_seconds(const struct endpoints *endpoints, const char *name, const char *text,
+				  long *ret_seconds, struct http_reply *reply)
 {
 	size_t length = strlen(text);
 
-	ask->seconds = length > 0 && length < 10 && strspn(text, "0123456789") == length ? strtol(text, NULL, 10) : 0;
-	if (ask->seconds == 0)
-		http_reply_error(reply, 400, "invalid value for \"seconds\" - must be a positive integer");
-	else if (ask->debug != 0)
-		http_reply_error(reply, 400, "seconds and debug params are incompatible");
-	else if (ask->seconds > endpoints->max_seconds)
-		http_reply_error(reply, 400, "seconds=%ld is over the limit of %u seconds", ask->seconds,
+	*ret_seconds = length > 0 && length < 10 && strspn(text, "0123456789") == length ? strtol(text, NULL, 10) : 0;
+	if (*ret_seconds > 0 && *ret_seconds <= endpoints->max_seconds)
+		return true;
+	if (*ret_seconds == 0)
+		http_reply_error(reply, 400, "invalid value for \"%s\" - must be a positive integer", name);
+	else
+		http_reply_error(reply, 400, "%s=%ld is over the limit of %u seconds", name, *ret_seconds,
 				 endpoints->max_seconds);
+	return false;
+}
+
+// What does not go together: seconds are for delta profiles, as Go's; a window is for texts with verdicts. false: reply says so.
+static bool threads_check(const struct threads_ask *ask, bool format, struct http_reply *reply)
+{
+	bool text = ask->json || ask->debug > 0;
+
+	if (ask->seconds > 0 && ask->debug != 0)
+		http_reply_error(reply, 400, "seconds and debug params are incompatible");
+	else if (ask->seconds > 0 && format && (ask->json || ask->format != &format_pprof))
+		http_reply_error(reply, 400, "seconds gives format=pprof alone");
+	else if (ask->window > 0 && (!text || ask->seconds > 0 || !ask->kind->has_window))
+		http_reply_error(reply, 400, "window is for debug=1, debug=2 and format=json of goroutine");
 	else
 		return true;
 	return false;
@@ -53,6 +70,7 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 			  struct threads_ask *ask, struct http_reply *reply)
 {
 	char text[32];
+	bool format;
 
 	if (http_request_param(request, "debug", text, sizeof(text)))
 		ask->debug = (int)strtol(text, NULL, 10); // as Go: what is no number is 0
@@ -63,20 +81,20 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 		return false;
 	}
 	if (http_request_param(request, "seconds", text, sizeof(text)) &&
-	    !threads_parse_seconds(endpoints, text, ask, reply))
+	    !threads_parse_seconds(endpoints, "seconds", text, &ask->seconds, reply))
 		return false;
-	if (!http_request_param(request, "format", text, sizeof(text)))
-		return true;
-	if (ask->seconds > 0 && strcmp(text, "pprof") != 0) {
-		http_reply_error(reply, 400, "seconds gives format=pprof alone");
+	if (http_request_param(request, "window", text, sizeof(text)) &&
+	    !threads_parse_seconds(endpoints, "window", text, &ask->window, reply))
 		return false;
-	}
-	ask->json = strcmp(text, "json") == 0;
-	if (!ask->json && (ask->format = format_by_name(text)) == NULL) {
+	format = http_request_param(request, "format", text, sizeof(text));
+	ask->json = format && strcmp(text, "json") == 0;
+	if (format && !ask->json)
+		ask->format = format_by_name(text);
+	if (ask->format == NULL) {
 		http_reply_error(reply, 400, "format must be one of: %s, json", format_names());
 		return false;
 	}
-	return true;
+	return threads_check(ask, format, reply);
 }
 
 static const char *threads_type(const struct threads_ask *ask)
@@ -127,31 +145,68 @@ static void threads_set_headers(const struct threads_ask *ask, struct http_reply
 				"img-src data: blob:";
 }
 
-// Two dumps, and what changed in between. 0, −errno; reply is set when a client hung up, or may not now.
-static int take_delta(struct endpoints *endpoints, const struct http_request *request,
-		      const struct collector_target *target, const struct threads_ask *ask, struct http_reply *reply,
-		      struct thread_dump **ret_dump)
-{
-	int64_t deadline_ns = endpoints_now_ns() + ask->seconds * 1000000000LL;
-	int place = endpoints_enter(endpoints, deadline_ns, reply);
-	struct thread_dump *before = NULL, *after = NULL;
-	int r;
+struct waiting {
+	int fd; // the client's
+	int64_t deadline_ns;
+};
 
-	if (place < 0)
-		return -EBUSY;
-	r = ask->kind->take(endpoints->collector, target->pid, &before);
-	if (r == 0) {
-		reply->hung_up = !endpoints_wait(endpoints, -1, request->fd, deadline_ns);
-		r = reply->hung_up ? -EPIPE : ask->kind->take(endpoints->collector, target->pid, &after);
-	}
+static int wait_for_client(const struct endpoints *endpoints, const struct waiting *waiting)
+{
+	return endpoints_wait(endpoints, -1, waiting->fd, waiting->deadline_ns) ? 0 : -EPIPE;
+}
+
+// Two dumps, and what changed in between.
+static int take_delta(struct endpoints *endpoints, const struct collector_target *target, const struct threads_ask *ask,
+		      const struct waiting *waiting, struct thread_dump **ret_dump)
+{
+	struct thread_dump *before = NULL, *after = NULL;
+	int r = ask->kind->take(endpoints->collector, target->pid, &before);
+
+	if (r == 0)
+		r = wait_for_client(endpoints, waiting);
+	if (r == 0)
+		r = ask->kind->take(endpoints->collector, target->pid, &after);
 	if (r == 0)
 		r = thread_dump_delta(after, before);
-	endpoints_leave(endpoints, place);
 	thread_dump_destroy(before);
 	if (r < 0)
 		thread_dump_destroy(after);
 	else
 		*ret_dump = after;
+	return r;
+}
+
+// A dump, and who did not run for the whole window before it.
+static int take_window(struct endpoints *endpoints, const struct collector_target *target,
+		       const struct waiting *waiting, struct thread_dump **ret_dump)
+{
+	struct thread_watch *watch = NULL;
+	int r = collector_watch_threads(endpoints->collector, target->pid, &watch);
+
+	if (r == 0)
+		r = wait_for_client(endpoints, waiting);
+	if (r == 0)
+		r = collector_snapshot_watched(endpoints->collector, target->pid, watch, ret_dump);
+	thread_watch_destroy(watch);
+	return r;
+}
+
+// What takes its seconds. 0, −errno; reply is set when a client hung up, or may not now.
+static int take_slowly(struct endpoints *endpoints, const struct http_request *request,
+		       const struct collector_target *target, const struct threads_ask *ask, struct http_reply *reply,
+		       struct thread_dump **ret_dump)
+{
+	long seconds = ask->seconds ? ask->seconds : ask->window;
+	struct waiting waiting = {.fd = request->fd, .deadline_ns = endpoints_now_ns() + seconds * 1000000000LL};
+	int place = endpoints_enter(endpoints, waiting.deadline_ns, reply);
+	int r;
+
+	if (place < 0)
+		return -EBUSY;
+	r = ask->seconds ? take_delta(endpoints, target, ask, &waiting, ret_dump)
+			 : take_window(endpoints, target, &waiting, ret_dump);
+	reply->hung_up = r == -EPIPE;
+	endpoints_leave(endpoints, place);
 	return r;
 }
 
@@ -229,8 +284,8 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 		reply->no_body = true;
 		return;
 	}
-	r = ask.seconds ? take_delta(endpoints, request, target, &ask, reply, &dump)
-			: kind->take(endpoints->collector, target->pid, &dump);
+	r = ask.seconds || ask.window ? take_slowly(endpoints, request, target, &ask, reply, &dump)
+				      : kind->take(endpoints->collector, target->pid, &dump);
 	if (r < 0 || !dump) {
 		if (!reply->hung_up && reply->status == 0)
 			threads_refuse(r, target, reply);
@@ -248,7 +303,7 @@ void endpoint_threads(struct endpoints *endpoints, const struct http_request *re
 		      const struct collector_target *target, struct http_reply *reply)
 {
 	static const struct threads_kind kind = {"goroutine", "attachment; filename=\"goroutine\"",
-						 "attachment; filename=\"goroutine-delta\"", collector_snapshot};
+						 "attachment; filename=\"goroutine-delta\"", collector_snapshot, true};
 
 	serve(endpoints, request, target, &kind, reply);
 }
@@ -258,7 +313,7 @@ void endpoint_threadcreate(struct endpoints *endpoints, const struct http_reques
 {
 	static const struct threads_kind kind = {"threadcreate", "attachment; filename=\"threadcreate\"",
 						 "attachment; filename=\"threadcreate-delta\"",
-						 collector_thread_creators};
+						 collector_thread_creators, false};
 
 	serve(endpoints, request, target, &kind, reply);
 }

@@ -21,28 +21,48 @@ static struct session *find_session(struct collector *collector, pid_t pid)
 	return NULL;
 }
 
-static int take(struct collector *collector, pid_t pid, snapshot_taker *taker, struct thread_dump **ret_dump)
-{
-	struct origins *origins = NULL;
+// A target's snapshots, while nobody may take them away.
+struct visit {
 	struct session *session;
-	int r = -ESRCH;
+	struct origins *origins;
+};
 
+// 0 or −errno; end it in any case.
+static int begin(struct collector *collector, pid_t pid, struct visit *visit)
+{
+	*visit = (struct visit){0};
 	pthread_mutex_lock(&collector->lock);
-	session = find_session(collector, pid);
-	if (session) {
-		if (!session->snapshot)
-			session->snapshot = snapshot_source_create(pid, collector->modules, collector->tables);
-		origins = origins_read(&session->region);
-		session_ref(session);
+	visit->session = find_session(collector, pid);
+	if (visit->session) {
+		if (!visit->session->snapshot)
+			visit->session->snapshot = snapshot_source_create(pid, collector->modules, collector->tables);
+		visit->origins = origins_read(&visit->session->region);
+		session_ref(visit->session);
 	}
 	pthread_mutex_unlock(&collector->lock);
-	if (!session)
-		return r;
-	r = session->snapshot && origins ? taker(session->snapshot, origins, ret_dump) : -ENOMEM;
-	origins_destroy(origins);
+	if (!visit->session)
+		return -ESRCH;
+	return visit->session->snapshot && visit->origins ? 0 : -ENOMEM;
+}
+
+static void end(struct collector *collector, struct visit *visit)
+{
+	origins_destroy(visit->origins);
+	if (!visit->session)
+		return;
 	pthread_mutex_lock(&collector->lock);
-	session_unref(session);
+	session_unref(visit->session);
 	pthread_mutex_unlock(&collector->lock);
+}
+
+static int take(struct collector *collector, pid_t pid, snapshot_taker *taker, struct thread_dump **ret_dump)
+{
+	struct visit visit;
+	int r = begin(collector, pid, &visit);
+
+	if (r == 0)
+		r = taker(visit.session->snapshot, visit.origins, ret_dump);
+	end(collector, &visit);
 	return r;
 }
 
@@ -59,4 +79,27 @@ int collector_sample_threads(struct collector *collector, pid_t pid, struct thre
 int collector_thread_creators(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
 {
 	return take(collector, pid, snapshot_creators, ret_dump);
+}
+
+int collector_watch_threads(struct collector *collector, pid_t pid, struct thread_watch **ret_watch)
+{
+	struct visit visit;
+	int r = begin(collector, pid, &visit);
+
+	if (r == 0)
+		r = snapshot_watch(visit.session->snapshot, visit.origins, ret_watch);
+	end(collector, &visit);
+	return r;
+}
+
+int collector_snapshot_watched(struct collector *collector, pid_t pid, const struct thread_watch *watch,
+			       struct thread_dump **ret_dump)
+{
+	struct visit visit;
+	int r = begin(collector, pid, &visit);
+
+	if (r == 0)
+		r = snapshot_take_watched(visit.session->snapshot, visit.origins, watch, ret_dump);
+	end(collector, &visit);
+	return r;
 }

@@ -179,7 +179,8 @@ struct stack_item {
 
 struct builder {
 	const struct snapshot_source *source;
-	const struct origins *origins; // NULL: none
+	const struct origins *origins;    // NULL: none
+	const struct thread_watch *watch; // NULL: none
 	struct thread_dump *dump;
 	uint32_t creator_stacks[WIRE_CREATORS]; // ids in the dump; 0: not named yet
 	struct profile_builder frames;
@@ -423,6 +424,8 @@ static int judge(struct builder *builder)
 
 	if (r == 0)
 		r = add_unjoined(builder);
+	if (r == 0 && builder->watch)
+		r = thread_watch_judge(builder->watch, builder->source->scan, builder->dump);
 	return r == 0 ? thread_groups_end(builder->source->groups, builder->dump) : r;
 }
 
@@ -475,11 +478,12 @@ static int build_creators(struct builder *builder)
 	return r;
 }
 
-static int name_all(const struct snapshot_source *source, const struct origins *origins, build_fn *build,
-		    struct thread_dump **ret_dump)
+static int name_all(const struct snapshot_source *source, const struct origins *origins,
+		    const struct thread_watch *watch, build_fn *build, struct thread_dump **ret_dump)
 {
 	struct builder builder = {.source = source,
 				  .origins = origins,
+				  .watch = watch,
 				  .dump = thread_dump_create(),
 				  .waits = wait_state_open(source->pid)};
 	int r = -ENOMEM;
@@ -506,30 +510,58 @@ static int name_all(const struct snapshot_source *source, const struct origins *
 	return r;
 }
 
-static int take(struct snapshot_source *source, const struct origins *origins, build_fn *build,
-		struct thread_dump **ret_dump)
+// Lock held.
+static int scan_since(struct snapshot_source *source, const struct origins *origins, int64_t asked_ns)
+{
+	// Whoever had to wait for another's walk may find that a later one has begun and ended meanwhile.
+	if (source->scan && source->scan->start_ns >= asked_ns)
+		return 0;
+	return scan(source, origins ? origins->helper_tid : 0);
+}
+
+static int take(struct snapshot_source *source, const struct origins *origins, const struct thread_watch *watch,
+		build_fn *build, struct thread_dump **ret_dump)
 {
 	int64_t asked_ns = clock_ns(CLOCK_MONOTONIC);
-	int r = 0;
+	int r;
 
 	pthread_mutex_lock(&source->lock);
-	// Whoever had to wait for another's walk may find that a later one has begun and ended meanwhile.
-	if (!source->scan || source->scan->start_ns < asked_ns)
-		r = scan(source, origins ? origins->helper_tid : 0);
+	r = scan_since(source, origins, asked_ns);
 	if (r == 0)
-		r = name_all(source, origins, build, ret_dump);
+		r = name_all(source, origins, watch, build, ret_dump);
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }
 
 int snapshot_take(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
 {
-	return take(source, origins, build_dump, ret_dump);
+	return take(source, origins, NULL, build_dump, ret_dump);
+}
+
+int snapshot_take_watched(struct snapshot_source *source, const struct origins *origins,
+			  const struct thread_watch *watch, struct thread_dump **ret_dump)
+{
+	return take(source, origins, watch, build_dump, ret_dump);
 }
 
 int snapshot_sample(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
 {
-	return take(source, origins, build_threads, ret_dump);
+	return take(source, origins, NULL, build_threads, ret_dump);
+}
+
+int snapshot_watch(struct snapshot_source *source, const struct origins *origins, struct thread_watch **ret_watch)
+{
+	int64_t asked_ns = clock_ns(CLOCK_MONOTONIC);
+	int r;
+
+	pthread_mutex_lock(&source->lock);
+	r = scan_since(source, origins, asked_ns);
+	if (r == 0) {
+		*ret_watch = thread_watch_create(source->scan);
+		r = *ret_watch ? 0 : -ENOMEM;
+	}
+	pthread_mutex_unlock(&source->lock);
+	return r;
 }
 
 int snapshot_creators(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
@@ -539,7 +571,7 @@ int snapshot_creators(struct snapshot_source *source, const struct origins *orig
 	pthread_mutex_lock(&source->lock);
 	r = read_mappings(source);
 	if (r >= 0)
-		r = name_all(source, origins, build_creators, ret_dump);
+		r = name_all(source, origins, NULL, build_creators, ret_dump);
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }

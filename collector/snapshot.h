@@ -12,6 +12,8 @@
 
 #include <sys/types.h>
 
+#include "collector/thread_watch.h"
+
 struct module_cache;
 struct origins;
 struct snapshot_source;
@@ -28,6 +30,11 @@ void snapshot_source_destroy(struct snapshot_source *source);               // a
 typedef int snapshot_taker(struct snapshot_source *source, const struct origins *origins,
 			   struct thread_dump **ret_dump);
 snapshot_taker snapshot_take;
+// Where the threads are now, for snapshot_take_watched later; the caller destroys it. The same errors.
+int snapshot_watch(struct snapshot_source *source, const struct origins *origins, struct thread_watch **ret_watch);
+// As snapshot_take, and says who did not run since watch.
+int snapshot_take_watched(struct snapshot_source *source, const struct origins *origins,
+			  const struct thread_watch *watch, struct thread_dump **ret_dump);
 // The same without verdicts, and without counting as a dump for those on growth: for one of many.
 snapshot_taker snapshot_sample;
 // The stacks that made threads, each with how many it made so far: a dump whose threads are those stacks. Otherwise as snapshot_take.

@@ -52,6 +52,7 @@ enum thread_verdict {
 	THREAD_VERDICT_CONVOY,   // threads: they wait for one lock
 	THREAD_VERDICT_UNJOINED, // count threads of that creator ended joinable, and are not joined
 	THREAD_VERDICT_GROWS,    // the group of that stack, creator and state grew, from dump to dump
+	THREAD_VERDICT_ZOMBIES,  // threads: they did not run for a whole window, and nobody was woken where they are
 	THREAD_VERDICT_COUNT
 };
 
@@ -63,6 +64,7 @@ struct thread_dump_verdict {
 	uint32_t base, dumps; // of what grows: count so many dumps ago, when it was first seen or had shrunk last
 	uint32_t stack, creator_stack; // ids; 0: none
 	const char *state;             // of a group; interned
+	int64_t window_ns, waiting_ns; // of zombies: the window; that each of them has waited at the least
 };
 
 struct thread_dump {

@@ -20,10 +20,9 @@
 #define SHOWN 64       // threads of one verdict, in text
 
 static const char *const kind_names[THREAD_VERDICT_COUNT] = {
-	[THREAD_VERDICT_DEADLOCK] = "deadlock",
-	[THREAD_VERDICT_CONVOY] = "convoy",
-	[THREAD_VERDICT_UNJOINED] = "unjoined",
-	[THREAD_VERDICT_GROWS] = "grows",
+	[THREAD_VERDICT_DEADLOCK] = "deadlock", [THREAD_VERDICT_CONVOY] = "convoy",
+	[THREAD_VERDICT_UNJOINED] = "unjoined", [THREAD_VERDICT_GROWS] = "grows",
+	[THREAD_VERDICT_ZOMBIES] = "zombies",
 };
 
 static bool waits_for_lock(const struct thread_dump_thread *thread)
@@ -217,6 +216,13 @@ static void put_verdict(struct writer *writer, const struct thread_dump *dump,
 	case THREAD_VERDICT_UNJOINED:
 		writer_puts(writer, " threads ended joinable, and nobody joined or detached them\n");
 		break;
+	case THREAD_VERDICT_ZOMBIES:
+		writer_printf(
+			writer,
+			" threads did not run for %.1f s (same PC, same SP, no CPU time), and nobody was woken where "
+			"they are: idle, or forgotten [%s, for %" PRId64 " s at least]\n",
+			(double)verdict->window_ns / 1e9, verdict->state, verdict->waiting_ns / 1000000000);
+		break;
 	default:
 		writer_printf(writer, " threads now, %" PRIu32 " at first, never fewer in %" PRIu32 " dumps [%s]\n",
 			      verdict->base, verdict->dumps, verdict->state);
@@ -247,6 +253,12 @@ void thread_dump_put_verdicts_json(const struct thread_dump *dump, struct writer
 		if (verdict->kind == THREAD_VERDICT_GROWS) {
 			writer_printf(writer, ",\"base\":%" PRIu32 ",\"dumps\":%" PRIu32 ",\"state\":\"", verdict->base,
 				      verdict->dumps);
+			writer_json(writer, verdict->state);
+			writer_puts(writer, "\"");
+		}
+		if (verdict->kind == THREAD_VERDICT_ZOMBIES) {
+			writer_printf(writer, ",\"window_ns\":%" PRId64 ",\"waiting_ns\":%" PRId64 ",\"state\":\"",
+				      verdict->window_ns, verdict->waiting_ns);
 			writer_json(writer, verdict->state);
 			writer_puts(writer, "\"");
 		}

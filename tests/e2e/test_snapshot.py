@@ -225,6 +225,34 @@ def test_dump_url_of_a_strange_server(profd, answer, said):
     assert process.returncode == 1 and said in errors and errors.count('\n') == 1, errors
 
 
+def zombies_of(answer):
+    stacks = {stack['id']: [frame['function'] for frame in stack['frames']] for stack in answer['stacks']}
+    return {tuple(stacks[verdict['stack']]): verdict for verdict in answer['verdicts'] if verdict['kind'] == 'zombies'}
+
+
+def test_zombies(profd, helper):
+    """Threads that nobody woke for a whole window, where nobody was woken; not those of a pool that works."""
+    with served(profd, helper('target_zombies'), '12', '6') as (process, url):
+        assert process.stdout.readline() == 'ready\n'
+        pid = re.search(r'goroutine (\d+) ', fetch(url + 'goroutine?debug=2')[1].decode())[1]
+        by_http = json.loads(fetch(url + 'goroutine?format=json&window=2')[1])
+        by_url = json.loads(dump(profd, '--json', '--window', '2', url).stdout)
+        by_pid = json.loads(dump(profd, '--json', '--window', '2', pid).stdout)
+        for answer in (by_http, by_url, by_pid):
+            (stack, verdict), = zombies_of(answer).items()
+            assert 'wait_for_reply' in stack and 'wait_for_job' not in stack
+            assert verdict['count'] == len(verdict['threads']) == 12 and verdict['state'] == 'cond wait'
+            assert verdict['window_ns'] >= 1.9e9 and verdict['waiting_ns'] >= verdict['window_ns']
+        assert 'creator_stack' in zombies_of(by_http).popitem()[1]
+        text = fetch(url + 'goroutine?debug=2&window=1')[1].decode()
+        assert text.startswith('# zombies: 12 threads did not run for 1.') and 'wait_for_reply' in text.split('\n\n')[0]
+        assert not zombies_of(json.loads(fetch(url + 'goroutine?format=json')[1])), 'without a window nobody is one'
+        for query in ('window=1', 'window=0&debug=2', 'window=1&seconds=1', 'window=x&debug=1', 'window=1&debug=1&seconds=1'):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                fetch(url + 'goroutine?' + query)
+            assert refused.value.code == 400
+
+
 def test_waiting_time(profd, helper):
     """At least as long as was seen, and no longer than it can have been."""
     begin = time.monotonic()

@@ -4,6 +4,7 @@
 // http_fake.c: see http_fake.h.
 
 #include "tests/unit/http_fake.h"
+#include "collector/thread_watch.h"
 #include "collector/window.h"
 #include "formats/profile.h"
 #include "formats/thread_dump.h"
@@ -71,6 +72,20 @@ int collector_snapshot(struct collector *collector, pid_t pid, struct thread_dum
 	assert_non_null(*ret_dump);
 	return thread_dump_add_thread(*ret_dump, &thread);
 }
+
+int collector_watch_threads(struct collector *collector, pid_t pid, struct thread_watch **ret_watch)
+{
+	*ret_watch = NULL;
+	return 0;
+}
+
+int collector_snapshot_watched(struct collector *collector, pid_t pid, const struct thread_watch *watch,
+			       struct thread_dump **ret_dump)
+{
+	return collector_snapshot(collector, pid, ret_dump);
+}
+
+void thread_watch_destroy(struct thread_watch *watch) {}
 
 int collector_sample_threads(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
 {
