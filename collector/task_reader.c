@@ -97,6 +97,20 @@ ssize_t task_reader_count(const struct task_reader *reader)
 	return status.st_nlink > 2 ? (ssize_t)status.st_nlink - 2 : -ESRCH;
 }
 
+// "TID/NAME", at the end of path. By hand: of 10,000 threads, printf() makes itself felt.
+static const char *make_path(uint32_t tid, const char *name, char path[48])
+{
+	size_t length = strlen(name);
+	char *at = path + 48 - length - 1;
+
+	memcpy(at, name, length + 1);
+	*--at = '/';
+	do
+		*--at = (char)('0' + tid % 10);
+	while (tid /= 10);
+	return at;
+}
+
 // A file of the thread's, as text. Its length or −errno.
 static ssize_t read_task(const struct task_reader *reader, uint32_t tid, const char *name, char *buf, size_t size)
 {
@@ -104,8 +118,7 @@ static ssize_t read_task(const struct task_reader *reader, uint32_t tid, const c
 	ssize_t n;
 	int fd;
 
-	snprintf(path, sizeof(path), "%" PRIu32 "/%s", tid, name);
-	fd = openat(reader->task_fd, path, O_RDONLY | O_CLOEXEC);
+	fd = openat(reader->task_fd, make_path(tid, name, path), O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	n = read(fd, buf, size - 1);

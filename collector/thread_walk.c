@@ -16,7 +16,9 @@
 #include "collector/outside.h"
 #include "collector/thread_capture.h"
 
-#define FIRST_COPY 4096u    // bytes of stack; more, ever more at once, when the walk gets there
+#define FIRST_COPY \
+	4096u // bytes of stack at first; then as much as the last ones needed, and ever more when the walk gets there
+#define MAX_FIRST_COPY 65536u
 #define MAX_COPY (4u << 20) // of one stack
 #define PAGE 4096u
 #define PAGES 256u // of code; a power of two
@@ -37,6 +39,7 @@ struct thread_walker {
 	const struct walk_image *image;
 	uint64_t stack_start;
 	size_t stack_size, stack_capacity;
+	size_t first_copy, needed; // bytes of stack, of the next walk and of this one
 	uint8_t *stack;
 	const struct thread_capture *capture; // whose stack is read; NULL: the process's own memory
 	struct {
@@ -128,7 +131,7 @@ static size_t read_target(pid_t pid, uint64_t address, void *data, size_t size)
 // Copies what lies above the copy, as much again; false: there is no more.
 static bool extend_stack(struct thread_walker *walker)
 {
-	size_t wanted = walker->stack_size ? walker->stack_size * 2 : FIRST_COPY, n;
+	size_t wanted = walker->stack_size ? walker->stack_size * 2 : walker->first_copy, n;
 
 	if (wanted > MAX_COPY)
 		return false;
@@ -150,6 +153,8 @@ static bool read_stack(struct thread_walker *walker, uint64_t address, uint64_t 
 {
 	uint64_t offset = address - walker->stack_start;
 
+	if (offset + 8 > walker->needed)
+		walker->needed = offset + 8;
 	while (offset + 8 > walker->stack_size)
 		if (!extend_stack(walker))
 			return false;
@@ -228,6 +233,7 @@ struct thread_walker *thread_walker_create(pid_t pid, const struct walk_image *i
 		return NULL;
 	walker->pid = pid;
 	walker->image = image;
+	walker->first_copy = FIRST_COPY;
 	for (unsigned i = 0; i < PAGES; i++)
 		walker->pages[i].address = 1;
 	return walker;
@@ -241,6 +247,16 @@ void thread_walker_destroy(struct thread_walker *walker)
 	free(walker);
 }
 
+// A call for each stack costs more than bytes do: what is needed grows at once, and gets less by and by.
+static void expect(struct thread_walker *walker)
+{
+	size_t needed = (walker->needed + 511) & ~(size_t)511, less = walker->first_copy - walker->first_copy / 16;
+
+	walker->first_copy = needed > less ? needed : less;
+	if (walker->first_copy > MAX_FIRST_COPY)
+		walker->first_copy = MAX_FIRST_COPY;
+}
+
 static uint32_t walk(struct thread_walker *walker, const struct profd_unwind_context *context, uint64_t *pcs,
 		     uint8_t *ret_stop)
 {
@@ -248,10 +264,11 @@ static uint32_t walk(struct thread_walker *walker, const struct profd_unwind_con
 	uint32_t n;
 
 	walker->stack_start = context->regs[PROFD_ARCH_SP];
-	walker->stack_size = 0;
+	walker->stack_size = walker->needed = 0;
 	current = walker;
 	n = outside_unwind_table(&walker->image->set, context, nothing, pcs, WIRE_MAX_FRAMES, ret_stop);
 	current = NULL;
+	expect(walker);
 	return n;
 }
 

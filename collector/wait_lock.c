@@ -13,7 +13,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 struct mutex {
@@ -94,28 +93,21 @@ _Static_assert(sizeof(pthread_cond_t) == sizeof(struct new_condition), "one layo
 #define MAX_LISTED 256
 #define SEQUENCES_APART ((uint64_t)1 << 32)
 
-static bool read_memory(pid_t pid, uint64_t address, void *data, size_t size)
-{
-	struct iovec local = {data, size}, remote = {(void *)(uintptr_t)address, size};
-
-	return process_vm_readv(pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
-}
-
 // All these objects are aligned to 8 bytes.
-static bool read_object(pid_t pid, uint64_t address, void *data, size_t size)
+static bool read_object(struct wait_memory *memory, uint64_t address, void *data, size_t size)
 {
-	return address % 8 == 0 && read_memory(pid, address, data, size);
+	return address % 8 == 0 && wait_memory_read(memory, address, data, size);
 }
 
 // One that other processes lock as well may be held by a thread of theirs, whose id is from who knows which namespace; one with lock
 // elision is taken without its owner being written. Of a robust or priority-inheriting one, the futex itself is the owner. Every robust one is
 // marked as shared: whether a thread of this process holds it, that thread's list says.
-static void find_mutex(pid_t pid, uint64_t address, struct wait_lock *lock)
+static void find_mutex(struct wait_memory *memory, uint64_t address, struct wait_lock *lock)
 {
 	struct mutex mutex;
 	bool robust;
 
-	if (!read_object(pid, address, &mutex, sizeof(mutex)) || mutex.lock == 0 || (mutex.kind & ~MUTEX_KINDS))
+	if (!read_object(memory, address, &mutex, sizeof(mutex)) || mutex.lock == 0 || (mutex.kind & ~MUTEX_KINDS))
 		return;
 	robust = mutex.kind & MUTEX_ROBUST;
 	if ((mutex.kind & MUTEX_ELISION) || ((mutex.kind & MUTEX_SHARED) && !robust))
@@ -125,7 +117,7 @@ static void find_mutex(pid_t pid, uint64_t address, struct wait_lock *lock)
 	lock->owner_tid = robust || (mutex.kind & MUTEX_PRIORITY_INHERIT) ? mutex.lock & FUTEX_TID_MASK : mutex.owner;
 }
 
-bool wait_lock_is_listed(pid_t pid, uint32_t tid, uint64_t listed_at)
+bool wait_lock_is_listed(struct wait_memory *memory, uint32_t tid, uint64_t listed_at)
 {
 	struct robust_list_head *head;
 	uint64_t at;
@@ -134,7 +126,7 @@ bool wait_lock_is_listed(pid_t pid, uint32_t tid, uint64_t listed_at)
 	if (syscall(SYS_get_robust_list, tid, &head, &size) < 0)
 		return false;
 	at = (uintptr_t)head;
-	for (int i = 0; i < MAX_LISTED && read_memory(pid, at, &at, sizeof(at)); i++) {
+	for (int i = 0; i < MAX_LISTED && wait_memory_read(memory, at, &at, sizeof(at)); i++) {
 		at &= ~(uint64_t)1; // of priority-inheriting ones
 		if (at == listed_at)
 			return true;
@@ -144,7 +136,7 @@ bool wait_lock_is_listed(pid_t pid, uint32_t tid, uint64_t listed_at)
 	return false;
 }
 
-static void find_rwlock(pid_t pid, uint64_t futex, uint32_t expected, struct wait_lock *lock)
+static void find_rwlock(struct wait_memory *memory, uint64_t futex, uint32_t expected, struct wait_lock *lock)
 {
 	struct rwlock rwlock;
 	uint64_t address;
@@ -157,26 +149,26 @@ static void find_rwlock(pid_t pid, uint64_t futex, uint32_t expected, struct wai
 		address = futex;
 	else
 		return;
-	if (!read_object(pid, address, &rwlock, sizeof(rwlock)) || rwlock.shared > 1)
+	if (!read_object(memory, address, &rwlock, sizeof(rwlock)) || rwlock.shared > 1)
 		return;
 	lock->address = address;
 	if ((rwlock.readers & RWLOCK_WRITE_LOCKED) && !rwlock.shared)
 		lock->owner_tid = rwlock.owner;
 }
 
-static void find_barrier(pid_t pid, uint64_t futex, struct wait_lock *lock)
+static void find_barrier(struct wait_memory *memory, uint64_t futex, struct wait_lock *lock)
 {
 	uint64_t address = futex % 8 == 4 ? futex - offsetof(struct barrier, round) : futex;
 	struct barrier barrier;
 
-	if (read_object(pid, address, &barrier, sizeof(barrier)) && barrier.count > 0 &&
+	if (read_object(memory, address, &barrier, sizeof(barrier)) && barrier.count > 0 &&
 	    (barrier.shared == 0 || barrier.shared == FUTEX_SHARED))
 		lock->address = address;
 }
 
 // A waiter of the old kind waits while there are no signals, and has a reference to its group. What is at that place in one of the new kind,
 // g1_start, is zero as long as a waiter there can wait with no signals.
-static bool find_condition(pid_t pid, uint64_t futex, uint32_t expected, struct wait_lock *lock)
+static bool find_condition(struct wait_memory *memory, uint64_t futex, uint32_t expected, struct wait_lock *lock)
 {
 	unsigned group = futex % 8 / 4;
 	uint64_t old_address = futex - group * 4 - offsetof(struct old_condition, signals),
@@ -184,13 +176,13 @@ static bool find_condition(pid_t pid, uint64_t futex, uint32_t expected, struct 
 	struct old_condition old;
 	struct new_condition new;
 
-	if (expected == 0 && read_object(pid, old_address, &old, sizeof(old)) && old.references[group] >> 1 &&
+	if (expected == 0 && read_object(memory, old_address, &old, sizeof(old)) && old.references[group] >> 1 &&
 	    (uint64_t)(old.references[0] >> 1) + (old.references[1] >> 1) <= old.waiters >> 3 &&
 	    old.g1_start >> 1 < old.sequence >> 1 && (old.sequence - old.g1_start) >> 1 < SEQUENCES_APART) {
 		lock->address = old_address;
 		return true;
 	}
-	if (read_object(pid, new_address, &new, sizeof(new)) && new.waiters >> 3 &&
+	if (read_object(memory, new_address, &new, sizeof(new)) && new.waiters >> 3 &&
 	    new.g1_start >> 1 < new.sequence >> 1 && (new.sequence - new.g1_start) >> 1 < SEQUENCES_APART &&
 	    (expected != 0 || group == 1 || new.g1_start >> 1 == 0)) {
 		lock->address = new_address;
@@ -200,20 +192,21 @@ static bool find_condition(pid_t pid, uint64_t futex, uint32_t expected, struct 
 }
 
 // pthread_cond_wait() locks the mutex again before it returns, by a function that not every libc has a name for.
-static void find_condition_or_mutex(pid_t pid, const struct wait_state_input *input, struct wait_lock *lock)
+static void find_condition_or_mutex(struct wait_memory *memory, const struct wait_state_input *input,
+				    struct wait_lock *lock)
 {
 	struct wait_lock mutex = *lock;
 
-	if (find_condition(pid, input->args[0], (uint32_t)input->args[2], lock) ||
+	if (find_condition(memory, input->args[0], (uint32_t)input->args[2], lock) ||
 	    ((int)input->args[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET)
 		return;
 	mutex.kind = WAIT_MUTEX;
-	find_mutex(pid, input->args[0], &mutex);
+	find_mutex(memory, input->args[0], &mutex);
 	if (mutex.owner_tid)
 		*lock = mutex;
 }
 
-void wait_lock_find(pid_t pid, const struct wait_state_input *input, struct wait_lock *ret_lock)
+void wait_lock_find(struct wait_memory *memory, const struct wait_state_input *input, struct wait_lock *ret_lock)
 {
 	uint64_t futex = input->args[0];
 	uint32_t expected = (uint32_t)input->args[2], tid;
@@ -221,24 +214,24 @@ void wait_lock_find(pid_t pid, const struct wait_state_input *input, struct wait
 	*ret_lock = (struct wait_lock){.kind = wait_names_find(input), .address = futex};
 	switch (ret_lock->kind) {
 	case WAIT_MUTEX:
-		find_mutex(pid, futex, ret_lock);
+		find_mutex(memory, futex, ret_lock);
 		break;
 	case WAIT_READ_LOCK:
 	case WAIT_WRITE_LOCK:
-		find_rwlock(pid, futex, expected, ret_lock);
+		find_rwlock(memory, futex, expected, ret_lock);
 		break;
 	case WAIT_BARRIER:
-		find_barrier(pid, futex, ret_lock);
+		find_barrier(memory, futex, ret_lock);
 		break;
 	case WAIT_CONDITION:
-		find_condition_or_mutex(pid, input, ret_lock);
+		find_condition_or_mutex(memory, input, ret_lock);
 		break;
 	case WAIT_ONCE:
 		if ((expected & 3) != 1) // of a pthread_once_t whose function runs
 			ret_lock->kind = WAIT_UNKNOWN;
 		break;
 	case WAIT_JOIN:
-		if (read_memory(pid, futex, &tid, sizeof(tid)))
+		if (wait_memory_read(memory, futex, &tid, sizeof(tid)))
 			ret_lock->owner_tid = tid;
 		break;
 	default:

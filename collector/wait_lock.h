@@ -9,8 +9,8 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
+#include "collector/wait_memory.h"
 #include "collector/wait_names.h"
 
 struct wait_lock {
@@ -23,8 +23,8 @@ struct wait_lock {
 };
 
 // Whether the thread, by our number for it, holds the robust mutex that is listed_at.
-bool wait_lock_is_listed(pid_t pid, uint32_t tid, uint64_t listed_at);
+bool wait_lock_is_listed(struct wait_memory *memory, uint32_t tid, uint64_t listed_at);
 
-void wait_lock_find(pid_t pid, const struct wait_state_input *input, struct wait_lock *ret_lock);
+void wait_lock_find(struct wait_memory *memory, const struct wait_state_input *input, struct wait_lock *ret_lock);
 
 #endif

@@ -14,11 +14,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "collector/wait_lock.h"
+#include "collector/wait_memory.h"
 #include "collector/wait_names.h"
 #include "collector/wait_object.h"
 #include "collector/wait_thread.h"
@@ -26,7 +26,7 @@
 #define SELECT_FDS 1024u // that are looked at
 
 struct wait_state_process {
-	pid_t pid;
+	struct wait_memory *memory;
 	struct wait_objects *objects;
 	struct wait_threads *threads;
 };
@@ -37,10 +37,10 @@ struct wait_state_process *wait_state_open(pid_t pid)
 
 	if (!process)
 		return NULL;
-	process->pid = pid;
+	process->memory = wait_memory_create(pid);
 	process->objects = wait_objects_create(pid);
 	process->threads = wait_threads_create(pid);
-	if (!process->objects || !process->threads) {
+	if (!process->memory || !process->objects || !process->threads) {
 		wait_state_close(process);
 		return NULL;
 	}
@@ -51,25 +51,27 @@ void wait_state_close(struct wait_state_process *process)
 {
 	if (!process)
 		return;
+	wait_memory_destroy(process->memory);
 	wait_objects_destroy(process->objects);
 	wait_threads_destroy(process->threads);
 	free(process);
 }
 
+static void copy(char *to, const char *text, size_t size)
+{
+	size_t length = strnlen(text, size - 1);
+
+	memcpy(to, text, length);
+	to[length] = '\0';
+}
+
 static void say(struct wait_state *state, const char *word, const char *object)
 {
-	snprintf(state->state, sizeof(state->state), "%s", word);
-	snprintf(state->object, sizeof(state->object), "%s", object);
+	copy(state->state, word, sizeof(state->state));
+	copy(state->object, object, sizeof(state->object));
 	for (char *at = state->object; *at; at++)
 		if ((unsigned char)*at < ' ' || *at == ',' || *at == ']' || *at == '[' || *at == 0x7f)
 			*at = *at == ',' ? ';' : *at == '[' ? '(' : *at == ']' ? ')' : '_';
-}
-
-static bool read_memory(const struct wait_state_process *process, uint64_t address, void *data, size_t size)
-{
-	struct iovec local = {data, size}, remote = {(void *)(uintptr_t)address, size};
-
-	return process_vm_readv(process->pid, &local, 1, &remote, 1, 0) == (ssize_t)size;
 }
 
 // ---- futex ---------------------------------------------------------------------------------------------------------
@@ -81,11 +83,12 @@ static void find_futex(const struct wait_state_process *process, const struct wa
 	const char *word;
 	char object[32];
 
-	wait_lock_find(process->pid, input, &lock);
+	wait_lock_find(process->memory, input, &lock);
 	word = wait_names_state(lock.kind);
 	state->address = lock.address;
 	state->owner_tid = wait_threads_find(process->threads, lock.owner_tid);
-	if (state->owner_tid && lock.listed_at && !wait_lock_is_listed(process->pid, state->owner_tid, lock.listed_at))
+	if (state->owner_tid && lock.listed_at &&
+	    !wait_lock_is_listed(process->memory, state->owner_tid, lock.listed_at))
 		state->owner_tid = 0;
 	snprintf(object, sizeof(object), "0x%" PRIx64, state->address);
 	say(state, word ? word : "futex", lock.kind == WAIT_JOIN && state->owner_tid ? "" : object);
@@ -158,8 +161,8 @@ static void find_sleep(const struct wait_state_process *process, uint64_t addres
 	struct timespec time;
 	char object[48] = "";
 
-	if (!absolute && read_memory(process, address, &time, sizeof(time)) && time.tv_sec >= 0 && time.tv_nsec >= 0 &&
-	    time.tv_nsec < 1000000000)
+	if (!absolute && wait_memory_read(process->memory, address, &time, sizeof(time)) && time.tv_sec >= 0 &&
+	    time.tv_nsec >= 0 && time.tv_nsec < 1000000000)
 		snprintf(object, sizeof(object), "of %g s", (double)time.tv_sec + (double)time.tv_nsec / 1e9);
 	say(state, "sleep", object);
 }
@@ -171,7 +174,7 @@ static void find_poll(const struct wait_state_process *process, const struct wai
 	int32_t fd;
 	char object[WAIT_OBJECT_SIZE + 32];
 
-	if (input->args[1] == 0 || !read_memory(process, input->args[0], &fd, sizeof(fd)) || fd < 0) {
+	if (input->args[1] == 0 || !wait_memory_read(process->memory, input->args[0], &fd, sizeof(fd)) || fd < 0) {
 		say(state, "poll", "");
 		return;
 	}
@@ -197,7 +200,7 @@ static void find_select(const struct wait_state_process *process, const struct w
 	for (int k = 1; k <= 3; k++) {
 		uint64_t set[SELECT_FDS / 64];
 
-		if (input->args[k] == 0 || !read_memory(process, input->args[k], set, size))
+		if (input->args[k] == 0 || !wait_memory_read(process->memory, input->args[k], set, size))
 			continue;
 		for (size_t i = 0; i < size / 8; i++)
 			sets[i] |= set[i];

@@ -18,6 +18,7 @@
 #define MAX_TASKS 200000u
 #define MAX_BYTES ((size_t)16 << 20) // of all that is remembered
 #define MAX_LEVELS 32u               // of namespaces: the kernel's limit
+#define KNOWN 256u                   // threads that have been asked for; a power of two
 #define STATUS_SIZE 16384            // before "NSpid:" only the line "Groups:" can be long
 
 struct thread {
@@ -31,6 +32,7 @@ struct wait_threads {
 	bool levels_read, read;
 	struct intern_budget budget;
 	struct intern threads; // only when there are several levels
+	uint32_t lives[KNOWN]; // ids of threads that were there, each at its place; 0: none
 };
 
 struct wait_threads *wait_threads_create(pid_t pid)
@@ -146,17 +148,28 @@ bool wait_threads_same_ids(struct wait_threads *threads)
 	return levels_of(threads) == 1;
 }
 
+static bool is_there(struct wait_threads *threads, uint32_t tid)
+{
+	uint32_t *known = &threads->lives[tid % KNOWN];
+	char path[64];
+
+	if (*known == tid)
+		return true;
+	snprintf(path, sizeof(path), "/proc/%d/task/%" PRIu32, (int)threads->pid, tid);
+	if (access(path, F_OK) != 0)
+		return false;
+	*known = tid;
+	return true;
+}
+
 uint32_t wait_threads_find(struct wait_threads *threads, uint32_t own_tid)
 {
-	char path[64];
 	uint32_t index;
 
 	if (own_tid == 0 || levels_of(threads) == 0)
 		return 0;
-	if (wait_threads_same_ids(threads)) {
-		snprintf(path, sizeof(path), "/proc/%d/task/%" PRIu32, (int)threads->pid, own_tid);
-		return access(path, F_OK) == 0 ? own_tid : 0;
-	}
+	if (wait_threads_same_ids(threads))
+		return is_there(threads, own_tid) ? own_tid : 0;
 	if (!threads->read)
 		read_threads(threads);
 	index = intern_find(&threads->threads, &own_tid);

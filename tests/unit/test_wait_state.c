@@ -10,12 +10,14 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -26,6 +28,7 @@
 
 #include "collector/task_reader.h"
 #include "collector/wait_lock.h"
+#include "collector/wait_memory.h"
 #include "collector/wait_state.h"
 #include "collector/wait_thread.h"
 
@@ -235,13 +238,48 @@ static void test_locks(void **unused)
 static struct wait_lock lock_at(const void *futex, int operation, uint32_t expected, const char *name)
 {
 	struct wait_state_input input = {.in_syscall = true, .nr = SYS_futex, .names = &name, .nnames = 1};
+	struct wait_memory *memory = wait_memory_create(getpid());
 	struct wait_lock lock;
 
 	input.args[0] = (uintptr_t)futex;
 	input.args[1] = (uint64_t)operation;
 	input.args[2] = expected;
-	wait_lock_find(getpid(), &input, &lock);
+	wait_lock_find(memory, &input, &lock);
+	wait_memory_destroy(memory);
 	return lock;
+}
+
+static bool is_listed(uint32_t tid, const void *listed_at)
+{
+	struct wait_memory *memory = wait_memory_create(getpid());
+	bool listed = wait_lock_is_listed(memory, tid, (uintptr_t)listed_at);
+
+	wait_memory_destroy(memory);
+	return listed;
+}
+
+// Over the borders of what is read at once, as it was when it was read first, and not beyond what is there.
+static void test_memory(void **unused)
+{
+	struct wait_memory *memory = wait_memory_create(getpid());
+	uint8_t *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), bytes[600];
+
+	assert_int_equal(munmap(pages + 4096, 4096), 0);
+	for (int i = 0; i < 4096; i++)
+		pages[i] = (uint8_t)(i * 7);
+	assert_true(wait_memory_read(memory, (uintptr_t)pages + 200, bytes, 600));
+	assert_memory_equal(bytes, pages + 200, 600);
+	pages[300] ^= 1;
+	assert_true(wait_memory_read(memory, (uintptr_t)pages + 300, bytes, 1));
+	assert_int_equal(bytes[0], pages[300] ^ 1);
+	assert_true(wait_memory_read(memory, (uintptr_t)pages + 4088, bytes, 8));
+	assert_false(wait_memory_read(memory, (uintptr_t)pages + 4092, bytes, 8));
+	assert_false(wait_memory_read(memory, (uintptr_t)pages + 4096, bytes, 1));
+	assert_false(wait_memory_read(memory, 0, bytes, 8));
+	assert_false(wait_memory_read(memory, UINT64_MAX - 3, bytes, 8));
+	munmap(pages, 4096);
+	wait_memory_destroy(memory);
+	wait_memory_destroy(NULL);
 }
 
 // Both layouts that glibc's have had, as they are after some use, and what only looks like one.
@@ -287,7 +325,7 @@ static void test_mutex_kinds(void **unused)
 	mutex_words[4] = 16 | 128;
 	assert_int_equal(lock_at(words, FUTEX_WAIT, 0, "__pthread_mutex_lock_full").owner_tid, 78);
 	assert_int_equal(lock_at(words, FUTEX_WAIT, 0, "__pthread_mutex_lock_full").listed_at, (uintptr_t)&words[8]);
-	assert_false(wait_lock_is_listed(getpid(), (uint32_t)gettid(), (uintptr_t)&words[8]));
+	assert_false(is_listed((uint32_t)gettid(), &words[8]));
 	mutex_words[4] = 0;
 	mutex_words[0] = 0; // just unlocked
 	assert_int_equal(lock_at(words, FUTEX_WAIT, 2, "pthread_mutex_lock").owner_tid, 0);
@@ -306,11 +344,11 @@ static void test_robust_list(void **unused)
 		assert_int_equal(pthread_mutex_lock(&robust[i]), 0);
 	}
 	for (int i = 0; i < 3; i++)
-		assert_true(wait_lock_is_listed(getpid(), (uint32_t)gettid(), (uintptr_t)&robust[i] + 32));
+		assert_true(is_listed((uint32_t)gettid(), (char *)&robust[i] + 32));
 	pthread_mutex_unlock(&robust[1]);
-	assert_false(wait_lock_is_listed(getpid(), (uint32_t)gettid(), (uintptr_t)&robust[1] + 32));
-	assert_true(wait_lock_is_listed(getpid(), (uint32_t)gettid(), (uintptr_t)&robust[0] + 32));
-	assert_false(wait_lock_is_listed(getpid(), INT32_MAX, (uintptr_t)&robust[0] + 32));
+	assert_false(is_listed((uint32_t)gettid(), (char *)&robust[1] + 32));
+	assert_true(is_listed((uint32_t)gettid(), (char *)&robust[0] + 32));
+	assert_false(is_listed(INT32_MAX, (char *)&robust[0] + 32));
 	pthread_mutex_unlock(&robust[0]);
 	pthread_mutex_unlock(&robust[2]);
 }
@@ -476,12 +514,12 @@ int main(void)
 {
 	const struct sigaction action = {.sa_handler = interrupt}; // no SA_RESTART: it ends any wait
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors),       cmocka_unit_test(test_locks),
-		cmocka_unit_test(test_conditions),        cmocka_unit_test(test_mutex_kinds),
-		cmocka_unit_test(test_robust_list),       cmocka_unit_test(test_names),
-		cmocka_unit_test(test_namespace_ids),     cmocka_unit_test(test_unix_sockets),
-		cmocka_unit_test(test_without_a_call),    cmocka_unit_test(test_nonsense),
-		cmocka_unit_test(test_nonsense_in_locks),
+		cmocka_unit_test(test_descriptors),  cmocka_unit_test(test_locks),
+		cmocka_unit_test(test_memory),       cmocka_unit_test(test_conditions),
+		cmocka_unit_test(test_mutex_kinds),  cmocka_unit_test(test_robust_list),
+		cmocka_unit_test(test_names),        cmocka_unit_test(test_namespace_ids),
+		cmocka_unit_test(test_unix_sockets), cmocka_unit_test(test_without_a_call),
+		cmocka_unit_test(test_nonsense),     cmocka_unit_test(test_nonsense_in_locks),
 	};
 
 	sigaction(SIGUSR1, &action, NULL);
