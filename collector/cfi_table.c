@@ -445,13 +445,11 @@ static bool check_header(const struct wire_table *table, size_t size)
 	uint64_t expected;
 
 	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
-	    table->size != size || !table->nrules || table->nrules > WIRE_MAX_RULES || (table->text_start & 0xffff) ||
-	    table->text_end <= table->text_start)
+	    table->size != size || !table->nrules || table->nrules > WIRE_MAX_RULES)
 		return false;
 	expected = sizeof(*table) + table->nrules * sizeof(struct wire_rule) +
 		   ((uint64_t)table->npages + 1) * sizeof(uint32_t) + (uint64_t)table->nrows * sizeof(struct wire_row);
-	return size == expected &&
-	       table->npages == (table->text_end - table->text_start + 0xffff) >> WIRE_TABLE_PAGE_BITS;
+	return size == expected && wire_table_has_its_pages(table);
 }
 
 int cfi_table_check(const struct wire_table *table, size_t size)

@@ -583,12 +583,11 @@ static bool check_header(const struct wire_table *table, uint64_t size)
 
 	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
 	    table->machine != PROFD_ARCH_MACHINE || table->size != size || !table->nrules ||
-	    table->nrules > WIRE_MAX_RULES || (table->text_start & 0xffff) || table->text_end <= table->text_start)
+	    table->nrules > WIRE_MAX_RULES)
 		return false;
 	expected = sizeof(*table) + (uint64_t)table->nrules * sizeof(struct wire_rule) +
 		   ((uint64_t)table->npages + 1) * sizeof(uint32_t) + (uint64_t)table->nrows * sizeof(struct wire_row);
-	return size == expected &&
-	       table->npages == (table->text_end - table->text_start + 0xffff) >> WIRE_TABLE_PAGE_BITS;
+	return size == expected && wire_table_has_its_pages(table);
 }
 
 int profd_table_check(const struct wire_table *table, uint64_t size)

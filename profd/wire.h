@@ -38,6 +38,7 @@
 #ifndef PROFD_WIRE_H
 #define PROFD_WIRE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define WIRE_MAGIC 0x64666f7270ULL // "profd"
@@ -300,6 +301,13 @@ struct wire_table {
 	uint8_t build_id[20]; // zero-padded; all zero: none
 	uint32_t reserved;
 };
+
+// Are there as many pages as the covered addresses need? At least one; and then a page's number, found from an address, is one of them.
+static inline bool wire_table_has_its_pages(const struct wire_table *table)
+{
+	return table->text_end > table->text_start && !(table->text_start & ((1u << WIRE_TABLE_PAGE_BITS) - 1)) &&
+	       (table->text_end - table->text_start - 1) >> WIRE_TABLE_PAGE_BITS == (uint64_t)table->npages - 1;
+}
 
 #define WIRE_ASSERT(what) _Static_assert(what, #what)
 WIRE_ASSERT(sizeof(struct wire_sample) == 48);

@@ -336,9 +336,27 @@ static void test_check(void **state)
 	free(vdso);
 }
 
+// All addresses, which would need more pages than a number can count: 2^48, or none.
+static void test_all_addresses(void **state)
+{
+	struct {
+		struct wire_table table;
+		struct wire_rule rule;
+		uint32_t pages[1];
+	} made = {.table = {.magic = WIRE_TABLE_MAGIC,
+			    .version = WIRE_TABLE_VERSION,
+			    .machine = WIRE_MACHINE_X86_64,
+			    .size = sizeof(made),
+			    .text_end = UINT64_MAX,
+			    .nrules = 1}};
+
+	assert_int_equal(cfi_table_check(&made.table, sizeof(made)), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_all_addresses),
 		cmocka_unit_test(test_no_section_headers),
 		cmocka_unit_test(test_build_id),
 		cmocka_unit_test(test_overlaps),

@@ -187,6 +187,23 @@ static void test_header(void **state)
 	assert_int_equal(profd_table_check(table, good.size), 0);
 }
 
+// All addresses, which would need more pages than a number can count: 2^48, or none.
+static void test_all_addresses(void **state)
+{
+	struct {
+		struct wire_table table;
+		struct wire_rule rule;
+		uint32_t pages[1];
+	} made = {.table = {.magic = WIRE_TABLE_MAGIC,
+			    .version = WIRE_TABLE_VERSION,
+			    .machine = WIRE_MACHINE_X86_64,
+			    .size = sizeof(made),
+			    .text_end = UINT64_MAX,
+			    .nrules = 1}};
+
+	assert_int_not_equal(profd_table_check(&made.table, sizeof(made)), 0);
+}
+
 // What is checked are the indices. The rules may say anything, known kinds or not.
 static void test_random_rules(void **state)
 {
@@ -357,6 +374,7 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_all_addresses),
 		cmocka_unit_test(test_bits),         cmocka_unit_test(test_header),
 		cmocka_unit_test(test_random_rules), cmocka_unit_test(test_popped_fp),
 		cmocka_unit_test(test_saved_at_fp),  cmocka_unit_test(test_lost_fp),
