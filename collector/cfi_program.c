@@ -113,6 +113,8 @@ static struct cfi_saved *saved_of(const struct cfi_columns *arch, struct cfi_row
 		return &state->bx;
 	if (reg == arch->ra)
 		return &state->ra;
+	if (reg == arch->landing)
+		return &state->landing;
 	return reg == arch->sp ? &state->sp : NULL;
 }
 

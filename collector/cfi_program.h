@@ -2,8 +2,8 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // cfi_program.h: runs the call frame instructions of one FDE (DWARF 5, section 6.4) and reports each row as a wire_rule.
-// CFA, FP (x86-64: rbp; aarch64: x29), the return address (x86-64: column 16; aarch64: x30) and, on x86-64, rbx are followed; other
-// registers' rules are skipped.
+// CFA, FP (x86-64: rbp; aarch64: x29), the return address (x86-64: column 16; aarch64: x30) and, on x86-64, rbx are followed, and whether
+// the register is saved that a landing pad gets its first argument in; other registers' rules are skipped.
 
 #ifndef PROFD_COLLECTOR_CFI_PROGRAM_H
 #define PROFD_COLLECTOR_CFI_PROGRAM_H

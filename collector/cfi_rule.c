@@ -15,8 +15,9 @@
 #define SIGNAL_UCONTEXT 128
 
 const struct cfi_columns cfi_columns_of[CFI_ARCH_COUNT] = {
-	[CFI_ARCH_X86_64] = {.bx = WIRE_BX, .fp = 6, .sp = 7, .ra = 16, .general = 16, .link = false},
-	[CFI_ARCH_AARCH64] = {.bx = CFI_NO_REGISTER, .fp = 29, .sp = 31, .ra = 30, .general = 31, .link = true},
+	[CFI_ARCH_X86_64] = {.bx = WIRE_BX, .fp = 6, .sp = 7, .ra = 16, .landing = 0, .general = 16, .link = false},
+	[CFI_ARCH_AARCH64] =
+		{.bx = CFI_NO_REGISTER, .fp = 29, .sp = 31, .ra = 30, .landing = 0, .general = 31, .link = true},
 };
 
 uint64_t cfi_arch_return_column(enum cfi_arch arch)
@@ -209,6 +210,7 @@ static bool make_frame_rule(const struct cfi_columns *arch, const struct cfi_row
 		rule->bx = WIRE_SAVED_UNDEF;
 		rule->bx_off = 0;
 	}
+	rule->lands = state->landing.kind == CFI_SAVED_OFFSET;
 	return true;
 }
 

@@ -17,6 +17,7 @@
 // Columns of the table, by DWARF register number.
 struct cfi_columns {
 	uint64_t bx, fp, sp, ra;
+	uint64_t landing; // the first of those that a landing pad gets its arguments in
 	uint64_t general; // registers below are general ones; this one may be a CFA's base, too
 	bool link;        // a call leaves the return address in its register, so an unsaved one is there
 };
@@ -43,7 +44,7 @@ struct cfi_row_state {
 	uint64_t cfa_register;
 	int64_t cfa_offset;
 	const uint8_t *cfa_block, *cfa_block_end;
-	struct cfi_saved fp, bx, ra;
+	struct cfi_saved fp, bx, ra, landing;
 	struct cfi_saved sp; // CFI_SAVED_SAME: the caller's SP is the CFA, as it is everywhere but in signal frames
 };
 

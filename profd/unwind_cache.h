@@ -68,7 +68,7 @@ static inline bool profd_cache_saves(const struct wire_rule *rule, int32_t *ret_
 {
 	int32_t below = -(int32_t)rule->fp_off;
 
-	if (rule->ra != WIRE_SAVED_AT || (rule->fp != WIRE_SAVED_AT && rule->fp != WIRE_SAVED_SAME))
+	if (rule->lands || rule->ra != WIRE_SAVED_AT || (rule->fp != WIRE_SAVED_AT && rule->fp != WIRE_SAVED_SAME))
 		return false;
 	*ret_saved = rule->fp == WIRE_SAVED_AT;
 	if (!PROFD_ARCH_LINK) {

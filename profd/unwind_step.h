@@ -43,6 +43,7 @@ struct profd_walk {
 	uint64_t jit_chain; // unwind_jit.h
 	bool fp_known;      // false: some frame's CFI did not say where the caller's FP is
 	bool sp_known;      // false: SP is a lower bound (only where !PROFD_ARCH_RECORD_TOPS_FRAME)
+	bool by_rule;       // a rule found pc; nothing else vouches for it
 	bool exact;         // pc was interrupted; otherwise it is a return address
 	bool trial;         // unwind_recover.h
 	bool tracks_bx;     // bx is kept up to date; nearly no walk needs it
@@ -125,6 +126,7 @@ static inline void profd_walk_enter(struct profd_walk *walk, uint64_t pc, uint64
 	walk->leaf = NULL;
 	walk->ucontext = 0;
 	walk->exact = false;
+	walk->by_rule = false;
 	if (!PROFD_ARCH_RECORD_TOPS_FRAME)
 		walk->sp_known = true;
 }
@@ -157,6 +159,7 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	if (!PROFD_ARCH_RECORD_TOPS_FRAME)
 		walk->sp_known = true;
 	walk->exact = true;
+	walk->by_rule = false;
 	walk->trial = false;
 	walk->tracks_bx = false;
 	walk->bx_known = false;

@@ -16,6 +16,7 @@
 
 #define MAX_SIGNAL_FRAMES 64u
 #define MAX_ASM_FUNCTION (1u << 14) // bytes from the entry of a function without CFI to a PC in it
+#define MAX_UNWINDER (1u << 14)     // bytes from a PC of libgcc's unwinder to the functions by which it is called
 #define MAX_ASM_PUSHES 12u          // words that it pushed
 
 enum step {
@@ -24,6 +25,7 @@ enum step {
 	STEP_NO_RULE,
 	STEP_UNREADABLE,
 	STEP_BAD_CFA,
+	STEP_NO_FRAME, // what the frame below took for its return address was none: the frame at hand is not one
 	STEP_WANTS_BX, // as NO_RULE, but a walk that tracks WIRE_BX from the leaf may know
 };
 
@@ -250,6 +252,25 @@ static bool restore_fp(struct profd_walk *walk, const struct wire_rule *rule, ui
 	return walk->fp_known && rule->fp != WIRE_SAVED_UNDEF;
 }
 
+// The return address that a rule found. Data may be where the code has overwritten its own (libgcc's unwinder does, before it jumps to a
+// landing pad): no return address points into the stack, and one outside of every module is not believed before code there was
+// looked at (is_frame).
+static inline bool may_return_to(const struct profd_walk *walk, uint64_t pc)
+{
+	return profd_arch_is_pc(pc) && pc - walk->stack.low >= walk->stack.high - walk->stack.low;
+}
+
+// The landing pad that an exception is on its way to has not called the unwinder; but what lies before it is a call, as a rule: of
+// whoever threw. Where a register said what to call, that is not known.
+static bool may_be_caller(struct profd_walk *walk, uint64_t pc)
+{
+	uint64_t target;
+
+	if (!profd_code_follows_call(walk, pc))
+		return false;
+	return !profd_code_call_target(walk, pc, &target) || target - walk->pc + MAX_UNWINDER < 2 * MAX_UNWINDER;
+}
+
 static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rule)
 {
 	bool in_link = PROFD_ARCH_LINK && rule->ra == WIRE_SAVED_SAME;
@@ -270,13 +291,14 @@ static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rul
 		return STEP_UNREADABLE;
 	}
 	pc = profd_arch_strip(pc);
-	if (!profd_arch_is_pc(pc))
+	if (!may_return_to(walk, pc) || (rule->lands && !may_be_caller(walk, pc)))
 		return STEP_BAD_CFA;
 	fp_known = restore_fp(walk, rule, cfa, &fp);
 	if (walk->tracks_bx)
 		restore_bx(walk, rule, base);
 	profd_walk_enter(walk, pc, cfa, fp);
 	walk->fp_known = fp_known;
+	walk->by_rule = true;
 	return STEP_ON;
 }
 
@@ -312,9 +334,10 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 		walk->fp_known = true;
 	}
 	pc = profd_arch_strip(pc);
-	if (!profd_arch_is_pc(pc))
+	if (!may_return_to(walk, pc))
 		return STEP_BAD_CFA;
 	profd_walk_enter(walk, pc, cfa, fp);
+	walk->by_rule = true;
 	return STEP_ON;
 }
 
@@ -481,6 +504,14 @@ static bool is_first_byte(struct profd_walk *walk, const struct wire_rule *rule)
 	       profd_walk_load_far(walk, walk->pc - 8, &code) && !profd_code_follows_call(walk, walk->pc);
 }
 
+// Code outside of every module is a runtime's own, or of a library that was loaded just now. What a rule took for a return address there
+// may as well point to data.
+static bool is_frame(struct profd_walk *walk)
+{
+	return !walk->by_rule || profd_walk_module(walk, walk->pc - 1) || profd_walk_module(walk, walk->pc) ||
+	       profd_code_follows_call(walk, walk->pc);
+}
+
 static enum step slow_step(struct profd_walk *walk)
 {
 	uint64_t lookup = walk->exact ? walk->pc : walk->pc - 1;
@@ -496,6 +527,8 @@ static enum step slow_step(struct profd_walk *walk)
 		profd_cache_put(walk->set, lookup, rule);
 	if (!rule && (!walk->exact || PROFD_ARCH_SIGRETURN_BY_CODE))
 		rule = trampoline_at(walk, walk->pc);
+	if (!rule && !is_frame(walk))
+		return STEP_NO_FRAME;
 	if (rule)
 		step = rule_step(walk, rule);
 	return step == STEP_NO_RULE ? guess_step(walk) : step;
@@ -520,6 +553,7 @@ static uint8_t stop_reason(struct profd_walk *walk, enum step step)
 	case STEP_UNREADABLE:
 		return WIRE_STOP_UNREADABLE;
 	case STEP_BAD_CFA:
+	case STEP_NO_FRAME:
 		return WIRE_STOP_BAD_CFA;
 	default:
 		module = profd_walk_module(walk, walk->exact ? walk->pc : walk->pc - 1);
@@ -541,7 +575,7 @@ static enum step walk_all(struct profd_walk *walk, uint64_t *pcs, uint32_t max, 
 		if (step == STEP_ON && walk->pc == 0)
 			step = STEP_END;
 		if (step != STEP_ON || count == max) {
-			*ret_count = count;
+			*ret_count = count - (step == STEP_NO_FRAME);
 			return step;
 		}
 	}

@@ -238,7 +238,7 @@ struct wire_sampling {
 // page borders), so a lookup never leaves its page. A hole between functions is a row with rule 0.
 
 #define WIRE_TABLE_MAGIC 0x62617464666f7270ULL // "profdtab"
-#define WIRE_TABLE_VERSION 3u
+#define WIRE_TABLE_VERSION 4u
 #define WIRE_TABLE_PAGE_BITS 16
 #define WIRE_MAX_RULES 65535u
 
@@ -282,7 +282,8 @@ struct wire_rule {
 	int16_t ra_off; // bytes from the CFA; x86-64: −8
 	int16_t bx_off; // bytes from the CFA
 	uint8_t bx;     // enum wire_saved: where the caller's WIRE_BX is
-	uint8_t reserved;
+	uint8_t lands; // nonzero: code that saved what a landing pad gets its arguments in, and may go there instead of returning:
+		// libgcc's unwinder, which overwrites its own return address first
 };
 
 struct wire_row {

@@ -328,6 +328,54 @@ static void test_lost_fp(void **state)
 	assert_walk(&made, &context, 3, WIRE_STOP_NO_RULE);
 }
 
+// Nobody returns into the stack, whatever a rule says.
+static void test_return_into_the_stack(void **state)
+{
+	struct wire_rule plain = {.cfa = WIRE_CFA_SP, .off = 8};
+	struct profd_unwind_context context = {.regs = {[PC] = NOWHERE + 0x10, [SP] = address_of(stack)}};
+	struct profd_stack_range range = {address_of(stack), address_of(stack) + STACK_SIZE};
+	struct made made;
+	uint8_t stop;
+
+	make_table(&made, plain, plain);
+	memset(stack, 0, STACK_SIZE);
+	stack[0] = NOWHERE + 0x20;
+	stack[1] = address_of(stack + 100);
+	assert_int_equal(profd_unwind_table(&made.set, &context, range, pcs, WIRE_MAX_FRAMES, &stop), 2);
+	assert_int_equal(stop, WIRE_STOP_BAD_CFA);
+}
+
+static uint8_t code[0x10000];
+
+static uint64_t call_at(uint32_t at, uint32_t target)
+{
+	int32_t distance = (int32_t)(target - (at + 5));
+
+	code[at] = 0xe8;
+	memcpy(code + at + 1, &distance, sizeof(distance));
+	return address_of(code) + at + 5;
+}
+
+// An exception on its way to its landing pad: the unwinder's own return address is the pad's by now, which a call of somebody else precedes,
+// or none at all.
+static void test_landing(void **state)
+{
+	struct wire_rule unwinder = {.cfa = WIRE_CFA_SP, .off = 8, .lands = 1}, plain = {.cfa = WIRE_CFA_SP, .off = 8};
+	struct profd_unwind_context context = {.regs = {[PC] = address_of(code) + 0x40, [SP] = address_of(stack)}};
+	struct made made;
+
+	make_table(&made, unwinder, plain);
+	made.module.start = made.module.bias = address_of(code);
+	made.module.end = made.module.start + PAGE;
+	memset(stack, 0, STACK_SIZE);
+	stack[0] = call_at(0x200, 0x20);
+	assert_walk(&made, &context, 2, WIRE_STOP_END);
+	stack[0] = call_at(0x220, 0x9000);
+	assert_walk(&made, &context, 1, WIRE_STOP_BAD_CFA);
+	stack[0] = address_of(code) + 0x240;
+	assert_walk(&made, &context, 1, WIRE_STOP_BAD_CFA);
+}
+
 // The last row before a hole, a page's border and the module's end: a return address belongs to the byte before it.
 static void test_borders(void **state)
 {
@@ -339,12 +387,17 @@ static void test_borders(void **state)
 	make_table(&made, plain, wide);
 	memset(stack, 0, STACK_SIZE);
 	context.regs[SP] = address_of(stack);
-	stack[0] = NOWHERE + 0x100;    // after the last byte of rule 1's: plain
-	stack[1] = NOWHERE + PAGE;     // after the module's last byte: wide
-	stack[5] = NOWHERE + 0x101;    // in rule 2's: wide
-	stack[9] = NOWHERE + PAGE + 1; // in no module
+	stack[0] = NOWHERE + 0x100;                         // after the last byte of rule 1's: plain
+	stack[1] = NOWHERE + PAGE;                          // after the module's last byte: wide
+	stack[5] = NOWHERE + 0x101;                         // in rule 2's: wide
+	stack[9] = NOWHERE + PAGE + 1;                      // in no module
+	assert_walk(&made, &context, 4, WIRE_STOP_BAD_CFA); // nor behind a call
+	assert_int_equal(pcs[3], NOWHERE + 0x101);
+	stack[9] = call_at(0x2000, 0x20);
 	assert_walk(&made, &context, 5, WIRE_STOP_NO_TABLE);
-	assert_int_equal(pcs[4], NOWHERE + PAGE + 1);
+	assert_int_equal(pcs[4], call_at(0x2000, 0x20));
+	stack[9] = call_at(0x2000, 0x20) + 1;
+	assert_walk(&made, &context, 4, WIRE_STOP_BAD_CFA);
 	context.regs[PC] = NOWHERE; // the hole at the page's begin
 	assert_walk(&made, &context, 1, WIRE_STOP_NO_RULE);
 }
@@ -374,11 +427,11 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all_addresses),
-		cmocka_unit_test(test_bits),         cmocka_unit_test(test_header),
-		cmocka_unit_test(test_random_rules), cmocka_unit_test(test_popped_fp),
-		cmocka_unit_test(test_saved_at_fp),  cmocka_unit_test(test_lost_fp),
-		cmocka_unit_test(test_borders),
+		cmocka_unit_test(test_all_addresses), cmocka_unit_test(test_return_into_the_stack),
+		cmocka_unit_test(test_landing),       cmocka_unit_test(test_bits),
+		cmocka_unit_test(test_header),        cmocka_unit_test(test_random_rules),
+		cmocka_unit_test(test_popped_fp),     cmocka_unit_test(test_saved_at_fp),
+		cmocka_unit_test(test_lost_fp),       cmocka_unit_test(test_borders),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -442,7 +442,7 @@ static void storm_plt(void)
 
 // ---- Hostile stacks ------------------------------------------------------------------------------------------------
 
-#define HOSTILE_WALKS 1000
+#define HOSTILE_WALKS 4000
 #define HOSTILE_WORDS 512
 
 static uint64_t hostile_words[HOSTILE_WORDS];
