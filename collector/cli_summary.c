@@ -57,15 +57,14 @@ static const char *summary_plural(uint64_t count)
 
 void cli_summary(const struct window_stats *stats, char *buf, size_t size)
 {
-	uint64_t cut = stats->records > stats->stop[WIRE_STOP_END] ? stats->records - stats->stop[WIRE_STOP_END] : 0;
-
 	snprintf(buf, size, "%" PRIu64 " sample%s, %.2f s of CPU, %u thread%s", stats->samples,
 		 summary_plural(stats->samples), (double)stats->cpu_ns / SUMMARY_NS, stats->threads,
 		 summary_plural(stats->threads));
 	if (stats->targets > 1)
 		summary_add(buf, size, ", %u processes", stats->targets);
 	if (stats->records > 0)
-		summary_add(buf, size, ", %.1f%% of stacks truncated", 100.0 * (double)cut / (double)stats->records);
+		summary_add(buf, size, ", reached %.0f Hz, %.1f%% of stacks truncated", window_reached_hz(stats),
+			    window_truncated_percent(stats));
 	summary_add_drops(stats, buf, size);
 	if (stats->threads_unsampled > 0)
 		summary_add(buf, size, ", %" PRIu64 " threads could not be sampled%s%s", stats->threads_unsampled,
@@ -76,8 +75,7 @@ void cli_summary(const struct window_stats *stats, char *buf, size_t size)
 bool cli_summary_rate(const struct window_stats *stats, uint32_t rate_hz, char *buf, size_t size)
 {
 	char why[256] = "the kernel fires CPU timers at its tick, and not inside a system call";
-	// Each record is one signal that the handler saw; what it stands for is in its CPU time.
-	double reached = stats->cpu_ns ? (double)stats->records * SUMMARY_NS / (double)stats->cpu_ns : 0;
+	double reached = window_reached_hz(stats);
 
 	if (stats->samples < SUMMARY_RATE_MIN_SAMPLES || reached >= 0.97 * rate_hz)
 		return false;

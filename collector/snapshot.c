@@ -28,6 +28,7 @@
 #include "collector/thread_scan.h"
 #include "collector/thread_walk.h"
 #include "collector/wait_state.h"
+#include "collector/window.h"
 #include "formats/thread_dump.h"
 #include "profd/wire.h"
 
@@ -212,17 +213,6 @@ static const struct jit_names *get_jit_names(void *context, uint32_t number)
 	return builder->jit_names;
 }
 
-static const char *partial_reason(uint8_t stop)
-{
-	static const char *const reasons[WIRE_STOP_COUNT] = {
-		[WIRE_STOP_DEPTH] = "too deep",         [WIRE_STOP_NO_TABLE] = "no unwind table",
-		[WIRE_STOP_NO_RULE] = "no unwind rule", [WIRE_STOP_UNREADABLE] = "unreadable stack",
-		[WIRE_STOP_BAD_CFA] = "broken stack",
-	};
-
-	return stop < WIRE_STOP_COUNT && reasons[stop] ? reasons[stop] : "";
-}
-
 static void take_names(const struct builder *builder, struct stack_item *item, const uint32_t *ids, uint32_t n)
 {
 	const struct profile *profile = builder->dump->profile;
@@ -258,7 +248,7 @@ static int make_stack(struct builder *builder, const struct thread_scan_record *
 
 	if (name_pcs(builder, record->pcs, record->npcs, true, ids) < 0)
 		return -ENOMEM;
-	item->id = thread_dump_add_stack(builder->dump, ids, record->npcs, partial_reason(record->stop));
+	item->id = thread_dump_add_stack(builder->dump, ids, record->npcs, window_stop_reason(record->stop));
 	take_names(builder, item, ids, record->npcs);
 	return item->id ? 0 : -ENOMEM;
 }
@@ -281,7 +271,7 @@ static uint32_t creator_stack(struct builder *builder, uint32_t creator)
 	uint32_t ids[WIRE_CREATOR_FRAMES];
 
 	if (*id == 0 && name_pcs(builder, origin->pcs, origin->npcs, false, ids) == 0)
-		*id = thread_dump_add_stack(builder->dump, ids, origin->npcs, partial_reason(origin->stop));
+		*id = thread_dump_add_stack(builder->dump, ids, origin->npcs, window_stop_reason(origin->stop));
 	return *id;
 }
 

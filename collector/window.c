@@ -84,7 +84,7 @@ void window_take(struct window *window, struct session *session, const struct ri
 		return;
 	}
 	stats->records++;
-	stats->stop[record->sample.stop]++;
+	add_saturating(&stats->stop_ns[record->sample.stop], record->sample.cpu_ns);
 	add_saturating(&stats->samples, record->sample.weight);
 	add_saturating(&stats->cpu_ns, record->sample.cpu_ns);
 }

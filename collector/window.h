@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "profd/wire.h"
+
 struct collector;
 struct profile;
 struct window;
@@ -22,16 +24,16 @@ struct window_options {
 };
 
 struct window_stats {
-	uint64_t samples;               // weight: 1 + overrun each
-	uint64_t records;               // samples as delivered by the handler, and kept
-	uint64_t cpu_ns;                // CPU time that the samples stand for
-	uint64_t generated, dropped[3]; // in the targets' rings during the window; dropped by enum wire_drop
-	uint64_t dropped_aggregate;     // samples not kept because the window reached its memory limit
-	uint64_t stop[8];               // records by enum wire_stop: [0] is complete
-	uint32_t threads;               // distinct threads with a sample
-	uint32_t targets;               // processes with a sample
-	uint64_t period_ns;             // the finest period in effect during the window
-	uint64_t threads_unsampled;     // in the targets; timer_errno says why (0: not known)
+	uint64_t samples;                  // weight: 1 + overrun each
+	uint64_t records;                  // samples as delivered by the handler, and kept
+	uint64_t cpu_ns;                   // CPU time that the samples stand for
+	uint64_t generated, dropped[3];    // in the targets' rings during the window; dropped by enum wire_drop
+	uint64_t dropped_aggregate;        // samples not kept because the window reached its memory limit
+	uint64_t stop_ns[WIRE_STOP_COUNT]; // cpu_ns by why the walks ended
+	uint32_t threads;                  // distinct threads with a sample
+	uint32_t targets;                  // processes with a sample
+	uint64_t period_ns;                // the finest period in effect during the window
+	uint64_t threads_unsampled;        // in the targets; timer_errno says why (0: not known)
 	int timer_errno;
 	uint32_t clock;           // enum wire_clock: the finest in effect in any target
 	int perf_errno;           // why some thread has no perf event although it was to have one; 0: all have
@@ -42,6 +44,12 @@ struct window_stats {
 // 0; −ESRCH no such target; −EBUSY too many windows; −EINVAL rate; −ESHUTDOWN the collector stops; −ENOMEM. Its targets have been told to
 // sample when it returns, but for those whose unwind tables take longer than two seconds to build: they follow.
 int window_open(struct collector *collector, const struct window_options *options, struct window **ret_window);
+// Why a walk ended (enum wire_stop), in words; "" where the stack is complete. No other stop is let in by the ring's reader.
+const char *window_stop_reason(uint32_t stop);
+// What the stacks that do not reach their thread's start stand for, in percent of the CPU time.
+double window_truncated_percent(const struct window_stats *stats);
+// Samples that were really taken for a second of CPU; 0: none.
+double window_reached_hz(const struct window_stats *stats);
 // Why a thread that was to have a perf event has a timer (window_stats.perf_errno), in words.
 const char *window_perf_reason(int perf_errno);
 // True once the window's target is gone, or the collector stops. A window over all targets waits for others to come.

@@ -117,24 +117,42 @@ static double percent(uint64_t part, uint64_t whole)
 	return whole ? 100.0 * (double)part / (double)whole : 0;
 }
 
-static void add_truncation_comment(struct profile *profile, const struct window_stats *stats)
+const char *window_stop_reason(uint32_t stop)
 {
-	static const char *const names[WIRE_STOP_COUNT] = {
+	static const char *const reasons[WIRE_STOP_COUNT] = {
 		[WIRE_STOP_DEPTH] = "too deep",         [WIRE_STOP_NO_TABLE] = "no unwind table",
 		[WIRE_STOP_NO_RULE] = "no unwind rule", [WIRE_STOP_UNREADABLE] = "unreadable stack",
-		[WIRE_STOP_BAD_CFA] = "broken stack",
+		[WIRE_STOP_READS] = "too many reads",   [WIRE_STOP_BAD_CFA] = "broken stack",
 	};
-	uint64_t truncated = stats->records - stats->stop[WIRE_STOP_END];
+
+	return stop < WIRE_STOP_COUNT && reasons[stop] ? reasons[stop] : "";
+}
+
+double window_truncated_percent(const struct window_stats *stats)
+{
+	uint64_t complete_ns = stats->stop_ns[WIRE_STOP_END];
+
+	return percent(stats->cpu_ns > complete_ns ? stats->cpu_ns - complete_ns : 0, stats->cpu_ns);
+}
+
+double window_reached_hz(const struct window_stats *stats)
+{
+	// Each record is one signal that the handler saw; what it stands for is in its CPU time.
+	return stats->cpu_ns ? (double)stats->records * 1e9 / (double)stats->cpu_ns : 0;
+}
+
+static void add_truncation_comment(struct profile *profile, const struct window_stats *stats)
+{
 	char text[256] = "";
 	size_t used = 0;
 
-	for (int i = 0; i < WIRE_STOP_COUNT; i++) {
-		if (!names[i] || stats->stop[i] == 0 || used >= sizeof(text))
+	for (uint32_t i = 0; i < WIRE_STOP_COUNT; i++) {
+		if (!window_stop_reason(i)[0] || stats->stop_ns[i] == 0 || used >= sizeof(text))
 			continue;
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s %.2f%%", used ? ", " : ": ", names[i],
-					 percent(stats->stop[i], stats->records));
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s %.2f%%", used ? ", " : ": ",
+					 window_stop_reason(i), percent(stats->stop_ns[i], stats->cpu_ns));
 	}
-	profile_add_comment(profile, "truncated stacks: %.2f%%%s", percent(truncated, stats->records), text);
+	profile_add_comment(profile, "truncated stacks: %.2f%%%s", window_truncated_percent(stats), text);
 }
 
 static void add_comments(struct builder *builder, const struct window_stats *stats)
@@ -149,8 +167,7 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 		profile_add_comment(profile, "command: %s", builder->window->command);
 	// A timer that fires at the kernel's tick only makes up by weight what it lacks in records.
 	profile_add_comment(profile, "rate: %u Hz asked, %.1f Hz reached (samples per second of CPU)",
-			    builder->window->options.rate_hz,
-			    stats->cpu_ns ? (double)stats->records * 1e9 / (double)stats->cpu_ns : 0.0);
+			    builder->window->options.rate_hz, window_reached_hz(stats));
 	profile_add_comment(profile, "clock: %s",
 			    stats->clock == WIRE_CLOCK_PERF ? "perf events" : "CPU timers, at the kernel's tick");
 	if (stats->perf_errno)

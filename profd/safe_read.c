@@ -30,3 +30,15 @@ bool profd_safe_read(uint64_t address, uint64_t *ret_value)
 	*ret_value = value;
 	return true;
 }
+
+uint32_t profd_safe_read_around(const uint64_t *addresses, uint32_t count, uint64_t (*ret_words)[2])
+{
+	struct io_vector local = {(uint64_t)(uintptr_t)ret_words, (uint64_t)count * sizeof(*ret_words)};
+	struct io_vector remote[PROFD_SAFE_READ_MAX];
+	long bytes;
+
+	for (uint32_t i = 0; i < count; i++)
+		remote[i] = (struct io_vector){addresses[i] - sizeof(uint64_t), sizeof(*ret_words)};
+	bytes = profd_raw6(SYS_process_vm_readv, own_pid, (long)&local, 1, (long)remote, count, 0);
+	return bytes > 0 ? (uint32_t)((uint64_t)bytes / sizeof(*ret_words)) : 0;
+}

@@ -13,5 +13,8 @@
 void profd_safe_read_init(void);
 // false when the 8 bytes at address cannot be read. errno is not touched.
 bool profd_safe_read(uint64_t address, uint64_t *ret_value);
+// The words before and at each address, in one system call. How many, from the first on, could be read. count: 1 to PROFD_SAFE_READ_MAX.
+#define PROFD_SAFE_READ_MAX 16u
+uint32_t profd_safe_read_around(const uint64_t *addresses, uint32_t count, uint64_t (*ret_words)[2]);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "profd/unwind_code.h"
 
+#include "profd/unwind_ahead.h"
 #include "profd/unwind_step.h"
 
 #define CALL_REL32 0xe8
@@ -52,11 +53,23 @@ static unsigned call_length(uint8_t modrm, uint8_t sib)
 	return length;
 }
 
+// The word before a return address, or at it.
+static bool load_before(struct profd_walk *walk, uint64_t address, uint64_t *ret_code)
+{
+	return profd_ahead_find(walk, address, address - 8, ret_code) ||
+	       profd_walk_load_far(walk, address - 8, ret_code);
+}
+
+static bool load_at(struct profd_walk *walk, uint64_t address, uint64_t *ret_code)
+{
+	return profd_ahead_find(walk, address, address, ret_code) || profd_walk_load_far(walk, address, ret_code);
+}
+
 bool profd_code_follows_call(struct profd_walk *walk, uint64_t address)
 {
 	uint64_t code;
 
-	if (address < WIRE_PAGE || address >= PROFD_ARCH_USER_TOP || !profd_walk_load_far(walk, address - 8, &code))
+	if (address < WIRE_PAGE || address >= PROFD_ARCH_USER_TOP || !load_before(walk, address, &code))
 		return false;
 	if (byte_back(code, 5) == CALL_REL32)
 		return true;
@@ -95,7 +108,7 @@ bool profd_code_call_target(struct profd_walk *walk, uint64_t return_address, ui
 	uint64_t code, target;
 
 	if (return_address < WIRE_PAGE || return_address >= PROFD_ARCH_USER_TOP ||
-	    !profd_walk_load_far(walk, return_address - 8, &code))
+	    !load_before(walk, return_address, &code))
 		return false;
 	target = return_address + (uint64_t)(int64_t)(int32_t)(code >> 32);
 	if (byte_back(code, 5) == CALL_REL32) {
@@ -161,7 +174,7 @@ bool profd_code_leaves_stack(struct profd_walk *walk, uint64_t address)
 {
 	uint64_t code, after;
 
-	if (!profd_walk_load_far(walk, address, &code))
+	if (!load_at(walk, address, &code))
 		return false;
 	if ((uint32_t)code == XOR_RDI_CALL)
 		return profd_walk_load_far(walk, address + 8, &after) && (uint8_t)after == HLT;

@@ -16,6 +16,7 @@
 #ifndef PROFD_MAX_SAFE_READS      // unwind_oracle reads another process and allows more
 #define PROFD_MAX_SAFE_READS 1024 // of one walk; each is a system call
 #endif
+#define PROFD_AHEAD 16u
 #define PROFD_MAX_FRAME \
 	(1ULL << 28) // bytes that one frame may take, where nothing but its frame pointer vouches for it
 #define PROFD_MAX_FUNCTION (1ULL << 20) // bytes from any function's entry to a PC in it
@@ -49,6 +50,12 @@ struct profd_walk {
 	bool tracks_bx;     // bx is kept up to date; nearly no walk needs it
 	bool bx_known;
 	uint64_t bx; // PROFD_ARCH_KEPT
+#ifndef PROFD_UNWIND_OUTSIDE
+	// unwind_ahead.h: return addresses, and the words before and at each.
+	uint32_t nahead;
+	uint64_t ahead[PROFD_AHEAD];
+	uint64_t ahead_words[PROFD_AHEAD][2];
+#endif
 };
 
 // A load that the range does not cover, or that is not aligned (code): as safe as it is slow.
@@ -164,6 +171,9 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->tracks_bx = false;
 	walk->bx_known = false;
 	walk->bx = 0;
+#ifndef PROFD_UNWIND_OUTSIDE
+	walk->nahead = 0;
+#endif
 }
 
 #endif

@@ -547,6 +547,8 @@ static uint8_t stop_reason(struct profd_walk *walk, enum step step)
 {
 	const struct profd_module *module;
 
+	if (step != STEP_END && walk->safe_reads > PROFD_MAX_SAFE_READS)
+		return WIRE_STOP_READS;
 	switch (step) {
 	case STEP_END:
 		return WIRE_STOP_END;

@@ -68,6 +68,7 @@ enum wire_stop {
 	WIRE_STOP_NO_TABLE,   // a PC in no module that has a table, and no usable frame pointer
 	WIRE_STOP_NO_RULE,    // the module's CFI says nothing, or nothing we can express, at that PC
 	WIRE_STOP_UNREADABLE, // a stack address that could not be read
+	WIRE_STOP_READS,      // what may be read by system calls for one walk was used up
 	WIRE_STOP_BAD_CFA,    // the stack did not grow, or was not aligned: broken stack or broken CFI
 	WIRE_STOP_COUNT
 };

@@ -220,3 +220,13 @@ bool profd_safe_read(uint64_t address, uint64_t *ret_value)
 {
 	return oracle_read(address, ret_value, 8);
 }
+
+uint32_t profd_safe_read_around(const uint64_t *addresses, uint32_t count, uint64_t (*ret_words)[2])
+{
+	uint32_t done = 0;
+
+	while (done < count && profd_safe_read(addresses[done] - 8, &ret_words[done][0]) &&
+	       profd_safe_read(addresses[done], &ret_words[done][1]))
+		done++;
+	return done;
+}

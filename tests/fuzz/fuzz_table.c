@@ -31,15 +31,32 @@ static uint64_t reads;
 
 void profd_safe_read_init(void) {}
 
-bool profd_safe_read(uint64_t address, uint64_t *ret_value)
+static bool read_stack(uint64_t address, uint64_t *ret_value)
 {
 	uint64_t index = (address - STACK_ADDRESS) / 8;
 
-	FUZZ_CHECK(++reads <= PROFD_MAX_SAFE_READS);
 	if (address < STACK_ADDRESS || index >= stack_words)
 		return false;
 	*ret_value = stack[index];
 	return true;
+}
+
+bool profd_safe_read(uint64_t address, uint64_t *ret_value)
+{
+	FUZZ_CHECK(++reads <= PROFD_MAX_SAFE_READS);
+	return read_stack(address, ret_value);
+}
+
+uint32_t profd_safe_read_around(const uint64_t *addresses, uint32_t count, uint64_t (*ret_words)[2])
+{
+	uint32_t done = 0;
+
+	FUZZ_CHECK(++reads <= PROFD_MAX_SAFE_READS);
+	FUZZ_CHECK(count > 0 && count <= PROFD_SAFE_READ_MAX);
+	while (done < count && read_stack(addresses[done] - 8, &ret_words[done][0]) &&
+	       read_stack(addresses[done], &ret_words[done][1]))
+		done++;
+	return done;
 }
 
 static void walk(const struct input *input, const struct wire_table *table)

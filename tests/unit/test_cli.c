@@ -429,18 +429,19 @@ static void test_summary(void **state)
 		.samples = 1234, .records = 1000, .cpu_ns = 12340000000, .threads = 4, .targets = 1};
 	char line[512];
 
-	stats.stop[WIRE_STOP_END] = 995;
+	stats.stop_ns[WIRE_STOP_END] = 12278300000;
 	cli_summary(&stats, line, sizeof(line));
-	assert_string_equal(line, "1234 samples, 12.34 s of CPU, 4 threads, 0.5% of stacks truncated");
+	assert_string_equal(line, "1234 samples, 12.34 s of CPU, 4 threads, reached 81 Hz, 0.5% of stacks truncated");
 	stats.dropped[WIRE_DROP_RING_FULL] = 10;
 	stats.dropped_aggregate = 2;
 	stats.targets = 3;
 	stats.threads_unsampled = 7;
 	stats.timer_errno = EAGAIN;
 	cli_summary(&stats, line, sizeof(line));
-	assert_string_equal(line, "1234 samples, 12.34 s of CPU, 4 threads, 3 processes, 0.5% of stacks truncated, "
-				  "12 dropped (10 ring full, 2 memory limit), 7 threads could not be sampled: "
-				  "Resource temporarily unavailable");
+	assert_string_equal(
+		line, "1234 samples, 12.34 s of CPU, 4 threads, 3 processes, reached 81 Hz, 0.5% of stacks truncated, "
+		      "12 dropped (10 ring full, 2 memory limit), 7 threads could not be sampled: "
+		      "Resource temporarily unavailable");
 	stats = (struct window_stats){0};
 	cli_summary(&stats, line, sizeof(line));
 	assert_string_equal(line, "0 samples, 0.00 s of CPU, 0 threads");

@@ -20,7 +20,7 @@
 
 #define WORDS 4096u
 #define CODE_BYTES 65536u
-#define MAX_PCS 300u
+#define MAX_PCS 1000u
 
 static uint64_t stack[WORDS] __attribute__((aligned(16)));
 static uint8_t *code; // of one-byte instructions, but for calls
@@ -147,6 +147,25 @@ static void test_modules_are_no_generated_code(void **state)
 	set.count = 0;
 }
 
+// Generated code called from generated code, deeper than there are system calls for one walk: on the thread's own stack, the code is read for many
+// frames at once; elsewhere the stack has to be read as well, and where that ends is said.
+static void test_deep_generated_code(void **state)
+{
+	struct profd_unwind_context context = {
+		.regs = {[PROFD_ARCH_PC] = code_at(128), [PROFD_ARCH_SP] = stack_at(0), [PROFD_ARCH_FP] = stack_at(0)}};
+	uint64_t pcs[MAX_PCS];
+	uint8_t stop;
+
+	make_chain(900);
+	for (uint32_t i = 0; i < 900; i++)
+		put_call_before(256 + 64 * i);
+	stack[4 * 900] = stack[4 * 900 + 1] = 0;
+	assert_walks(901, WIRE_STOP_END);
+	assert_in_range(profd_unwind_table(&set, &context, (struct profd_stack_range){0, 0}, pcs, MAX_PCS, &stop), 100,
+			600);
+	assert_int_equal(stop, WIRE_STOP_READS);
+}
+
 static int set_up(void **state)
 {
 	profd_safe_read_init();
@@ -157,11 +176,9 @@ static int set_up(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_vouched_by_the_chain),
-		cmocka_unit_test(test_the_last_one_must_be_vouched),
-		cmocka_unit_test(test_broken_chains),
-		cmocka_unit_test(test_search_is_bounded),
-		cmocka_unit_test(test_modules_are_no_generated_code),
+		cmocka_unit_test(test_vouched_by_the_chain), cmocka_unit_test(test_the_last_one_must_be_vouched),
+		cmocka_unit_test(test_broken_chains),        cmocka_unit_test(test_search_is_bounded),
+		cmocka_unit_test(test_deep_generated_code),  cmocka_unit_test(test_modules_are_no_generated_code),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, NULL);
