@@ -34,8 +34,8 @@ static inline bool profd_handler_is_ours(const siginfo_t *info, uint32_t cookie)
 	return info->si_code == SI_TIMER && (uint32_t)((uint64_t)(uintptr_t)info->si_value.sival_ptr >> 32) == cookie;
 }
 
-// No sample takes longer (governor.c).
-#define PROFD_HANDLER_MAX_NS 200000u
+// No sample takes longer (governor.c): nearly all of it are a walk's system calls, PROFD_MAX_SAFE_READS of some 0.3 µs.
+#define PROFD_HANDLER_MAX_NS 400000u
 
 // PROFD_UNWIND=libunwind: walks from the signal's ucontext (profd/libunwind/walker.h). NULL: not loaded.
 typedef uint32_t profd_ucontext_walk(const void *ucontext, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);

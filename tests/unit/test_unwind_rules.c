@@ -328,6 +328,49 @@ static void test_lost_fp(void **state)
 	assert_walk(&made, &context, 3, WIRE_STOP_NO_RULE);
 }
 
+// What the cache holds is followed as what the table says: SP must grow, or a frame pointer could lead in circles.
+static void test_cached_rules_grow(void **state)
+{
+	struct wire_rule plain = {.cfa = WIRE_CFA_SP, .off = 8};
+	struct profd_unwind_context context = {.regs = {[PC] = NOWHERE + 0x10, [SP] = address_of(stack + 50)}};
+	uint64_t cache[PROFD_UNWIND_CACHE_ENTRIES] = {0};
+	struct made made;
+
+	make_table(&made, plain, by_fp);
+	made.set.cache = cache;
+	memset(stack, 0, STACK_SIZE);
+	stack[50] = NOWHERE + 0x180;
+	stack[60] = address_of(stack + 30); // the caller's record, below
+	stack[61] = NOWHERE + 0x180;
+	stack[30] = address_of(stack + 60);
+	stack[31] = NOWHERE + 0x180;
+	context.regs[FP] = address_of(stack + 60);
+	assert_walk(&made, &context, 3, WIRE_STOP_BAD_CFA); // fills the cache
+	assert_walk(&made, &context, 3, WIRE_STOP_BAD_CFA);
+	context.regs[FP] = address_of(stack + 30);
+	assert_walk(&made, &context, 2, WIRE_STOP_BAD_CFA);
+}
+
+// The CFA is in memory, and some bytes off.
+static void test_loaded_cfa(void **state)
+{
+	struct wire_rule by_sp = {.cfa = WIRE_CFA_SP_DEREF, .off = 16, .off2 = 24},
+			 by_frame = {.cfa = WIRE_CFA_FP_DEREF, .off = -8, .off2 = 40};
+	struct profd_unwind_context context = {.regs = {[PC] = NOWHERE + 0x10, [SP] = address_of(stack)}};
+	struct made made;
+
+	make_table(&made, by_sp, by_frame);
+	memset(stack, 0, STACK_SIZE);
+	stack[2] = address_of(stack + 10);
+	stack[12] = NOWHERE + 0x180; // CFA − 8; the CFA is 24 above what is at SP + 16
+	context.regs[FP] = address_of(stack + 30);
+	stack[29] = address_of(stack + 40);
+	stack[44] = NOWHERE + 0x20; // 40 above what is at FP − 8
+	stack[47] = address_of(stack + 60);
+	assert_walk(&made, &context, 3, WIRE_STOP_END);
+	assert_int_equal(pcs[2], NOWHERE + 0x20);
+}
+
 // Nobody returns into the stack, whatever a rule says.
 static void test_return_into_the_stack(void **state)
 {
@@ -428,7 +471,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_addresses), cmocka_unit_test(test_return_into_the_stack),
-		cmocka_unit_test(test_landing),       cmocka_unit_test(test_bits),
+		cmocka_unit_test(test_landing),       cmocka_unit_test(test_cached_rules_grow),
+		cmocka_unit_test(test_loaded_cfa),    cmocka_unit_test(test_bits),
 		cmocka_unit_test(test_header),        cmocka_unit_test(test_random_rules),
 		cmocka_unit_test(test_popped_fp),     cmocka_unit_test(test_saved_at_fp),
 		cmocka_unit_test(test_lost_fp),       cmocka_unit_test(test_borders),
