@@ -53,6 +53,8 @@ int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 		cli_say("no right to look into process %d: be its user with leave to trace it "
 			"(kernel.yama.ptrace_scope), or root",
 			(int)pid);
+	else if (r == -ENOEXEC)
+		cli_say("process %d has no memory of its own: it is a kernel thread, or has ended", (int)pid);
 	else if (r < 0)
 		cli_say(r == -ESRCH ? "there is no process %d" : "cannot read the threads of %d: %s", (int)pid,
 			strerror(-r));

@@ -103,6 +103,10 @@ static int read_mappings(struct snapshot_source *source)
 
 	if (r < 0)
 		return r;
+	if (mappings->count == 0) {
+		mapping_set_destroy(mappings);
+		return -ENOEXEC;
+	}
 	if (is_same_set(source->mappings, mappings)) {
 		mapping_set_destroy(mappings);
 		return 0;
@@ -285,9 +289,11 @@ static uint32_t creator_stack(struct builder *builder, uint32_t creator)
 	return *id;
 }
 
-// Of a thread that runs: why its stack is not known.
+// Of a thread without one: why its stack is not known.
 static const char *running_reason(const struct builder *builder, const struct thread_scan_record *record)
 {
+	if (!record->place.running)
+		return "it has ended";
 	if (record->starved)
 		return "it got no CPU";
 	switch (-builder->source->scan->capture_error) {
@@ -485,7 +491,7 @@ static int name_all(const struct snapshot_source *source, const struct origins *
 				  .origins = origins,
 				  .watch = watch,
 				  .dump = thread_dump_create(),
-				  .waits = wait_state_open(source->pid)};
+				  .waits = wait_state_open(source->pid, origins ? origins->helper_tid : 0)};
 	int r = -ENOMEM;
 
 	profile_builder_init(&builder.frames, builder.dump ? builder.dump->profile : NULL);

@@ -25,7 +25,8 @@ struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *m
 void snapshot_source_destroy(struct snapshot_source *source);               // accepts NULL
 
 // Takes a snapshot; may take long. Any thread; calls that overlap share one walk, as long as it began after they did. The caller destroys the
-// dump. 0; −ESRCH: no such process; −EPERM, −EACCES: no right to look into it; −ENOMEM.
+// dump. 0; −ESRCH: no such process; −EPERM, −EACCES: no right to look into it; −ENOEXEC: it has
+// no memory of its own, as a kernel thread, or what has ended and is not reaped; −ENOMEM.
 // origins: what an agent knows of the threads' creators; NULL: there is no agent.
 typedef int snapshot_taker(struct snapshot_source *source, const struct origins *origins,
 			   struct thread_dump **ret_dump);

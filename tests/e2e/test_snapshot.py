@@ -135,6 +135,61 @@ def test_objects_and_owners(profd, helper):
         assert re.match(rf'goroutine \d+ \[mutex lock 0x[0-9a-f]+ held by thread {process.pid} "target_parked_o"; "way-5"\]:\n', text), text
 
 
+def check_headless(shot):
+    """Of a process whose main thread has ended: whole stacks, states, an owner, descriptors."""
+    threads = {thread['name']: thread for thread in shot['threads']}
+    stacks = {name: functions(shot, thread) for name, thread in threads.items() if thread['state'] not in ('zombie', 'running', 'runnable')}
+    assert threads['target_headless'[:15]]['state'] == 'zombie'
+    assert all('partial' not in shot['stacks'][threads[name]['stack'] - 1] and stack[-1].strip('_') == 'clone3' for name, stack in stacks.items())
+    assert 'want_lock' in stacks['wants'] and threads['wants']['owner_tid'] == threads['holds']['tid']
+    assert threads['events']['state'] == 'epoll' and re.fullmatch(r'\(fd \d+; 1 fds\)', threads['events']['object'])
+    assert threads['holds']['state'] == 'read' and threads['holds']['object'].startswith('pipe:(')
+
+
+def when_settled(take):
+    """The first snapshot in which each thread is where it waits."""
+    until = time.monotonic() + 30
+    while True:
+        shot = take()
+        if {'zombie', 'mutex lock', 'epoll'} <= {thread['state'] for thread in shot['threads']}:
+            return shot
+        assert time.monotonic() < until, shot['threads']
+
+
+def is_headless(pid):
+    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+        return file.read().rpartition(')')[2].split()[0] == 'Z'
+
+
+def test_main_thread_has_ended(profd, helper, tmp_path):
+    with subprocess.Popen([helper('target_headless')], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == 'ready\n'
+        check_headless(when_settled(lambda: snapshot(profd, process.pid)))
+        text = dump(profd, process.pid).stdout
+        assert re.search(r'\[zombie; "target_headless"; partial: it has ended\]:\nstack unavailable\(\.\.\.\)\n', text)
+        read_as_go(text)
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
+    with served(profd, helper('target_headless'), 'spin') as (process, url):
+        assert process.stdout.readline() == 'ready\n'
+        check_headless(when_settled(lambda: json.loads(fetch(url + 'goroutine?format=json')[1])))
+        (tmp_path / 'cpu.pb.gz').write_bytes(fetch(url + 'profile?seconds=2&rate=100')[1])
+        assert b'target_headless' in fetch(url + 'cmdline')[1]
+    profile = pprof_reader.read(tmp_path / 'cpu.pb.gz')
+    assert profile.share('spin') > 0.9 and profile.complete() > 0.9
+
+
+def test_no_memory(profd):
+    """A process that is not reaped, and, where one is seen, a kernel thread."""
+    with subprocess.Popen(['true']) as process:
+        while not is_headless(process.pid):
+            time.sleep(0.01)
+        pids = [process.pid] + [2] * (os.path.exists('/proc/2') and os.readlink('/proc/self/ns/pid') == 'pid:[4026531836]')
+        for pid in pids:
+            result = dump(profd, pid)
+            assert result.returncode == 1 and result.stderr == f'profd: process {pid} has no memory of its own: it is a kernel thread, or has ended\n'
+
+
 def test_text_is_gos(profd, helper):
     """Each thread is a block: header, pairs of function and file, an empty line."""
     with parked(helper, 'keep', 14) as process:
