@@ -159,7 +159,7 @@ def test_metrics(target):
 
     target.act('start', 'start', 'join', 'convoy')
     target.shot_when(lambda shot: sum(thread['state'] == 'mutex lock' for thread in shot['threads']) == 5)
-    assert value('profd_threads_created_total ') == 12 and value('profd_threads ') == 8
+    assert value('profd_threads_created_total ') == 12 and value('profd_threads ') == 8 and value('profd_threads_ended_total ') == 4
     assert value(f'profd_threads_by_state{{pid="{target.shot()["pid"]}",state="mutex lock"}}') == 5
     assert value('profd_threads_by_state') == 8
 

@@ -5,6 +5,7 @@
 # text that readers of Go's dumps take, and a process that notices nothing.
 
 import collections
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -265,6 +266,30 @@ def test_http(profd, helper, tmp_path):
             with pytest.raises(urllib.error.HTTPError) as refused:
                 fetch(url + 'goroutine?' + query)
             assert refused.value.code == 400
+
+
+def walks(url):
+    return int(re.search(rb'^profd_thread_walks_total (\d+)$', fetch(url.replace('debug/pprof/', 'metrics'))[1], re.M)[1])
+
+
+@pytest.mark.parametrize('program', [['target_parked_omit', '1000'], ['target_waits', 'quiet', '0']])
+def test_overlapping_requests(profd, helper, program):
+    """They share walks. Who shares one sees the same, also of threads that went on meanwhile: each stack has the state that it was read with."""
+    with served(profd, helper(program[0]), *program[1:]) as (process, url):
+        while not runs_in(url, b'main'):
+            pass
+        before, answers = walks(url), []
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
+            for _ in range(5):
+                answers += pool.map(lambda _: fetch(url + 'goroutine?format=json')[1], range(12))
+        taken = walks(url) - before
+        by_time = collections.defaultdict(set)
+        for answer in answers:
+            by_time[json.loads(answer)['time_ns']].add(answer)
+        assert all(len(same) == 1 for same in by_time.values())
+        assert len(by_time) == taken < len(answers), (len(by_time), taken)
+        if program[0] == 'target_waits':
+            process.stdin.write('end\n')
 
 
 def test_large_dumps_are_streamed(profd, helper):
