@@ -10,23 +10,33 @@
 #include <time.h>
 
 #include "collector/module.h"
+#include "collector/origins.h"
 #include "collector/snapshot.h"
 #include "collector/table_cache.h"
 
-static int take_from(struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
+// With an agent in it, its memory says who made a thread.
+static int take_now(pid_t pid, struct snapshot_source *source, const struct thread_watch *watch,
+		    struct thread_dump **ret_dump)
+{
+	struct origins *origins = origins_read_process(pid);
+	int r = watch ? snapshot_take_watched(source, origins, watch, ret_dump)
+		      : snapshot_take(source, origins, ret_dump);
+
+	origins_destroy(origins);
+	return r;
+}
+
+static int take_from(pid_t pid, struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
 {
 	struct thread_watch *watch = NULL;
-	int r;
+	int r = window_s ? snapshot_watch(source, NULL, &watch) : 0;
 
-	if (window_s == 0)
-		return snapshot_take(source, NULL, ret_dump);
-	r = snapshot_watch(source, NULL, &watch);
 	if (r == 0) {
 		struct timespec left = {.tv_sec = window_s};
 
 		while (nanosleep(&left, &left) != 0 && errno == EINTR)
 			;
-		r = snapshot_take_watched(source, NULL, watch, ret_dump);
+		r = take_now(pid, source, watch, ret_dump);
 	}
 	thread_watch_destroy(watch);
 	return r;
@@ -37,7 +47,7 @@ static int take(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 	struct module_cache *modules = module_cache_create(NULL);
 	struct table_cache *tables = table_cache_open(true);
 	struct snapshot_source *source = modules && tables ? snapshot_source_create(pid, modules, tables) : NULL;
-	int r = source ? take_from(source, window_s, ret_dump) : -ENOMEM;
+	int r = source ? take_from(pid, source, window_s, ret_dump) : -ENOMEM;
 
 	snapshot_source_destroy(source);
 	table_cache_destroy(tables);
@@ -53,6 +63,8 @@ int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 		cli_say("no right to look into process %d: be its user with leave to trace it "
 			"(kernel.yama.ptrace_scope), or root",
 			(int)pid);
+	else if (r == -ENOEXEC)
+		cli_say("process %d has no memory of its own: it is a kernel thread, or has ended", (int)pid);
 	else if (r < 0)
 		cli_say(r == -ESRCH ? "there is no process %d" : "cannot read the threads of %d: %s", (int)pid,
 			strerror(-r));

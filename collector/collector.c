@@ -24,6 +24,7 @@
 #include "collector/log.h"
 #include "collector/module.h"
 #include "collector/session.h"
+#include "collector/snapshot.h"
 #include "collector/table_cache.h"
 #include "collector/window_impl.h"
 
@@ -499,6 +500,7 @@ void collector_counters(struct collector *collector, struct collector_counters *
 	}
 	*ret_counters = collector->counters;
 	ret_counters->threads_now = threads;
+	ret_counters->thread_walks = snapshot_walks();
 	table_cache_counters(collector->tables, &ret_counters->tables);
 	pthread_mutex_unlock(&collector->lock);
 }

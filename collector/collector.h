@@ -54,6 +54,7 @@ struct collector_counters {
 	uint64_t targets_total, targets_refused;   // registered ever; turned away (other user, bad hello)
 	uint32_t targets_now, windows_now;
 	uint64_t threads_created, threads_now; // of targets; created: those that are live when it registers, too
+	uint64_t threads_ended, thread_walks;
 	struct table_cache_counters tables;
 	uint64_t threads_unsampled, threads_slowed, foreign_forwarded, foreign_ignored, restarted_syscalls;
 };

@@ -28,7 +28,7 @@ struct threads_ask {
 	int debug;
 	long seconds; // 0: not the change over so long, but what there is
 	long window;  // 0: not who did not run for so long
-	bool json;
+	bool json, go_files;
 	const struct format *format; // of debug=0
 	char thread[64];             // pattern; "": all
 };
@@ -86,6 +86,11 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 	if (http_request_param(request, "window", text, sizeof(text)) &&
 	    !threads_parse_seconds(endpoints, "window", text, &ask->window, reply))
 		return false;
+	ask->go_files = http_request_param(request, "files", text, sizeof(text));
+	if (ask->go_files && (strcmp(text, "go") != 0 || ask->debug < 2)) {
+		http_reply_error(reply, 400, "files=go is for debug=2, and all that \"files\" can be");
+		return false;
+	}
 	format = http_request_param(request, "format", text, sizeof(text));
 	ask->json = format && strcmp(text, "json") == 0;
 	if (format && !ask->json)
@@ -237,7 +242,8 @@ static void threads_reply_stream(const struct threads_ask *ask, struct thread_du
 
 	if (stream) {
 		stream->dump = dump;
-		stream->stream = ask->json ? thread_dump_stream_json(dump) : thread_dump_stream_threads(dump);
+		stream->stream =
+			ask->json ? thread_dump_stream_json(dump) : thread_dump_stream_threads(dump, ask->go_files);
 	} else {
 		thread_dump_destroy(dump);
 	}

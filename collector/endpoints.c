@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collector/process.h"
+
 #define ENDPOINTS_MAX_TARGETS 65536 // listed at once
 #define ENDPOINTS_MAX_PIDS_SHOWN 64 // in an error line
 #define ENDPOINTS_MAX_PAGE (16u << 20)
@@ -159,7 +161,7 @@ static void endpoints_cmdline(const struct collector_target *target, struct http
 	char chunk[4096];
 	ssize_t got;
 
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)target->pid);
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)process_living_task(target->pid, 0));
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
 		http_reply_error(reply, 404, "cannot read the command line of %d: %s", (int)target->pid,

@@ -20,6 +20,7 @@
 #include "collector/intern.h"
 #include "collector/jit_names.h"
 #include "collector/mapping.h"
+#include "collector/process.h"
 #include "formats/utf8.h"
 
 #define MAGIC 0x4A695444u // in the byte order of whoever wrote it: another one than ours is not of this machine
@@ -396,7 +397,7 @@ static int open_mapped(pid_t pid, uid_t uid, const struct mapping *mapping)
 	struct stat st;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)pid, mapping->start, mapping->end);
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)process_living_task(pid, 0), mapping->start, mapping->end);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
@@ -419,7 +420,7 @@ int jitdump_open(pid_t pid, uid_t uid, const struct mapping_set *set)
 		fd = open_mapped(pid, uid, mapping);
 		if (fd >= 0)
 			return fd;
-		snprintf(path, sizeof(path), "/proc/%d/root%s", (int)pid, mapping->path);
+		snprintf(path, sizeof(path), "/proc/%d/root%s", (int)process_living_task(pid, 0), mapping->path);
 		fd = jit_names_open(path, uid);
 		if (fd >= 0)
 			return fd;

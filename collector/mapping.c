@@ -11,6 +11,9 @@
 
 #include "collector/maps.h"
 #include "collector/module.h"
+#include "collector/process.h"
+
+#define ATTEMPTS 3
 
 static uint32_t last_id; // atomic
 
@@ -137,12 +140,29 @@ static struct mapping *open_mapping(pid_t pid, const struct maps_entry *entry, s
 	return mapping;
 }
 
+// By a thread that lives, which may end just then. *pid becomes it: the files are to be had by it, too.
+static int read_maps(pid_t *pid, struct maps *ret_maps)
+{
+	const pid_t process = *pid;
+	int r = -ESRCH;
+
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+		*pid = process_living_task(process, 0);
+		r = maps_read(*pid, ret_maps);
+		if (r != -ESRCH && (r < 0 || ret_maps->count > 0))
+			return r;
+		if (r == 0 && attempt + 1 < ATTEMPTS)
+			maps_finish(ret_maps);
+	}
+	return r;
+}
+
 int mapping_set_read(pid_t pid, uint32_t maps_gen, const struct mapping_set *previous, struct module_cache *modules,
 		     struct mapping_set **ret_set)
 {
 	struct mapping_set *set = NULL;
 	struct maps maps;
-	int r = maps_read(pid, &maps);
+	int r = read_maps(&pid, &maps);
 
 	if (r < 0)
 		return r;

@@ -102,6 +102,10 @@ static void metrics_threads(struct writer *writer, const struct collector_counte
 	metrics_one(writer, "profd_threads", "gauge", "Threads of all targets now.", counters->threads_now);
 	metrics_one(writer, "profd_threads_created_total", "counter", "Threads that targets had or made.",
 		    counters->threads_created);
+	metrics_one(writer, "profd_threads_ended_total", "counter", "Threads of targets that ended.",
+		    counters->threads_ended);
+	metrics_one(writer, "profd_thread_walks_total", "counter",
+		    "Walks over all threads of a target; requests that overlap share one.", counters->thread_walks);
 }
 
 // A snapshot of each target.

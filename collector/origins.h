@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "profd/wire.h"
 
@@ -34,6 +35,8 @@ struct origins {
 
 // Collector's lock held, for the region. NULL: no memory.
 struct origins *origins_read(const struct region *region);
+// The same of a process that is not ours to serve, out of its memory. NULL: there is no agent of this version in it, or no memory.
+struct origins *origins_read_process(pid_t pid);
 void origins_destroy(struct origins *origins); // accepts NULL
 // NULL: nothing is known of it. Accepts NULL for origins.
 const struct origin *origins_find(const struct origins *origins, uint32_t tid);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "collector/jit_names.h"
+#include "collector/process.h"
 
 #define MAX_BYTES (256ul << 20) // that are read, whatever is kept of them
 
@@ -81,7 +82,7 @@ void perf_map_load(pid_t pid, uid_t uid, struct jit_names *names)
 	char path[64];
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/root/tmp/perf-%d.map", (int)pid, (int)pid);
+	snprintf(path, sizeof(path), "/proc/%d/root/tmp/perf-%d.map", (int)process_living_task(pid, 0), (int)pid);
 	fd = jit_names_open(path, uid);
 	if (fd < 0) {
 		snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)pid);

@@ -38,7 +38,7 @@ static bool fits(uint64_t offset, uint64_t bytes, uint64_t least, uint64_t size)
 }
 
 // header is a copy: its values cannot change between check and use.
-static int check_header(const struct wire_header *header, uint64_t size, pid_t pid)
+int region_check_header(const struct wire_header *header, uint64_t size, pid_t pid)
 {
 	uint64_t shards = (uint64_t)header->nshards * sizeof(struct wire_shard);
 	uint64_t slots = (uint64_t)header->nslots * sizeof(struct wire_slot);
@@ -83,7 +83,7 @@ int region_map(int fd, uint64_t size, pid_t pid, struct region *ret_region)
 	if (base == MAP_FAILED)
 		return -errno;
 	copy_header((struct wire_header *)base, &header);
-	r = check_header(&header, size, pid);
+	r = region_check_header(&header, size, pid);
 	if (r < 0) {
 		munmap(base, size);
 		return r;

@@ -34,6 +34,8 @@ struct region_live {
 
 // Maps the region behind fd, which stays the caller's. −EINVAL: not a sealed memfd, or a header that contradicts it, pid or size.
 int region_map(int fd, uint64_t size, pid_t pid, struct region *ret_region);
+// Is this copy of a header one of a region of that size and process? 0 or −EINVAL.
+int region_check_header(const struct wire_header *header, uint64_t size, pid_t pid);
 void region_unmap(struct region *region);
 void region_read_live(const struct region *region, struct region_live *ret_live);
 // The name in slot, if it belongs to tid now. false: not.

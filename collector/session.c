@@ -60,6 +60,21 @@ static void release_target(struct session *session)
 		session_release_maps(session);
 }
 
+// What a counter in the header grew by. One that went back is a lie and counts nothing.
+static uint64_t growth(uint64_t now, uint64_t before)
+{
+	return now > before && now - before < (1ULL << 32) ? now - before : 0;
+}
+
+// Of those that it had; never less than before, though the two numbers are not of one moment.
+static void count_ended(struct session *session, uint64_t ended)
+{
+	if (ended <= session->threads_ended)
+		return;
+	session->collector->counters.threads_ended += growth(ended, session->threads_ended);
+	session->threads_ended = ended;
+}
+
 void session_close(struct session *session)
 {
 	struct collector *collector = session->collector;
@@ -71,6 +86,7 @@ void session_close(struct session *session)
 		collector->nunregistered--;
 	else
 		collector->counters.targets_now--;
+	count_ended(session, session->live.threads_seen);
 	session->state = SESSION_CLOSED;
 	release_target(session);
 	TAILQ_REMOVE(&collector->sessions, session, link);
@@ -406,12 +422,6 @@ static bool take_record(void *context, const struct ring_record *record)
 	return true;
 }
 
-// What a counter in the header grew by. One that went back is a lie and counts nothing.
-static uint64_t growth(uint64_t now, uint64_t before)
-{
-	return now > before && now - before < (1ULL << 32) ? now - before : 0;
-}
-
 static void add_counts(struct session *session, const struct ring_counts *counts)
 {
 	struct collector_counters *sums = &session->collector->counters;
@@ -430,6 +440,8 @@ static void add_counts(struct session *session, const struct ring_counts *counts
 	sums->threads_unsampled += news.unsampled;
 	sums->threads_created += growth(session->live.threads_seen, before.threads_seen);
 	sums->threads_slowed += news.slowed;
+	if (session->live.threads_seen > session->live.threads_live)
+		count_ended(session, session->live.threads_seen - session->live.threads_live);
 	sums->foreign_forwarded += growth(session->live.foreign_forwarded, before.foreign_forwarded);
 	sums->foreign_ignored += growth(session->live.foreign_ignored, before.foreign_ignored);
 	sums->restarted_syscalls += growth(session->live.restarted, before.restarted);

@@ -55,6 +55,7 @@ struct session {
 	struct region region;
 	struct ring_reader reader;
 	struct region_live live; // as last read
+	uint64_t threads_ended;  // counted so far
 
 	// Mappings, newest first. Installed by the resolve job only, so that it may read the newest without the lock.
 	struct mapping_set *mapping_sets[SESSION_MAPPING_SETS];

@@ -13,6 +13,7 @@
 
 #include "collector/jitdump.h"
 #include "collector/module.h"
+#include "collector/process.h"
 #include "collector/session.h"
 
 #define MIN_RESOLVE_NS 10000000LL
@@ -21,7 +22,6 @@
 #define MAX_BACKOFF_NS 10000000000LL
 #define MAX_WAIT_NS 1000000000LL // of records for mappings that are being read
 #define MAX_TABLES 1024u         // being built for one target
-#define CMDLINE_MAX 4096
 
 struct table_job {
 	struct worker_job job;
@@ -236,25 +236,6 @@ void session_inherit(struct session *session)
 		memcpy(session->comm, parent->comm, sizeof(session->comm));
 }
 
-// Arguments with a blank between, for people. NULL: not to be had.
-static char *read_cmdline(pid_t pid)
-{
-	char path[64], buf[CMDLINE_MAX] = "";
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-	n = read_file(path, buf, sizeof(buf) - 1);
-	if (n <= 0)
-		return NULL;
-	while (n > 0 && buf[n - 1] == '\0')
-		n--;
-	for (ssize_t i = 0; i < n; i++)
-		if (buf[i] == '\0')
-			buf[i] = ' ';
-	buf[n] = '\0';
-	return strdup(buf);
-}
-
 static void end_job(struct session *session)
 {
 	struct collector *collector = session->collector;
@@ -285,7 +266,7 @@ static void run_resolve(struct worker_job *job)
 	struct session *session = (struct session *)((char *)job - offsetof(struct session, resolve_job));
 	struct collector *collector = session->collector;
 	struct mapping_set *set = NULL;
-	char *cmdline = session->resolved ? NULL : read_cmdline(session->pid);
+	char *cmdline = session->resolved ? NULL : process_command(session->pid);
 	int jitdump_fd = -1;
 
 	if (mapping_set_read(session->pid, session->resolve_gen, session->mapping_sets[0], collector->modules, &set) <

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// snapshot.c: see snapshot.h. A scan (thread_scan.h) finds stacks as PCs; here they get names and states.
+// snapshot.c: see snapshot.h. A scan (thread_scan.h) finds stacks as PCs; snapshot_dump.c gives them names and states.
 //
 // The mappings are read again only when some thread has to be walked: a process that stands still has not changed them.
 
@@ -9,41 +9,22 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
-#include "collector/jit_names.h"
-#include "collector/jitdump.h"
 #include "collector/mapping.h"
 #include "collector/origins.h"
-#include "collector/profile_builder.h"
+#include "collector/snapshot_impl.h"
 #include "collector/thread_groups.h"
 #include "collector/thread_scan.h"
 #include "collector/thread_walk.h"
-#include "collector/wait_state.h"
-#include "collector/window.h"
-#include "formats/thread_dump.h"
 #include "profd/wire.h"
 
-#define NAMES 8 // of a stack, that tell what a lock is
+static uint64_t walks; // atomic
 
-struct snapshot_source {
-	pid_t pid;
-	struct module_cache *modules;
-	struct table_cache *tables;
-	pthread_mutex_t lock; // guards what follows; held while a snapshot is taken
-	struct mapping_set *mappings;
-	struct walk_image *image;
-	struct thread_scan *scan; // the last one
-	struct thread_groups *groups;
-};
+uint64_t snapshot_walks(void)
+{
+	return __atomic_load_n(&walks, __ATOMIC_RELAXED);
+}
 
 struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *modules, struct table_cache *tables)
 {
@@ -68,6 +49,7 @@ void snapshot_source_destroy(struct snapshot_source *source)
 	if (!source)
 		return;
 	thread_groups_destroy(source->groups);
+	free(source->findings);
 	thread_scan_destroy(source->scan);
 	walk_image_destroy(source->image);
 	mapping_set_destroy(source->mappings);
@@ -76,14 +58,6 @@ void snapshot_source_destroy(struct snapshot_source *source)
 }
 
 // ---- Reading -------------------------------------------------------------------------------------------------------
-
-static int64_t clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static bool is_same_set(const struct mapping_set *a, const struct mapping_set *b)
 {
@@ -104,6 +78,10 @@ static int read_mappings(struct snapshot_source *source)
 
 	if (r < 0)
 		return r;
+	if (mappings->count == 0) {
+		mapping_set_destroy(mappings);
+		return -ENOEXEC;
+	}
 	if (is_same_set(source->mappings, mappings)) {
 		mapping_set_destroy(mappings);
 		return 0;
@@ -129,7 +107,7 @@ static bool is_agent_pc(const struct mapping_set *mappings, const struct thread_
 }
 
 // The agent's helper: between libc's call that it waits in and libc's start of a thread there is nothing but the agent.
-static bool is_agents_own(const struct mapping_set *mappings, const struct thread_scan_record *record)
+bool snapshot_is_agents_own(const struct mapping_set *mappings, const struct thread_scan_record *record)
 {
 	return record->npcs >= 3 && is_agent_pc(mappings, record, 1) && is_agent_pc(mappings, record, record->npcs - 3);
 }
@@ -138,7 +116,7 @@ static bool is_agents_own(const struct mapping_set *mappings, const struct threa
 static bool has_moved(const struct snapshot_source *source, const struct thread_scan *now)
 {
 	for (size_t i = 0; i < now->count; i++)
-		if (now->records[i].walked && !is_agents_own(source->mappings, &now->records[i]))
+		if (now->records[i].walked && !snapshot_is_agents_own(source->mappings, &now->records[i]))
 			return true;
 	return false;
 }
@@ -164,340 +142,13 @@ static int scan(struct snapshot_source *source, uint32_t helper_tid)
 		return r;
 	}
 	thread_scan_destroy(source->scan);
+	free(source->findings);
 	source->scan = now;
+	source->findings = NULL;
+	source->counted = false;
+	source->scan_time_ns = snapshot_clock_ns(CLOCK_REALTIME) - (snapshot_clock_ns(CLOCK_MONOTONIC) - now->start_ns);
+	__atomic_fetch_add(&walks, 1, __ATOMIC_RELAXED);
 	return 0;
-}
-
-// ---- Naming --------------------------------------------------------------------------------------------------------
-
-// A stack by its PCs, and what it is in the dump.
-struct stack_item {
-	XXH128_hash_t hash; // of PCs and stop
-	uint32_t id;        // in the dump
-	uint32_t nnames;
-	const char *names[NAMES]; // leaf first, as in the symbol table
-};
-
-struct builder {
-	const struct snapshot_source *source;
-	const struct origins *origins;    // NULL: none
-	const struct thread_watch *watch; // NULL: none
-	struct thread_dump *dump;
-	uint32_t creator_stacks[WIRE_CREATORS]; // ids in the dump; 0: not named yet
-	struct profile_builder frames;
-	struct intern stacks;
-	struct wait_state_process *waits;
-	struct jit_names *jit_names;
-	bool jit_loaded;
-	bool counts_groups;
-};
-
-static const struct jit_names *get_jit_names(void *context, uint32_t number)
-{
-	struct builder *builder = context;
-	char path[64];
-	struct stat status;
-
-	(void)number;
-	if (builder->jit_loaded)
-		return builder->jit_names;
-	builder->jit_loaded = true;
-	snprintf(path, sizeof(path), "/proc/%d", (int)builder->source->pid);
-	if (stat(path, &status) == 0) {
-		int fd = jitdump_open(builder->source->pid, status.st_uid, builder->source->mappings);
-
-		builder->jit_names = jit_names_load(builder->source->pid, status.st_uid, fd);
-		if (fd >= 0)
-			close(fd);
-	}
-	return builder->jit_names;
-}
-
-static void take_names(const struct builder *builder, struct stack_item *item, const uint32_t *ids, uint32_t n)
-{
-	const struct profile *profile = builder->dump->profile;
-
-	for (uint32_t i = 0; i < n && item->nnames < NAMES; i++) {
-		const struct profile_location *location = &profile->locations[ids[i] - 1];
-
-		for (uint32_t k = 0; k < location->nlines && item->nnames < NAMES; k++)
-			item->names[item->nnames++] =
-				profile->functions[location->lines[k].function_id - 1].system_name;
-	}
-}
-
-// The locations of pcs. What was interrupted is exact, as is the leaf of a thread; return addresses are looked up one before.
-static int name_pcs(struct builder *builder, const uint64_t *pcs, uint32_t npcs, bool leaf_is_exact, uint32_t *ids)
-{
-	for (uint32_t i = 0; i < npcs; i++) {
-		bool exact = (i == 0 && leaf_is_exact) || (pcs[i] & WIRE_PC_EXACT);
-		uint64_t pc = pcs[i] & ~WIRE_PC_EXACT;
-		const struct mapping *mapping =
-			mapping_set_find(builder->source->mappings, pc - (exact || pc == 0 ? 0 : 1));
-
-		ids[i] = profile_builder_location(&builder->frames, 0, mapping, pc | (exact ? WIRE_PC_EXACT : 0));
-		if (ids[i] == 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static int make_stack(struct builder *builder, const struct thread_scan_record *record, struct stack_item *item)
-{
-	uint32_t ids[WIRE_MAX_FRAMES];
-
-	if (name_pcs(builder, record->pcs, record->npcs, true, ids) < 0)
-		return -ENOMEM;
-	item->id = thread_dump_add_stack(builder->dump, ids, record->npcs, window_stop_reason(record->stop));
-	take_names(builder, item, ids, record->npcs);
-	return item->id ? 0 : -ENOMEM;
-}
-
-// As long as no other is asked for.
-static const struct stack_item *get_stack(struct builder *builder, const struct thread_scan_record *record)
-{
-	XXH128_hash_t hash = XXH3_128bits_withSeed(record->pcs, record->npcs * sizeof(*record->pcs), record->stop);
-	uint32_t index = intern_add(&builder->stacks, &hash, NULL);
-	struct stack_item *item = index == INTERN_NONE ? NULL : intern_item(&builder->stacks, index);
-
-	return item && (item->id || make_stack(builder, record, item) == 0) ? item : NULL;
-}
-
-// 0: out of memory.
-static uint32_t creator_stack(struct builder *builder, uint32_t creator)
-{
-	const struct origin_creator *origin = &builder->origins->creators[creator - 1];
-	uint32_t *id = &builder->creator_stacks[creator - 1];
-	uint32_t ids[WIRE_CREATOR_FRAMES];
-
-	if (*id == 0 && name_pcs(builder, origin->pcs, origin->npcs, false, ids) == 0)
-		*id = thread_dump_add_stack(builder->dump, ids, origin->npcs, window_stop_reason(origin->stop));
-	return *id;
-}
-
-// Of a thread that runs: why its stack is not known.
-static const char *running_reason(const struct builder *builder, const struct thread_scan_record *record)
-{
-	if (record->starved)
-		return "it got no CPU";
-	switch (-builder->source->scan->capture_error) {
-	case 0:
-		return "it went on running";
-	case EPERM:
-	case EACCES:
-	case ENOSYS:
-		return "perf_event_open is not allowed";
-	default:
-		return "perf_event_open failed";
-	}
-}
-
-static int add_thread(struct builder *builder, const struct thread_scan_record *record)
-{
-	struct wait_state_input input = {
-		.tid = record->tid,
-		.run_state = record->run_state,
-		.starved = record->starved,
-		.in_syscall = record->place.in_syscall,
-		.nr = record->place.nr,
-	};
-	struct thread_dump_thread thread = {
-		.tid = record->tid,
-		.name = record->name,
-		.cpu_ns = (int64_t)record->times.run_ns,
-		.waiting_ns = record->waiting_ns,
-	};
-	const struct origin *origin = origins_find(builder->origins, record->tid);
-	XXH128_hash_t hash = {0};
-	struct wait_state state;
-	int r;
-
-	if (origin) {
-		thread.creator_tid = origin->creator_tid;
-		thread.creator_stack = creator_stack(builder, origin->creator);
-		if (!thread.creator_stack)
-			return -ENOMEM;
-	}
-	if (record->npcs > 0) {
-		const struct stack_item *stack = get_stack(builder, record);
-
-		if (!stack)
-			return -ENOMEM;
-		thread.stack = stack->id;
-		hash = stack->hash;
-		input.names = stack->names;
-		input.nnames = stack->nnames;
-	} else {
-		thread.stack = thread_dump_add_stack(builder->dump, NULL, 0, running_reason(builder, record));
-		if (!thread.stack)
-			return -ENOMEM;
-	}
-	memcpy(input.args, record->place.args, sizeof(input.args));
-	wait_state_find(builder->waits, &input, &state);
-	thread.state = state.state;
-	thread.object = state.object;
-	thread.owner_tid = state.owner_tid;
-	r = thread_dump_add_thread(builder->dump, &thread);
-	if (r == 0 && builder->counts_groups)
-		thread_groups_count(builder->source->groups, hash, origin ? origin->creator : 0, thread.stack,
-				    thread.creator_stack, builder->dump->threads[builder->dump->nthreads - 1].state);
-	return r;
-}
-
-// pprof's readers take the first mapping for the program's. Programs are mapped below their libraries.
-static void add_main_mapping(struct builder *builder)
-{
-	const struct mapping_set *mappings = builder->source->mappings;
-
-	for (size_t i = 0; i < mappings->count; i++) {
-		if (mappings->entries[i].mapping->path[0] == '/') {
-			profile_builder_mapping(&builder->frames, mappings->entries[i].mapping);
-			return;
-		}
-	}
-}
-
-// ---- Verdicts ------------------------------------------------------------------------------------------------------
-
-static const struct thread_scan_record *find_record(const struct thread_scan *scan, uint32_t tid)
-{
-	size_t low = 0, high = scan->count;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (scan->records[middle].tid < tid)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < scan->count && scan->records[low].tid == tid ? &scan->records[low] : NULL;
-}
-
-// The threads' places were read one after the other, and their locks' memory after that. If it has not run since its place was read, it
-// was there all the while.
-static bool is_unmoved(void *context, uint32_t tid)
-{
-	const struct builder *builder = context;
-	const struct thread_scan_record *record = find_record(builder->source->scan, tid);
-	struct task_reader reader;
-	struct task_times now;
-	bool unmoved;
-
-	if (!record || record->place.running || task_reader_open(builder->source->pid, &reader) < 0)
-		return false;
-	unmoved = task_reader_times(&reader, tid, NULL, &now) == 0 && now.run_ns == record->times.run_ns;
-	task_reader_close(&reader);
-	return unmoved;
-}
-
-static int add_unjoined(struct builder *builder)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; builder->origins && i < WIRE_CREATORS && r == 0; i++) {
-		const struct origin_creator *creator = &builder->origins->creators[i];
-		struct thread_dump_verdict verdict = {.kind = THREAD_VERDICT_UNJOINED,
-						      .count = (int64_t)creator->unjoined};
-
-		if (creator->npcs == 0 || creator->unjoined == 0 || creator->unjoined > creator->created)
-			continue;
-		verdict.creator_stack = creator_stack(builder, i + 1);
-		r = verdict.creator_stack ? thread_dump_add_verdict(builder->dump, &verdict) : -ENOMEM;
-	}
-	return r;
-}
-
-static int judge(struct builder *builder)
-{
-	int r = thread_dump_find_verdicts(builder->dump, is_unmoved, builder);
-
-	if (r == 0)
-		r = add_unjoined(builder);
-	if (r == 0 && builder->watch)
-		r = thread_watch_judge(builder->watch, builder->source->scan, builder->dump);
-	return r == 0 ? thread_groups_end(builder->source->groups, builder->dump) : r;
-}
-
-// ---- The dump ------------------------------------------------------------------------------------------------------
-
-typedef int build_fn(struct builder *builder);
-
-static int build_threads(struct builder *builder)
-{
-	const struct thread_scan *scan = builder->source->scan;
-	int r = 0;
-
-	builder->dump->time_ns = clock_ns(CLOCK_REALTIME) - (clock_ns(CLOCK_MONOTONIC) - scan->start_ns);
-	builder->dump->duration_ns = scan->end_ns - scan->start_ns;
-	for (size_t i = 0; i < scan->count && r == 0; i++)
-		if (!is_agents_own(builder->source->mappings, &scan->records[i]))
-			r = add_thread(builder, &scan->records[i]);
-	thread_dump_finish(builder->dump);
-	return r;
-}
-
-static int build_dump(struct builder *builder)
-{
-	int r;
-
-	thread_groups_begin(builder->source->groups);
-	builder->counts_groups = true;
-	r = build_threads(builder);
-	return r == 0 ? judge(builder) : r;
-}
-
-// The threads that a creator made, live or not, are one entry, with their number.
-static int build_creators(struct builder *builder)
-{
-	int r = 0;
-
-	builder->dump->time_ns = clock_ns(CLOCK_REALTIME);
-	for (uint32_t i = 0; builder->origins && i < WIRE_CREATORS && r == 0; i++) {
-		const struct origin_creator *creator = &builder->origins->creators[i];
-		struct thread_dump_thread thread = {
-			.tid = i + 1, .name = "", .state = "created", .object = "", .cpu_ns = -1};
-
-		if (creator->npcs == 0 || creator->created == 0)
-			continue;
-		thread.count = (int64_t)creator->created;
-		thread.stack = creator_stack(builder, i + 1);
-		r = thread.stack ? thread_dump_add_thread(builder->dump, &thread) : -ENOMEM;
-	}
-	thread_dump_finish(builder->dump);
-	return r;
-}
-
-static int name_all(const struct snapshot_source *source, const struct origins *origins,
-		    const struct thread_watch *watch, build_fn *build, struct thread_dump **ret_dump)
-{
-	struct builder builder = {.source = source,
-				  .origins = origins,
-				  .watch = watch,
-				  .dump = thread_dump_create(),
-				  .waits = wait_state_open(source->pid)};
-	int r = -ENOMEM;
-
-	profile_builder_init(&builder.frames, builder.dump ? builder.dump->profile : NULL);
-	builder.frames.jit_names = get_jit_names;
-	builder.frames.context = &builder;
-	intern_init(&builder.stacks, sizeof(struct stack_item), sizeof(XXH128_hash_t), &builder.frames.budget);
-	if (builder.dump && builder.waits) {
-		builder.dump->pid = source->pid;
-		add_main_mapping(&builder);
-		r = build(&builder);
-		if (r == 0 && profile_failed(builder.dump->profile))
-			r = -ENOMEM;
-	}
-	intern_finish(&builder.stacks);
-	profile_builder_finish(&builder.frames);
-	wait_state_close(builder.waits);
-	jit_names_destroy(builder.jit_names);
-	if (r < 0)
-		thread_dump_destroy(builder.dump);
-	else
-		*ret_dump = builder.dump;
-	return r;
 }
 
 // Lock held.
@@ -510,38 +161,38 @@ static int scan_since(struct snapshot_source *source, const struct origins *orig
 }
 
 static int take(struct snapshot_source *source, const struct origins *origins, const struct thread_watch *watch,
-		build_fn *build, struct thread_dump **ret_dump)
+		enum snapshot_kind kind, struct thread_dump **ret_dump)
 {
-	int64_t asked_ns = clock_ns(CLOCK_MONOTONIC);
+	int64_t asked_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
 	int r;
 
 	pthread_mutex_lock(&source->lock);
 	r = scan_since(source, origins, asked_ns);
 	if (r == 0)
-		r = name_all(source, origins, watch, build, ret_dump);
+		r = snapshot_name(source, origins, watch, kind, ret_dump);
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }
 
 int snapshot_take(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
 {
-	return take(source, origins, NULL, build_dump, ret_dump);
+	return take(source, origins, NULL, SNAPSHOT_DUMP, ret_dump);
 }
 
 int snapshot_take_watched(struct snapshot_source *source, const struct origins *origins,
 			  const struct thread_watch *watch, struct thread_dump **ret_dump)
 {
-	return take(source, origins, watch, build_dump, ret_dump);
+	return take(source, origins, watch, SNAPSHOT_DUMP, ret_dump);
 }
 
 int snapshot_sample(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
 {
-	return take(source, origins, NULL, build_threads, ret_dump);
+	return take(source, origins, NULL, SNAPSHOT_SAMPLE, ret_dump);
 }
 
 int snapshot_watch(struct snapshot_source *source, const struct origins *origins, struct thread_watch **ret_watch)
 {
-	int64_t asked_ns = clock_ns(CLOCK_MONOTONIC);
+	int64_t asked_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
 	int r;
 
 	pthread_mutex_lock(&source->lock);
@@ -561,7 +212,7 @@ int snapshot_creators(struct snapshot_source *source, const struct origins *orig
 	pthread_mutex_lock(&source->lock);
 	r = read_mappings(source);
 	if (r >= 0)
-		r = name_all(source, origins, NULL, build_creators, ret_dump);
+		r = snapshot_name(source, origins, NULL, SNAPSHOT_CREATORS, ret_dump);
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }

@@ -10,6 +10,7 @@
 #ifndef PROFD_COLLECTOR_SNAPSHOT_H
 #define PROFD_COLLECTOR_SNAPSHOT_H
 
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "collector/thread_watch.h"
@@ -20,12 +21,15 @@ struct snapshot_source;
 struct table_cache;
 struct thread_dump;
 
+uint64_t snapshot_walks(void); // of all sources, ever
+
 struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *modules,
 					       struct table_cache *tables); // NULL: no memory
 void snapshot_source_destroy(struct snapshot_source *source);               // accepts NULL
 
-// Takes a snapshot; may take long. Any thread; calls that overlap share one walk, as long as it began after they did. The caller destroys the
-// dump. 0; −ESRCH: no such process; −EPERM, −EACCES: no right to look into it; −ENOMEM.
+// Takes a snapshot; may take long. Any thread; calls that overlap share one walk and the states read with it, as long as it began after they did. The caller destroys the
+// dump. 0; −ESRCH: no such process; −EPERM, −EACCES: no right to look into it; −ENOEXEC: it has
+// no memory of its own, as a kernel thread, or what has ended and is not reaped; −ENOMEM.
 // origins: what an agent knows of the threads' creators; NULL: there is no agent.
 typedef int snapshot_taker(struct snapshot_source *source, const struct origins *origins,
 			   struct thread_dump **ret_dump);

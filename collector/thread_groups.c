@@ -26,6 +26,7 @@ struct group {
 struct thread_groups {
 	struct intern_budget budget;
 	struct intern groups;
+	bool again; // the dump under way is the last one's twin
 };
 
 static void start_over(struct thread_groups *groups)
@@ -51,16 +52,18 @@ void thread_groups_destroy(struct thread_groups *groups)
 	free(groups);
 }
 
-void thread_groups_begin(struct thread_groups *groups)
+void thread_groups_begin(struct thread_groups *groups, bool again)
 {
-	if (groups->budget.used > MAX_BYTES / 2) {
+	groups->again = again;
+	if (groups->budget.used > MAX_BYTES / 2 && !again) {
 		intern_finish(&groups->groups);
 		start_over(groups);
 	}
 	for (uint32_t i = 0; i < groups->groups.count; i++) {
 		struct group *group = intern_item(&groups->groups, i);
 
-		group->before = group->count;
+		if (!again)
+			group->before = group->count;
 		group->count = 0;
 	}
 }
@@ -104,7 +107,8 @@ int thread_groups_end(struct thread_groups *groups, struct thread_dump *dump)
 	for (uint32_t i = 0; i < groups->groups.count && r == 0; i++) {
 		struct group *group = intern_item(&groups->groups, i);
 
-		judge(group);
+		if (!groups->again || group->dumps == 0)
+			judge(group);
 		if (group->rises >= THREAD_GROUPS_RISES && group->count > 0) {
 			const struct thread_dump_verdict verdict = {.kind = THREAD_VERDICT_GROWS,
 								    .count = group->count,

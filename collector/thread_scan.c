@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/process.h"
 #include "collector/thread_capture.h"
 #include "collector/thread_walk.h"
 #include "profd/wire.h"
@@ -139,7 +140,7 @@ static int read_stack(struct worker *worker, struct thread_scan_record *record)
 	record->npcs = 0;
 	if (r == 0)
 		r = task_reader_place(reader, record->tid, &record->place);
-	if (r == 0 && !record->place.running)
+	if (r == 0 && !record->place.running && record->place.sp != 0) // 0: the thread has ended
 		record->npcs = thread_walker_walk(worker->walker, record->place.pc, record->place.sp, worker->pcs,
 						  &record->stop);
 	return r;
@@ -463,7 +464,7 @@ static int begin(struct pass *pass, uint32_t helper_tid)
 	for (size_t i = 0; i < count; i++)
 		scan->records[i].tid = tids[i];
 	free(tids);
-	pass->stopped = task_reader_state(&pass->reader, (uint32_t)pass->pid) == 'T';
+	pass->stopped = task_reader_state(&pass->reader, (uint32_t)process_living_task(pass->pid, 0)) == 'T';
 	pass->sched_now_ns = task_reader_now_ns();
 	return 0;
 }

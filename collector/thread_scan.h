@@ -27,7 +27,7 @@ struct thread_scan_record {
 	bool walked;        // by this scan; otherwise it is what the last one found
 	uint8_t stop;       // enum wire_stop
 	bool starved;       // it was to run, and got no CPU while this scan looked
-	uint32_t npcs;      // 0: it runs, and could not be captured
+	uint32_t npcs;      // 0: it runs, and could not be captured; or it has ended
 	uint64_t *pcs;      // leaf first, WIRE_PC_EXACT as in thread_walk.h; the scan's
 };
 

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 
 #include "collector/mapping.h"
 #include "collector/module.h"
 #include "collector/outside.h"
+#include "collector/process.h"
 #include "collector/thread_capture.h"
 
 #define FIRST_COPY \
@@ -35,7 +35,7 @@ struct walk_image {
 };
 
 struct thread_walker {
-	pid_t pid;
+	pid_t pid, living; // see process.h
 	const struct walk_image *image;
 	uint64_t stack_start;
 	size_t stack_size, stack_capacity;
@@ -120,12 +120,9 @@ void walk_image_destroy(struct walk_image *image)
 
 // ---- The memory ----------------------------------------------------------------------------------------------------
 
-static size_t read_target(pid_t pid, uint64_t address, void *data, size_t size)
+static size_t read_target(struct thread_walker *walker, uint64_t address, void *data, size_t size)
 {
-	struct iovec local = {data, size}, remote = {(void *)(uintptr_t)address, size};
-	ssize_t n = process_vm_readv(pid, &local, 1, &remote, 1, 0);
-
-	return n > 0 ? (size_t)n : 0;
+	return process_read_memory(walker->pid, &walker->living, address, data, size);
 }
 
 // Copies what lies above the copy, as much again; false: there is no more.
@@ -143,7 +140,7 @@ static bool extend_stack(struct thread_walker *walker)
 		walker->stack = stack;
 		walker->stack_capacity = wanted;
 	}
-	n = read_target(walker->pid, walker->stack_start + walker->stack_size, walker->stack + walker->stack_size,
+	n = read_target(walker, walker->stack_start + walker->stack_size, walker->stack + walker->stack_size,
 			wanted - walker->stack_size);
 	walker->stack_size += n;
 	return n > 0;
@@ -169,7 +166,7 @@ static bool read_page(struct thread_walker *walker, uint64_t address, uint8_t *d
 
 	if (walker->pages[i].address != start) {
 		walker->pages[i].address = 1;
-		if (read_target(walker->pid, start, walker->pages[i].bytes, PAGE) != PAGE)
+		if (read_target(walker, start, walker->pages[i].bytes, PAGE) != PAGE)
 			return false;
 		walker->pages[i].address = start;
 	}
@@ -217,7 +214,7 @@ bool outside_safe_read(uint64_t address, uint64_t *ret_value)
 		return true;
 	// Code stays as it is while a snapshot is taken; anything else (another stack: signal handlers, coroutines) is read anew.
 	if (!is_code(walker, address))
-		return read_target(walker->pid, address, ret_value, 8) == 8;
+		return read_target(walker, address, ret_value, 8) == 8;
 	if (here >= 8)
 		return read_page(walker, address, data, 8);
 	return read_page(walker, address, data, here) && read_page(walker, address + here, data + here, 8 - here);
@@ -232,6 +229,7 @@ struct thread_walker *thread_walker_create(pid_t pid, const struct walk_image *i
 	if (!walker)
 		return NULL;
 	walker->pid = pid;
+	walker->living = process_living_task(pid, 0);
 	walker->image = image;
 	walker->first_copy = FIRST_COPY;
 	for (unsigned i = 0; i < PAGES; i++)

@@ -10,7 +10,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
+
+#include "collector/process.h"
 
 #define LINE 256u
 #define LINES 1024u // a power of two
@@ -22,7 +23,7 @@ struct line {
 };
 
 struct wait_memory {
-	pid_t pid;
+	pid_t pid, living; // see process.h
 	struct line lines[LINES];
 };
 
@@ -30,8 +31,10 @@ struct wait_memory *wait_memory_create(pid_t pid)
 {
 	struct wait_memory *memory = calloc(1, sizeof(*memory));
 
-	if (memory)
-		memory->pid = pid;
+	if (!memory)
+		return NULL;
+	memory->pid = pid;
+	memory->living = process_living_task(pid, 0);
 	return memory;
 }
 
@@ -43,12 +46,11 @@ void wait_memory_destroy(struct wait_memory *memory)
 static const struct line *get_line(struct wait_memory *memory, uint64_t number)
 {
 	struct line *line = &memory->lines[number % LINES];
-	struct iovec local = {line->bytes, LINE}, remote = {(void *)(uintptr_t)(number * LINE), LINE};
 
 	if (line->number == number + 1)
 		return line;
 	line->number = number + 1;
-	line->readable = process_vm_readv(memory->pid, &local, 1, &remote, 1, 0) == LINE;
+	line->readable = process_read_memory(memory->pid, &memory->living, number * LINE, line->bytes, LINE) == LINE;
 	return line;
 }
 

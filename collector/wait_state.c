@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "collector/process.h"
 #include "collector/wait_lock.h"
 #include "collector/wait_memory.h"
 #include "collector/wait_names.h"
@@ -31,14 +32,14 @@ struct wait_state_process {
 	struct wait_threads *threads;
 };
 
-struct wait_state_process *wait_state_open(pid_t pid)
+struct wait_state_process *wait_state_open(pid_t pid, uint32_t helper_tid)
 {
 	struct wait_state_process *process = calloc(1, sizeof(*process));
 
 	if (!process)
 		return NULL;
 	process->memory = wait_memory_create(pid);
-	process->objects = wait_objects_create(pid);
+	process->objects = wait_objects_create(process_living_task(pid, helper_tid));
 	process->threads = wait_threads_create(pid);
 	if (!process->memory || !process->objects || !process->threads) {
 		wait_state_close(process);

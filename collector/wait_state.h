@@ -15,7 +15,8 @@
 // What one process's threads have in common, so that 10,000 threads on one descriptor cost one readlink. Not thread-safe.
 struct wait_state_process;
 
-struct wait_state_process *wait_state_open(pid_t pid);     // NULL: no memory
+// helper_tid: a thread whose descriptors are not the process's; 0: none. NULL: no memory.
+struct wait_state_process *wait_state_open(pid_t pid, uint32_t helper_tid);
 void wait_state_close(struct wait_state_process *process); // accepts NULL
 
 struct wait_state_input {

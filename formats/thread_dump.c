@@ -149,12 +149,25 @@ static const struct thread_dump_thread *find_thread(const struct thread_dump *du
 	return dump->nthreads ? bsearch(&key, dump->threads, dump->nthreads, sizeof(key), compare_tids) : NULL;
 }
 
-// What a reader of the header takes for its end, and what breaks a line.
-static void clean(char *text)
+// What a reader of the header takes for its end, and what breaks a line, is replaced; so is what is not UTF-8. As much as there is room for.
+static void copy_clean(char *to, size_t size, const char *from)
 {
-	for (unsigned char *at = (unsigned char *)text; *at; at++)
-		if (*at < ' ' || *at == 0x7f || *at == ',' || *at == '[' || *at == ']')
-			*at = '_';
+	size_t used = 0;
+
+	while (*from) {
+		int step = utf8_step(from);
+		const char *text = step > 0 ? from : UTF8_REPLACEMENT;
+		size_t length = step > 0 ? (size_t)step : strlen(UTF8_REPLACEMENT);
+
+		if (step == 1 && ((unsigned char)*from < ' ' || strchr("\x7f,[]", *from)))
+			text = "_";
+		if (length >= size - used)
+			break;
+		memcpy(to + used, text, length);
+		used += length;
+		from += step > 0 ? step : -step;
+	}
+	to[used] = '\0';
 }
 
 const char *thread_dump_state(const struct thread_dump *dump, const struct thread_dump_thread *thread, char *buf,
@@ -162,7 +175,7 @@ const char *thread_dump_state(const struct thread_dump *dump, const struct threa
 {
 	const struct thread_dump_thread *owner = thread->owner_tid ? find_thread(dump, thread->owner_tid) : NULL;
 	const char *verb = strcmp(thread->state, "join") == 0 ? "" : " held by";
-	char owned[96] = "";
+	char owned[96] = "", state[512];
 
 	if (size == 0)
 		return buf;
@@ -170,9 +183,8 @@ const char *thread_dump_state(const struct thread_dump *dump, const struct threa
 		snprintf(owned, sizeof(owned), "%s thread %" PRIu32 " \"%.40s\"", verb, owner->tid, owner->name);
 	else if (thread->owner_tid)
 		snprintf(owned, sizeof(owned), "%s thread %" PRIu32, verb, thread->owner_tid);
-	snprintf(buf, size, "%s%s%s%s", thread->state, thread->object[0] ? " " : "", thread->object, owned);
-	buf[utf8_prefix(buf, size - 1)] = '\0';
-	clean(buf);
+	snprintf(state, sizeof(state), "%s%s%s%s", thread->state, thread->object[0] ? " " : "", thread->object, owned);
+	copy_clean(buf, size, state);
 	return buf;
 }
 

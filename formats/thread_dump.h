@@ -92,7 +92,7 @@ int thread_dump_add_thread(struct thread_dump *dump, const struct thread_dump_th
 void thread_dump_finish(struct thread_dump *dump);
 // Hides the threads whose name and number do not fit the shell pattern ("worker*", "4711"). Never shows one that is hidden.
 void thread_dump_show_only(struct thread_dump *dump, const char *pattern);
-// The state as shown in brackets: `mutex lock 0x7f… held by thread 17 "writer"`. Never has a ',' or a ']' or a newline. Returns buf.
+// The state as shown in brackets: `mutex lock 0x7f… held by thread 17 "writer"`. UTF-8, without a ',' or a ']' or a newline. Returns buf.
 const char *thread_dump_state(const struct thread_dump *dump, const struct thread_dump_thread *thread, char *buf,
 			      size_t size);
 // How many threads are in each state, sorted by it. An array to free; NULL: no memory.
@@ -136,7 +136,8 @@ int thread_dump_write_json(const struct thread_dump *dump, struct writer *writer
 
 // The last two piece by piece, for who would not hold all of the text. NULL: no memory. The dump must outlive the stream.
 struct thread_dump_stream;
-struct thread_dump_stream *thread_dump_stream_threads(const struct thread_dump *dump);
+// go_files: names of other files than .c, .go and .s are left out.
+struct thread_dump_stream *thread_dump_stream_threads(const struct thread_dump *dump, bool go_files);
 struct thread_dump_stream *thread_dump_stream_json(const struct thread_dump *dump);
 // Writes one piece, at most some 100 KB, and does not flush. 1: there are more; 0: that was the last; −errno.
 int thread_dump_stream_next(struct thread_dump_stream *stream, struct writer *writer);

@@ -34,9 +34,13 @@ static struct thread_dump_stream *create(const struct thread_dump *dump, thread_
 	return stream;
 }
 
-struct thread_dump_stream *thread_dump_stream_threads(const struct thread_dump *dump)
+struct thread_dump_stream *thread_dump_stream_threads(const struct thread_dump *dump, bool go_files)
 {
-	return create(dump, thread_stream_text, true);
+	struct thread_dump_stream *stream = create(dump, thread_stream_text, true);
+
+	if (stream)
+		stream->go_files = go_files;
+	return stream;
 }
 
 struct thread_dump_stream *thread_dump_stream_json(const struct thread_dump *dump)
@@ -76,7 +80,7 @@ static int write_all(struct thread_dump_stream *stream, struct writer *writer)
 
 int thread_dump_write_threads(const struct thread_dump *dump, struct writer *writer)
 {
-	return write_all(thread_dump_stream_threads(dump), writer);
+	return write_all(thread_dump_stream_threads(dump, false), writer);
 }
 
 int thread_dump_write_json(const struct thread_dump *dump, struct writer *writer)

@@ -23,6 +23,7 @@ struct thread_dump_stream {
 	thread_stream_piece *piece;
 	uint64_t next;
 	bool any_thread;                 // was written
+	bool go_files;                   // see thread_dump_stream_threads
 	struct thread_stack_text *texts; // of each stack; NULL: not needed
 };
 

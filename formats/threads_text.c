@@ -3,22 +3,24 @@
 //
 // threads_text.c: a thread dump as text, in the grammars of Go's goroutine profile, so that what reads those reads ours.
 //
-//   debug=2   goroutine TID [STATE, N minutes, "NAME"]:      minutes: from the first on. The name is one of the header's items that
-//             FUNCTION(...)                                  readers skip; behind the bracket they would not take the line.
-//             \tFILE:LINE +0xOFFSET                          "??:0" where no file is known; the offset is that in the module
+//   debug=2   goroutine TID [STATE; "NAME"; partial: REASON, N minutes]:
+//             FUNCTION(...)                                  minutes: from the first on. Name and reason are parts of the state, for
+//             \tFILE:LINE +0xOFFSET                          readers take nothing else before the minutes, and little behind them.
 //             ...additional frames elided...                 a stack that does not reach the thread's start
 //             created by FUNCTION in goroutine TID
-//             \tFILE:LINE +0xOFFSET
+//             \tFILE:LINE +0xOFFSET                          "??:0" where no file is known; the offset is that in the module
 //   debug=1   NAME profile: total N
 //             COUNT @ 0xPC 0xPC…
 //             # labels: {"state":"…"}
 //             #\t0xPC\tFUNCTION+0xOFFSET\tFILE:LINE
 //
 // Names come from files that nobody vouches for: what would break a line, or end a reader's parse, is replaced. Readers checked:
-// google/pprof (debug=1; a line of 64 KB is too long for it) and panicparse (debug=2; of files it takes .c, .go, .s and ?? only).
+// google/pprof (debug=1; a line of 64 KB is too long for it), panicparse and gostackparse (debug=2). Of files, panicparse takes .c, .go,
+// .s and ?? only, and ends at the first other one: those can be left out.
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,42 +34,106 @@
 #define NAME_MAX_BYTES 4096
 #define DIVISION_SLASH "\xe2\x88\x95"    // U+2215
 #define FULLWIDTH_PERCENT "\xef\xbc\x85" // U+FF05
+#define FULLWIDTH_OPEN "\xef\xbc\x88"    // U+FF08
+#define FULLWIDTH_CLOSE "\xef\xbc\x89"   // U+FF09
+#define RATIO "\xe2\x88\xb6"             // U+2236
+
+// Of the text's first size bytes.
+static void put_clean_part(struct writer *writer, const char *text, size_t size)
+{
+	const char *end = text + size;
+
+	for (const char *from = text; from < end;) {
+		const char *at = from;
+		int step = 1;
+
+		while (at < end && (step = utf8_step(at)) > 0 && (unsigned char)*at >= ' ' && *at != 0x7f)
+			at += step;
+		writer_put(writer, from, (size_t)(at - from));
+		if (at >= end)
+			return;
+		writer_puts(writer, step > 0 ? "_" : UTF8_REPLACEMENT);
+		from = at + (step > 0 ? step : -step);
+	}
+}
 
 static void put_clean(struct writer *writer, const char *text)
 {
-	const char *end = text + utf8_prefix(text, NAME_MAX_BYTES);
+	put_clean_part(writer, text, utf8_prefix(text, NAME_MAX_BYTES));
+}
 
-	for (const char *from = text;;) {
-		const char *at = from;
+// As deep as a name's parentheses are at most; INT_MAX when one has no other.
+static int count_nesting(const char *name)
+{
+	int depth = 0, deepest = 0;
 
-		while (at < end && (unsigned char)*at >= ' ' && *at != 0x7f)
-			at++;
-		writer_put(writer, from, (size_t)(at - from));
-		if (at == end)
-			return;
-		writer_put(writer, "_", 1);
-		from = at + 1;
+	for (; *name; name++) {
+		depth += (*name == '(') - (*name == ')');
+		if (depth < 0)
+			return INT_MAX;
+		deepest = depth > deepest ? depth : deepest;
+	}
+	return depth == 0 ? deepest : INT_MAX;
+}
+
+static const char *go_character(char special, int depth)
+{
+	switch (special) {
+	case '%':
+		return FULLWIDTH_PERCENT;
+	case '/':
+		return DIVISION_SLASH;
+	case '(':
+		return depth > 1 ? FULLWIDTH_OPEN : "(";
+	default:
+		return depth > 1 ? FULLWIDTH_CLOSE : ")";
 	}
 }
 
 // In debug=2 a function's name is a Go name to who reads it: a path with escapes. A '%' or a '/' without a '.' somewhere behind it
-// would end the parse ("operator%", "operator/"), so these become characters that look alike.
-static void put_go_name(struct writer *writer, char *name)
+// would end panicparse's parse ("operator%", "operator/"), parentheses within others gostackparse's ("call(int (*)(int))"): so these
+// become characters that look alike.
+static void put_go_name(struct writer *writer, const char *name)
 {
 	const char *slash = strrchr(name, '/');
 	bool path = slash && strchr(slash, '.');
+	int nesting = count_nesting(name), depth = nesting == INT_MAX ? 2 : 0;
 
-	for (char *from = name, *at; *from; from = at + 1) {
-		char special;
+	for (;;) {
+		size_t length = strcspn(name, path ? "%()" : "%/()");
 
-		at = from + strcspn(from, path ? "%" : "%/");
-		special = *at;
-		*at = '\0';
-		put_clean(writer, from);
-		if (!special)
+		put_clean_part(writer, name, length);
+		name += length;
+		if (!*name)
 			return;
-		writer_puts(writer, special == '%' ? FULLWIDTH_PERCENT : DIVISION_SLASH);
+		if (nesting != INT_MAX && *name == '(')
+			depth++;
+		writer_puts(writer, go_character(*name, depth));
+		if (nesting != INT_MAX && *name == ')')
+			depth--;
+		name++;
 	}
+}
+
+static bool has_go_suffix(const char *file)
+{
+	const char *dot = strrchr(file, '.');
+
+	return dot && (strcmp(dot, ".c") == 0 || strcmp(dot, ".go") == 0 || strcmp(dot, ".s") == 0);
+}
+
+// A ':' with a digit behind it is what the line's number is known by.
+static void put_go_file(struct writer *writer, const char *file)
+{
+	size_t length;
+
+	for (; (length = strcspn(file, ":")), file[length]; file += length + 1) {
+		bool digit = file[length + 1] >= '0' && file[length + 1] <= '9';
+
+		put_clean_part(writer, file, length);
+		writer_puts(writer, digit ? RATIO : ":");
+	}
+	put_clean(writer, file);
 }
 
 static uint64_t module_offset(const struct profile *profile, const struct profile_location *location)
@@ -100,38 +166,48 @@ static const struct thread_dump_stack *stack_of(const struct thread_dump *dump, 
 
 // ---- debug=2 -------------------------------------------------------------------------------------------------------
 
-static void put_call(struct writer *writer, const struct profile *profile, const struct profile_location *location,
-		     uint32_t i, const char *before, const char *after)
+// What the frames of a dump are written to, and how.
+struct text {
+	struct writer *writer;
+	const struct thread_dump *dump;
+	bool go_files; // other files are not named
+};
+
+static void put_call(const struct text *text, const struct profile_location *location, uint32_t i, const char *before,
+		     const char *after)
 {
+	const struct profile *profile = text->dump->profile;
+	struct writer *writer = text->writer;
 	char name[NAME_MAX_BYTES];
 	const char *file = line_file(profile, location, i);
+	bool named = file[0] && (!text->go_files || has_go_suffix(file));
 
 	writer_puts(writer, before);
-	profile_frame_name(profile, location, i, name, sizeof(name));
-	put_go_name(writer, name);
+	put_go_name(writer, profile_frame_name(profile, location, i, name, sizeof(name)));
 	writer_puts(writer, after);
 	writer_puts(writer, "\n\t");
-	put_clean(writer, file[0] ? file : "??");
-	writer_printf(writer, ":%" PRId64 " +0x%" PRIx64 "\n", file[0] ? line_number(location, i) : 0,
+	put_go_file(writer, named ? file : "??");
+	writer_printf(writer, ":%" PRId64 " +0x%" PRIx64 "\n", named ? line_number(location, i) : 0,
 		      module_offset(profile, location));
 }
 
-static void put_stack(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_stack *stack)
+static void put_stack(const struct text *text, const struct thread_dump_stack *stack)
 {
-	const struct profile *profile = dump->profile;
+	const struct profile *profile = text->dump->profile;
 
 	for (uint32_t i = 0; i < stack->nlocations; i++) {
 		const struct profile_location *location = &profile->locations[stack->location_ids[i] - 1];
 
 		for (uint32_t k = 0; k < (location->nlines ? location->nlines : 1); k++)
-			put_call(writer, profile, location, k, "", "(...)");
+			put_call(text, location, k, "", "(...)");
 	}
 	if (stack->partial[0])
-		writer_puts(writer, "...additional frames elided...\n");
+		writer_puts(text->writer, "...additional frames elided...\n");
 }
 
-static void put_creator(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_thread *thread)
+static void put_creator(const struct text *text, const struct thread_dump_thread *thread)
 {
+	const struct thread_dump *dump = text->dump;
 	const struct thread_dump_stack *stack = thread->creator_stack ? &dump->stacks[thread->creator_stack - 1] : NULL;
 	char after[48] = "";
 
@@ -139,7 +215,7 @@ static void put_creator(struct writer *writer, const struct thread_dump *dump, c
 		return;
 	if (thread->creator_tid)
 		snprintf(after, sizeof(after), " in goroutine %" PRIu32, thread->creator_tid);
-	put_call(writer, dump->profile, &dump->profile->locations[stack->location_ids[0] - 1], 0, "created by ", after);
+	put_call(text, &dump->profile->locations[stack->location_ids[0] - 1], 0, "created by ", after);
 }
 
 static void put_header(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_thread *thread)
@@ -151,62 +227,64 @@ static void put_header(struct writer *writer, const struct thread_dump *dump, co
 
 	writer_printf(writer, "goroutine %" PRIu32 " [%s", thread->tid,
 		      thread_dump_state(dump, thread, text, sizeof(text)));
-	if (minutes > 0)
-		writer_printf(writer, ", %" PRId64 " minutes", minutes);
 	if (thread->name[0])
-		writer_printf(writer, ", \"%s\"", thread_dump_state(dump, &named, text, sizeof(text)));
+		writer_printf(writer, "; \"%s\"", thread_dump_state(dump, &named, text, sizeof(text)));
 	if (stack && stack->partial[0]) {
 		named.state = stack->partial;
-		writer_printf(writer, ", partial: %s", thread_dump_state(dump, &named, text, sizeof(text)));
+		writer_printf(writer, "; partial: %s", thread_dump_state(dump, &named, text, sizeof(text)));
 	}
+	if (minutes > 0)
+		writer_printf(writer, ", %" PRId64 " minutes", minutes);
 	writer_puts(writer, "]:\n");
 }
 
-static int make_text(const struct thread_dump *dump, const struct thread_dump_stack *stack,
-		     struct thread_stack_text *text)
+static int make_text(const struct text *text, const struct thread_dump_stack *stack, struct writer_memory *ret_memory)
 {
 	struct writer *writer = malloc(sizeof(*writer));
+	struct text made = {writer, text->dump, text->go_files};
 	int r;
 
 	if (!writer)
 		return -ENOMEM;
-	writer_init(writer, writer_memory_sink, &text->text);
-	put_stack(writer, dump, stack);
+	writer_init(writer, writer_memory_sink, ret_memory);
+	put_stack(&made, stack);
 	r = writer_flush(writer);
 	free(writer);
 	return r;
 }
 
-static int put_thread(struct writer *writer, const struct thread_dump *dump, const struct thread_dump_thread *thread,
-		      struct thread_stack_text *texts)
+static int put_thread(const struct text *text, const struct thread_dump_thread *thread, struct thread_stack_text *texts)
 {
-	struct thread_stack_text *text = stack_of(dump, thread) ? &texts[thread->stack - 1] : NULL;
+	const struct thread_dump_stack *stack = stack_of(text->dump, thread);
+	struct thread_stack_text *made = stack ? &texts[thread->stack - 1] : NULL;
 	int r = 0;
 
-	put_header(writer, dump, thread);
-	if (!text) {
-		writer_puts(writer, "\tgoroutine running on other thread; stack unavailable\n");
-	} else if (text->uses < 2) {
-		put_stack(writer, dump, &dump->stacks[thread->stack - 1]);
+	put_header(text->writer, text->dump, thread);
+	if (!stack) {
+		// Go's own line for it ("goroutine running on other thread; stack unavailable") is none to gostackparse.
+		writer_puts(text->writer, "stack unavailable(...)\n\t\?\?:0 +0x0\n...additional frames elided...\n");
+	} else if (made->uses < 2) {
+		put_stack(text, stack);
 	} else {
-		if (!text->text.data)
-			r = make_text(dump, &dump->stacks[thread->stack - 1], text);
-		writer_put(writer, text->text.data, text->text.size);
+		if (!made->text.data)
+			r = make_text(text, stack, &made->text);
+		writer_put(text->writer, made->text.data, made->text.size);
 	}
-	put_creator(writer, dump, thread);
-	writer_puts(writer, "\n");
+	put_creator(text, thread);
+	writer_puts(text->writer, "\n");
 	return r;
 }
 
 int thread_stream_text(struct thread_dump_stream *stream, struct writer *writer)
 {
 	const struct thread_dump *dump = stream->dump;
+	const struct text text = {writer, dump, stream->go_files};
 	int r = 0;
 
 	if (stream->next == 0)
 		thread_dump_put_verdicts(dump, writer);
 	else if (stream->next <= dump->nthreads && !dump->threads[stream->next - 1].hidden)
-		r = put_thread(writer, dump, &dump->threads[stream->next - 1], stream->texts);
+		r = put_thread(&text, &dump->threads[stream->next - 1], stream->texts);
 	return r < 0 ? r : stream->next < dump->nthreads;
 }
 

@@ -93,6 +93,18 @@ def test_created_by(target):
     assert re.search(rf'\ncreated by make_inner in goroutine {outer["tid"]}\n\t.*target_creators.c:\d+ \+0x[0-9a-f]+\n', text), text
 
 
+def test_dump_of_a_pid(target, profd):
+    """It reads the agent's memory: the same threads with the same creators, and no thread of the agent's."""
+    target.act('start', 'start', 'nested', 'leave')
+    served = target.shot_when(lambda shot: len(shot['threads']) == 5)
+    done = subprocess.run([profd, 'dump', '--json', str(served['pid'])], capture_output=True, text=True, timeout=60, check=True)
+    read = json.loads(done.stdout)
+    creators = [{thread['tid']: (thread['created_by']['tid'], names(shot, thread['created_by']['stack']))
+                 for thread in shot['threads'] if 'created_by' in thread} for shot in (served, read)]
+    assert creators[0] == creators[1] and len(creators[1]) == 4
+    assert len(verdicts(read, 'unjoined')) == 1 and {thread['tid'] for thread in read['threads']} == {thread['tid'] for thread in served['threads']}
+
+
 def test_threadcreate(target, go, tmp_path):
     target.act('start', 'start', 'start', 'join', 'detached-attr')
     path = tmp_path / 'threadcreate.pb.gz'
@@ -159,7 +171,7 @@ def test_metrics(target):
 
     target.act('start', 'start', 'join', 'convoy')
     target.shot_when(lambda shot: sum(thread['state'] == 'mutex lock' for thread in shot['threads']) == 5)
-    assert value('profd_threads_created_total ') == 12 and value('profd_threads ') == 8
+    assert value('profd_threads_created_total ') == 12 and value('profd_threads ') == 8 and value('profd_threads_ended_total ') == 4
     assert value(f'profd_threads_by_state{{pid="{target.shot()["pid"]}",state="mutex lock"}}') == 5
     assert value('profd_threads_by_state') == 8
 

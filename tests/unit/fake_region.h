@@ -36,7 +36,7 @@ static inline void fake_region_make(struct fake_region *fake, uint32_t pid, uint
 
 	assert(nshards <= 4);
 	fake->size = ring_off + (uint64_t)nshards * shard_size;
-	fake->fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	fake->fd = memfd_create("profd-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	assert(fake->fd >= 0 && ftruncate(fake->fd, (off_t)fake->size) == 0);
 	assert(fcntl(fake->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
 	base = mmap(NULL, fake->size, PROT_READ | PROT_WRITE, MAP_SHARED, fake->fd, 0);

@@ -88,7 +88,7 @@ static void test_threads(void **state)
 	assert_int_equal(answer.status, 200);
 	assert_header(&answer, "Content-Type", "text/plain; charset=utf-8");
 	assert_null(http_client_header(&answer, "Content-Disposition"));
-	assert_non_null(strstr(answer.body, " [sleep, \"fake\"]:\n"));
+	assert_non_null(strstr(answer.body, " [sleep; \"fake\"]:\n"));
 	free(answer.body);
 	http_client_fetch(server, "/debug/pprof/threads", &answer);
 	assert_int_equal(answer.status, 200);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -102,12 +103,47 @@ static void test_no_room_for_creators(void **state)
 	assert_int_equal(region_map(fake.fd, fake.size, PID, &other), -EINVAL);
 }
 
+// Found in the memory of a process, this one, and copied.
+static void test_of_a_process(void **state)
+{
+	const uint64_t creators_off = fake.header->creators_off;
+	struct origins *origins;
+
+	region_unmap(&region);
+	assert_null(origins_read_process(getpid())); // another process's
+	fake.header->pid = (uint32_t)getpid();
+	origins = origins_read_process(getpid());
+	assert_non_null(origins);
+	assert_int_equal(origins->count, 3);
+	assert_int_equal(origins_find(origins, 29)->creator_tid, PID);
+	assert_int_equal(origins->creators[7].pcs[1], 0x2000);
+	origins_destroy(origins);
+	fake.header->slots_used = UINT32_MAX;
+	origins = origins_read_process(getpid());
+	assert_int_equal(origins->count, 3);
+	origins_destroy(origins);
+	for (uint64_t off = 0; off <= fake.size; off += WIRE_PAGE) {
+		fake.header->creators_off = off;
+		origins = origins_read_process(getpid());
+		assert_true(!origins == (off != creators_off));
+		origins_destroy(origins);
+	}
+	fake.header->creators_off = creators_off;
+	fake.header->nslots = WIRE_MAX_SLOTS;
+	assert_null(origins_read_process(getpid()));
+	fake.header->nslots = FAKE_SLOTS;
+	fake.header->version++;
+	assert_null(origins_read_process(getpid()));
+	assert_null(origins_read_process(INT32_MAX));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lies, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_room_for_creators, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_of_a_process, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

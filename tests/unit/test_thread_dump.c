@@ -101,14 +101,15 @@ static void test_threads(void **state)
 {
 	struct thread_dump *dump = make_dump();
 
+#define NO_STACK "stack unavailable(...)\n\t\?\?:0 +0x0\n...additional frames elided...\n"
 #define STACK "leaf(...)\n\t/src/leaf.c:7 +0x700\nx+0x800(...)\n\t??:0 +0x800\n"
 	assert_written(dump, '2',
-		       "goroutine 10 [mutex lock 0x1 held by thread 30 \"writer\", 2 minutes, \"b\"]:\n" STACK
+		       "goroutine 10 [mutex lock 0x1 held by thread 30 \"writer\"; \"b\", 2 minutes]:\n" STACK
 		       "created by leaf in goroutine 30\n\t/src/leaf.c:7 +0x700\n\n"
-		       "goroutine 20 [sleep, partial: broken stack]:\n" STACK "...additional frames elided...\n\n"
-		       "goroutine 30 [sleep, \"writer\"]:\n" STACK "\n"
-		       "goroutine 40 [running, \"r\"]:\n\tgoroutine running on other thread; stack unavailable\n\n"
-		       "goroutine 50 [sleep, \"x\"]:\n" STACK "\n");
+		       "goroutine 20 [sleep; partial: broken stack]:\n" STACK "...additional frames elided...\n\n"
+		       "goroutine 30 [sleep; \"writer\"]:\n" STACK "\n"
+		       "goroutine 40 [running; \"r\"]:\n" NO_STACK "\n"
+		       "goroutine 50 [sleep; \"x\"]:\n" STACK "\n");
 	thread_dump_destroy(dump);
 }
 

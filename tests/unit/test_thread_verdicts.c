@@ -113,17 +113,22 @@ static void test_many(void **state)
 	assert_int_equal(dump->verdicts[0].nthreads, 20000);
 }
 
-static uint32_t grow(struct thread_groups *groups, uint32_t count)
+static uint32_t grow_again(struct thread_groups *groups, uint32_t count, bool again)
 {
 	const XXH128_hash_t hash = {1, 2};
 	uint32_t before = dump->nverdicts;
 
-	thread_groups_begin(groups);
+	thread_groups_begin(groups, again);
 	for (uint32_t i = 0; i < count; i++)
 		thread_groups_count(groups, hash, 3, 0, 0, "sleep");
 	thread_groups_count(groups, hash, 4, 0, 0, "sleep"); // another creator's
 	assert_int_equal(thread_groups_end(groups, dump), 0);
 	return dump->nverdicts - before;
+}
+
+static uint32_t grow(struct thread_groups *groups, uint32_t count)
+{
+	return grow_again(groups, count, false);
 }
 
 static void test_growth(void **state)
@@ -139,6 +144,11 @@ static void test_growth(void **state)
 	assert_int_equal(dump->verdicts[0].base, 5);
 	assert_int_equal(dump->verdicts[0].count, 9);
 	assert_int_equal(dump->verdicts[0].dumps, 5);
+	// Who shares a walk sees the same, and is no dump more.
+	assert_int_equal(grow_again(groups, 9, true), 1);
+	assert_int_equal(dump->verdicts[1].dumps, 5);
+	assert_int_equal(grow(groups, 9), 1);
+	assert_int_equal(dump->verdicts[2].dumps, 6);
 	assert_int_equal(grow(groups, 8), 0);
 	assert_int_equal(grow(groups, 9), 0);
 	assert_int_equal(grow(groups, 0), 0);

@@ -69,7 +69,7 @@ static void start(struct waiter *waiter, void (*wait)(void), struct task_place *
 
 static struct wait_state find_with(const struct task_place *place, const char *const *names, size_t nnames)
 {
-	struct wait_state_process *process = wait_state_open(getpid());
+	struct wait_state_process *process = wait_state_open(getpid(), 0);
 	struct wait_state_input input = {
 		.in_syscall = place->in_syscall, .nr = place->nr, .names = names, .nnames = nnames};
 	struct wait_state state;
@@ -440,7 +440,7 @@ static void test_without_a_call(void **unused)
 		const char *state;
 	} cases[] = {{'R', "running"}, {'T', "stopped"},    {'t', "traced"},
 		     {'Z', "zombie"},  {'D', "page fault"}, {'S', "waiting"}};
-	struct wait_state_process *process = wait_state_open(getpid());
+	struct wait_state_process *process = wait_state_open(getpid(), 0);
 	struct wait_state state;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -456,7 +456,7 @@ static void test_without_a_call(void **unused)
 // Whatever the kernel, the process and the names say: words, and no harm.
 static void test_nonsense(void **unused)
 {
-	struct wait_state_process *process = wait_state_open(getpid()), *gone = wait_state_open(INT32_MAX);
+	struct wait_state_process *process = wait_state_open(getpid(), 0), *gone = wait_state_open(INT32_MAX, 0);
 
 	srand(1);
 	for (int64_t nr = -1; nr < 500; nr++) {
@@ -484,7 +484,7 @@ static void test_nonsense_in_locks(void **unused)
 	static const char *const names[] = {
 		"pthread_mutex_lock",   "pthread_rwlock_rdlock", "pthread_rwlock_wrlock", "pthread_cond_wait",
 		"pthread_barrier_wait", "pthread_join",          "pthread_once",          "sem_wait"};
-	struct wait_state_process *process = wait_state_open(getpid());
+	struct wait_state_process *process = wait_state_open(getpid(), 0);
 	_Alignas(8) uint32_t words[32];
 
 	srand(2);

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// process.h: what /proc says of a process as a whole. Any thread.
+
+#ifndef PROFD_COLLECTOR_PROCESS_H
+#define PROFD_COLLECTOR_PROCESS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PROCESS_COMMAND_MAX 4096
+
+// A thread that has the process's memory and descriptors: pid itself, but when the main thread has ended (pthread_exit) and others go on.
+// Then /proc/PID/maps is empty and process_vm_readv(2) fails, while both take any thread's id. When there is none: pid.
+// except: not this one, unless it is pid; the agent's helper has descriptors of its own. 0: any.
+pid_t process_living_task(pid_t pid, uint32_t except);
+// Reads its memory by *living, process_living_task of it; another one takes its place when it has ended meanwhile. How many bytes; 0: none.
+size_t process_read_memory(pid_t pid, pid_t *living, uint64_t address, void *data, size_t size);
+// Its arguments with a blank between, for people; cut, and without control characters. The caller frees it. NULL: not to be had.
+char *process_command(pid_t pid);
+
+#endif

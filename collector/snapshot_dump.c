@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// snapshot_dump.c: names, states and verdicts for what a scan found. On the thread that asked, with the source locked.
+
+#include "collector/snapshot_impl.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "collector/jit_names.h"
+#include "collector/jitdump.h"
+#include "collector/mapping.h"
+#include "collector/origins.h"
+#include "collector/profile_builder.h"
+#include "collector/thread_groups.h"
+#include "collector/thread_scan.h"
+#include "collector/thread_watch.h"
+#include "collector/wait_state.h"
+#include "collector/window.h"
+#include "formats/thread_dump.h"
+#include "profd/wire.h"
+
+#define NAMES 8 // of a stack, that tell what a lock is
+
+// ---- Naming --------------------------------------------------------------------------------------------------------
+
+// A stack by its PCs, and what it is in the dump.
+struct stack_item {
+	XXH128_hash_t hash; // of PCs and stop
+	uint32_t id;        // in the dump
+	uint32_t nnames;
+	const char *names[NAMES]; // leaf first, as in the symbol table
+};
+
+struct builder {
+	struct snapshot_source *source;   // locked
+	const struct origins *origins;    // NULL: none
+	const struct thread_watch *watch; // NULL: none
+	struct thread_dump *dump;
+	uint32_t creator_stacks[WIRE_CREATORS]; // ids in the dump; 0: not named yet
+	struct profile_builder frames;
+	struct intern stacks;
+	struct wait_state_process *waits;
+	struct jit_names *jit_names;
+	bool jit_loaded;
+	bool counts_groups;
+};
+
+static const struct jit_names *get_jit_names(void *context, uint32_t number)
+{
+	struct builder *builder = context;
+	char path[64];
+	struct stat status;
+
+	(void)number;
+	if (builder->jit_loaded)
+		return builder->jit_names;
+	builder->jit_loaded = true;
+	snprintf(path, sizeof(path), "/proc/%d", (int)builder->source->pid);
+	if (stat(path, &status) == 0) {
+		int fd = jitdump_open(builder->source->pid, status.st_uid, builder->source->mappings);
+
+		builder->jit_names = jit_names_load(builder->source->pid, status.st_uid, fd);
+		if (fd >= 0)
+			close(fd);
+	}
+	return builder->jit_names;
+}
+
+static void take_names(const struct builder *builder, struct stack_item *item, const uint32_t *ids, uint32_t n)
+{
+	const struct profile *profile = builder->dump->profile;
+
+	for (uint32_t i = 0; i < n && item->nnames < NAMES; i++) {
+		const struct profile_location *location = &profile->locations[ids[i] - 1];
+
+		for (uint32_t k = 0; k < location->nlines && item->nnames < NAMES; k++)
+			item->names[item->nnames++] =
+				profile->functions[location->lines[k].function_id - 1].system_name;
+	}
+}
+
+// The locations of pcs. What was interrupted is exact, as is the leaf of a thread; return addresses are looked up one before.
+static int name_pcs(struct builder *builder, const uint64_t *pcs, uint32_t npcs, bool leaf_is_exact, uint32_t *ids)
+{
+	for (uint32_t i = 0; i < npcs; i++) {
+		bool exact = (i == 0 && leaf_is_exact) || (pcs[i] & WIRE_PC_EXACT);
+		uint64_t pc = pcs[i] & ~WIRE_PC_EXACT;
+		const struct mapping *mapping =
+			mapping_set_find(builder->source->mappings, pc - (exact || pc == 0 ? 0 : 1));
+
+		ids[i] = profile_builder_location(&builder->frames, 0, mapping, pc | (exact ? WIRE_PC_EXACT : 0));
+		if (ids[i] == 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int make_stack(struct builder *builder, const struct thread_scan_record *record, struct stack_item *item)
+{
+	uint32_t ids[WIRE_MAX_FRAMES];
+
+	if (name_pcs(builder, record->pcs, record->npcs, true, ids) < 0)
+		return -ENOMEM;
+	item->id = thread_dump_add_stack(builder->dump, ids, record->npcs, window_stop_reason(record->stop));
+	take_names(builder, item, ids, record->npcs);
+	return item->id ? 0 : -ENOMEM;
+}
+
+// As long as no other is asked for.
+static const struct stack_item *get_stack(struct builder *builder, const struct thread_scan_record *record)
+{
+	XXH128_hash_t hash = XXH3_128bits_withSeed(record->pcs, record->npcs * sizeof(*record->pcs), record->stop);
+	uint32_t index = intern_add(&builder->stacks, &hash, NULL);
+	struct stack_item *item = index == INTERN_NONE ? NULL : intern_item(&builder->stacks, index);
+
+	return item && (item->id || make_stack(builder, record, item) == 0) ? item : NULL;
+}
+
+// 0: out of memory.
+static uint32_t creator_stack(struct builder *builder, uint32_t creator)
+{
+	const struct origin_creator *origin = &builder->origins->creators[creator - 1];
+	uint32_t *id = &builder->creator_stacks[creator - 1];
+	uint32_t ids[WIRE_CREATOR_FRAMES];
+
+	if (*id == 0 && name_pcs(builder, origin->pcs, origin->npcs, false, ids) == 0)
+		*id = thread_dump_add_stack(builder->dump, ids, origin->npcs, window_stop_reason(origin->stop));
+	return *id;
+}
+
+// Of a thread without one: why its stack is not known.
+static const char *running_reason(const struct builder *builder, const struct thread_scan_record *record)
+{
+	if (!record->place.running)
+		return "it has ended";
+	if (record->starved)
+		return "it got no CPU";
+	switch (-builder->source->scan->capture_error) {
+	case 0:
+		return "it went on running";
+	case EPERM:
+	case EACCES:
+	case ENOSYS:
+		return "perf_event_open is not allowed";
+	default:
+		return "perf_event_open failed";
+	}
+}
+
+static struct finding *finding_of(const struct builder *builder, const struct thread_scan_record *record)
+{
+	return &builder->source->findings[record - builder->source->scan->records];
+}
+
+// stack: NULL when it has none.
+static const struct wait_state *get_state(struct builder *builder, const struct thread_scan_record *record,
+					  const struct stack_item *stack)
+{
+	struct finding *finding = finding_of(builder, record);
+	struct wait_state_input input = {
+		.tid = record->tid,
+		.run_state = record->run_state,
+		.starved = record->starved,
+		.in_syscall = record->place.in_syscall,
+		.nr = record->place.nr,
+		.names = stack ? stack->names : NULL,
+		.nnames = stack ? stack->nnames : 0,
+	};
+
+	if (!finding->has_state) {
+		memcpy(input.args, record->place.args, sizeof(input.args));
+		wait_state_find(builder->waits, &input, &finding->state);
+		finding->has_state = true;
+	}
+	return &finding->state;
+}
+
+static int add_thread(struct builder *builder, const struct thread_scan_record *record)
+{
+	struct thread_dump_thread thread = {
+		.tid = record->tid,
+		.name = record->name,
+		.cpu_ns = (int64_t)record->times.run_ns,
+		.waiting_ns = record->waiting_ns,
+	};
+	const struct origin *origin = origins_find(builder->origins, record->tid);
+	const struct stack_item *stack = NULL;
+	XXH128_hash_t hash = {0};
+	const struct wait_state *state;
+	int r;
+
+	if (origin) {
+		thread.creator_tid = origin->creator_tid;
+		thread.creator_stack = creator_stack(builder, origin->creator);
+		if (!thread.creator_stack)
+			return -ENOMEM;
+	}
+	if (record->npcs > 0) {
+		stack = get_stack(builder, record);
+		if (!stack)
+			return -ENOMEM;
+		thread.stack = stack->id;
+		hash = stack->hash;
+	} else {
+		thread.stack = thread_dump_add_stack(builder->dump, NULL, 0, running_reason(builder, record));
+		if (!thread.stack)
+			return -ENOMEM;
+	}
+	state = get_state(builder, record, stack);
+	thread.state = state->state;
+	thread.object = state->object;
+	thread.owner_tid = state->owner_tid;
+	r = thread_dump_add_thread(builder->dump, &thread);
+	if (r == 0 && builder->counts_groups)
+		thread_groups_count(builder->source->groups, hash, origin ? origin->creator : 0, thread.stack,
+				    thread.creator_stack, builder->dump->threads[builder->dump->nthreads - 1].state);
+	return r;
+}
+
+// pprof's readers take the first mapping for the program's. Programs are mapped below their libraries.
+static void add_main_mapping(struct builder *builder)
+{
+	const struct mapping_set *mappings = builder->source->mappings;
+
+	for (size_t i = 0; i < mappings->count; i++) {
+		if (mappings->entries[i].mapping->path[0] == '/') {
+			profile_builder_mapping(&builder->frames, mappings->entries[i].mapping);
+			return;
+		}
+	}
+}
+
+// ---- Verdicts ------------------------------------------------------------------------------------------------------
+
+static const struct thread_scan_record *find_record(const struct thread_scan *scan, uint32_t tid)
+{
+	size_t low = 0, high = scan->count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (scan->records[middle].tid < tid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < scan->count && scan->records[low].tid == tid ? &scan->records[low] : NULL;
+}
+
+// The threads' places were read one after the other, and their locks' memory after that. If it has not run since its place was read, it
+// was there all the while.
+static bool is_unmoved(void *context, uint32_t tid)
+{
+	const struct builder *builder = context;
+	const struct thread_scan_record *record = find_record(builder->source->scan, tid);
+	struct task_reader reader;
+	struct task_times now;
+	struct finding *finding;
+
+	if (!record || record->place.running)
+		return false;
+	finding = finding_of(builder, record);
+	if (!finding->was_asked && task_reader_open(builder->source->pid, &reader) == 0) {
+		finding->is_unmoved =
+			task_reader_times(&reader, tid, NULL, &now) == 0 && now.run_ns == record->times.run_ns;
+		task_reader_close(&reader);
+	}
+	finding->was_asked = true;
+	return finding->is_unmoved;
+}
+
+static int add_unjoined(struct builder *builder)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; builder->origins && i < WIRE_CREATORS && r == 0; i++) {
+		const struct origin_creator *creator = &builder->origins->creators[i];
+		struct thread_dump_verdict verdict = {.kind = THREAD_VERDICT_UNJOINED,
+						      .count = (int64_t)creator->unjoined};
+
+		if (creator->npcs == 0 || creator->unjoined == 0 || creator->unjoined > creator->created)
+			continue;
+		verdict.creator_stack = creator_stack(builder, i + 1);
+		r = verdict.creator_stack ? thread_dump_add_verdict(builder->dump, &verdict) : -ENOMEM;
+	}
+	return r;
+}
+
+static int judge(struct builder *builder)
+{
+	int r = thread_dump_find_verdicts(builder->dump, is_unmoved, builder);
+
+	if (r == 0)
+		r = add_unjoined(builder);
+	if (r == 0 && builder->watch)
+		r = thread_watch_judge(builder->watch, builder->source->scan, builder->dump);
+	return r == 0 ? thread_groups_end(builder->source->groups, builder->dump) : r;
+}
+
+// ---- The dump ------------------------------------------------------------------------------------------------------
+
+static int build_threads(struct builder *builder)
+{
+	struct snapshot_source *source = builder->source;
+	const struct thread_scan *scan = source->scan;
+	int r = 0;
+
+	if (!source->findings)
+		source->findings = calloc(scan->count, sizeof(*source->findings));
+	if (!source->findings)
+		return -ENOMEM;
+	builder->dump->time_ns = source->scan_time_ns;
+	builder->dump->duration_ns = scan->end_ns - scan->start_ns;
+	for (size_t i = 0; i < scan->count && r == 0; i++)
+		if (!snapshot_is_agents_own(source->mappings, &scan->records[i]))
+			r = add_thread(builder, &scan->records[i]);
+	thread_dump_finish(builder->dump);
+	return r;
+}
+
+static int build_dump(struct builder *builder)
+{
+	int r;
+
+	thread_groups_begin(builder->source->groups, builder->source->counted);
+	builder->source->counted = true;
+	builder->counts_groups = true;
+	r = build_threads(builder);
+	return r == 0 ? judge(builder) : r;
+}
+
+// The threads that a creator made, live or not, are one entry, with their number.
+static int build_creators(struct builder *builder)
+{
+	int r = 0;
+
+	builder->dump->time_ns = snapshot_clock_ns(CLOCK_REALTIME);
+	for (uint32_t i = 0; builder->origins && i < WIRE_CREATORS && r == 0; i++) {
+		const struct origin_creator *creator = &builder->origins->creators[i];
+		struct thread_dump_thread thread = {
+			.tid = i + 1, .name = "", .state = "created", .object = "", .cpu_ns = -1};
+
+		if (creator->npcs == 0 || creator->created == 0)
+			continue;
+		thread.count = (int64_t)creator->created;
+		thread.stack = creator_stack(builder, i + 1);
+		r = thread.stack ? thread_dump_add_thread(builder->dump, &thread) : -ENOMEM;
+	}
+	thread_dump_finish(builder->dump);
+	return r;
+}
+
+int snapshot_name(struct snapshot_source *source, const struct origins *origins, const struct thread_watch *watch,
+		  enum snapshot_kind kind, struct thread_dump **ret_dump)
+{
+	static int (*const builds[])(struct builder * builder) = {
+		[SNAPSHOT_DUMP] = build_dump, [SNAPSHOT_SAMPLE] = build_threads, [SNAPSHOT_CREATORS] = build_creators};
+	struct builder builder = {.source = source,
+				  .origins = origins,
+				  .watch = watch,
+				  .dump = thread_dump_create(),
+				  .waits = wait_state_open(source->pid, origins ? origins->helper_tid : 0)};
+	int r = -ENOMEM;
+
+	profile_builder_init(&builder.frames, builder.dump ? builder.dump->profile : NULL);
+	builder.frames.jit_names = get_jit_names;
+	builder.frames.context = &builder;
+	intern_init(&builder.stacks, sizeof(struct stack_item), sizeof(XXH128_hash_t), &builder.frames.budget);
+	if (builder.dump && builder.waits) {
+		builder.dump->pid = source->pid;
+		add_main_mapping(&builder);
+		r = builds[kind](&builder);
+		if (r == 0 && profile_failed(builder.dump->profile))
+			r = -ENOMEM;
+	}
+	intern_finish(&builder.stacks);
+	profile_builder_finish(&builder.frames);
+	wait_state_close(builder.waits);
+	jit_names_destroy(builder.jit_names);
+	if (r < 0)
+		thread_dump_destroy(builder.dump);
+	else
+		*ret_dump = builder.dump;
+	return r;
+}
