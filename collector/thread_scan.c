@@ -141,8 +141,7 @@ static int read_stack(struct worker *worker, struct thread_scan_record *record)
 	if (r == 0)
 		r = task_reader_place(reader, record->tid, &record->place);
 	if (r == 0 && !record->place.running && record->place.sp != 0) // 0: the thread has ended
-		record->npcs = thread_walker_walk(worker->walker, record->place.pc, record->place.sp, worker->pcs,
-						  &record->stop);
+		record->npcs = thread_walker_walk(worker->walker, &record->place, worker->pcs, &record->stop);
 	return r;
 }
 

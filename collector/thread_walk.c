@@ -14,6 +14,7 @@
 #include "collector/module.h"
 #include "collector/outside.h"
 #include "collector/process.h"
+#include "collector/task_reader.h"
 #include "collector/thread_capture.h"
 
 #define FIRST_COPY \
@@ -26,6 +27,7 @@
 struct walk_image {
 	struct profd_module_set set;
 	struct profd_module *modules;
+	struct profd_code_range *ranges;
 	struct {
 		const struct module *module;
 		void *table;
@@ -85,9 +87,10 @@ struct walk_image *walk_image_create(const struct mapping_set *mappings, struct 
 	if (!image)
 		return NULL;
 	image->modules = calloc(count, sizeof(*image->modules));
+	image->ranges = calloc(count, sizeof(*image->ranges));
 	image->tables = calloc(count, sizeof(*image->tables));
 	image->set.cache = calloc(PROFD_UNWIND_CACHE_ENTRIES, sizeof(*image->set.cache));
-	if (!image->modules || !image->tables || !image->set.cache) {
+	if (!image->modules || !image->ranges || !image->tables || !image->set.cache) {
 		walk_image_destroy(image);
 		return NULL;
 	}
@@ -96,13 +99,16 @@ struct walk_image *walk_image_create(const struct mapping_set *mappings, struct 
 		struct profd_module *module = &image->modules[image->set.count];
 
 		// What no file is behind (a JIT's code) has no table, and is known as such by being in no module.
-		if (!mapping->module)
+		if (!mapping->module) {
+			image->ranges[image->set.nranges++] = (struct profd_code_range){mapping->start, mapping->end};
 			continue;
+		}
 		*module = (struct profd_module){.start = mapping->start, .end = mapping->end, .bias = mapping->bias};
 		module->table = map_table(image, mapping->module, tables);
 		image->set.count++;
 	}
 	image->set.modules = image->modules;
+	image->set.ranges = image->ranges;
 	return image;
 }
 
@@ -113,6 +119,7 @@ void walk_image_destroy(struct walk_image *image)
 	for (size_t i = 0; i < image->ntables; i++)
 		munmap(image->tables[i].table, image->tables[i].size);
 	free(image->tables);
+	free(image->ranges);
 	free(image->modules);
 	free(image->set.cache);
 	free(image);
@@ -270,17 +277,38 @@ static uint32_t walk(struct thread_walker *walker, const struct profd_unwind_con
 	return n;
 }
 
-uint32_t thread_walker_walk(struct thread_walker *walker, uint64_t pc, uint64_t sp, uint64_t *pcs, uint8_t *ret_stop)
-{
-	struct profd_unwind_context context = {.regs[PROFD_ARCH_PC] = pc, .regs[PROFD_ARCH_SP] = sp};
+// The registers, by DWARF number, that still have a system call's arguments. The kernel gives all back as they were, but for its result:
+// on aarch64 that is in the first argument's.
+#if defined(__x86_64__)
+static const uint8_t argument_registers[6] = {5, 4, 1, 10, 8, 9}; // rdi rsi rdx r10 r8 r9
+#define FIRST_ARGUMENT 0
+#else
+static const uint8_t argument_registers[6] = {0, 1, 2, 3, 4, 5};
+#define FIRST_ARGUMENT 1
+#endif
 
+static void know(struct profd_unwind_context *context, uint8_t reg, uint64_t value)
+{
+	context->regs[reg] = value;
+	context->known |= 1ULL << reg;
+}
+
+uint32_t thread_walker_walk(struct thread_walker *walker, const struct task_place *place, uint64_t *pcs,
+			    uint8_t *ret_stop)
+{
+	struct profd_unwind_context context = {0};
+
+	know(&context, PROFD_ARCH_PC, place->pc);
+	know(&context, PROFD_ARCH_SP, place->sp);
+	for (unsigned i = FIRST_ARGUMENT; place->in_syscall && i < 6; i++)
+		know(&context, argument_registers[i], place->args[i]);
 	return walk(walker, &context, pcs, ret_stop);
 }
 
 uint32_t thread_walker_walk_captured(struct thread_walker *walker, const struct thread_capture *capture, uint64_t *pcs,
 				     uint8_t *ret_stop)
 {
-	struct profd_unwind_context context = {.whole = true};
+	struct profd_unwind_context context = {.known = UINT64_MAX};
 	uint32_t n;
 
 	memcpy(context.regs, capture->regs, sizeof(context.regs));

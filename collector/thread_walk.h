@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// thread_walk.h: the stack of a thread of another process: of one that waits, from its PC and SP and a copy of its stack. The thread is neither
+// thread_walk.h: the stack of a thread of another process: of one that waits, from what its place says (PC, SP, and a system
+// call's arguments) and a copy of its stack. The thread is neither
 // stopped nor woken; whether it stayed where it was meanwhile is for the caller to find out (task_reader_times).
 
 #ifndef PROFD_COLLECTOR_THREAD_WALK_H
@@ -14,6 +15,7 @@
 
 struct mapping_set;
 struct table_cache;
+struct task_place;
 struct thread_capture;
 struct thread_walker;
 struct walk_image;
@@ -29,7 +31,7 @@ void thread_walker_destroy(struct thread_walker *walker); // accepts NULL
 
 // Writes PCs, leaf first, callers that were interrupted with WIRE_PC_EXACT, to pcs[0..WIRE_MAX_FRAMES). Returns how many (≥ 1), and
 // why the walk ended (enum wire_stop).
-uint32_t thread_walker_walk(struct thread_walker *walker, uint64_t pc, uint64_t sp, uint64_t *pcs, uint8_t *ret_stop);
+uint32_t thread_walker_walk(struct thread_walker *walker, const struct task_place *place, uint64_t *pcs, uint8_t *ret_stop);
 // The same for a thread that ran, from what was captured of it; its stack above that counts as unreadable: the thread has gone on.
 uint32_t thread_walker_walk_captured(struct thread_walker *walker, const struct thread_capture *capture, uint64_t *pcs,
 				     uint8_t *ret_stop);

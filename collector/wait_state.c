@@ -10,6 +10,7 @@
 #include "collector/wait_state.h"
 
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,7 +99,7 @@ static void find_futex(const struct wait_state_process *process, const struct wa
 // ---- Other calls ---------------------------------------------------------------------------------------------------
 
 // What the first argument of a call is.
-enum argument { NOTHING, FD, EPOLL, SLEEP, CLOCK_SLEEP, CHILD, CHILD_BY_KIND, POLL, SELECT, ID };
+enum argument { NOTHING, FD, EPOLL, SLEEP, CLOCK_SLEEP, CHILD, CHILD_BY_KIND, VFORK, CLONE, CLONE3, POLL, SELECT, ID };
 
 struct call {
 	int64_t nr;
@@ -130,6 +131,8 @@ static const struct call calls[] = {
 	{SYS_clock_nanosleep, "sleep", CLOCK_SLEEP},
 	{SYS_wait4, "wait child", CHILD},
 	{SYS_waitid, "wait child", CHILD_BY_KIND},
+	{SYS_clone, "clone", CLONE},
+	{SYS_clone3, "clone", CLONE3},
 	{SYS_rt_sigtimedwait, "sigwait", NOTHING},
 	{SYS_rt_sigsuspend, "sigsuspend", NOTHING},
 	{SYS_msgrcv, "msgrcv", ID},
@@ -152,6 +155,7 @@ static const struct call calls[] = {
 	{SYS_select, "select", SELECT},
 	{SYS_epoll_wait, "epoll", EPOLL},
 	{SYS_pause, "pause", NOTHING},
+	{SYS_vfork, "wait child", VFORK},
 	{SYS_open, "open", NOTHING},
 #endif
 };
@@ -229,6 +233,20 @@ static void find_child(const struct wait_state_process *process, int32_t pid, st
 	say(state, "wait child", object);
 }
 
+// With CLONE_VFORK (vfork, posix_spawn, system, popen) until the child has called exec or has ended.
+static void find_clone(const struct wait_state_process *process, const struct wait_state_input *input, bool by_address,
+		       struct wait_state *state)
+{
+	uint64_t flags = by_address ? 0 : input->args[0];
+
+	if (by_address)
+		wait_memory_read(process->memory, input->args[0], &flags, sizeof(flags));
+	if (flags & CLONE_VFORK)
+		say(state, "wait child", "vfork");
+	else
+		say(state, "clone", "");
+}
+
 static void find_call(const struct wait_state_process *process, const struct wait_state_input *input,
 		      const struct call *call, struct wait_state *state)
 {
@@ -252,6 +270,13 @@ static void find_call(const struct wait_state_process *process, const struct wai
 		return;
 	case CHILD_BY_KIND:
 		find_child(process, (int32_t)input->args[0] == P_PID ? (int32_t)input->args[1] : 0, state);
+		return;
+	case VFORK:
+		say(state, call->state, "vfork");
+		return;
+	case CLONE:
+	case CLONE3:
+		find_clone(process, input, call->argument == CLONE3, state);
 		return;
 	case POLL:
 		find_poll(process, input, state);

@@ -25,7 +25,7 @@ struct wire_table;
 struct profd_unwind_context {
 	uint64_t regs[PROFD_UNWIND_REGS];
 #ifdef PROFD_UNWIND_OUTSIDE
-	bool whole; // false: only PC and SP are known
+	uint64_t known; // a bit for each register; PC's and SP's are set
 #endif
 };
 
@@ -35,12 +35,20 @@ struct profd_module {
 	uint64_t bias;                  // vaddr in the file = address − bias
 	const struct wire_table *table; // NULL: none (walk by frame pointer)
 };
+// Executable memory that is in no module: a JIT's.
+struct profd_code_range {
+	uint64_t start, end;
+};
 // Immutable, but for the cache, which the walkers fill (unwind_cache.h): PROFD_UNWIND_CACHE_ENTRIES words, zeroed by whoever
 // makes the set, used with this set alone. NULL: none.
 struct profd_module_set {
 	uint32_t count;
 	const struct profd_module *modules;
 	uint64_t *cache;
+#ifdef PROFD_UNWIND_OUTSIDE
+	uint32_t nranges;
+	const struct profd_code_range *ranges; // sorted, as the modules are
+#endif
 };
 #define PROFD_UNWIND_CACHE_ENTRIES 4096u
 

@@ -17,7 +17,7 @@ static inline bool profd_leaf_register(struct profd_walk *walk, uint8_t reg, uin
 		return false;
 	if (walk->called_leaf) {
 		*ret_value = walk->called_leaf->regs[reg];
-		return true;
+		return PROFD_UNWIND_KNOWS(walk->called_leaf, reg);
 	}
 	return walk->called_ucontext &&
 	       profd_walk_load(walk, walk->called_ucontext + profd_arch_ucontext_offset(reg), ret_value);

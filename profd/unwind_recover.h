@@ -19,11 +19,11 @@
 #define MAX_PROLOGUE 24u          // instructions
 #define MAX_DOUBTLESS (64u << 10) // bytes from a function's entry to a PC in it; more is rare
 
-// The row of vaddr, as find_rule, and its page.
+// The row of vaddr, as profd_lookup_rule, and its page.
 static bool find_row(const struct wire_table *table, uint64_t vaddr, uint32_t *ret_row, uint32_t *ret_page)
 {
-	const struct wire_row *rows = table_rows(table);
-	const uint32_t *pages = table_pages(table);
+	const struct wire_row *rows = profd_lookup_rows(table);
+	const uint32_t *pages = profd_lookup_pages(table);
 	uint32_t page, row;
 
 	if (vaddr < table->text_start || vaddr >= table->text_end)
@@ -36,25 +36,87 @@ static bool find_row(const struct wire_table *table, uint64_t vaddr, uint32_t *r
 	return true;
 }
 
-// The address behind the `push %rbp` of the function at vaddr; 0: not known.
-static uint64_t find_push(const struct wire_table *table, uint64_t vaddr)
+static const struct wire_rule *row_rule(const struct wire_table *table, uint32_t row)
 {
-	const struct wire_row *rows = table_rows(table);
-	const uint32_t *pages = table_pages(table);
-	uint32_t row, page;
+	return &profd_lookup_rules(table)[profd_lookup_rows(table)[row].rule];
+}
 
-	if (!find_row(table, vaddr, &row, &page))
-		return 0;
-	for (uint32_t n = 0; n < RECOVER_ROWS && row > 0; n++) {
-		const struct wire_rule *rule = &table_rules(table)[rows[row].rule];
+static bool is_entry_rule(const struct wire_rule *rule)
+{
+	return rule->cfa == WIRE_CFA_SP && rule->off == 8;
+}
 
-		if (rule->cfa == WIRE_CFA_SP && rule->off == 16 && rule->fp == WIRE_SAVED_AT && rule->fp_off == -16)
-			return table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS) + rows[row].off;
-		row--;
+// FP was pushed first.
+static bool is_push_rule(const struct wire_rule *rule)
+{
+	return rule->cfa == WIRE_CFA_SP && rule->off == 16 && rule->fp == WIRE_SAVED_AT && rule->fp_off == -16;
+}
+
+// FP points to where it was pushed.
+static bool is_record_rule(const struct wire_rule *rule)
+{
+	return rule->cfa == WIRE_CFA_FP && rule->off == 16 && rule->fp == WIRE_SAVED_AT && rule->fp_off == -16;
+}
+
+// What CFI says of how the function at hand got its frame. Addresses; 0: not known.
+struct frame_setup {
+	uint64_t push;  // behind its `push %rbp`
+	uint64_t moved; // behind its `mov %rsp,%rbp`. In between, its CFA is SP + 16: nothing there moves SP
+	uint64_t entry_start,
+		entry_end; // the rule at hand begins at entry_end, and until there it was that of an entry
+};
+
+// By its rows, back to the push.
+static void find_push(const struct wire_table *table, uint32_t row, uint32_t page, struct frame_setup *ret_setup)
+{
+	const struct wire_row *rows = profd_lookup_rows(table);
+	const uint32_t *pages = profd_lookup_pages(table);
+	uint64_t address = 0, behind;
+
+	for (uint32_t n = 0; n < RECOVER_ROWS; n++) {
+		behind = address;
+		address = table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS) + rows[row].off;
+		if (is_push_rule(row_rule(table, row))) {
+			// Pages begin with a row of their own.
+			bool continues = rows[row].off == 0 && row > 0 && is_push_rule(row_rule(table, row - 1));
+
+			if (!ret_setup->moved && is_record_rule(row_rule(table, row + 1)))
+				ret_setup->moved = behind;
+			ret_setup->push = address;
+			if (!continues)
+				return;
+		}
+		// Between functions there may be a hole; in front of one, it was another function.
+		if (row-- == 0 || row_rule(table, row)->cfa == WIRE_CFA_NONE)
+			return;
 		while (page > 0 && row < pages[page])
 			page--;
 	}
-	return 0;
+}
+
+static struct frame_setup find_setup(struct profd_walk *walk)
+{
+	const struct profd_module *module = profd_walk_module(walk, walk->pc);
+	struct frame_setup setup = {0};
+	uint32_t row, page;
+
+	if (!module || !module->table ||
+	    !find_row(module->table, walk->pc - (walk->exact ? 0 : 1) - module->bias, &row, &page))
+		return setup;
+	if (is_record_rule(row_rule(module->table, row)))
+		find_push(module->table, row, page, &setup);
+	if (row > profd_lookup_pages(module->table)[page] && is_entry_rule(row_rule(module->table, row - 1))) {
+		const struct wire_row *rows = profd_lookup_rows(module->table) + row;
+		uint64_t start = module->table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS) + module->bias;
+
+		setup.entry_start = start + rows[-1].off;
+		setup.entry_end = start + rows[0].off;
+	}
+	if (setup.push)
+		setup.push += module->bias;
+	if (setup.moved)
+		setup.moved += module->bias;
+	return setup;
 }
 
 static uint8_t code_byte(struct profd_walk *walk, uint64_t address)
@@ -100,16 +162,22 @@ static uint32_t skip_instruction(struct profd_walk *walk, uint64_t address, uint
 	return 0;
 }
 
-// FP of the function whose push of FP ends at `push`, as its prologue has it; 0: not known.
-static uint64_t fp_by_prologue(struct profd_walk *walk, uint64_t push)
+static bool is_move_before(struct profd_walk *walk, uint64_t address)
+{
+	uint32_t code = code_byte(walk, address - 3) | (uint32_t)code_byte(walk, address - 2) << 8 |
+			(uint32_t)code_byte(walk, address - 1) << 16;
+
+	return code == 0xe58948 || code == 0xec8b48; // mov %rsp,%rbp in its two encodings
+}
+
+// FP as the prologue has it: between the move to FP and the lowering of SP, nothing but pushes moves SP. 0: not known.
+static uint64_t fp_by_prologue(struct profd_walk *walk, const struct frame_setup *setup)
 {
 	uint32_t pushes = 0, size;
-	uint64_t pc = push, constant;
+	uint64_t pc = setup->moved, constant;
 
-	if (code_byte(walk, pc) != 0x48 || !((code_byte(walk, pc + 1) == 0x89 && code_byte(walk, pc + 2) == 0xe5) ||
-					     (code_byte(walk, pc + 1) == 0x8b && code_byte(walk, pc + 2) == 0xec)))
+	if (!pc || !is_move_before(walk, pc))
 		return 0;
-	pc += 3;
 	for (uint32_t n = 0; n < MAX_PROLOGUE && pc < walk->pc; n++) {
 		bool is_byte = code_byte(walk, pc + 1) == 0x83;
 
@@ -128,17 +196,53 @@ static uint64_t fp_by_prologue(struct profd_walk *walk, uint64_t push)
 	return 0;
 }
 
+// Where the frame at hand has its return address, if FP is fp. Code without a rule has it next to FP.
+static bool find_slot(struct profd_walk *walk, const struct wire_rule *rule, uint64_t fp, uint64_t *ret_slot)
+{
+	uint64_t cfa;
+
+	if (!rule || rule->ra != WIRE_SAVED_AT || (rule->cfa != WIRE_CFA_FP && rule->cfa != WIRE_CFA_FP_DEREF)) {
+		*ret_slot = fp + 8;
+		return true;
+	}
+	cfa = fp + (uint64_t)(int64_t)rule->off;
+	if (rule->cfa == WIRE_CFA_FP_DEREF) {
+		if (!profd_walk_load(walk, cfa, &cfa))
+			return false;
+		cfa += (uint64_t)(int64_t)rule->off2;
+	}
+	*ret_slot = saved_base(rule, cfa) + (uint64_t)(int64_t)rule->ra_off;
+	return *ret_slot >= walk->sp && *ret_slot - walk->sp < 2 * RECOVER_REACH;
+}
+
+static bool is_code(struct profd_walk *walk, uint64_t address)
+{
+	uint32_t low = 0, high = walk->set->nranges;
+
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+
+		if (address < walk->set->ranges[middle].start)
+			high = middle;
+		else if (address >= walk->set->ranges[middle].end)
+			low = middle + 1;
+		else
+			return true;
+	}
+	return profd_walk_module(walk, address);
+}
+
 enum vouched { VOUCHED_NOT, VOUCHED_BY_RECORD, VOUCHED_BY_CALL };
 
-// May the record of the function at hand be at fp?
-static enum vouched vouch(struct profd_walk *walk, uint64_t fp, uint64_t push)
+// May the return address of the function at hand be at slot?
+static enum vouched vouch(struct profd_walk *walk, uint64_t slot, const struct frame_setup *setup)
 {
 	const struct profd_module *module = profd_walk_module(walk, walk->pc), *other;
 	const struct wire_rule *rule;
 	uint64_t return_address, target;
 
-	if (!profd_walk_load(walk, fp + 8, &return_address) || return_address < WIRE_PAGE ||
-	    !profd_arch_is_pc(return_address) || !profd_walk_module(walk, return_address - 1) ||
+	if (!profd_walk_load(walk, slot, &return_address) || return_address < WIRE_PAGE ||
+	    !profd_arch_is_pc(return_address) || !is_code(walk, return_address - 1) ||
 	    !is_return_address(walk, return_address))
 		return VOUCHED_NOT;
 	if (!profd_code_call_target(walk, return_address, &target))
@@ -148,9 +252,11 @@ static enum vouched vouch(struct profd_walk *walk, uint64_t fp, uint64_t push)
 	// By way of a procedure linkage table it may have gone anywhere.
 	if (other != module || (rule && rule->cfa == WIRE_CFA_PLT))
 		return VOUCHED_BY_RECORD;
-	if (!push)
+	if (target >= setup->entry_start && target < setup->entry_end)
+		return VOUCHED_BY_CALL;
+	if (!setup->push)
 		return target < walk->pc && walk->pc - target < PROFD_MAX_FUNCTION ? VOUCHED_BY_RECORD : VOUCHED_NOT;
-	return target < push && push - target <= MAX_LATE_PUSH ? VOUCHED_BY_CALL : VOUCHED_NOT;
+	return target < setup->push && setup->push - target <= MAX_LATE_PUSH ? VOUCHED_BY_CALL : VOUCHED_NOT;
 }
 
 // A walk with the record at fp: the frames' CFAs.
@@ -204,24 +310,25 @@ static bool try_record(const struct profd_walk *walk, uint64_t fp, struct recove
 	return true;
 }
 
-// The record at fp is that of a frame further out.
-static bool explains(const struct recovery *recovery, uint64_t fp)
+// The return address at slot is that of a frame further out.
+static bool explains(const struct recovery *recovery, uint64_t slot)
 {
 	for (uint32_t i = 0; recovery->fp && i < recovery->count; i++)
-		if (recovery->cfas[i] == fp + 16)
+		if (recovery->cfas[i] == slot + 8)
 			return true;
 	return false;
 }
 
-static bool search_record(struct profd_walk *walk, uint64_t push, struct recovery *ret_recovery)
+static bool search_record(struct profd_walk *walk, const struct wire_rule *frame, const struct frame_setup *setup,
+			  struct recovery *ret_recovery)
 {
 	struct recovery other;
-	uint64_t word;
+	uint64_t word, slot;
 
 	for (uint64_t fp = walk->sp; fp - walk->sp < RECOVER_REACH && profd_walk_load(walk, fp, &word); fp += 8) {
-		enum vouched vouched = vouch(walk, fp, push);
+		enum vouched vouched = find_slot(walk, frame, fp, &slot) ? vouch(walk, slot, setup) : VOUCHED_NOT;
 
-		if (vouched == VOUCHED_NOT || explains(ret_recovery, fp))
+		if (vouched == VOUCHED_NOT || explains(ret_recovery, slot))
 			continue;
 		if (!ret_recovery->fp) {
 			if (try_record(walk, fp, ret_recovery) && vouched == VOUCHED_BY_CALL)
@@ -238,21 +345,20 @@ static bool search_record(struct profd_walk *walk, uint64_t push, struct recover
 
 static bool recover_fp(struct profd_walk *walk)
 {
-	const struct profd_module *module = profd_walk_module(walk, walk->pc);
+	const struct wire_rule *frame;
 	struct recovery recovery = {0};
-	uint64_t push = 0, fp = 0;
+	struct frame_setup setup;
+	uint64_t fp, slot;
 
 	if (walk->trial || PROFD_ARCH_LINK)
 		return false;
-	if (module && module->table)
-		push = find_push(module->table, walk->pc - (walk->exact ? 0 : 1) - module->bias);
-	if (push) {
-		push += module->bias;
-		fp = fp_by_prologue(walk, push);
-	}
-	if (fp < walk->sp || vouch(walk, fp, push) == VOUCHED_NOT || !try_record(walk, fp, &recovery)) {
+	frame = rule_at(walk, walk->pc - (walk->exact ? 0 : 1));
+	setup = find_setup(walk);
+	fp = fp_by_prologue(walk, &setup);
+	if (fp < walk->sp || !find_slot(walk, frame, fp, &slot) || vouch(walk, slot, &setup) == VOUCHED_NOT ||
+	    !try_record(walk, fp, &recovery)) {
 		recovery.fp = 0;
-		if (!search_record(walk, push, &recovery))
+		if (!search_record(walk, frame, &setup, &recovery))
 			return false;
 	}
 	walk->fp = recovery.fp;

@@ -21,11 +21,11 @@
 	(1ULL << 28) // bytes that one frame may take, where nothing but its frame pointer vouches for it
 #define PROFD_MAX_FUNCTION (1ULL << 20) // bytes from any function's entry to a PC in it
 
-// PROFD_UNWIND_OUTSIDE: the collector walks a thread of another process. Of one that waits, PC and SP alone are known.
+// PROFD_UNWIND_OUTSIDE: the collector walks a thread of another process. Of one that waits, few registers are known.
 #ifdef PROFD_UNWIND_OUTSIDE
-#define PROFD_UNWIND_KNOWS_REGISTERS(context) ((context)->whole)
+#define PROFD_UNWIND_KNOWS(context, reg) ((context)->known >> (reg)&1)
 #else
-#define PROFD_UNWIND_KNOWS_REGISTERS(context) true
+#define PROFD_UNWIND_KNOWS(context, reg) true
 #endif
 
 struct profd_walk {
@@ -33,8 +33,8 @@ struct profd_walk {
 	const struct profd_module *last; // where the last PC was found; a good guess for the next
 	struct profd_stack_range stack;
 	uint64_t pc, sp, fp;
-	// All registers of the frame at hand are known: at the leaf from here, right after a signal frame from its ucontext
-	// at that address. Otherwise NULL and 0.
+	// All registers of the frame at hand are known: at the leaf from here (from outside, those that the context says), right
+	// after a signal frame from its ucontext at that address. Otherwise NULL and 0.
 	const struct profd_unwind_context *leaf;
 	const struct profd_unwind_context *called_leaf; // what these two were in the frame that the one at hand called
 	uint64_t called_ucontext;
@@ -155,14 +155,14 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->pc = context->regs[PROFD_ARCH_PC];
 	walk->sp = context->regs[PROFD_ARCH_SP];
 	walk->fp = context->regs[PROFD_ARCH_FP];
-	walk->leaf = PROFD_UNWIND_KNOWS_REGISTERS(context) ? context : NULL;
+	walk->leaf = context;
 	walk->called_leaf = NULL;
 	walk->called_ucontext = 0;
 	walk->ucontext = 0;
 	walk->safe_reads = 0;
 	walk->signal_frames = 0;
 	walk->jit_chain = 0;
-	walk->fp_known = PROFD_UNWIND_KNOWS_REGISTERS(context);
+	walk->fp_known = PROFD_UNWIND_KNOWS(context, PROFD_ARCH_FP);
 	if (!PROFD_ARCH_RECORD_TOPS_FRAME)
 		walk->sp_known = true;
 	walk->exact = true;

@@ -12,6 +12,7 @@
 #include "profd/unwind_code.h"
 #include "profd/unwind_jit.h"
 #include "profd/unwind_leaf.h"
+#include "profd/unwind_lookup.h"
 #include "profd/unwind_step.h"
 
 #define MAX_SIGNAL_FRAMES 64u
@@ -27,52 +28,18 @@ enum step {
 	STEP_BAD_CFA,
 	STEP_NO_FRAME, // what the frame below took for its return address was none: the frame at hand is not one
 	STEP_WANTS_BX, // as NO_RULE, but a walk that tracks WIRE_BX from the leaf may know
+#ifdef PROFD_UNWIND_OUTSIDE
+	STEP_NO_REGISTER, // the rule needs a register that is not known: no guess can stand in for it
+#else
+	STEP_NO_REGISTER = STEP_NO_RULE, // the rule does not hold here: all registers that it may need are known
+#endif
 };
-
-static const struct wire_rule *table_rules(const struct wire_table *table)
-{
-	return (const struct wire_rule *)(table + 1);
-}
-
-static const uint32_t *table_pages(const struct wire_table *table)
-{
-	return (const uint32_t *)(table_rules(table) + table->nrules);
-}
-
-static const struct wire_row *table_rows(const struct wire_table *table)
-{
-	return (const struct wire_row *)(table_pages(table) + table->npages + 1);
-}
-
-// The indices were checked when the table was mapped.
-static const struct wire_rule *find_rule(const struct wire_table *table, uint64_t vaddr)
-{
-	const struct wire_row *rows = table_rows(table);
-	const uint32_t *pages = table_pages(table);
-	uint32_t page, low, high;
-	uint16_t offset;
-
-	if (vaddr < table->text_start || vaddr >= table->text_end)
-		return NULL;
-	page = (uint32_t)((vaddr - table->text_start) >> WIRE_TABLE_PAGE_BITS);
-	offset = (uint16_t)vaddr;
-	low = pages[page];
-	high = pages[page + 1];
-	while (high - low > 1) {
-		uint32_t middle = low + (high - low) / 2;
-
-		if (rows[middle].off <= offset)
-			low = middle;
-		else
-			high = middle;
-	}
-	return low < high ? &table_rules(table)[rows[low].rule] : NULL;
-}
 
 static const struct wire_rule *rule_at(struct profd_walk *walk, uint64_t pc)
 {
 	const struct profd_module *module = profd_walk_module(walk, pc);
-	const struct wire_rule *rule = module && module->table ? find_rule(module->table, pc - module->bias) : NULL;
+	const struct wire_rule *rule =
+		module && module->table ? profd_lookup_rule(module->table, pc - module->bias) : NULL;
 
 	return rule && (rule->cfa != WIRE_CFA_NONE || rule->ra == WIRE_SAVED_UNDEF) ? rule : NULL;
 }
@@ -112,7 +79,7 @@ static bool read_register(struct profd_walk *walk, uint8_t reg, uint64_t *ret_va
 		return false;
 	if (walk->leaf) {
 		*ret_value = walk->leaf->regs[reg];
-		return true;
+		return PROFD_UNWIND_KNOWS(walk->leaf, reg);
 	}
 	return walk->ucontext && profd_walk_load(walk, walk->ucontext + profd_arch_ucontext_offset(reg), ret_value);
 }
@@ -196,7 +163,7 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 	uint64_t off = (uint64_t)(int64_t)rule->off, base;
 
 	if ((rule->cfa == WIRE_CFA_FP || rule->cfa == WIRE_CFA_FP_DEREF) && !knows_fp(walk))
-		return STEP_NO_RULE;
+		return STEP_NO_REGISTER;
 	base = walk->fp;
 	if (!profd_walk_sp_known(walk) && (rule->cfa == WIRE_CFA_SP || rule->cfa == WIRE_CFA_SP_DEREF))
 		return rule->cfa == WIRE_CFA_SP && cfa_by_record(walk, rule, ret_cfa) ? STEP_ON : STEP_NO_RULE;
@@ -214,7 +181,7 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 		}
 		if (profd_leaf_kept_cfa(walk, rule, ret_cfa))
 			return STEP_ON;
-		return rule->reg == PROFD_ARCH_KEPT && !walk->tracks_bx ? STEP_WANTS_BX : STEP_NO_RULE;
+		return rule->reg == PROFD_ARCH_KEPT && !walk->tracks_bx ? STEP_WANTS_BX : STEP_NO_REGISTER;
 	case WIRE_CFA_SP_DEREF:
 		base = walk->sp;
 		__attribute__((fallthrough));
@@ -225,7 +192,7 @@ static enum step find_cfa(struct profd_walk *walk, const struct wire_rule *rule,
 		return STEP_ON;
 	case WIRE_CFA_INDEXED:
 		if (!read_register(walk, rule->reg, &base))
-			return STEP_NO_RULE;
+			return STEP_NO_REGISTER;
 		if (!profd_walk_load(walk, walk->sp + 8 * base + off, &base))
 			return STEP_UNREADABLE;
 		*ret_cfa = base + (uint64_t)(int64_t)rule->off2;
@@ -286,7 +253,7 @@ static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rul
 	base = saved_base(rule, cfa);
 	if (in_register) {
 		if (!read_register(walk, in_link ? PROFD_ARCH_LINK : rule->reg, &pc))
-			return STEP_NO_RULE;
+			return in_link ? STEP_NO_RULE : STEP_NO_REGISTER;
 	} else if (!profd_walk_load(walk, base + (uint64_t)(int64_t)rule->ra_off, &pc)) {
 		return STEP_UNREADABLE;
 	}
@@ -633,9 +600,9 @@ int profd_table_check(const struct wire_table *table, uint64_t size)
 
 	if (!check_header(table, size))
 		return -1;
-	pages = table_pages(table);
-	rows = table_rows(table);
-	if (table_rules(table)->cfa != WIRE_CFA_NONE || pages[0] != 0 || pages[table->npages] != table->nrows)
+	pages = profd_lookup_pages(table);
+	rows = profd_lookup_rows(table);
+	if (profd_lookup_rules(table)->cfa != WIRE_CFA_NONE || pages[0] != 0 || pages[table->npages] != table->nrows)
 		return -1;
 	for (uint32_t i = 0; i < table->npages; i++)
 		if (pages[i] >= table->nrows || pages[i] >= pages[i + 1] || rows[pages[i]].off != 0)

@@ -17,6 +17,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -27,6 +28,7 @@
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
@@ -255,6 +257,32 @@ static void wait_waitid(void)
 	waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT);
 }
 
+static void wait_to_be_killed(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;)
+		pause();
+}
+
+static void wait_vfork(void)
+{
+	if (vfork() == 0)
+		wait_to_be_killed();
+}
+
+// posix_spawn calls clone, and returns when the child has called exec; this one waits for a FIFO before that.
+static void wait_spawn(void)
+{
+	posix_spawn_file_actions_t actions;
+	char *argv[] = {"true", NULL};
+	pid_t spawned;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 0, "fifo", O_RDONLY, 0);
+	posix_spawnp(&spawned, "true", &actions, NULL, argv, NULL);
+	pause();
+}
+
 static void wait_uring(void)
 {
 	syscall(SYS_io_uring_enter, uring_fd, 0, 1, IORING_ENTER_GETEVENTS, NULL, 0);
@@ -300,6 +328,8 @@ static const struct state_way ways[] = {
 	{"semop", wait_semop, NULL, &semaphore_id},
 	{"waitpid", wait_waitpid, NULL, &child},
 	{"waitid", wait_waitid, NULL, &child},
+	{"vfork", wait_vfork, NULL, NULL},
+	{"spawn", wait_spawn, NULL, NULL},
 	{"io_uring", wait_uring, NULL, &uring_fd},
 	{"aio", wait_aio, NULL, NULL},
 	{0},
@@ -375,6 +405,7 @@ static void make_files(void)
 	TARGET_CHECK((epoll_fd = epoll_create1(0)) >= 0 &&
 		     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, pipe_fds[0], &event) == 0);
 	TARGET_CHECK(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, event_fd, &event) == 0);
+	TARGET_CHECK(mkfifo("fifo", 0600) == 0);
 	TARGET_CHECK((queue_id = msgget(IPC_PRIVATE, 0600)) >= 0 && (semaphore_id = semget(IPC_PRIVATE, 1, 0600)) >= 0);
 }
 
@@ -391,11 +422,8 @@ static void make_child(void)
 {
 	child = fork();
 	TARGET_CHECK(child >= 0);
-	if (child > 0)
-		return;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (;;)
-		pause();
+	if (child == 0)
+		wait_to_be_killed();
 }
 
 static void *run(void *argument)
@@ -446,5 +474,6 @@ int main(int argc, char **argv)
 	msgctl(queue_id, IPC_RMID, NULL);
 	semctl(semaphore_id, 0, IPC_RMID);
 	kill(child, SIGKILL);
+	open("fifo", O_RDWR); // lets wait_spawn's child go
 	_exit(0);
 }

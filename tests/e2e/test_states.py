@@ -73,6 +73,8 @@ OTHERS = {
     'semop': ('semop', 'id FD'),
     'waitpid': ('wait child', 'FD'),
     'waitid': ('wait child', 'FD'),
+    'vfork': ('wait child', 'vfork'),
+    'spawn': ('wait child', 'vfork'),
     'io_uring': ('io_uring', r'\(io_uring\) \(fd FD\)'),
     'aio': ('aio', ''),
 }
@@ -127,7 +129,16 @@ def wait_until_right(profd, pid, ways):
 def test_all_states(profd, helper, tmp_path):
     with started(tmp_path, helper('target_states')) as (process, ways):
         assert set(ways) == set(LOCKS) | set(OTHERS) - {'holder'}
-        wait_until_right(profd, process.pid, ways)
+        shot = wait_until_right(profd, process.pid, ways)
+    stacks = {stack['id']: stack for stack in shot['stacks']}
+    for thread in shot['threads']:
+        stack = stacks[thread['stack']]
+        names = [frame['function'] for frame in stack['frames']]
+        assert 'partial' not in stack, (thread, names)
+        if thread['name'] == 'vfork': # keeps its return address in a register
+            assert names[1:-2] == ['wait_vfork', 'run'], names
+        elif thread['name'] == 'spawn':
+            assert names[-4:-2] == ['wait_spawn', 'run'], names
 
 
 def test_in_a_pid_namespace(profd, helper, tmp_path):
