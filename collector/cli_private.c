@@ -243,8 +243,10 @@ static int private_open_outputs(struct private *own, char *error, size_t size)
 
 static int private_start(struct private *own, char *error, size_t size)
 {
-	struct collector_options collector = {
-		.socket = own->socket, .sampling = own->sampling.how, .cache_tables = true};
+	struct collector_options collector = {.socket = own->socket,
+					      .sampling = own->sampling.how,
+					      .cache_tables = true,
+					      .family = (pid_t)own->target};
 	struct window_options window = {.rate_hz = own->sampling.rate_hz};
 	int result = private_open_outputs(own, error, size);
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/connection.h"
 #include "profd/governor.h"
 #include "profd/handover.h"
 #include "profd/interpose.h"
@@ -53,6 +54,7 @@ static uint32_t handed;       // atomic futex; enum handed
 static uint32_t handed_clock; // enum wire_clock: PERF, if the next helper is to take events again
 static struct profd_handover handover = {.fd = -1};
 static char error_text[200];
+static uint32_t refusal;                // enum wire_refusal
 static struct sockaddr_un wake_address; // a datagram here wakes the helper
 static socklen_t wake_length;
 
@@ -65,6 +67,12 @@ static void set_state(enum profd_channel_state to)
 static void fail(const char *what, int error)
 {
 	snprintf(error_text, sizeof(error_text), "%s: %s", what, strerror(error));
+	set_state(PROFD_CHANNEL_FAILED);
+}
+
+static void turned_away(uint32_t why)
+{
+	snprintf(error_text, sizeof(error_text), "%s", profd_connection_refusal_text(why));
 	set_state(PROFD_CHANNEL_FAILED);
 }
 
@@ -89,97 +97,18 @@ static int make_wake_socket(void)
 	return fd;
 }
 
-// Only our own user's collector, or root's, is told anything.
-static bool peer_trusted(int fd)
-{
-	struct ucred peer;
-	socklen_t length = sizeof(peer);
-
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && (peer.uid == geteuid() || peer.uid == 0);
-}
-
-static int connect_collector(const char *name)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	size_t length = strlen(name);
-	int error;
-	int fd;
-
-	if (!length || length >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(address.sun_path, name, length);
-	if (name[0] == '@')
-		address.sun_path[0] = 0;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC,
-		    0); // blocking: a full backlog makes the helper wait, nobody else
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) ==
-		    0 &&
-	    peer_trusted(fd))
-		return fd;
-	error = errno ? errno : EPERM;
-	close(fd);
-	return -error;
-}
-
 // A stop interrupts it.
 static int connect_patiently(const char *name)
 {
 	int fd;
 
 	do
-		fd = connect_collector(name);
+		fd = profd_connection_open(name);
 	while (fd == -EINTR && !__atomic_load_n(&stopping, __ATOMIC_ACQUIRE));
 	return fd;
 }
 
-static int send_hello(int fd)
-{
-	struct wire_hello hello = {.msg = {WIRE_MSG_HELLO, WIRE_VERSION},
-				   .magic = WIRE_MAGIC,
-				   .region_size = profd_agent.region.size,
-				   .pid = (uint32_t)getpid(),
-				   .ppid = (uint32_t)getppid()};
-	struct iovec iov = {&hello, sizeof(hello)};
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &profd_agent.region.fd, sizeof(int));
-	return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 // ---- Messages ------------------------------------------------------------------------------------------------------
-
-union message {
-	struct wire_msg msg;
-	struct wire_table_msg table;
-	struct wire_sampling sampling;
-};
-
-// Returns the size, 0 at the end of the connection, or −errno. *ret_fd is −1 or ours to close.
-static ssize_t receive(int fd, union message *message, int *ret_fd)
-{
-	struct iovec iov = {message, sizeof(*message)};
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-	struct msghdr header = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-	struct cmsghdr *rights;
-	ssize_t size = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-
-	*ret_fd = -1;
-	if (size < 0)
-		return -errno;
-	rights = CMSG_FIRSTHDR(&header);
-	if (rights && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS)
-		memcpy(ret_fd, CMSG_DATA(rights), sizeof(int));
-	return size;
-}
 
 static void set_sampling(const struct wire_sampling *request)
 {
@@ -202,7 +131,7 @@ static void tables_arrived(void)
 		profd_raw_futex_wake(&tables);
 }
 
-static void handle(const union message *message, size_t size, int fd)
+static void handle(const union profd_message_in *message, size_t size, int fd)
 {
 	switch (message->msg.type) {
 	case WIRE_MSG_TABLE:
@@ -217,6 +146,9 @@ static void handle(const union message *message, size_t size, int fd)
 		if (size == sizeof(message->sampling))
 			set_sampling(&message->sampling);
 		break;
+	case WIRE_MSG_REFUSED:
+		refusal = message->msg.arg;
+		break;
 	case WIRE_MSG_READY:
 		set_state(PROFD_CHANNEL_READY);
 		tables_arrived();
@@ -230,9 +162,9 @@ static void handle(const union message *message, size_t size, int fd)
 static bool handle_all(int socket_fd)
 {
 	for (;;) {
-		union message message;
+		union profd_message_in message;
 		int fd;
-		ssize_t size = receive(socket_fd, &message, &fd);
+		ssize_t size = profd_connection_receive(socket_fd, &message, &fd);
 
 		if (size == -EAGAIN || size == -EINTR)
 			return true;
@@ -274,8 +206,8 @@ static void disconnect(struct loop *loop)
 
 static void reconnect(struct loop *loop)
 {
-	loop->socket_fd = connect_collector(profd_agent.config.socket);
-	if (loop->socket_fd >= 0 && send_hello(loop->socket_fd) < 0)
+	loop->socket_fd = profd_connection_open(profd_agent.config.socket);
+	if (loop->socket_fd >= 0 && profd_connection_hello(loop->socket_fd) < 0)
 		disconnect(loop);
 	// A collector that is new has to be asked again.
 	if (__atomic_load_n(&tables, __ATOMIC_ACQUIRE) != TABLES_NONE)
@@ -359,6 +291,8 @@ static void run(struct loop *loop)
 			continue;
 		}
 		if (fds[1].revents && !handle_all(loop->socket_fd)) {
+			if (refusal == WIRE_REFUSED_SILENTLY)
+				refusal = profd_connection_refusal(loop->socket_fd);
 			disconnect(loop);
 			// One that hung up before it was ever ready does not want us: another user's, or another version.
 			if (!can_reconnect() || !loop->was_ready)
@@ -383,11 +317,13 @@ static int introduce(struct loop *loop)
 			fail("cannot reach the collector", -loop->socket_fd);
 		return loop->socket_fd;
 	}
-	error = send_hello(loop->socket_fd);
-	if (error)
-		fail("cannot register with the collector", -error);
-	else
+	error = profd_connection_hello(loop->socket_fd);
+	if (!error)
 		set_state(PROFD_CHANNEL_ANNOUNCED);
+	else if (error == -EPIPE || error == -ECONNRESET)
+		turned_away(profd_connection_refusal(loop->socket_fd));
+	else
+		fail("cannot register with the collector", -error);
 	return error;
 }
 
@@ -425,7 +361,7 @@ static void connect_and_run(int socket_fd)
 	if (loop.socket_fd >= 0)
 		disconnect(&loop);
 	if (!loop.was_ready && __atomic_load_n(&state, __ATOMIC_ACQUIRE) != PROFD_CHANNEL_FAILED)
-		fail("the collector turned us away", ECONNABORTED);
+		turned_away(refusal);
 }
 
 static void begin(void)

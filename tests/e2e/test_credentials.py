@@ -7,9 +7,12 @@
 import os
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
+import pprof_reader
+from test_commands import wait_until
 from test_process import as_root, cpu_in
 
 pytestmark = as_root
@@ -62,3 +65,41 @@ def test_tools(profd, public, tmp_path, command):
                             env=dict(os.environ, PROFD_AGENT=agent))
     assert (result.returncode, result.stdout) == (alone.returncode, alone.stdout)
     assert 'refused' not in result.stderr and 'unprofiled' not in result.stderr
+
+
+@pytest.mark.parametrize('way', ['run', 'preload'])
+def test_exec_as_another_user(profd, public, helper, tmp_path, way):
+    """The exec ends one session of the process and begins another, with nobody of root's around it."""
+    out = tmp_path / 'out.pb.gz'
+    agent = public(os.path.join(os.path.dirname(profd), '../profd/libprofd.so'))
+    target = public(helper('target_process'))
+    command = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', target, 'die', 'exit', '300']
+    if way == 'run':
+        result = subprocess.run([profd, 'run', '-o', str(out), '--', *command], capture_output=True, text=True, timeout=60,
+                                env=dict(os.environ, PROFD_AGENT=agent))
+    else:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60,
+                                env=dict(os.environ, LD_PRELOAD=agent, PROFD_COLLECTOR=profd, PROFD_OUTPUT=str(out)))
+        wait_until(out.exists, what='the profile')
+    assert (result.returncode, result.stdout) == (8, 'die exit\n'), result.stderr
+    assert 'refused' not in result.stderr
+    assert cpu_in(pprof_reader.read(out), 'run_die') >= 0.25
+
+
+def test_refused_user_is_told(profd, public, helper, tmp_path):
+    agent = public(os.path.join(os.path.dirname(profd), '../profd/libprofd.so'))
+    target = public(helper('target_process'))
+    with tempfile.TemporaryDirectory(dir='/tmp') as directory:
+        os.chmod(directory, 0o755)
+        path = os.path.join(directory, 'socket')
+        daemon = subprocess.Popen([profd, 'serve', '--socket', path, '--http', '127.0.0.1:0'], stderr=subprocess.PIPE, text=True)
+        try:
+            assert 'serving' in daemon.stderr.readline()
+            os.chmod(path, 0o666)
+            result = subprocess.run([target, 'die', 'exit', '10'], capture_output=True, text=True, timeout=60, user=65534, group=65534,
+                                    extra_groups=[], cwd='/', env={'LD_PRELOAD': agent, 'PROFD_SOCKET': path})
+        finally:
+            daemon.kill()
+            daemon.communicate()
+    assert result.returncode == 8
+    assert result.stderr == 'profd: running unprofiled: the collector turned us away: this process belongs to another user\n'
