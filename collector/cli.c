@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <syslog.h>
 
 static const struct cli_command *const cli_commands[] = {&cli_command_run,   &cli_command_serve, &cli_command_dump,
 							 &cli_command_leaks, &cli_command_check, &cli_command_private};
@@ -31,6 +32,7 @@ const char cli_http_help[] =
 
 static char cli_last_line[2048];
 static bool cli_is_quiet;
+static bool cli_has_syslog;
 
 void cli_say(const char *fmt, ...)
 {
@@ -41,8 +43,16 @@ void cli_say(const char *fmt, ...)
 	vsnprintf(line, sizeof(line), fmt, args);
 	va_end(args);
 	memcpy(cli_last_line, line, sizeof(line));
-	if (!cli_is_quiet)
+	if (cli_has_syslog)
+		syslog(LOG_ERR, "%s", line);
+	else if (!cli_is_quiet)
 		fprintf(stderr, "profd: %s\n", line); // one write, so that the target's own lines do not get in between
+}
+
+void cli_use_syslog(void)
+{
+	openlog("profd", LOG_PID, LOG_DAEMON);
+	cli_has_syslog = true;
 }
 
 void cli_set_quiet(bool quiet)

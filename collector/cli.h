@@ -44,6 +44,8 @@ void cli_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 // Quiet: cli_say prints nothing; cli_said has its last line in either case.
 void cli_set_quiet(bool quiet);
 const char *cli_said(void);
+// From now on cli_say tells syslog(3), for there is no standard error.
+void cli_use_syslog(void);
 
 // An option's value: a number in [min, max]. false, and says so, when it is none.
 bool cli_number(const char *option, const char *text, uint32_t min, uint32_t max, uint32_t *ret_number);

@@ -6,7 +6,7 @@
 // nothing of the target's: no descriptors, no directory, no terminal. Runs on the main thread.
 //
 // It tells the agent over --ready-fd, in one line: "ok PORT" (0 without HTTP) or "error: why". From then on it writes only
-// to a stderr that is a terminal or a file.
+// to a stderr that is a terminal or a file; with another, which must end with the target, errors go to syslog(3).
 
 #include "collector/cli.h"
 #include "collector/collector.h"
@@ -29,6 +29,9 @@
 // After the target's death its children may still be joining, and its ring may still be read.
 #define PRIVATE_POLL_MS 50
 #define PRIVATE_QUIET_POLLS 4 // in a row without a target, before it counts as the end
+// A service that is started again finds its predecessor's collector still at the port.
+#define PRIVATE_LISTEN_MS 2000
+#define PRIVATE_LISTEN_POLL_MS 10
 
 enum private_option { PRIVATE_SOCKET = CLI_OPT_FIRST_OWN, PRIVATE_TARGET, PRIVATE_READY_FD, PRIVATE_OUTPUT };
 
@@ -150,8 +153,10 @@ static void private_leave_target(struct private *own)
 	if (null >= 0) {
 		dup2(null, STDIN_FILENO);
 		dup2(null, STDOUT_FILENO);
-		if (!isatty(STDERR_FILENO) && (fstat(STDERR_FILENO, &st) != 0 || !S_ISREG(st.st_mode)))
+		if (!isatty(STDERR_FILENO) && (fstat(STDERR_FILENO, &st) != 0 || !S_ISREG(st.st_mode))) {
 			dup2(null, STDERR_FILENO);
+			cli_use_syslog();
+		}
 	}
 	if (keep > STDERR_FILENO) {
 		private_close_range(STDERR_FILENO + 1, keep - 1);
@@ -241,10 +246,27 @@ static int private_open_outputs(struct private *own, char *error, size_t size)
 
 // ---- Life ----------------------------------------------------------------------------------------------------------
 
+static int private_listen(struct private *own, char *error, size_t size)
+{
+	const struct timespec moment = {.tv_nsec = PRIVATE_LISTEN_POLL_MS * 1000000L};
+	int result = -EADDRINUSE;
+
+	if (own->http_options.options.address == NULL)
+		return 0;
+	for (int i = 0; i < PRIVATE_LISTEN_MS / PRIVATE_LISTEN_POLL_MS && result == -EADDRINUSE; i++) {
+		if (i > 0)
+			nanosleep(&moment, NULL);
+		result = http_server_create(own->collector, &own->http_options.options, &own->http, error, size);
+	}
+	return result;
+}
+
 static int private_start(struct private *own, char *error, size_t size)
 {
-	struct collector_options collector = {
-		.socket = own->socket, .sampling = own->sampling.how, .cache_tables = true};
+	struct collector_options collector = {.socket = own->socket,
+					      .sampling = own->sampling.how,
+					      .cache_tables = true,
+					      .family = (pid_t)own->target};
 	struct window_options window = {.rate_hz = own->sampling.rate_hz};
 	int result = private_open_outputs(own, error, size);
 
@@ -256,13 +278,9 @@ static int private_start(struct private *own, char *error, size_t size)
 		snprintf(error, size, "cannot start the collector: %s", strerror(-result));
 		return result;
 	}
-	if (own->http_options.options.address != NULL) {
-		result = http_server_create(own->collector, &own->http_options.options, &own->http, error, size);
-		if (result != 0)
-			return result;
-	}
-	if (own->outputs.count == 0)
-		return 0;
+	result = private_listen(own, error, size);
+	if (result != 0 || own->outputs.count == 0)
+		return result;
 	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &own->wall)
 				    : window_open(own->collector, &window, &own->window);
 	if (result != 0)
@@ -279,8 +297,23 @@ static bool private_told_to_end(const struct private *own, int *terms)
 	return *terms >= 2;
 }
 
+// The port is free for a successor as soon as there is no target, before outputs are written. A child that joins late has it back.
+static void private_hold_port(struct private *own, bool hold)
+{
+	char error[512];
+
+	if (hold == (own->http != NULL))
+		return;
+	if (hold) {
+		(void)private_listen(own, error, sizeof(error)); // a successor may have it
+		return;
+	}
+	http_server_destroy(own->http);
+	own->http = NULL;
+}
+
 // Until the target and all that it brought along are gone, or two SIGTERMs.
-static void private_wait(const struct private *own)
+static void private_wait(struct private *own)
 {
 	struct pollfd fds[] = {{.fd = own->pid_fd, .events = POLLIN}, {.fd = own->signal_fd, .events = POLLIN}};
 	struct collector_counters counters;
@@ -291,7 +324,7 @@ static void private_wait(const struct private *own)
 		bool target_lives = fds[0].fd >= 0;
 		poll(fds, 2, target_lives ? -1 : PRIVATE_POLL_MS);
 		if (private_told_to_end(own, &terms))
-			return;
+			break;
 		if (target_lives) {
 			if (fds[0].revents != 0)
 				fds[0].fd = -1; // poll passes over it
@@ -299,7 +332,9 @@ static void private_wait(const struct private *own)
 		}
 		collector_counters(own->collector, &counters);
 		quiet = counters.targets_now == 0 ? quiet + 1 : 0;
+		private_hold_port(own, quiet == 0);
 	}
+	private_hold_port(own, false);
 }
 
 static void private_write(struct private *own)

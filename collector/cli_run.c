@@ -258,7 +258,8 @@ static int run_start_collector(struct run *run, char *name, size_t size)
 {
 	const struct cli_run_options *options = run->options;
 	struct window_options window = {.rate_hz = options->sampling.rate_hz};
-	struct collector_options collector = {.socket = name, .sampling = options->sampling.how, .cache_tables = true};
+	struct collector_options collector = {
+		.socket = name, .sampling = options->sampling.how, .cache_tables = true, .family = getpid()};
 	uint64_t random;
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))

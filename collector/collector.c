@@ -6,7 +6,6 @@
 
 #include "collector/collector.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -33,7 +32,6 @@
 #define FULL_PERCENT 20 // of a shard: drain more often
 #define EMPTY_PERCENT 4 // drain less often
 #define SYMBOL_WAIT_NS 1000000000LL
-#define MAX_ANCESTORS 64
 #define MAX_WORKERS 4
 
 static struct log_limit accept_limit;
@@ -180,45 +178,10 @@ static void close_oldest_unregistered(struct collector *collector)
 		session_close(session);
 }
 
-// 0: gone, or it has none that we can see.
-static pid_t parent_of(pid_t pid)
-{
-	char path[32], text[512];
-	const char *after;
-	ssize_t n = -1;
-	int fd, parent;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		n = read(fd, text, sizeof(text) - 1);
-		close(fd);
-	}
-	text[n > 0 ? n : 0] = '\0';
-	after = strrchr(text, ')'); // the name may hold anything
-	// NOLINTNEXTLINE(cert-err34-c): the kernel wrote it
-	return after && sscanf(after, ") %*c %d", &parent) == 1 ? parent : 0;
-}
-
-// A target that root's collector watches may have given root up before it forked.
-static bool descends_from_target(const struct collector *collector, pid_t pid)
-{
-	const struct session *session;
-
-	for (int i = 0; i < MAX_ANCESTORS && (pid = parent_of(pid)) > 1; i++) {
-		TAILQ_FOREACH(session, &collector->sessions, link)
-		{
-			if (session->pid == pid && session->state == SESSION_LIVE)
-				return true;
-		}
-	}
-	return false;
-}
-
 static bool may_register(const struct collector *collector, const struct transport_peer *peer)
 {
 	return peer->uid == geteuid() || collector->any_uid ||
-	       (geteuid() == 0 && descends_from_target(collector, peer->pid));
+	       (geteuid() == 0 && kinship_includes(&collector->kinship, peer->pid));
 }
 
 static void admit(struct collector *collector, int fd, const struct transport_peer *peer)
@@ -227,6 +190,7 @@ static void admit(struct collector *collector, int fd, const struct transport_pe
 		log_limited(&accept_limit, "refused process %d: it belongs to user %u", (int)peer->pid,
 			    (unsigned)peer->uid);
 		collector->counters.targets_refused++;
+		transport_refuse(fd, WIRE_REFUSED_USER);
 		close_fd(peer->pidfd);
 		close(fd);
 		return;
@@ -329,6 +293,8 @@ static struct collector *allocate(const struct collector_options *options)
 	collector->refs = 1;
 	collector->any_uid = options->any_uid;
 	collector->sampling = options->sampling;
+	if (options->family > 0)
+		kinship_add(&collector->kinship, options->family);
 	collector->epoll_fd = collector->timer_fd = collector->wake_fd = collector->spare_fd = -1;
 	collector->listener.fd = -1;
 	collector->listen_source = (struct core_source){agents_ready, collector};

@@ -26,6 +26,7 @@ struct collector_sampling {
 struct collector_options {
 	const char *socket; // path, or "@name" for an abstract socket
 	bool any_uid;       // accept agents of other users too (root's daemon only)
+	pid_t family; // root's collector: accept this process, and what descends from it, whatever user it has become; 0: none
 	struct collector_sampling sampling;
 	bool cache_tables; // on disk (table_cache.h)
 };

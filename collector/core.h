@@ -21,6 +21,7 @@
 
 #include "collector/collector.h"
 #include "collector/frame_lookup.h"
+#include "collector/kinship.h"
 #include "collector/transport.h"
 #include "collector/window.h"
 #include "profd/wire.h"
@@ -68,6 +69,7 @@ struct collector {
 	struct session_list sessions, closed;
 	uint32_t nsessions, nunregistered, last_session_id;
 	struct window_list windows;
+	struct kinship kinship;             // who is or was a target
 	struct collector_counters counters; // of what is gone or drained; sessions add what they see
 	struct frame_lookup lookup;         // scratch of a drain
 };

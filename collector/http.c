@@ -557,6 +557,8 @@ static void http_drain(struct http_server *server)
 
 	if (server->daemon != NULL)
 		MHD_quiesce_daemon(server->daemon);
+	if (server->listen_fd >= 0)
+		shutdown(server->listen_fd, SHUT_RDWR); // the port is another's to listen on while answers go out
 	ssize_t written = write(server->stop_fd, &one, sizeof(one)); // a fresh eventfd has room
 	assert(written == sizeof(one));
 	(void)written;

@@ -122,11 +122,12 @@ static void hang_up(struct session *session)
 	}
 }
 
-static void refuse(struct session *session, const char *why)
+static void refuse(struct session *session, const char *why, enum wire_refusal refusal)
 {
 	log_limited(&refused_limit, "refused process %d of user %u: %s", (int)session->pid, (unsigned)session->uid,
 		    why);
 	session->collector->counters.targets_refused++;
+	transport_refuse(session->transport.fd, refusal);
 	session_close(session);
 }
 
@@ -165,14 +166,19 @@ static const char *check_limits(const struct session *session)
 	return of_user >= CORE_MAX_FOREIGN_SESSIONS ? "too many targets of this user" : NULL;
 }
 
-static const char *map_target(struct session *session, const struct wire_hello *hello, size_t size, int fd)
+static const char *map_target(struct session *session, const struct wire_hello *hello, size_t size, int fd,
+			      enum wire_refusal *ret_refusal)
 {
+	*ret_refusal = WIRE_REFUSED_BAD;
 	if (size != sizeof(*hello) || hello->msg.type != WIRE_MSG_HELLO || hello->magic != WIRE_MAGIC || fd < 0)
 		return "not an agent";
+	*ret_refusal = WIRE_REFUSED_VERSION;
 	if (hello->msg.arg != WIRE_VERSION)
 		return "its libprofd.so is of another version";
+	*ret_refusal = WIRE_REFUSED_NAMESPACE;
 	if (hello->pid != (uint32_t)session->pid)
 		return "its pid is not the one seen from here (another PID namespace, or a fork)";
+	*ret_refusal = WIRE_REFUSED_BAD;
 	if (region_map(fd, hello->region_size, session->pid, &session->region) < 0)
 		return "its shared memory makes no sense";
 	if (ring_reader_init(&session->reader, &session->region) < 0)
@@ -184,17 +190,19 @@ static void take_hello(struct session *session, const struct wire_hello *hello, 
 {
 	struct collector *collector = session->collector;
 	const char *problem = check_limits(session);
+	enum wire_refusal refusal = WIRE_REFUSED_FULL;
 	struct region_live live;
 
 	if (!problem)
-		problem = map_target(session, hello, size, fd);
+		problem = map_target(session, hello, size, fd, &refusal);
 	if (problem) {
-		refuse(session, problem);
+		refuse(session, problem, refusal);
 		return;
 	}
 	session->ppid = (pid_t)hello->ppid;
 	session->since_ns = core_epoch_ns();
 	read_identity(session);
+	kinship_add(&collector->kinship, session->pid);
 	session->state = SESSION_LIVE;
 	collector->nunregistered--;
 	collector->counters.targets_now++;

@@ -16,6 +16,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "profd/wire.h"
+
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 // Linux 6.5
 #endif
@@ -257,6 +259,13 @@ static bool may_retry(struct transport *transport, int error)
 {
 	transport->wants_retry = error == -ETOOMANYREFS || error == -ENOBUFS || error == -ENOMEM;
 	return transport->wants_retry || error == -EAGAIN;
+}
+
+void transport_refuse(int fd, uint32_t refusal)
+{
+	const struct wire_msg message = {.type = WIRE_MSG_REFUSED, .arg = refusal};
+
+	(void)send_now(fd, &message, sizeof(message), -1); // who has gone meanwhile needs no reason
 }
 
 static int queue(struct transport *transport, const void *data, size_t size, int passed_fd)

@@ -53,6 +53,8 @@ void transport_init(struct transport *transport, int fd);
 void transport_finish(struct transport *transport); // closes the socket and what is queued
 // Sends or queues. passed_fd: sent along, stays the caller's; −1: none. 0, or −errno: the peer is lost (−EPIPE, −ENOBUFS: queue full…).
 int transport_send(struct transport *transport, const void *data, size_t size, int passed_fd);
+// Tells a peer, before the caller hangs up, why it is not wanted (enum wire_refusal).
+void transport_refuse(int fd, uint32_t refusal);
 // Goes on with the queue. 0 (even if something is left) or −errno as above.
 int transport_flush(struct transport *transport);
 

@@ -37,8 +37,12 @@ struct profd_agent profd_agent = {.region = {.fd = -1}};
 
 bool profd_agent_is_on(void)
 {
-	return __atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && profd_agent.pid == (pid_t)profd_raw0(SYS_getpid);
+	return __atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) &&
+	       !__atomic_load_n(&profd_agent.sealed, __ATOMIC_ACQUIRE) &&
+	       profd_agent.pid == (pid_t)profd_raw0(SYS_getpid);
 }
+
+static uint32_t recalling; // atomic futex: 1 while a thread has the helper away
 
 static void set_on(bool on)
 {
@@ -116,9 +120,10 @@ void profd_agent_restart(void)
 
 static void fork_child(void)
 {
-	if (!__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
+	if (!__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) || profd_agent.sealed)
 		return;
 	set_on(false);
+	recalling = 0;
 	profd_channel_forget();
 	if (profd_agent.config.follow) {
 		profd_agent_restart();
@@ -129,30 +134,70 @@ static void fork_child(void)
 	give_up(NULL);
 }
 
-bool profd_agent_pause(void)
+// ---- Calls that the helper must not live through ------------------------------------------------------------------
+
+// False: nothing is on any more, by another thread that was quicker.
+static bool begin_recall(struct profd_recall *recall)
 {
+	uint64_t all = ~(3ULL << 31); // glibc's own two
+
+	profd_raw4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&all, (long)&recall->mask, sizeof(all));
+	while (__atomic_exchange_n(&recalling, 1, __ATOMIC_ACQUIRE))
+		profd_raw_futex_wait(&recalling, 1, -1);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &recall->cancel_state);
+	return profd_agent_is_on();
+}
+
+static void end_recall(const struct profd_recall *recall)
+{
+	pthread_setcancelstate(recall->cancel_state, NULL);
+	__atomic_store_n(&recalling, 0, __ATOMIC_RELEASE);
+	profd_raw_futex_wake(&recalling);
+	profd_raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&recall->mask, 0, sizeof(recall->mask));
+}
+
+bool profd_agent_recall(struct profd_recall *recall)
+{
+	int error = errno;
+
 	if (!profd_agent_is_on())
 		return false;
-	// Only where the call can succeed without our helper: it must be the only other thread.
-	for (int i = 0; i < 2; i++) {
-		struct stat st;
-
-		if (stat("/proc/self/task", &st) < 0 || st.st_nlink > 4)
-			return false;
+	if (!begin_recall(recall)) {
+		end_recall(recall);
+		return false;
 	}
-	set_on(false);
-	profd_threads_leave(profd_thread_slot);
-	profd_thread_slot = PROFD_NO_SLOT;
-	profd_channel_stop();
-	// The kernel counts the helper until it is reaped, a moment after the join.
-	for (int i = 0; i < 1000; i++) {
-		struct stat st;
-
-		if (stat("/proc/self/task", &st) < 0 || st.st_nlink <= 3)
-			break;
-		usleep(10);
-	}
+	profd_channel_recall();
+	errno = error;
 	return true;
+}
+
+void profd_agent_resume(const struct profd_recall *recall)
+{
+	int saved = errno;
+	int error = profd_channel_resume();
+
+	if (error) {
+		profd_timer_set_period(0, WIRE_CLOCK_CPU);
+		profd_message("no longer profiled: %s", strerror(-error));
+	}
+	end_recall(recall);
+	errno = saved;
+}
+
+void profd_agent_seal(void)
+{
+	struct profd_recall recall;
+	int error = errno;
+
+	if (!profd_agent_recall(&recall))
+		return;
+	profd_channel_end();
+	profd_timer_set_period(0, WIRE_CLOCK_CPU);
+	profd_message(
+		"no longer profiled: the program installs a seccomp filter, which may forbid what profiling needs");
+	__atomic_store_n(&profd_agent.sealed, 1, __ATOMIC_RELEASE);
+	end_recall(&recall);
+	errno = error;
 }
 
 // ---- Start-up ------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ struct profd_region {
 
 struct profd_agent {
 	uint32_t on;     // atomic; the region, the slots and the handler may be used. Read by the interposed functions
+	uint32_t sealed; // atomic; a filter may forbid what we do: the handler stays in place, all else is over
 	pid_t pid;       // whose agent this is; another pid (a raw fork's child) means: do nothing
 	uint32_t cookie; // random; high half of the sival_ptr of our timers
 	struct profd_config config;
@@ -55,11 +56,20 @@ extern struct profd_agent profd_agent;
 
 // True in the process that the agent was started in (not in a child made by raw clone or vfork).
 bool profd_agent_is_on(void);
-// Starts over in this process: a fork's child, or after a call that needed the helper thread gone.
+// Starts over in a fork's child.
 void profd_agent_restart(void);
-// Ends the helper thread and sampling for a system call that demands a single thread; profd_agent_restart goes on.
-// Returns false when there is nothing to pause.
-bool profd_agent_pause(void);
+
+// A call that changes what the calling thread may do, or that wants a process with one thread: our helper must not live through it,
+// and another one, which has what the caller then has, goes on. recall … the call … resume. false: there is nothing to resume.
+// In between all signals are blocked, and other threads that want the same wait. errno stays.
+struct profd_recall {
+	uint64_t mask;
+	int cancel_state;
+};
+bool profd_agent_recall(struct profd_recall *recall);
+void profd_agent_resume(const struct profd_recall *recall);
+// Before a call that puts the thread under a filter of system calls (seccomp): ends profiling for good, since none of ours may meet it.
+void profd_agent_seal(void);
 
 // One line on fd 2 with the prefix "profd: ". Not in the handler.
 void profd_message(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

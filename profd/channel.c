@@ -8,18 +8,18 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/connection.h"
 #include "profd/governor.h"
+#include "profd/handover.h"
 #include "profd/interpose.h"
 #include "profd/modules.h"
 #include "profd/raw.h"
@@ -33,17 +33,28 @@
 #define GOVERNOR_TICKS 10 // a look at what the handler costs
 #define RECONNECT_MS 1000 // a daemon's path is tried again this often
 #define STACK_BYTES (256u << 10)
+#define STOP_NS 2000000 // an answer to the wake-up within this is usual
+#define SIGSETXID 33    // glibc's
+#define NOT_YET_BORN UINT32_MAX
 
 // Unwind tables while nothing is sampled: wanted by some thread; the collector was told; it answered.
 enum tables_state { TABLES_NONE, TABLES_WANTED, TABLES_TOLD, TABLES_HERE };
+enum stop { STOP_NOT, STOP_FOR_GOOD, STOP_TO_GO_ON };
+// What became of the helper's descriptors, from one helper to the next (handover.h).
+enum handed { HANDED_NOTHING, HANDED_OVER, HANDED_FAILED };
 
 static uint32_t state;      // atomic futex; enum profd_channel_state
-static uint32_t stopping;   // atomic
+static uint32_t stopping;   // atomic; enum stop
+static uint32_t helper_tid; // atomic futex; 0: it has ended
 static uint32_t tables;     // atomic futex; enum tables_state
 static uint32_t maps_dirty; // atomic; ticks for which the collector is to look again
 static pthread_t helper;
 static bool helper_started;
+static uint32_t handed;       // atomic futex; enum handed
+static uint32_t handed_clock; // enum wire_clock: PERF, if the next helper is to take events again
+static struct profd_handover handover = {.fd = -1};
 static char error_text[200];
+static uint32_t refusal;                // enum wire_refusal
 static struct sockaddr_un wake_address; // a datagram here wakes the helper
 static socklen_t wake_length;
 
@@ -59,21 +70,13 @@ static void fail(const char *what, int error)
 	set_state(PROFD_CHANNEL_FAILED);
 }
 
-// ---- Set-up --------------------------------------------------------------------------------------------------------
-
-// close_range(2) copies none of the fds it would close; before Linux 5.9: copy all, then close the copies.
-static int own_fd_table(void)
+static void turned_away(uint32_t why)
 {
-	struct rlimit limit;
-
-	if (syscall(SYS_close_range, 0u, ~0u, 2 /* CLOSE_RANGE_UNSHARE */) == 0)
-		return 0;
-	if (unshare(CLONE_FILES) < 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return -errno;
-	for (rlim_t fd = 0; fd < limit.rlim_cur && fd < (1u << 20); fd++)
-		close((int)fd);
-	return 0;
+	snprintf(error_text, sizeof(error_text), "%s", profd_connection_refusal_text(why));
+	set_state(PROFD_CHANNEL_FAILED);
 }
+
+// ---- Set-up --------------------------------------------------------------------------------------------------------
 
 // An autobound abstract datagram socket (unix(7)): what other threads send to wakes the helper's poll.
 static int make_wake_socket(void)
@@ -94,86 +97,18 @@ static int make_wake_socket(void)
 	return fd;
 }
 
-// Only our own user's collector, or root's, is told anything.
-static bool peer_trusted(int fd)
+// A stop interrupts it.
+static int connect_patiently(const char *name)
 {
-	struct ucred peer;
-	socklen_t length = sizeof(peer);
-
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && (peer.uid == geteuid() || peer.uid == 0);
-}
-
-static int connect_collector(const char *name)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	size_t length = strlen(name);
-	int error;
 	int fd;
 
-	if (!length || length >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(address.sun_path, name, length);
-	if (name[0] == '@')
-		address.sun_path[0] = 0;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC,
-		    0); // blocking: a full backlog makes the helper wait, nobody else
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) ==
-		    0 &&
-	    peer_trusted(fd))
-		return fd;
-	error = errno ? errno : EPERM;
-	close(fd);
-	return -error;
-}
-
-static int send_hello(int fd)
-{
-	struct wire_hello hello = {.msg = {WIRE_MSG_HELLO, WIRE_VERSION},
-				   .magic = WIRE_MAGIC,
-				   .region_size = profd_agent.region.size,
-				   .pid = (uint32_t)getpid(),
-				   .ppid = (uint32_t)getppid()};
-	struct iovec iov = {&hello, sizeof(hello)};
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &profd_agent.region.fd, sizeof(int));
-	return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	do
+		fd = profd_connection_open(name);
+	while (fd == -EINTR && !__atomic_load_n(&stopping, __ATOMIC_ACQUIRE));
+	return fd;
 }
 
 // ---- Messages ------------------------------------------------------------------------------------------------------
-
-union message {
-	struct wire_msg msg;
-	struct wire_table_msg table;
-	struct wire_sampling sampling;
-};
-
-// Returns the size, 0 at the end of the connection, or −errno. *ret_fd is −1 or ours to close.
-static ssize_t receive(int fd, union message *message, int *ret_fd)
-{
-	struct iovec iov = {message, sizeof(*message)};
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-	struct msghdr header = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-	struct cmsghdr *rights;
-	ssize_t size = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-
-	*ret_fd = -1;
-	if (size < 0)
-		return -errno;
-	rights = CMSG_FIRSTHDR(&header);
-	if (rights && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS)
-		memcpy(ret_fd, CMSG_DATA(rights), sizeof(int));
-	return size;
-}
 
 static void set_sampling(const struct wire_sampling *request)
 {
@@ -196,7 +131,7 @@ static void tables_arrived(void)
 		profd_raw_futex_wake(&tables);
 }
 
-static void handle(const union message *message, size_t size, int fd)
+static void handle(const union profd_message_in *message, size_t size, int fd)
 {
 	switch (message->msg.type) {
 	case WIRE_MSG_TABLE:
@@ -211,6 +146,9 @@ static void handle(const union message *message, size_t size, int fd)
 		if (size == sizeof(message->sampling))
 			set_sampling(&message->sampling);
 		break;
+	case WIRE_MSG_REFUSED:
+		refusal = message->msg.arg;
+		break;
 	case WIRE_MSG_READY:
 		set_state(PROFD_CHANNEL_READY);
 		tables_arrived();
@@ -224,9 +162,9 @@ static void handle(const union message *message, size_t size, int fd)
 static bool handle_all(int socket_fd)
 {
 	for (;;) {
-		union message message;
+		union profd_message_in message;
 		int fd;
-		ssize_t size = receive(socket_fd, &message, &fd);
+		ssize_t size = profd_connection_receive(socket_fd, &message, &fd);
 
 		if (size == -EAGAIN || size == -EINTR)
 			return true;
@@ -268,8 +206,8 @@ static void disconnect(struct loop *loop)
 
 static void reconnect(struct loop *loop)
 {
-	loop->socket_fd = connect_collector(profd_agent.config.socket);
-	if (loop->socket_fd >= 0 && send_hello(loop->socket_fd) < 0)
+	loop->socket_fd = profd_connection_open(profd_agent.config.socket);
+	if (loop->socket_fd >= 0 && profd_connection_hello(loop->socket_fd) < 0)
 		disconnect(loop);
 	// A collector that is new has to be asked again.
 	if (__atomic_load_n(&tables, __ATOMIC_ACQUIRE) != TABLES_NONE)
@@ -353,6 +291,8 @@ static void run(struct loop *loop)
 			continue;
 		}
 		if (fds[1].revents && !handle_all(loop->socket_fd)) {
+			if (refusal == WIRE_REFUSED_SILENTLY)
+				refusal = profd_connection_refusal(loop->socket_fd);
 			disconnect(loop);
 			// One that hung up before it was ever ready does not want us: another user's, or another version.
 			if (!can_reconnect() || !loop->was_ready)
@@ -366,68 +306,128 @@ static void run(struct loop *loop)
 	}
 }
 
-static void connect_and_run(void)
+// 0, or −errno with the reason in error_text.
+static int introduce(struct loop *loop)
 {
-	struct loop loop = {.socket_fd = -1};
 	int error;
+
+	loop->socket_fd = connect_patiently(profd_agent.config.socket);
+	if (loop->socket_fd < 0) {
+		if (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE))
+			fail("cannot reach the collector", -loop->socket_fd);
+		return loop->socket_fd;
+	}
+	error = profd_connection_hello(loop->socket_fd);
+	if (!error)
+		set_state(PROFD_CHANNEL_ANNOUNCED);
+	else if (error == -EPIPE || error == -ECONNRESET)
+		turned_away(profd_connection_refusal(loop->socket_fd));
+	else
+		fail("cannot register with the collector", -error);
+	return error;
+}
+
+// The next helper begins where this one ends.
+static void hand_over(const struct loop *loop)
+{
+	struct wire_header *header = profd_agent.region.header;
+
+	if (loop->socket_fd < 0 && loop->was_ready && !can_reconnect())
+		return;
+	// Perf events end with us: CPU timers take over, and what is owed.
+	if (with_perf_events()) {
+		handed_clock = WIRE_CLOCK_PERF;
+		profd_timer_set_period(header->period_ns, WIRE_CLOCK_CPU);
+	}
+	handed = profd_handover_give(&handover, profd_agent.region.fd, loop->socket_fd) ? HANDED_FAILED : HANDED_OVER;
+}
+
+static void connect_and_run(int socket_fd)
+{
+	struct loop loop = {.socket_fd = socket_fd};
 
 	loop.wake_fd = make_wake_socket();
 	if (loop.wake_fd < 0) {
 		fail("cannot make a socket", -loop.wake_fd);
 		return;
 	}
-	loop.socket_fd = connect_collector(profd_agent.config.socket);
-	if (loop.socket_fd < 0) {
-		fail("cannot reach the collector", -loop.socket_fd);
+	loop.was_ready = __atomic_load_n(&state, __ATOMIC_ACQUIRE) == PROFD_CHANNEL_READY;
+	if (socket_fd >= 0 || loop.was_ready || introduce(&loop) == 0)
+		run(&loop);
+	if (__atomic_load_n(&stopping, __ATOMIC_ACQUIRE) == STOP_TO_GO_ON) {
+		hand_over(&loop);
 		return;
 	}
-	error = send_hello(loop.socket_fd);
-	if (error) {
-		fail("cannot register with the collector", -error);
-		return;
-	}
-	set_state(PROFD_CHANNEL_ANNOUNCED);
-	run(&loop);
 	if (loop.socket_fd >= 0)
 		disconnect(&loop);
-	if (!loop.was_ready)
-		fail("the collector turned us away", ECONNABORTED);
+	if (!loop.was_ready && __atomic_load_n(&state, __ATOMIC_ACQUIRE) != PROFD_CHANNEL_FAILED)
+		turned_away(refusal);
 }
 
-static void *helper_main(void *unused)
+static void begin(void)
 {
 	int error;
 
-	prctl(PR_SET_NAME, "profd");
-	profd_timer_init_helper();
-	error = own_fd_table();
+	error = profd_handover_own_table(-1);
 	if (error) {
 		fail("cannot have a file descriptor table of our own", -error);
-		return NULL;
+		return;
 	}
 	error = profd_region_create(&profd_agent.region);
 	if (error) {
 		fail("cannot make the shared region", -error);
-		return NULL;
+		return;
 	}
-	profd_agent.region.header->helper_tid = (uint32_t)profd_raw0(SYS_gettid);
+	profd_agent.region.header->helper_tid = helper_tid;
 	set_state(PROFD_CHANNEL_REGION);
 	if (profd_channel_wait(PROFD_CHANNEL_JOINED, -1) == PROFD_CHANNEL_JOINED)
-		connect_and_run();
+		connect_and_run(-1);
+}
+
+static void go_on(void)
+{
+	struct wire_header *header = profd_agent.region.header;
+	int socket_fd = -1;
+	int error = profd_handover_own_table(handover.fd);
+
+	if (!error)
+		error = profd_handover_take(&handover, &profd_agent.region.fd, &socket_fd);
+	header->helper_tid = helper_tid;
+	__atomic_store_n(&handed, error ? HANDED_FAILED : HANDED_NOTHING, __ATOMIC_RELEASE);
+	profd_raw_futex_wake(&handed);
+	if (error)
+		return;
+	if (handed_clock == WIRE_CLOCK_PERF && header->period_ns)
+		profd_timer_set_period(header->period_ns, WIRE_CLOCK_PERF);
+	handed_clock = WIRE_CLOCK_CPU;
+	connect_and_run(socket_fd);
+}
+
+static void *helper_main(void *unused)
+{
+	__atomic_store_n(&helper_tid, (uint32_t)profd_raw0(SYS_gettid), __ATOMIC_RELEASE);
+	prctl(PR_SET_NAME, "profd");
+	profd_timer_init_helper();
+	if (handed == HANDED_OVER)
+		go_on();
+	else
+		begin();
+	__atomic_store_n(&helper_tid, 0, __ATOMIC_RELEASE);
+	profd_raw_futex_wake(&helper_tid);
 	return NULL;
 }
 
 // ---- What other threads call ---------------------------------------------------------------------------------------
 
-int profd_channel_start(void)
+static int start_helper(void)
 {
 	pthread_attr_t attr;
 	uint64_t all = ~(3ULL << 31); // glibc's own two signals (cancellation, setxid) must reach every thread
 	uint64_t saved;
 	int error;
 
-	__atomic_store_n(&state, PROFD_CHANNEL_OFF, __ATOMIC_RELEASE);
-	__atomic_store_n(&stopping, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&stopping, STOP_NOT, __ATOMIC_RELEASE);
+	__atomic_store_n(&helper_tid, NOT_YET_BORN, __ATOMIC_RELEASE);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	profd_raw4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&saved, sizeof(all));
@@ -436,6 +436,12 @@ int profd_channel_start(void)
 	pthread_attr_destroy(&attr);
 	helper_started = error == 0;
 	return -error;
+}
+
+int profd_channel_start(void)
+{
+	__atomic_store_n(&state, PROFD_CHANNEL_OFF, __ATOMIC_RELEASE);
+	return start_helper();
 }
 
 enum profd_channel_state profd_channel_wait(enum profd_channel_state wanted, int timeout_ms)
@@ -475,15 +481,75 @@ void profd_channel_wake(void)
 	profd_raw1(SYS_close, fd);
 }
 
+// glibc's handler for it returns at once, for it is not from glibc; poll and connect return, too. A wake-up may miss the helper: by
+// its network namespace, or between its look at `stopping` and its call.
+static void interrupt(uint32_t tid)
+{
+	siginfo_t info = {.si_signo = SIGSETXID, .si_code = SI_QUEUE};
+
+	info.si_pid = profd_agent.pid;
+	profd_raw4(SYS_rt_tgsigqueueinfo, profd_agent.pid, tid, SIGSETXID, (long)&info);
+}
+
+// Returns when the kernel knows it no more, nor counts it.
+static void end_helper(enum stop how)
+{
+	uint32_t tid, last = 0;
+
+	__atomic_store_n(&stopping, how, __ATOMIC_RELEASE);
+	profd_channel_wake();
+	while ((tid = __atomic_load_n(&helper_tid, __ATOMIC_ACQUIRE))) {
+		last = tid;
+		if (profd_raw_futex_wait(&helper_tid, tid, STOP_NS) == -ETIMEDOUT && tid != NOT_YET_BORN)
+			interrupt(tid);
+	}
+	pthread_join(helper, NULL);
+	helper_started = false;
+	while (last && last != NOT_YET_BORN && profd_raw3(SYS_tgkill, profd_agent.pid, last, 0) == 0)
+		profd_raw0(SYS_sched_yield);
+}
+
 void profd_channel_stop(void)
 {
 	if (!helper_started)
 		return;
-	__atomic_store_n(&stopping, 1, __ATOMIC_RELEASE);
+	set_state(PROFD_CHANNEL_FAILED); // it may be waiting for its starter
+	end_helper(STOP_FOR_GOOD);
+}
+
+void profd_channel_recall(void)
+{
+	bool possible;
+
+	if (!helper_started)
+		return;
+	handed = HANDED_NOTHING;
+	possible = profd_handover_open(&handover) == 0;
+	end_helper(possible ? STOP_TO_GO_ON : STOP_FOR_GOOD);
+	if (!possible)
+		handed = HANDED_FAILED;
+}
+
+int profd_channel_resume(void)
+{
+	int error = 0;
+
+	if (handed == HANDED_OVER) {
+		error = start_helper();
+		while (!error && __atomic_load_n(&handed, __ATOMIC_ACQUIRE) == HANDED_OVER)
+			profd_raw_futex_wait(&handed, HANDED_OVER, -1);
+	}
+	profd_handover_close(&handover);
+	if (!error && handed != HANDED_FAILED)
+		return 0;
 	set_state(PROFD_CHANNEL_FAILED);
-	profd_channel_wake();
-	pthread_join(helper, NULL);
-	helper_started = false;
+	return error ? error : -ENOTCONN;
+}
+
+void profd_channel_end(void)
+{
+	profd_handover_close(&handover);
+	set_state(PROFD_CHANNEL_FAILED);
 }
 
 void profd_channel_want_tables(int timeout_ms)
@@ -506,6 +572,8 @@ void profd_channel_forget(void)
 {
 	__atomic_store_n(&tables, TABLES_NONE, __ATOMIC_RELAXED);
 	helper_started = false;
+	handed = HANDED_NOTHING;
+	profd_handover_close(&handover);
 	__atomic_store_n(&maps_dirty, 0, __ATOMIC_RELAXED);
 }
 

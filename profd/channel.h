@@ -33,6 +33,11 @@ void profd_channel_joined(void);
 // Ends the helper (and its connection) and joins it. Not in a fork's child: there it is gone already.
 void profd_channel_stop(void);
 void profd_channel_forget(void); // in a fork's child
+// Ends the helper and keeps its region and connection; resume starts another, which goes on with them: 0, or −errno when that
+// cannot be. Or end: nothing goes on. One thread at a time; raw system calls and pthread_*: errno may change.
+void profd_channel_recall(void);
+int profd_channel_resume(void);
+void profd_channel_end(void);
 const char *profd_channel_error(void);
 // Makes the helper look at what is asked of it (timer.h). Any thread; errno stays.
 void profd_channel_wake(void);

@@ -9,7 +9,9 @@
 //   sigaction, signal and their like         SIGPROF stays ours, the program sees its own (interpose_signal.c)
 //   pthread_sigmask, sigprocmask             a thread that blocks everything is sampled all the same (interpose_signal.c)
 //   sigwait, sigwaitinfo, sigtimedwait       never return a SIGPROF of ours (interpose_signal.c)
-//   exec*, posix_spawn*, unshare, setns      hand on the program's own dispositions and mask (interpose_process.c)
+//   exec*, posix_spawn*                      hand on the program's own dispositions and mask (interpose_process.c)
+//   set*id, setgroups, capset, prctl, unshare, setns, and some of syscall
+//                                            the helper must have what the program's thread has (interpose_credentials.c)
 //   dlopen, dlmopen, dlclose                 the module set follows (interpose_dl.c); tail calls, for they look at their caller
 
 #ifndef PROFD_INTERPOSE_H
@@ -62,7 +64,20 @@
 	X(int, pthread_clockjoin_np, (pthread_t, void **, clockid_t, const struct timespec *))                  \
 	X(int, pthread_detach, (pthread_t))                                                                     \
 	X(int, thrd_join, (thrd_t, int *))                                                                      \
-	X(int, thrd_detach, (thrd_t))
+	X(int, thrd_detach, (thrd_t))                                                                           \
+	X(int, setuid, (uid_t))                                                                                 \
+	X(int, setgid, (gid_t))                                                                                 \
+	X(int, seteuid, (uid_t))                                                                                \
+	X(int, setegid, (gid_t))                                                                                \
+	X(int, setreuid, (uid_t, uid_t))                                                                        \
+	X(int, setregid, (gid_t, gid_t))                                                                        \
+	X(int, setresuid, (uid_t, uid_t, uid_t))                                                                \
+	X(int, setresgid, (gid_t, gid_t, gid_t))                                                                \
+	X(int, setgroups, (size_t, const gid_t *))                                                              \
+	X(int, initgroups, (const char *, gid_t))                                                               \
+	X(int, capset, (void *, const void *))                                                                  \
+	X(int, prctl, (int, unsigned long, unsigned long, unsigned long, unsigned long))                        \
+	X(long, syscall, (long, long, long, long, long, long, long))
 
 enum profd_real_index {
 #define X(type, name, args) PROFD_REAL_##name,

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// interpose_process.c: calls that hand the process on to another image, or that refuse to work in a process with a second
-// thread (our helper). Any thread of the target; exec also in a vfork's child, whose memory is its parent's: nothing here
-// writes to ours.
+// interpose_process.c: calls that hand the process on to another image. Any thread of the target; exec also in a vfork's child,
+// whose memory is its parent's: nothing here writes to ours.
 
 #include <alloca.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <unistd.h>
 
@@ -151,31 +149,4 @@ PROFD_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_fi
 			      const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
 	return EXPOSED(PROFD_REAL(posix_spawnp)(pid, file, actions, attr, argv, envp));
-}
-
-// The kernel refuses these to a process with more than one thread (unshare(2), setns(2)); our helper is one.
-#define SINGLE_THREAD_ONLY (CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)
-
-PROFD_EXPORT int unshare(int flags)
-{
-	bool paused = (flags & SINGLE_THREAD_ONLY) && profd_agent_pause();
-	int result = PROFD_REAL(unshare)(flags);
-	int error = errno;
-
-	if (paused)
-		profd_agent_restart();
-	errno = error;
-	return result;
-}
-
-PROFD_EXPORT int setns(int fd, int type)
-{
-	bool paused = profd_agent_pause();
-	int result = PROFD_REAL(setns)(fd, type);
-	int error = errno;
-
-	if (paused)
-		profd_agent_restart();
-	errno = error;
-	return result;
 }

@@ -117,7 +117,7 @@ static struct profd_thread_stack own_stack(uint64_t size)
 	return (struct profd_thread_stack){high - size, high};
 }
 
-// A fork's child, or single for another reason.
+// A fork's child.
 static void forget_other_threads(void)
 {
 	__atomic_store_n(&app_threads, 1, __ATOMIC_RELAXED);

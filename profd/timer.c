@@ -361,7 +361,6 @@ void profd_timer_resume(uint32_t slot)
 void profd_timer_init_helper(void)
 {
 	is_helper = true;
-	holds_asked = 0;
 	profd_perf_init();
 }
 

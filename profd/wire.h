@@ -195,6 +195,16 @@ enum wire_msg_type {
 	WIRE_MSG_FORGET = 33,   // struct wire_table_msg without fd: [start,end) holds that module no more
 	WIRE_MSG_SAMPLING = 34, // struct wire_sampling
 	WIRE_MSG_READY = 35,    // struct wire_msg: all that start-up needs, or WANT_TABLES asked for, was sent
+	WIRE_MSG_REFUSED = 36,  // struct wire_msg, arg = enum wire_refusal; the collector hangs up
+};
+
+enum wire_refusal {
+	WIRE_REFUSED_SILENTLY, // no reason was given
+	WIRE_REFUSED_USER,
+	WIRE_REFUSED_VERSION,
+	WIRE_REFUSED_NAMESPACE, // of PIDs
+	WIRE_REFUSED_FULL,
+	WIRE_REFUSED_BAD, // hello makes no sense
 };
 
 struct wire_msg {

@@ -336,7 +336,7 @@ def test_serve_agents_come_back(start, spinner, tmp_path):
     daemon.kill()
     daemon.wait()
     _, port = start_serve(start, path)
-    wait_until(lambda: [one['pid'] for one in targets(port)] == [target.pid], seconds=3, what='the target\'s return')
+    wait_until(lambda: [one['pid'] for one in targets(port)] == [target.pid], seconds=2, what='the target\'s return')
 
 
 def test_serve_twice(start, tmp_path):
@@ -390,3 +390,116 @@ def test_private_output(start, spinner, tmp_path, how):
     assert sorted(os.listdir(tmp_path)) == ['all.folded', f'p-{target.pid}.svg']
     total = sum(folded((tmp_path / 'all.folded').read_text()).values())
     assert (1 if how == 'kill' else 85) <= total <= 115
+
+
+# ---- What may go wrong with it ------------------------------------------------------------------------------------------
+
+def private(spinner, *arguments, **settings):
+    return [spinner, *arguments], dict(env=environment(LD_PRELOAD=AGENT, **settings), text=True, timeout=30)
+
+
+@pytest.mark.parametrize('asked', [False, True])
+def test_private_started_over_and_over(start, spinner, asked):
+    """Each finds the port free, also while the one before still answers a request, or writes."""
+    port = free_port()
+    for _ in range(5):
+        target = start(spinner, '0.3', env=environment(LD_PRELOAD=AGENT, PROFD_HTTP=f':{port}'))
+        assert int(target.stdout.readline()) == target.pid
+        if asked:
+            with socket.create_connection(('127.0.0.1', port)) as client:
+                client.sendall(b'GET /debug/pprof/profile?seconds=20 HTTP/1.1\r\nHost: localhost\r\n\r\n')
+                assert target.wait(20) == 0
+        assert target.wait(20) == 0
+        assert target.stderr.read() == ''
+
+
+def test_private_port_in_use(spinner):
+    """By somebody else, for ever: the program runs, unprofiled, after two seconds."""
+    with socket.create_server(('127.0.0.1', 0)) as busy:
+        command, options = private(spinner, '0.1', PROFD_HTTP=f':{busy.getsockname()[1]}')
+        begin = time.monotonic()
+        result = subprocess.run(command, capture_output=True, **options)
+        assert time.monotonic() - begin < 5
+    assert result.returncode == 0 and re.fullmatch(r'\d+\n', result.stdout)
+    assert re.fullmatch(r'profd: running unprofiled: .*: cannot listen on 127\.0\.0\.1:\d+: Address already in use\n', result.stderr)
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of one page."""
+    if os.geteuid() != 0:
+        pytest.skip('only root mounts')
+    path = tmp_path / 'full'
+    path.mkdir()
+    if subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=4k', 'none', path], capture_output=True).returncode != 0:
+        pytest.skip('cannot mount a tmpfs here')
+    yield path
+    subprocess.run(['umount', '-l', path], check=True)
+
+
+@pytest.fixture
+def system_log():
+    """What syslog(3) says, where there is no other log."""
+    if os.geteuid() != 0 or os.path.lexists('/dev/log'):
+        pytest.skip('there is a system log, or it cannot be made')
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind('/dev/log')
+        log.settimeout(20)
+        yield lambda: log.recv(4096).decode()
+    os.unlink('/dev/log')
+
+
+@pytest.mark.parametrize('stderr', ['file', 'pipe'])
+def test_private_full_disk(spinner, full_disk, tmp_path, system_log, stderr):
+    """The program ends as ever; an older file stays; somebody is told."""
+    out = full_disk / 'x.html'
+    out.write_text('old')
+    command, options = private(spinner, '0.3', PROFD_OUTPUT=str(out))
+    with open(tmp_path / 'stderr', 'w+') as file:
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=file if stderr == 'file' else subprocess.PIPE, **options)
+        assert result.returncode == 0
+        if stderr == 'file':
+            said = wait_until(lambda: (tmp_path / 'stderr').read_text(), what='a word on standard error')
+        else:
+            assert result.stderr == ''
+            said = system_log()
+    assert re.search(r'profd.*' + re.escape(str(out)) + '.*No space left on device', said)
+    assert out.read_text() == 'old'
+    assert os.listdir(full_disk) == ['x.html']
+
+
+def test_private_output_cannot_be_made(spinner, tmp_path):
+    command, options = private(spinner, '0.1', PROFD_OUTPUT=str(tmp_path / 'nowhere' / 'x.folded'))
+    result = subprocess.run(command, capture_output=True, **options)
+    assert result.returncode == 0 and re.fullmatch(r'\d+\n', result.stdout)
+    assert re.fullmatch(r'profd: running unprofiled: .*nowhere.*: No such file or directory\n', result.stderr)
+
+
+# ---- A collector that is killed -----------------------------------------------------------------------------------------
+
+def test_sigkill_of_run(start, spinner, tmp_path):
+    """The command goes on and ends as it would; an older profile stays."""
+    out = tmp_path / 'x.folded'
+    out.write_text('old')
+    process = start(PROFD, 'run', '-o', out, '--', 'sh', '-c', f"'{spinner}' 1; echo status $?; exec '{spinner}' 0.1")
+    pid = int(process.stdout.readline())
+    wait_until(lambda: cpu_s(pid) > 0.2, what='some of its work')
+    process.kill()
+    assert process.stdout.readline() == 'status 0\n'  # of a process that lost its collector
+    assert re.fullmatch(r'\d+\n', process.stdout.readline())  # and of one that never had it
+    assert process.stdout.read() == ''
+    assert out.read_text() == 'old'
+    assert os.listdir(tmp_path) == ['x.folded']
+
+
+def test_sigkill_of_private_collector(start, spinner, tmp_path):
+    out = tmp_path / 'x.folded'
+    out.write_text('old')
+    target = start(spinner, '1', 'thread', env=environment(LD_PRELOAD=AGENT, PROFD_OUTPUT=str(out)))
+    target.stdout.readline()
+    wait_until(lambda: cpu_s(target.pid) > 0.2, what='some of its work')
+    collector, = collectors_of(target.pid)
+    os.kill(collector, signal.SIGKILL)
+    assert target.wait(20) == 0
+    assert target.stderr.read() == ''
+    assert out.read_text() == 'old'

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// connection.h: the socket to the collector, one message at a time. Helper thread.
+
+#ifndef PROFD_CONNECTION_H
+#define PROFD_CONNECTION_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "profd/wire.h"
+
+union profd_message_in {
+	struct wire_msg msg;
+	struct wire_table_msg table;
+	struct wire_sampling sampling;
+};
+
+// Connects to the collector at that name, ours or root's. The fd or −errno; EINTR where a signal came.
+int profd_connection_open(const char *name);
+// Says hello, with the region. 0 or −errno.
+int profd_connection_hello(int fd);
+// Never waits. Returns the size, 0 at the end of the connection, or −errno. *ret_fd is −1 or ours to close.
+ssize_t profd_connection_receive(int fd, union profd_message_in *message, int *ret_fd);
+// Why a collector that hung up does not want us (enum wire_refusal), as far as it said.
+uint32_t profd_connection_refusal(int fd);
+const char *profd_connection_refusal_text(uint32_t refusal);
+
+#endif

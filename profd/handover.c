@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// handover.c: see handover.h.
+
+#include "profd/handover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "profd/raw.h"
+
+#define HIGH_FD 256 // above what a program counts on getting next
+
+static int close_range_unshare(unsigned from, unsigned to)
+{
+	return (int)profd_raw3(SYS_close_range, from, to, 2 /* CLOSE_RANGE_UNSHARE */);
+}
+
+// close_range(2) copies none of the fds it would close; before Linux 5.9: copy all, then close the copies.
+int profd_handover_own_table(int keep)
+{
+	struct rlimit limit;
+
+	if (close_range_unshare((unsigned)(keep + 1), ~0u) == 0)
+		return keep > 0 ? close_range_unshare(0, (unsigned)keep - 1) : 0;
+	if (unshare(CLONE_FILES) < 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return -errno;
+	for (rlim_t fd = 0; fd < limit.rlim_cur && fd < (1u << 20); fd++)
+		if ((int)fd != keep)
+			close((int)fd);
+	return 0;
+}
+
+int profd_handover_open(struct profd_handover *handover)
+{
+	sa_family_t family = AF_UNIX;
+	long fd = profd_raw3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	long high, error;
+
+	if (fd < 0)
+		return (int)fd;
+	high = profd_raw3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (high >= 0) {
+		profd_raw1(SYS_close, fd);
+		fd = high;
+	}
+	handover->fd = (int)fd;
+	handover->length = sizeof(handover->address);
+	// An autobound abstract address (unix(7)).
+	error = profd_raw3(SYS_bind, fd, (long)&family, sizeof(family));
+	if (!error)
+		error = profd_raw3(SYS_getsockname, fd, (long)&handover->address, (long)&handover->length);
+	if (error)
+		profd_handover_close(handover);
+	return (int)error;
+}
+
+void profd_handover_close(struct profd_handover *handover)
+{
+	if (handover->fd >= 0)
+		profd_raw1(SYS_close, handover->fd);
+	handover->fd = -1;
+}
+
+int profd_handover_give(const struct profd_handover *handover, int region, int connection)
+{
+	int fds[2] = {region, connection};
+	size_t size = connection >= 0 ? sizeof(fds) : sizeof(fds[0]);
+	struct iovec iov = {(char[]){'h'}, 1};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(fds))] = {0};
+	struct msghdr message = {.msg_name = (void *)&handover->address,
+				 .msg_namelen = handover->length,
+				 .msg_iov = &iov,
+				 .msg_iovlen = 1,
+				 .msg_control = control,
+				 .msg_controllen = CMSG_SPACE(size)};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(size);
+	memcpy(CMSG_DATA(header), fds, size);
+	error = sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	close(fd);
+	return error;
+}
+
+int profd_handover_take(const struct profd_handover *handover, int *ret_region, int *ret_connection)
+{
+	int fds[2] = {-1, -1};
+	char byte;
+	struct iovec iov = {&byte, 1};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(fds))];
+	struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+	struct cmsghdr *header;
+	int error = recvmsg(handover->fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0 ? -errno : 0;
+
+	close(handover->fd);
+	if (error)
+		return error;
+	header = CMSG_FIRSTHDR(&message);
+	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+		memcpy(fds, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
+	if (fds[0] < 0)
+		return -ENOTCONN;
+	*ret_region = fds[0];
+	*ret_connection = fds[1];
+	return 0;
+}
