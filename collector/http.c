@@ -357,15 +357,6 @@ static bool http_host_is_ours(struct http_server *server, struct MHD_Connection 
 						       &server->address, server->allowed_hosts, fd);
 }
 
-static enum http_method http_method(const char *name)
-{
-	if (strcmp(name, "GET") == 0)
-		return HTTP_GET;
-	if (strcmp(name, "HEAD") == 0)
-		return HTTP_HEAD;
-	return strcmp(name, "POST") == 0 ? HTTP_POST : HTTP_OTHER;
-}
-
 // Checks that need only the headers. false: reply says why the request goes no further.
 static bool http_check(struct http_server *server, struct MHD_Connection *mhd, const char *method,
 		       struct http_reply *reply)
@@ -379,7 +370,7 @@ static bool http_check(struct http_server *server, struct MHD_Connection *mhd, c
 	} else if (!http_host_is_ours(server, mhd, connection->fd)) {
 		http_reply_error(reply, 403,
 				 "the Host header names none of this server's addresses; --allow-host adds one");
-	} else if (http_method(method) == HTTP_OTHER) {
+	} else if (http_method_by_name(method) == HTTP_OTHER) {
 		http_reply_error(reply, 405, "method not allowed");
 		reply->allow = "GET, HEAD";
 	} else if (length != NULL && (strlen(length) > 9 || strtoul(length, NULL, 10) > HTTP_BODY_BYTES)) {
@@ -407,16 +398,20 @@ static enum MHD_Result http_take_body(struct http_exchange *exchange, const char
 }
 
 static void http_serve(struct http_server *server, struct MHD_Connection *mhd, const char *path, const char *method,
-		       const struct http_exchange *exchange, struct http_reply *reply)
+		       const char *version, const struct http_exchange *exchange, struct http_reply *reply)
 {
 	const char *query = strchr(exchange->uri, '?');
+	struct http_client client = {
+		.fd = http_connection_of(mhd)->fd,
+		.takes_interim = strcmp(version, "HTTP/1.1") == 0,
+	};
 	struct http_request request = {
-		.method = http_method(method),
+		.method = http_method_by_name(method),
 		.path = path,
 		.query = query != NULL ? query + 1 : "",
 		.body = exchange->body != NULL ? exchange->body : "",
 		.body_size = exchange->body_size,
-		.fd = http_connection_of(mhd)->fd,
+		.client = &client,
 	};
 
 	if (exchange->body_seen > HTTP_BODY_BYTES)
@@ -446,7 +441,7 @@ static enum MHD_Result http_on_request(void *context, struct MHD_Connection *mhd
 	if (reply.status == 0) {
 		// The endpoint may take longer than the idle timeout, which must not count while we make the client wait.
 		MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, 0U);
-		http_serve(server, mhd, url, method, exchange, &reply);
+		http_serve(server, mhd, url, method, version, exchange, &reply);
 		MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)HTTP_IDLE_S);
 	}
 	return http_answer(server, mhd, &reply);

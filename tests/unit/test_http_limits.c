@@ -45,6 +45,41 @@ static void test_hang_up(void **state)
 	http_server_destroy(server);
 }
 
+static int ask_and_shut(const struct http_server *server, const char *version, const char *path)
+{
+	char text[256];
+	int fd = http_client_connect(server);
+
+	snprintf(text, sizeof(text), "GET %s HTTP/%s\r\n" HOST "Connection: close\r\n\r\n", path, version);
+	http_client_send(fd, text);
+	shutdown(fd, SHUT_WR);
+	return fd;
+}
+
+// Who has nothing more to say still gets the answer, after a 100 that every client of HTTP/1.1 passes over.
+static void test_half_closed(void **state)
+{
+	struct http_server *server = http_client_serve(&(struct http_options){0});
+	static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	static const char path[] = "/debug/pprof/profile?seconds=60&format=folded";
+	char got[sizeof(interim)] = "";
+	struct answer answer;
+	int fd = ask_and_shut(server, "1.1", path);
+
+	assert_int_equal(recv(fd, got, sizeof(got) - 1, MSG_WAITALL), sizeof(got) - 1);
+	assert_string_equal(got, interim);
+	http_client_read(ask_and_shut(server, "1.0", path), &answer);
+	assert_int_equal(answer.status, 0); // knows no 100: it counts as gone
+	free(answer.body);
+	assert_true(http_fake_wait_for_live(1)); // the other one stays
+	http_server_destroy(server);
+	http_client_read(fd, &answer);
+	assert_int_equal(answer.status, 200);
+	assert_non_null(strstr(answer.body, "work 42\n"));
+	free(answer.body);
+	assert_int_equal(http_fake_live(), 0);
+}
+
 static void test_too_many_profiles(void **state)
 {
 	struct http_server *server = http_client_serve(&(struct http_options){.max_profiles = 2});
@@ -304,6 +339,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_hang_up, http_fake_reset),
+		cmocka_unit_test_setup(test_half_closed, http_fake_reset),
 		cmocka_unit_test_setup(test_too_many_profiles, http_fake_reset),
 		cmocka_unit_test_setup(test_destroy_answers, http_fake_reset),
 		cmocka_unit_test_setup(test_host, http_fake_reset),
