@@ -176,6 +176,57 @@ static void test_host(void **state)
 	http_server_destroy(server);
 }
 
+static int status_for_site(const struct http_server *server, const char *method, const char *path, const char *site,
+			   const char *mode, const char *destination)
+{
+	struct answer answer;
+	char headers[256];
+
+	snprintf(headers, sizeof(headers), HOST "Sec-Fetch-Site: %s\r\nSec-Fetch-Mode: %s\r\nSec-Fetch-Dest: %s\r\n",
+		 site, mode, destination);
+	http_client_read(http_client_ask(server, method, path, headers, ""), &answer);
+	int status = answer.status;
+	if (status == 403)
+		assert_error(&answer, 403, "another site");
+	free(answer.body);
+	return status;
+}
+
+// What a page of another site can make a browser ask: only a person's window goes to an index, nothing else gets through.
+static void test_other_sites(void **state)
+{
+	struct http_server *server = http_client_serve(&(struct http_options){.has_index = 1});
+	static const char *const indexes[] = {"/", "/debug/pprof/", "/debug/pprof", "/1", "/1/debug/pprof"};
+	static const char *const more[] = {"/metrics",
+					   "/debug/pprof/cmdline",
+					   "/debug/pprof/goroutine?debug=2",
+					   "/debug/pprof/profile?seconds=60",
+					   "/1/debug/pprof/profile",
+					   "/x",
+					   "/1x/"};
+
+	fake.ended = true;
+	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
+		assert_int_equal(status_for_site(server, "GET", more[i], "cross-site", "no-cors", "image"), 403);
+		assert_int_equal(status_for_site(server, "GET", more[i], "same-site", "cors", "empty"), 403);
+		assert_int_equal(status_for_site(server, "GET", more[i], "cross-site", "navigate", "document"), 403);
+		assert_int_not_equal(status_for_site(server, "GET", more[i], "same-origin", "cors", "empty"), 403);
+		assert_int_not_equal(status_for_site(server, "GET", more[i], "none", "navigate", "document"), 403);
+	}
+	for (size_t i = 0; i < sizeof(indexes) / sizeof(indexes[0]); i++) {
+		assert_int_not_equal(status_for_site(server, "GET", indexes[i], "cross-site", "navigate", "document"),
+				     403);
+		assert_int_not_equal(status_for_site(server, "GET", indexes[i], "same-site", "navigate", "document"),
+				     403);
+		assert_int_equal(status_for_site(server, "GET", indexes[i], "cross-site", "navigate", "iframe"), 403);
+		assert_int_equal(status_for_site(server, "GET", indexes[i], "cross-site", "no-cors", "script"), 403);
+		assert_int_equal(status_for_site(server, "POST", indexes[i], "cross-site", "navigate", "document"),
+				 403);
+	}
+	assert_int_equal(status_for_site(server, "POST", "/debug/pprof/symbol", "cross-site", "no-cors", "empty"), 403);
+	http_server_destroy(server);
+}
+
 static void test_long_headers(void **state)
 {
 	struct http_server *server = http_client_serve(&(struct http_options){0});
@@ -343,6 +394,7 @@ int main(void)
 		cmocka_unit_test_setup(test_too_many_profiles, http_fake_reset),
 		cmocka_unit_test_setup(test_destroy_answers, http_fake_reset),
 		cmocka_unit_test_setup(test_host, http_fake_reset),
+		cmocka_unit_test_setup(test_other_sites, http_fake_reset),
 		cmocka_unit_test_setup(test_long_headers, http_fake_reset),
 		cmocka_unit_test_setup(test_long_body, http_fake_reset),
 		cmocka_unit_test_setup(test_too_many_connections, http_fake_reset),
