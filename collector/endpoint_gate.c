@@ -4,10 +4,14 @@
 // endpoint_gate.c: requests that take their seconds: how many may at once, and the wait itself. On the connections' threads.
 
 #include "collector/endpoints.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #define BUSY_RETRY_S 1
+#define KEEP_ASKING_S 10
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
 
@@ -62,10 +66,40 @@ uint32_t endpoints_running(struct endpoints *endpoints)
 	return running;
 }
 
-bool endpoints_wait(const struct endpoints *endpoints, int early_fd, int client_fd, int64_t deadline_ns)
+// One that half closes and goes later tells nobody. Its kernel forgets the connection after a minute (tcp_fin_timeout), and then resets it
+// when it is asked.
+static void endpoints_keep_asking(int fd)
+{
+	const int on = 1, every_s = KEEP_ASKING_S;
+
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &every_s, sizeof(every_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
+}
+
+// A client that is gone and one that only has nothing more to say (shutdown, as `nc -N` does) look the same: a FIN. So it is sent
+// something that every client of HTTP/1.1 passes over: who is gone answers with a reset. false: gone.
+static bool endpoints_ask_half_closed(struct http_client *client)
+{
+	static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+	client->half_closed = true;
+	endpoints_keep_asking(client->fd);
+	return client->takes_interim && send(client->fd, interim, sizeof(interim) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) ==
+						(ssize_t)sizeof(interim) - 1;
+}
+
+static bool endpoints_client_is_there(struct http_client *client, short events)
+{
+	if ((events & (POLLHUP | POLLERR | POLLNVAL)) != 0)
+		return false;
+	return (events & POLLRDHUP) == 0 || client->half_closed || endpoints_ask_half_closed(client);
+}
+
+bool endpoints_wait(const struct endpoints *endpoints, int early_fd, struct http_client *client, int64_t deadline_ns)
 {
 	struct pollfd fds[] = {
-		{.fd = client_fd, .events = POLLRDHUP},
+		{.fd = client->fd},
 		{.fd = early_fd, .events = POLLIN},
 		{.fd = endpoints->stop_fd, .events = POLLIN},
 	};
@@ -73,8 +107,9 @@ bool endpoints_wait(const struct endpoints *endpoints, int early_fd, int client_
 	for (;;) {
 		int64_t left_ns = deadline_ns - endpoints_now_ns();
 		int64_t left_ms = left_ns > 0 ? (left_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
+		fds[0].events = client->half_closed ? 0 : POLLRDHUP;
 		int ready = poll(fds, 3, left_ms > 60000 ? 60000 : (int)left_ms);
-		if (ready > 0 && (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0)
+		if (ready > 0 && !endpoints_client_is_there(client, fds[0].revents))
 			return false;
 		if (left_ms == 0 || (ready > 0 && (fds[1].revents != 0 || fds[2].revents != 0)))
 			return true;

@@ -127,7 +127,7 @@ static void profile_run(struct endpoints *endpoints, const struct profile_ask *a
 		profile_refuse(error, target, reply);
 		return;
 	}
-	reply->hung_up = !endpoints_wait(endpoints, window_fd(window), request->fd, deadline_ns);
+	reply->hung_up = !endpoints_wait(endpoints, window_fd(window), request->client, deadline_ns);
 	window_stop(window);
 	if (!reply->hung_up) {
 		struct profile *profile = window_profile(window);

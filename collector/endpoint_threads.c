@@ -151,13 +151,13 @@ static void threads_set_headers(const struct threads_ask *ask, struct http_reply
 }
 
 struct waiting {
-	int fd; // the client's
+	struct http_client *client;
 	int64_t deadline_ns;
 };
 
 static int wait_for_client(const struct endpoints *endpoints, const struct waiting *waiting)
 {
-	return endpoints_wait(endpoints, -1, waiting->fd, waiting->deadline_ns) ? 0 : -EPIPE;
+	return endpoints_wait(endpoints, -1, waiting->client, waiting->deadline_ns) ? 0 : -EPIPE;
 }
 
 // Two dumps, and what changed in between.
@@ -202,7 +202,8 @@ static int take_slowly(struct endpoints *endpoints, const struct http_request *r
 		       struct thread_dump **ret_dump)
 {
 	long seconds = ask->seconds ? ask->seconds : ask->window;
-	struct waiting waiting = {.fd = request->fd, .deadline_ns = endpoints_now_ns() + seconds * 1000000000LL};
+	struct waiting waiting = {.client = request->client,
+				  .deadline_ns = endpoints_now_ns() + seconds * 1000000000LL};
 	int place = endpoints_enter(endpoints, waiting.deadline_ns, reply);
 	int r;
 

@@ -23,7 +23,7 @@ static int wall_run(const struct endpoints *endpoints, const struct http_request
 		if (r < 0)
 			return r;
 		next_ns = wall_next_ns(wall) < deadline_ns ? wall_next_ns(wall) : deadline_ns;
-		if (!endpoints_wait(endpoints, -1, request->fd, next_ns))
+		if (!endpoints_wait(endpoints, -1, request->client, next_ns))
 			return -EPIPE;
 		if (endpoints_now_ns() < next_ns)
 			break; // the server stops

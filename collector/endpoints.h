@@ -42,7 +42,7 @@ int endpoints_enter(struct endpoints *endpoints, int64_t deadline_ns, struct htt
 void endpoints_leave(struct endpoints *endpoints, int place);
 uint32_t endpoints_running(struct endpoints *endpoints);
 // Waits until deadline_ns (endpoints_now_ns), until early_fd (−1: none) is readable, or the server stops. false: the client hung up.
-bool endpoints_wait(const struct endpoints *endpoints, int early_fd, int client_fd, int64_t deadline_ns);
+bool endpoints_wait(const struct endpoints *endpoints, int early_fd, struct http_client *client, int64_t deadline_ns);
 int64_t endpoints_now_ns(void); // CLOCK_MONOTONIC
 
 // endpoint_profile.c. whole: of all targets, not of this one alone (the path named none, and they are one program's).

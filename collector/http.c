@@ -11,6 +11,7 @@
 #include "collector/http.h"
 #include "collector/endpoints.h"
 #include "collector/http_address.h"
+#include "collector/http_site.h"
 #include <assert.h>
 #include <errno.h>
 #include <microhttpd.h>
@@ -357,21 +358,20 @@ static bool http_host_is_ours(struct http_server *server, struct MHD_Connection 
 						       &server->address, server->allowed_hosts, fd);
 }
 
-static enum http_method http_method(const char *name)
+static const char *http_request_header(struct MHD_Connection *mhd, const char *name)
 {
-	if (strcmp(name, "GET") == 0)
-		return HTTP_GET;
-	if (strcmp(name, "HEAD") == 0)
-		return HTTP_HEAD;
-	return strcmp(name, "POST") == 0 ? HTTP_POST : HTTP_OTHER;
+	return MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, name);
 }
 
 // Checks that need only the headers. false: reply says why the request goes no further.
-static bool http_check(struct http_server *server, struct MHD_Connection *mhd, const char *method,
+static bool http_check(struct http_server *server, struct MHD_Connection *mhd, const char *path, const char *method,
 		       struct http_reply *reply)
 {
 	struct http_connection *connection = http_connection_of(mhd);
-	const char *length = MHD_lookup_connection_value(mhd, MHD_HEADER_KIND, "Content-Length");
+	const char *length = http_request_header(mhd, "Content-Length");
+	const struct http_site from = {.site = http_request_header(mhd, "Sec-Fetch-Site"),
+				       .mode = http_request_header(mhd, "Sec-Fetch-Mode"),
+				       .destination = http_request_header(mhd, "Sec-Fetch-Dest")};
 
 	if (connection == NULL || connection->excess) {
 		http_reply_error(reply, 503, "%u connections are open, which is the limit", server->max_connections);
@@ -379,7 +379,10 @@ static bool http_check(struct http_server *server, struct MHD_Connection *mhd, c
 	} else if (!http_host_is_ours(server, mhd, connection->fd)) {
 		http_reply_error(reply, 403,
 				 "the Host header names none of this server's addresses; --allow-host adds one");
-	} else if (http_method(method) == HTTP_OTHER) {
+	} else if (!http_site_may_ask(&from, http_method_by_name(method), path)) {
+		http_reply_error(reply, 403,
+				 "a page of another site sent you here; type the address, or go by /debug/pprof/");
+	} else if (http_method_by_name(method) == HTTP_OTHER) {
 		http_reply_error(reply, 405, "method not allowed");
 		reply->allow = "GET, HEAD";
 	} else if (length != NULL && (strlen(length) > 9 || strtoul(length, NULL, 10) > HTTP_BODY_BYTES)) {
@@ -407,16 +410,20 @@ static enum MHD_Result http_take_body(struct http_exchange *exchange, const char
 }
 
 static void http_serve(struct http_server *server, struct MHD_Connection *mhd, const char *path, const char *method,
-		       const struct http_exchange *exchange, struct http_reply *reply)
+		       const char *version, const struct http_exchange *exchange, struct http_reply *reply)
 {
 	const char *query = strchr(exchange->uri, '?');
+	struct http_client client = {
+		.fd = http_connection_of(mhd)->fd,
+		.takes_interim = strcmp(version, "HTTP/1.1") == 0,
+	};
 	struct http_request request = {
-		.method = http_method(method),
+		.method = http_method_by_name(method),
 		.path = path,
 		.query = query != NULL ? query + 1 : "",
 		.body = exchange->body != NULL ? exchange->body : "",
 		.body_size = exchange->body_size,
-		.fd = http_connection_of(mhd)->fd,
+		.client = &client,
 	};
 
 	if (exchange->body_seen > HTTP_BODY_BYTES)
@@ -436,7 +443,7 @@ static enum MHD_Result http_on_request(void *context, struct MHD_Connection *mhd
 		return MHD_NO; // out of memory
 	if (!exchange->started) {
 		exchange->started = true;
-		if (http_check(server, mhd, method, &reply))
+		if (http_check(server, mhd, url, method, &reply))
 			return MHD_YES;
 	} else if (*size > 0) {
 		return http_take_body(exchange, data, size);
@@ -446,7 +453,7 @@ static enum MHD_Result http_on_request(void *context, struct MHD_Connection *mhd
 	if (reply.status == 0) {
 		// The endpoint may take longer than the idle timeout, which must not count while we make the client wait.
 		MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, 0U);
-		http_serve(server, mhd, url, method, exchange, &reply);
+		http_serve(server, mhd, url, method, version, exchange, &reply);
 		MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)HTTP_IDLE_S);
 	}
 	return http_answer(server, mhd, &reply);

@@ -63,6 +63,15 @@ bool http_request_param(const struct http_request *request, const char *name, ch
 	return false;
 }
 
+enum http_method http_method_by_name(const char *name)
+{
+	if (strcmp(name, "GET") == 0)
+		return HTTP_GET;
+	if (strcmp(name, "HEAD") == 0)
+		return HTTP_HEAD;
+	return strcmp(name, "POST") == 0 ? HTTP_POST : HTTP_OTHER;
+}
+
 void http_reply_finish(struct http_reply *reply)
 {
 	free(reply->body);

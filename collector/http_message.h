@@ -29,13 +29,20 @@ enum http_endpoint {
 	HTTP_ENDPOINT_COUNT
 };
 
+// Who asks, while the answer takes its time: see endpoints_wait.
+struct http_client {
+	int fd;             // the connection's socket
+	bool takes_interim; // HTTP/1.1: may be sent a 100 before the answer
+	bool half_closed;   // says nothing more, and was sent one to see whether anybody listens
+};
+
 struct http_request {
 	enum http_method method;
 	const char *path;  // decoded; begins with '/'
 	const char *query; // raw, without '?'; "" when there is none
 	const char *body;  // of a POST; not terminated
 	size_t body_size;
-	int fd; // the connection's socket, only to be polled for the client's hang-up
+	struct http_client *client;
 };
 
 // A body that is made while it is sent.
@@ -63,6 +70,7 @@ struct http_reply {
 	struct http_stream stream; // instead of body; owned
 };
 
+enum http_method http_method_by_name(const char *name);
 // The value of a query parameter, decoded and cut to size; false when it is not there. The first one counts, as in Go.
 bool http_request_param(const struct http_request *request, const char *name, char *buf, size_t size);
 

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define OUTPUT_MAX_LINKS 40 // as the kernel
+
 // The fd that a path stands for: what a shell's redirection made must be written into, not renamed over. −1: none.
 static int output_fd_named(const char *path)
 {
@@ -69,6 +71,22 @@ static int output_open_temporary(struct output *output)
 	return -errno;
 }
 
+// A shell's '>' leaves mode and owner of a file as they are; so do we, who put a new one in its place. What we may not keep (another's
+// file) must not let more people in: without the old group, the group may do what everybody may.
+static void output_adopt_old(struct output *output)
+{
+	struct stat old, own;
+
+	if (fstatat(output->directory_fd, output->name, &old, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(old.st_mode) ||
+	    fstat(output->fd, &own) != 0)
+		return;
+	mode_t mode = old.st_mode & 0777;
+	bool same = own.st_uid == old.st_uid && own.st_gid == old.st_gid;
+	if (!same && fchown(output->fd, old.st_uid, old.st_gid) != 0 && fchown(output->fd, (uid_t)-1, old.st_gid) != 0)
+		mode &= ~(mode_t)0070 | (mode & 0007) << 3;
+	(void)!fchmod(output->fd, mode); // the file is ours, unless it could be given away
+}
+
 // path: where the file really is to be, symbolic links followed.
 static int output_open_beside(struct output *output, const char *path)
 {
@@ -84,9 +102,33 @@ static int output_open_beside(struct output *output, const char *path)
 		goto out;
 	output->directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	error = output->directory_fd < 0 ? -errno : output_open_temporary(output);
+	if (error == 0)
+		output_adopt_old(output); // before there is anything in it to be read
 out:
 	free(directory);
 	return error;
+}
+
+// There is nothing at path yet; or a symbolic link is, to where there is nothing: the link stays, and its target is made.
+static int output_open_new(struct output *output, const char *path)
+{
+	char at[PATH_MAX], target[PATH_MAX], joined[PATH_MAX];
+
+	if ((size_t)snprintf(at, sizeof(at), "%s", path) >= sizeof(at))
+		return -ENAMETOOLONG;
+	for (int i = 0; i < OUTPUT_MAX_LINKS; i++) {
+		ssize_t length = readlink(at, target, sizeof(target) - 1);
+		if (length < 0)
+			return output_open_beside(output, at);
+		target[length] = '\0';
+		const char *slash = strrchr(at, '/');
+		int directory_length = target[0] == '/' || slash == NULL ? 0 : (int)(slash - at) + 1;
+		length = snprintf(joined, sizeof(joined), "%.*s%s", directory_length, at, target);
+		if (length >= (ssize_t)sizeof(joined))
+			return -ENAMETOOLONG;
+		memcpy(at, joined, (size_t)length + 1);
+	}
+	return -ELOOP;
 }
 
 static int output_open_path(struct output *output, const char *path)
@@ -95,7 +137,7 @@ static int output_open_path(struct output *output, const char *path)
 	struct stat st;
 
 	if (stat(path, &st) != 0)
-		return errno == ENOENT ? output_open_beside(output, path) : -errno;
+		return errno == ENOENT ? output_open_new(output, path) : -errno;
 	if (S_ISDIR(st.st_mode))
 		return -EISDIR;
 	if (S_ISREG(st.st_mode))
@@ -141,6 +183,7 @@ static int output_put_in_place(struct output *output)
 
 	if (output->name == NULL)
 		return 0;
+	output_adopt_old(output); // it may be another one by now
 	if (output->temporary[0] == '\0') {
 		output_pick_name(output);
 		snprintf(self, sizeof(self), "/proc/self/fd/%d", output->fd);

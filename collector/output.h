@@ -3,7 +3,7 @@
 //
 // output.h: a file to be written whole or not at all. It is opened before the work starts, so that what cannot be written fails
 // early; the bytes go to a file without a name in the same directory, which takes the old one's place at the very end. A full
-// disk or a crash leaves the old file as it was. What is no regular file (a pipe, /dev/stdout) is written directly.
+// disk or a crash leaves the old file as it was. The new one has the old one's mode and owner, and a symbolic link stays one. What is no regular file (a pipe, /dev/stdout) is written directly.
 
 #ifndef PROFD_COLLECTOR_OUTPUT_H
 #define PROFD_COLLECTOR_OUTPUT_H

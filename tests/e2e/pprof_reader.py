@@ -5,6 +5,7 @@
 
 import gzip
 import os
+import re
 
 ROOTS = ('_start', 'clone3', 'clone', '__clone3', '__clone', '_dl_start_user', '_dl_start')
 
@@ -107,6 +108,10 @@ class Profile:
 
     def cpu_seconds(self):
         return sum(sample.values[1] for sample in self.samples) / 1e9
+
+    def signals(self):
+        """How many samples were really taken. Their weights are more: at the tick one may stand for several periods."""
+        return next(int(found[1]) for comment in self.comments if (found := re.match(r'samples: (\d+) taken', comment)))
 
     def share(self, function):
         """Of all CPU time, that in stacks with the function."""

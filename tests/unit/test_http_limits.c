@@ -45,6 +45,41 @@ static void test_hang_up(void **state)
 	http_server_destroy(server);
 }
 
+static int ask_and_shut(const struct http_server *server, const char *version, const char *path)
+{
+	char text[256];
+	int fd = http_client_connect(server);
+
+	snprintf(text, sizeof(text), "GET %s HTTP/%s\r\n" HOST "Connection: close\r\n\r\n", path, version);
+	http_client_send(fd, text);
+	shutdown(fd, SHUT_WR);
+	return fd;
+}
+
+// Who has nothing more to say still gets the answer, after a 100 that every client of HTTP/1.1 passes over.
+static void test_half_closed(void **state)
+{
+	struct http_server *server = http_client_serve(&(struct http_options){0});
+	static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+	static const char path[] = "/debug/pprof/profile?seconds=60&format=folded";
+	char got[sizeof(interim)] = "";
+	struct answer answer;
+	int fd = ask_and_shut(server, "1.1", path);
+
+	assert_int_equal(recv(fd, got, sizeof(got) - 1, MSG_WAITALL), sizeof(got) - 1);
+	assert_string_equal(got, interim);
+	http_client_read(ask_and_shut(server, "1.0", path), &answer);
+	assert_int_equal(answer.status, 0); // knows no 100: it counts as gone
+	free(answer.body);
+	assert_true(http_fake_wait_for_live(1)); // the other one stays
+	http_server_destroy(server);
+	http_client_read(fd, &answer);
+	assert_int_equal(answer.status, 200);
+	assert_non_null(strstr(answer.body, "work 42\n"));
+	free(answer.body);
+	assert_int_equal(http_fake_live(), 0);
+}
+
 static void test_too_many_profiles(void **state)
 {
 	struct http_server *server = http_client_serve(&(struct http_options){.max_profiles = 2});
@@ -138,6 +173,57 @@ static void test_host(void **state)
 	}
 	assert_int_equal(status_for_host(server, ""), 403);
 	assert_int_equal(status_for_host(server, "Host: localhost\r\nHost: evil.example\r\n"), 403);
+	http_server_destroy(server);
+}
+
+static int status_for_site(const struct http_server *server, const char *method, const char *path, const char *site,
+			   const char *mode, const char *destination)
+{
+	struct answer answer;
+	char headers[256];
+
+	snprintf(headers, sizeof(headers), HOST "Sec-Fetch-Site: %s\r\nSec-Fetch-Mode: %s\r\nSec-Fetch-Dest: %s\r\n",
+		 site, mode, destination);
+	http_client_read(http_client_ask(server, method, path, headers, ""), &answer);
+	int status = answer.status;
+	if (status == 403)
+		assert_error(&answer, 403, "another site");
+	free(answer.body);
+	return status;
+}
+
+// What a page of another site can make a browser ask: only a person's window goes to an index, nothing else gets through.
+static void test_other_sites(void **state)
+{
+	struct http_server *server = http_client_serve(&(struct http_options){.has_index = 1});
+	static const char *const indexes[] = {"/", "/debug/pprof/", "/debug/pprof", "/1", "/1/debug/pprof"};
+	static const char *const more[] = {"/metrics",
+					   "/debug/pprof/cmdline",
+					   "/debug/pprof/goroutine?debug=2",
+					   "/debug/pprof/profile?seconds=60",
+					   "/1/debug/pprof/profile",
+					   "/x",
+					   "/1x/"};
+
+	fake.ended = true;
+	for (size_t i = 0; i < sizeof(more) / sizeof(more[0]); i++) {
+		assert_int_equal(status_for_site(server, "GET", more[i], "cross-site", "no-cors", "image"), 403);
+		assert_int_equal(status_for_site(server, "GET", more[i], "same-site", "cors", "empty"), 403);
+		assert_int_equal(status_for_site(server, "GET", more[i], "cross-site", "navigate", "document"), 403);
+		assert_int_not_equal(status_for_site(server, "GET", more[i], "same-origin", "cors", "empty"), 403);
+		assert_int_not_equal(status_for_site(server, "GET", more[i], "none", "navigate", "document"), 403);
+	}
+	for (size_t i = 0; i < sizeof(indexes) / sizeof(indexes[0]); i++) {
+		assert_int_not_equal(status_for_site(server, "GET", indexes[i], "cross-site", "navigate", "document"),
+				     403);
+		assert_int_not_equal(status_for_site(server, "GET", indexes[i], "same-site", "navigate", "document"),
+				     403);
+		assert_int_equal(status_for_site(server, "GET", indexes[i], "cross-site", "navigate", "iframe"), 403);
+		assert_int_equal(status_for_site(server, "GET", indexes[i], "cross-site", "no-cors", "script"), 403);
+		assert_int_equal(status_for_site(server, "POST", indexes[i], "cross-site", "navigate", "document"),
+				 403);
+	}
+	assert_int_equal(status_for_site(server, "POST", "/debug/pprof/symbol", "cross-site", "no-cors", "empty"), 403);
 	http_server_destroy(server);
 }
 
@@ -304,9 +390,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_hang_up, http_fake_reset),
+		cmocka_unit_test_setup(test_half_closed, http_fake_reset),
 		cmocka_unit_test_setup(test_too_many_profiles, http_fake_reset),
 		cmocka_unit_test_setup(test_destroy_answers, http_fake_reset),
 		cmocka_unit_test_setup(test_host, http_fake_reset),
+		cmocka_unit_test_setup(test_other_sites, http_fake_reset),
 		cmocka_unit_test_setup(test_long_headers, http_fake_reset),
 		cmocka_unit_test_setup(test_long_body, http_fake_reset),
 		cmocka_unit_test_setup(test_too_many_connections, http_fake_reset),

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -169,6 +170,98 @@ static void test_symbolic_link(void **state)
 	assert_file(target, "xxx", 100);
 }
 
+// The link is to nothing yet: it stays, and what it names is made; through a second link, relative to the first one's directory.
+static void test_dangling_link(void **state)
+{
+	char error[256] = "";
+	struct stat st;
+
+	assert_int_equal(symlink("second", in_directory("first")), 0);
+	assert_int_equal(symlink("made", in_directory("second")), 0);
+	assert_int_equal(write_to(in_directory("first"), error, sizeof(error)), 0);
+	assert_int_equal(lstat(in_directory("first"), &st), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	assert_int_equal(lstat(in_directory("made"), &st), 0);
+	assert_true(S_ISREG(st.st_mode));
+	assert_int_equal(symlink("loop", in_directory("loop")), 0);
+	assert_int_equal(write_to(in_directory("loop"), error, sizeof(error)), -ELOOP);
+	assert_int_equal(count_files(), 4);
+}
+
+static void test_mode_is_kept(void **state)
+{
+	static const mode_t modes[] = {0600, 0640, 0444, 0666, 0755};
+	char error[256] = "";
+	struct stat st;
+
+	put_file(in_directory("a"), "old");
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		assert_int_equal(chmod(in_directory("a"), modes[i]), 0);
+		assert_int_equal(write_to(in_directory("a"), error, sizeof(error)), 0);
+		assert_int_equal(stat(in_directory("a"), &st), 0);
+		assert_int_equal(st.st_mode & 07777, modes[i]);
+		assert_file(in_directory("a"), "xxx", 100);
+	}
+}
+
+// What has changed since the output was opened counts as well.
+static void test_mode_of_the_last_moment(void **state)
+{
+	char error[256] = "";
+	struct output output;
+	struct stat st;
+
+	put_file(in_directory("a"), "old");
+	assert_int_equal(output_open(&output, in_directory("a"), &filler, error, sizeof(error)), 0);
+	assert_int_equal(chmod(in_directory("a"), 0600), 0);
+	assert_int_equal(output_write(&output, NULL, "t", error, sizeof(error)), 0);
+	assert_int_equal(stat(in_directory("a"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+}
+
+static void test_owner_is_kept(void **state)
+{
+	char error[256] = "";
+	struct stat st;
+
+	if (geteuid() != 0)
+		skip();
+	put_file(in_directory("a"), "old");
+	assert_int_equal(chown(in_directory("a"), 65534, 65533), 0);
+	assert_int_equal(chmod(in_directory("a"), 0640), 0);
+	assert_int_equal(write_to(in_directory("a"), error, sizeof(error)), 0);
+	assert_int_equal(stat(in_directory("a"), &st), 0);
+	assert_int_equal(st.st_uid, 65534);
+	assert_int_equal(st.st_gid, 65533);
+	assert_int_equal(st.st_mode & 07777, 0640);
+}
+
+// In a directory where everybody may write, somebody replaces root's file: neither owner nor group can be kept, and his own group must
+// not come by what root's had.
+static void test_owner_that_cannot_be_kept(void **state)
+{
+	struct stat st;
+	int status = 0;
+
+	if (geteuid() != 0)
+		skip();
+	put_file(in_directory("a"), "old");
+	assert_int_equal(chmod(in_directory("a"), 0664), 0);
+	assert_int_equal(chmod(directory, 0777), 0);
+	pid_t child = fork();
+	if (child == 0) {
+		char error[256] = "";
+		if (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)
+			_exit(9);
+		_exit(write_to(in_directory("a"), error, sizeof(error)) == 0 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(stat(in_directory("a"), &st), 0);
+	assert_int_equal(st.st_uid, 65534);
+	assert_int_equal(st.st_mode & 07777, 0644);
+}
+
 static void test_format_fails(void **state)
 {
 	char error[256] = "";
@@ -305,6 +398,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_nothing_before_the_end, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_relative_and_moved, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_symbolic_link, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_dangling_link, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_mode_is_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_mode_of_the_last_moment, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_owner_is_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_owner_that_cannot_be_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_format_fails, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_limit_reached, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_device, setup, teardown),
