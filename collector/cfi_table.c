@@ -246,8 +246,13 @@ static void close_padding(struct builder *builder, Elf *elf)
 // ---- Writing -------------------------------------------------------------------------------------------------------
 
 struct row_writer {
-	struct wire_row *rows; // NULL: only count
+	uint32_t *uses;          // by the builder's numbers of rules: how many rows have it
+	const uint32_t *numbers; // from the builder's to the table's; NULL: only count
+	uint16_t *row_offsets;
+	uint8_t *row_numbers;
+	struct wire_rare *rares;
 	uint32_t *pages;
+	uint32_t nrares;
 	uint64_t base; // vaddr of page 0
 	uint32_t npages, nrows;
 	uint32_t page; // pages [0, page) have their first row
@@ -255,8 +260,16 @@ struct row_writer {
 
 static void put_row(struct row_writer *writer, uint16_t offset, uint32_t rule)
 {
-	if (writer->rows)
-		writer->rows[writer->nrows] = (struct wire_row){offset, (uint16_t)rule};
+	uint32_t number;
+
+	writer->uses[rule]++;
+	if (writer->numbers) {
+		number = writer->numbers[rule];
+		writer->row_offsets[writer->nrows] = offset;
+		writer->row_numbers[writer->nrows] = (uint8_t)(number < WIRE_RARE ? number : WIRE_RARE);
+		if (number >= WIRE_RARE)
+			writer->rares[writer->nrares++] = (struct wire_rare){writer->nrows, number};
+	}
 	writer->nrows++;
 }
 
@@ -319,24 +332,81 @@ static void set_build_id(struct wire_table *table, Elf *elf)
 		       (size_t)size < sizeof(table->build_id) ? (size_t)size : sizeof(table->build_id));
 }
 
+struct rule_use {
+	uint32_t rule, uses;
+};
+
+static int by_uses(const void *a, const void *b)
+{
+	const struct rule_use *x = a, *y = b;
+
+	if (x->uses != y->uses)
+		return x->uses > y->uses ? -1 : 1;
+	return (x->rule > y->rule) - (x->rule < y->rule);
+}
+
+// The rules' numbers in the table: 0 stays, and then by use. How many rows have rare ones; −ENOMEM.
+static int64_t number_rules(const uint32_t *uses, uint32_t nrules, uint32_t *numbers)
+{
+	struct rule_use *order = calloc(nrules, sizeof(*order));
+	int64_t rares = 0;
+
+	if (!order)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < nrules; i++)
+		order[i] = (struct rule_use){i, uses[i]};
+	qsort(order + 1, nrules - 1, sizeof(*order), by_uses);
+	for (uint32_t i = 0; i < nrules; i++) {
+		numbers[order[i].rule] = i;
+		rares += i >= WIRE_RARE ? order[i].uses : 0;
+	}
+	free(order);
+	return rares;
+}
+
+static void fill_table(const struct builder *builder, const uint32_t *numbers, uint32_t *uses, struct wire_table *table)
+{
+	struct row_writer writer = {.uses = uses,
+				    .numbers = numbers,
+				    .row_offsets = (uint16_t *)wire_table_offsets(table),
+				    .row_numbers = (uint8_t *)wire_table_numbers(table),
+				    .rares = (struct wire_rare *)wire_table_rares(table),
+				    .pages = (uint32_t *)wire_table_pages(table),
+				    .base = table->text_start,
+				    .npages = table->npages};
+	struct wire_rule *rules = (struct wire_rule *)wire_table_rules(table);
+
+	for (uint32_t i = 0; i < builder->nrules; i++)
+		rules[numbers[i]] = builder->rules[i];
+	write_rows(&writer, builder);
+	writer.pages[table->npages] = writer.nrows;
+}
+
 static int write_table(const struct builder *builder, Elf *elf, struct wire_table **ret_table, size_t *ret_size)
 {
 	uint64_t base = builder->text_start & ~0xffffULL;
 	uint32_t npages = (uint32_t)((builder->text_end - base + 0xffff) >> WIRE_TABLE_PAGE_BITS);
-	struct row_writer writer = {.base = base, .npages = npages};
-	struct wire_table *table;
+	uint32_t *uses = calloc(builder->nrules, 2 * sizeof(*uses)), *numbers = uses + builder->nrules;
+	struct row_writer counter = {.uses = uses, .base = base, .npages = npages};
+	struct wire_table *table = NULL;
+	int64_t nrares = -ENOMEM;
 	GElf_Ehdr header;
-	uint8_t *rules;
 	size_t size;
 
-	if (!gelf_getehdr(elf, &header))
-		return -EINVAL;
-	write_rows(&writer, builder); // counts
-	size = sizeof(*table) + builder->nrules * sizeof(struct wire_rule) + (npages + 1) * sizeof(uint32_t) +
-	       (size_t)writer.nrows * sizeof(struct wire_row);
-	table = calloc(1, size);
-	if (!table)
-		return -ENOMEM;
+	if (uses && gelf_getehdr(elf, &header)) {
+		write_rows(&counter, builder);
+		nrares = number_rules(uses, builder->nrules, numbers);
+	} else if (uses) {
+		nrares = -EINVAL;
+	}
+	if (nrares >= 0) {
+		size = wire_table_bytes(builder->nrules, npages, (uint64_t)nrares, counter.nrows);
+		table = calloc(1, size);
+	}
+	if (!table) {
+		free(uses);
+		return nrares < 0 ? (int)nrares : -ENOMEM;
+	}
 	*table = (struct wire_table){.magic = WIRE_TABLE_MAGIC,
 				     .version = WIRE_TABLE_VERSION,
 				     .machine = header.e_machine, // EM_*, as enum wire_machine
@@ -344,17 +414,13 @@ static int write_table(const struct builder *builder, Elf *elf, struct wire_tabl
 				     .text_start = base,
 				     .text_end = builder->text_end,
 				     .npages = npages,
-				     .nrows = writer.nrows,
+				     .nrows = counter.nrows,
 				     .nrules = builder->nrules,
+				     .nrares = (uint32_t)nrares,
 				     .unsupported = builder->unsupported};
 	set_build_id(table, elf);
-	rules = (uint8_t *)(table + 1);
-	memcpy(rules, builder->rules, builder->nrules * sizeof(struct wire_rule));
-	writer = (struct row_writer){.base = base, .npages = npages};
-	writer.pages = (uint32_t *)(void *)(rules + builder->nrules * sizeof(struct wire_rule));
-	writer.rows = (struct wire_row *)(writer.pages + npages + 1);
-	write_rows(&writer, builder);
-	writer.pages[npages] = writer.nrows;
+	fill_table(builder, numbers, uses, table);
+	free(uses);
 	*ret_table = table;
 	*ret_size = size;
 	return 0;
@@ -440,36 +506,21 @@ int cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size)
 
 // ---- Checking ------------------------------------------------------------------------------------------------------
 
-static bool check_header(const struct wire_table *table, size_t size)
-{
-	uint64_t expected;
-
-	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
-	    table->size != size || !table->nrules || table->nrules > WIRE_MAX_RULES)
-		return false;
-	expected = sizeof(*table) + table->nrules * sizeof(struct wire_rule) +
-		   ((uint64_t)table->npages + 1) * sizeof(uint32_t) + (uint64_t)table->nrows * sizeof(struct wire_row);
-	return size == expected && wire_table_has_its_pages(table);
-}
-
+// Beyond what the agent asks for (profd_table_check), rows go up, as we make them.
 int cfi_table_check(const struct wire_table *table, size_t size)
 {
-	const struct wire_row *rows;
+	const uint16_t *offsets;
 	const uint32_t *pages;
 
-	if (!check_header(table, size))
+	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
+	    !wire_table_has_its_size(table, size) || !wire_table_has_its_pages(table) ||
+	    !wire_table_has_good_indices(table))
 		return -EINVAL;
-	pages = (const uint32_t *)((const struct wire_rule *)(table + 1) + table->nrules);
-	rows = (const struct wire_row *)(pages + table->npages + 1);
-	if (((const struct wire_rule *)(table + 1))->cfa != WIRE_CFA_NONE || pages[0] != 0 ||
-	    pages[table->npages] != table->nrows)
-		return -EINVAL;
-	for (uint32_t i = 0; i < table->npages; i++) {
-		if (pages[i] >= pages[i + 1] || pages[i + 1] > table->nrows || rows[pages[i]].off != 0)
-			return -EINVAL;
-		for (uint32_t row = pages[i]; row < pages[i + 1]; row++)
-			if (rows[row].rule >= table->nrules || (row > pages[i] && rows[row].off <= rows[row - 1].off))
+	pages = wire_table_pages(table);
+	offsets = wire_table_offsets(table);
+	for (uint32_t i = 0; i < table->npages; i++)
+		for (uint32_t row = pages[i] + 1; row < pages[i + 1]; row++)
+			if (offsets[row] <= offsets[row - 1])
 				return -EINVAL;
-	}
 	return 0;
 }

@@ -126,9 +126,8 @@ static uint64_t code_bytes(const struct checked *checked)
 // Bytes of code that the table has a rule for.
 static uint64_t covered_bytes(const struct wire_table *table)
 {
-	const struct wire_rule *rules = (const struct wire_rule *)(table + 1);
-	const uint32_t *first = (const uint32_t *)(rules + table->nrules);
-	const struct wire_row *rows = (const struct wire_row *)(first + table->npages + 1);
+	const uint32_t *first = wire_table_pages(table);
+	const uint16_t *offsets = wire_table_offsets(table);
 	uint64_t bytes = 0;
 
 	for (uint32_t page = 0; page < table->npages; page++) {
@@ -137,10 +136,10 @@ static uint64_t covered_bytes(const struct wire_table *table)
 										    : 1u << WIRE_TABLE_PAGE_BITS;
 
 		for (uint32_t i = first[page]; i < first[page + 1]; i++) {
-			uint64_t next = i + 1 < first[page + 1] ? rows[i + 1].off : end;
+			uint64_t next = i + 1 < first[page + 1] ? offsets[i + 1] : end;
 
-			if (rows[i].rule != 0 && next > rows[i].off)
-				bytes += next - rows[i].off;
+			if (wire_table_numbers(table)[i] != 0 && next > offsets[i])
+				bytes += next - offsets[i];
 		}
 	}
 	return bytes;

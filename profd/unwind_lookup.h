@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// unwind_lookup.h: the parts of an unwind table (wire.h), and the rule of an address. Handler.
+// unwind_lookup.h: the rule that an unwind table (wire.h) has for an address. Handler.
 
 #ifndef PROFD_UNWIND_LOOKUP_H
 #define PROFD_UNWIND_LOOKUP_H
@@ -10,26 +10,11 @@
 
 #include "profd/wire.h"
 
-static inline const struct wire_rule *profd_lookup_rules(const struct wire_table *table)
-{
-	return (const struct wire_rule *)(table + 1);
-}
-
-static inline const uint32_t *profd_lookup_pages(const struct wire_table *table)
-{
-	return (const uint32_t *)(profd_lookup_rules(table) + table->nrules);
-}
-
-static inline const struct wire_row *profd_lookup_rows(const struct wire_table *table)
-{
-	return (const struct wire_row *)(profd_lookup_pages(table) + table->npages + 1);
-}
-
 // The indices were checked when the table was mapped.
 static inline const struct wire_rule *profd_lookup_rule(const struct wire_table *table, uint64_t vaddr)
 {
-	const struct wire_row *rows = profd_lookup_rows(table);
-	const uint32_t *pages = profd_lookup_pages(table);
+	const uint16_t *offsets = wire_table_offsets(table);
+	const uint32_t *pages = wire_table_pages(table);
 	uint32_t page, low, high;
 	uint16_t offset;
 
@@ -42,12 +27,12 @@ static inline const struct wire_rule *profd_lookup_rule(const struct wire_table 
 	while (high - low > 1) {
 		uint32_t middle = low + (high - low) / 2;
 
-		if (rows[middle].off <= offset)
+		if (offsets[middle] <= offset)
 			low = middle;
 		else
 			high = middle;
 	}
-	return low < high ? &profd_lookup_rules(table)[rows[low].rule] : NULL;
+	return low < high ? wire_table_row_rule(table, low) : NULL;
 }
 
 #endif

@@ -22,23 +22,18 @@
 // The row of vaddr, as profd_lookup_rule, and its page.
 static bool find_row(const struct wire_table *table, uint64_t vaddr, uint32_t *ret_row, uint32_t *ret_page)
 {
-	const struct wire_row *rows = profd_lookup_rows(table);
-	const uint32_t *pages = profd_lookup_pages(table);
+	const uint16_t *offsets = wire_table_offsets(table);
+	const uint32_t *pages = wire_table_pages(table);
 	uint32_t page, row;
 
 	if (vaddr < table->text_start || vaddr >= table->text_end)
 		return false;
 	page = (uint32_t)((vaddr - table->text_start) >> WIRE_TABLE_PAGE_BITS);
-	for (row = pages[page + 1]; row > pages[page] + 1 && rows[row - 1].off > (uint16_t)vaddr; row--)
+	for (row = pages[page + 1]; row > pages[page] + 1 && offsets[row - 1] > (uint16_t)vaddr; row--)
 		;
 	*ret_row = row - 1;
 	*ret_page = page;
 	return true;
-}
-
-static const struct wire_rule *row_rule(const struct wire_table *table, uint32_t row)
-{
-	return &profd_lookup_rules(table)[profd_lookup_rows(table)[row].rule];
 }
 
 static bool is_entry_rule(const struct wire_rule *rule)
@@ -69,25 +64,26 @@ struct frame_setup {
 // By its rows, back to the push.
 static void find_push(const struct wire_table *table, uint32_t row, uint32_t page, struct frame_setup *ret_setup)
 {
-	const struct wire_row *rows = profd_lookup_rows(table);
-	const uint32_t *pages = profd_lookup_pages(table);
+	const uint16_t *offsets = wire_table_offsets(table);
+	const uint32_t *pages = wire_table_pages(table);
 	uint64_t address = 0, behind;
 
 	for (uint32_t n = 0; n < RECOVER_ROWS; n++) {
 		behind = address;
-		address = table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS) + rows[row].off;
-		if (is_push_rule(row_rule(table, row))) {
+		address = table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS) + offsets[row];
+		if (is_push_rule(wire_table_row_rule(table, row))) {
 			// Pages begin with a row of their own.
-			bool continues = rows[row].off == 0 && row > 0 && is_push_rule(row_rule(table, row - 1));
+			bool continues =
+				offsets[row] == 0 && row > 0 && is_push_rule(wire_table_row_rule(table, row - 1));
 
-			if (!ret_setup->moved && is_record_rule(row_rule(table, row + 1)))
+			if (!ret_setup->moved && is_record_rule(wire_table_row_rule(table, row + 1)))
 				ret_setup->moved = behind;
 			ret_setup->push = address;
 			if (!continues)
 				return;
 		}
 		// Between functions there may be a hole; in front of one, it was another function.
-		if (row-- == 0 || row_rule(table, row)->cfa == WIRE_CFA_NONE)
+		if (row-- == 0 || wire_table_row_rule(table, row)->cfa == WIRE_CFA_NONE)
 			return;
 		while (page > 0 && row < pages[page])
 			page--;
@@ -103,14 +99,14 @@ static struct frame_setup find_setup(struct profd_walk *walk)
 	if (!module || !module->table ||
 	    !find_row(module->table, walk->pc - (walk->exact ? 0 : 1) - module->bias, &row, &page))
 		return setup;
-	if (is_record_rule(row_rule(module->table, row)))
+	if (is_record_rule(wire_table_row_rule(module->table, row)))
 		find_push(module->table, row, page, &setup);
-	if (row > profd_lookup_pages(module->table)[page] && is_entry_rule(row_rule(module->table, row - 1))) {
-		const struct wire_row *rows = profd_lookup_rows(module->table) + row;
+	if (row > wire_table_pages(module->table)[page] && is_entry_rule(wire_table_row_rule(module->table, row - 1))) {
+		const uint16_t *offsets = wire_table_offsets(module->table) + row;
 		uint64_t start = module->table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS) + module->bias;
 
-		setup.entry_start = start + rows[-1].off;
-		setup.entry_end = start + rows[0].off;
+		setup.entry_start = start + offsets[-1];
+		setup.entry_end = start + offsets[0];
 	}
 	if (setup.push)
 		setup.push += module->bias;

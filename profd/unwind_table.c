@@ -580,35 +580,12 @@ uint32_t profd_unwind_table(const struct profd_module_set *set, const struct pro
 
 // ---- A table that comes in -----------------------------------------------------------------------------------------
 
-static bool check_header(const struct wire_table *table, uint64_t size)
-{
-	uint64_t expected;
-
-	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
-	    table->machine != PROFD_ARCH_MACHINE || table->size != size || !table->nrules ||
-	    table->nrules > WIRE_MAX_RULES)
-		return false;
-	expected = sizeof(*table) + (uint64_t)table->nrules * sizeof(struct wire_rule) +
-		   ((uint64_t)table->npages + 1) * sizeof(uint32_t) + (uint64_t)table->nrows * sizeof(struct wire_row);
-	return size == expected && wire_table_has_its_pages(table);
-}
-
 int profd_table_check(const struct wire_table *table, uint64_t size)
 {
-	const struct wire_row *rows;
-	const uint32_t *pages;
+	bool good = size >= sizeof(*table) && table->magic == WIRE_TABLE_MAGIC &&
+		    table->version == WIRE_TABLE_VERSION && table->machine == PROFD_ARCH_MACHINE &&
+		    wire_table_has_its_size(table, size) && wire_table_has_its_pages(table) &&
+		    wire_table_has_good_indices(table);
 
-	if (!check_header(table, size))
-		return -1;
-	pages = profd_lookup_pages(table);
-	rows = profd_lookup_rows(table);
-	if (profd_lookup_rules(table)->cfa != WIRE_CFA_NONE || pages[0] != 0 || pages[table->npages] != table->nrows)
-		return -1;
-	for (uint32_t i = 0; i < table->npages; i++)
-		if (pages[i] >= table->nrows || pages[i] >= pages[i + 1] || rows[pages[i]].off != 0)
-			return -1;
-	for (uint32_t i = 0; i < table->nrows; i++)
-		if (rows[i].rule >= table->nrules)
-			return -1;
-	return 0;
+	return good ? 0 : -1;
 }

@@ -240,16 +240,18 @@ struct wire_sampling {
 // One file (sealed memfd, or the cache's file) for each build ID, read-only, position-independent:
 //
 //   struct wire_table                       header
-//   struct wire_rule [nrules]               distinct rules; rule 0 is always WIRE_CFA_NONE
+//   struct wire_rule [nrules]               distinct rules; rule 0 is always WIRE_CFA_NONE, the others by how many rows have them
 //   uint32_t         [npages + 1]           first row of each 64 KiB page of [text_start, text_end); last: nrows
-//   struct wire_row  [nrows]                sorted by offset within each page
+//   struct wire_rare [nrares]               rows whose rule is number WIRE_RARE or more, ascending
+//   uint16_t         [nrows]                the rows' offsets in their page, ascending there
+//   uint8_t          [nrows]                their rules' numbers; WIRE_RARE: see above
 //
 // Page i covers vaddrs text_start + i×65536 …; text_start is a multiple of 65536. The row for vaddr V is the last one
-// in V's page with off ≤ V & 0xffff; every page that has text begins with a row at off 0 (the builder splits rows at
+// in V's page with an offset ≤ V & 0xffff; every page that has text begins with a row at offset 0 (the builder splits rows at
 // page borders), so a lookup never leaves its page. A hole between functions is a row with rule 0.
 
 #define WIRE_TABLE_MAGIC 0x62617464666f7270ULL // "profdtab"
-#define WIRE_TABLE_VERSION 4u
+#define WIRE_TABLE_VERSION 5u
 #define WIRE_TABLE_PAGE_BITS 16
 #define WIRE_MAX_RULES 65535u
 
@@ -297,9 +299,9 @@ struct wire_rule {
 		// libgcc's unwinder, which overwrites its own return address first
 };
 
-struct wire_row {
-	uint16_t off;
-	uint16_t rule;
+#define WIRE_RARE 255u
+struct wire_rare {
+	uint32_t row, rule;
 };
 
 struct wire_table {
@@ -311,8 +313,91 @@ struct wire_table {
 	uint32_t npages, nrows, nrules;
 	uint32_t unsupported; // rows whose CFI could not be expressed (they have rule 0)
 	uint8_t build_id[20]; // zero-padded; all zero: none
-	uint32_t reserved;
+	uint32_t nrares;
 };
+
+static inline const struct wire_rule *wire_table_rules(const struct wire_table *table)
+{
+	return (const struct wire_rule *)(table + 1);
+}
+
+static inline const uint32_t *wire_table_pages(const struct wire_table *table)
+{
+	return (const uint32_t *)(wire_table_rules(table) + table->nrules);
+}
+
+static inline const struct wire_rare *wire_table_rares(const struct wire_table *table)
+{
+	return (const struct wire_rare *)(wire_table_pages(table) + table->npages + 1);
+}
+
+static inline const uint16_t *wire_table_offsets(const struct wire_table *table)
+{
+	return (const uint16_t *)(wire_table_rares(table) + table->nrares);
+}
+
+static inline const uint8_t *wire_table_numbers(const struct wire_table *table)
+{
+	return (const uint8_t *)(wire_table_offsets(table) + table->nrows);
+}
+
+// Of a table with these counts. They have 32 bits at the most, so there is no overflow.
+static inline uint64_t wire_table_bytes(uint64_t nrules, uint64_t npages, uint64_t nrares, uint64_t nrows)
+{
+	return sizeof(struct wire_table) + nrules * sizeof(struct wire_rule) + (npages + 1) * sizeof(uint32_t) +
+	       nrares * sizeof(struct wire_rare) + nrows * (sizeof(uint16_t) + sizeof(uint8_t));
+}
+
+// The rule of row number `row`, of a table that was checked.
+static inline const struct wire_rule *wire_table_row_rule(const struct wire_table *table, uint32_t row)
+{
+	const struct wire_rare *rares = wire_table_rares(table);
+	uint32_t number = wire_table_numbers(table)[row], low = 0, high = table->nrares;
+
+	if (number != WIRE_RARE)
+		return &wire_table_rules(table)[number];
+	while (high - low > 1) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (rares[middle].row <= row)
+			low = middle;
+		else
+			high = middle;
+	}
+	return &wire_table_rules(table)[low < high ? rares[low].rule : 0];
+}
+
+// Does a table of that many bytes have what its header counts? The header itself is there, and its magic, version and machine are right.
+static inline bool wire_table_has_its_size(const struct wire_table *table, uint64_t size)
+{
+	return table->size == size && table->nrules > 0 && table->nrules <= WIRE_MAX_RULES &&
+	       size == wire_table_bytes(table->nrules, table->npages, table->nrares, table->nrows);
+}
+
+// Are all indices inside of it? Whoever checked that, and its size and pages, may look up whatever address he likes.
+static inline bool wire_table_has_good_indices(const struct wire_table *table)
+{
+	const uint32_t *pages = wire_table_pages(table);
+	const uint16_t *offsets = wire_table_offsets(table);
+	const uint8_t *numbers = wire_table_numbers(table);
+	const struct wire_rare *rares = wire_table_rares(table);
+	uint32_t nrares = 0;
+
+	if (wire_table_rules(table)->cfa != WIRE_CFA_NONE || pages[0] != 0 || pages[table->npages] != table->nrows)
+		return false;
+	for (uint32_t i = 0; i < table->npages; i++) {
+		if (pages[i] >= table->nrows || pages[i] >= pages[i + 1] || offsets[pages[i]] != 0)
+			return false;
+	}
+	for (uint32_t row = 0; row < table->nrows; row++) {
+		if (numbers[row] != WIRE_RARE ? numbers[row] >= table->nrules
+					      : nrares >= table->nrares || rares[nrares].row != row ||
+							rares[nrares].rule >= table->nrules)
+			return false;
+		nrares += numbers[row] == WIRE_RARE;
+	}
+	return nrares == table->nrares;
+}
 
 // Are there as many pages as the covered addresses need? At least one; and then a page's number, found from an address, is one of them.
 static inline bool wire_table_has_its_pages(const struct wire_table *table)
@@ -332,7 +417,7 @@ WIRE_ASSERT(sizeof(struct wire_hello) == 32);
 WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_sampling) == 24);
 WIRE_ASSERT(sizeof(struct wire_rule) == 20);
-WIRE_ASSERT(sizeof(struct wire_row) == 4);
+WIRE_ASSERT(sizeof(struct wire_rare) == 8);
 WIRE_ASSERT(sizeof(struct wire_table) == 80);
 #undef WIRE_ASSERT
 

@@ -73,6 +73,8 @@ static uint8_t *make_image(uint8_t kind, const uint8_t *frames, size_t size, siz
 	return (uint8_t *)image;
 }
 
+uint64_t fuzz_got_through;
+
 static void build(uint8_t *bytes, size_t size)
 {
 	Elf *elf = elf_memory((char *)bytes, size);
@@ -82,6 +84,7 @@ static void build(uint8_t *bytes, size_t size)
 	if (!elf)
 		return;
 	if (cfi_table_build(elf, &table, &table_size) == 0) {
+		fuzz_got_through++;
 		FUZZ_CHECK(cfi_table_check(table, table_size) == 0);
 		if (table->machine == WIRE_MACHINE_X86_64)
 			FUZZ_CHECK(profd_table_check(table, table_size) == 0);

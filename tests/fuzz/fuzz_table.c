@@ -28,6 +28,7 @@ struct input {
 static const uint64_t *stack;
 static size_t stack_words;
 static uint64_t reads;
+uint64_t fuzz_got_through;
 
 void profd_safe_read_init(void) {}
 
@@ -109,8 +110,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(table, data + sizeof(input) + stack_words * 8, table_size);
 		if (cfi_table_check(table, table_size) == 0 && table->machine == WIRE_MACHINE_X86_64)
 			FUZZ_CHECK(profd_table_check(table, table_size) == 0);
-		if (profd_table_check(table, table_size) == 0)
+		if (profd_table_check(table, table_size) == 0) {
+			fuzz_got_through++;
 			walk(&input, table);
+		}
 	}
 	free(table);
 	free((void *)(uintptr_t)stack);

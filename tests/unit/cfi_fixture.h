@@ -29,19 +29,17 @@ static inline uint64_t next_random(void) // xorshift64*: the same in every run
 // As wire.h says, by steps that halve.
 static inline const struct wire_rule *table_rule(const struct wire_table *table, uint64_t vaddr)
 {
-	const struct wire_rule *rules = (const struct wire_rule *)(table + 1);
-	const uint32_t *pages = (const uint32_t *)(rules + table->nrules);
-	const struct wire_row *rows = (const struct wire_row *)(pages + table->npages + 1);
+	const uint32_t *pages = wire_table_pages(table);
 	uint32_t page, row;
 
 	if (vaddr < table->text_start || vaddr >= table->text_end)
-		return &rules[0];
+		return wire_table_rules(table);
 	page = (uint32_t)((vaddr - table->text_start) >> WIRE_TABLE_PAGE_BITS);
 	row = pages[page];
 	for (uint32_t step = 1u << 15; step; step >>= 1)
-		if (row + step < pages[page + 1] && rows[row + step].off <= (vaddr & 0xffff))
+		if (row + step < pages[page + 1] && wire_table_offsets(table)[row + step] <= (vaddr & 0xffff))
 			row += step;
-	return &rules[rows[row].rule];
+	return wire_table_row_rule(table, row);
 }
 
 // A copy of this process's vDSO; it ends with its section headers.

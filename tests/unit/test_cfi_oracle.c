@@ -433,7 +433,7 @@ static uint64_t check_image(const char *name, Elf *elf)
 	assert_true(image.inexpressible <= image.pcs / 1000 + 6);
 	assert_true(image.fp_lost * 1000 <= image.pcs);
 	if (text > 1 << 20)
-		assert_true((double)image.size / text < 0.2);
+		assert_true((double)image.size / text <= 0.13);
 	finish_image(&image);
 	return image.pcs;
 }
