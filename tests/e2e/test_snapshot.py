@@ -89,6 +89,7 @@ def test_true_stacks(profd, helper, build):
     with parked(helper, build, 70) as process:
         shot = snapshot(profd, process.pid)
         assert shot['pid'] == process.pid and len(shot['threads']) == 71
+        assert shot['command'] == f'{helper("target_parked_" + build)} 70'
         for thread in shot['threads']:
             names = functions(shot, thread)
             assert 'partial' not in shot['stacks'][thread['stack'] - 1], names
@@ -191,6 +192,17 @@ def test_no_memory(profd):
             assert result.returncode == 1 and result.stderr == f'profd: process {pid} has no memory of its own: it is a kernel thread, or has ended\n'
 
 
+def test_names_are_utf8(profd):
+    code = ('import ctypes\nctypes.CDLL(None).prctl(15, b"caf\\xe9 [\\xc3\\xa9]")\nprint(flush=True)\ninput()')
+    with subprocess.Popen(['/usr/bin/python3', '-c', code, 'two\n', 'b\x01c'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        raw = subprocess.run([profd, 'dump', str(process.pid)], capture_output=True, timeout=60, check=True).stdout
+        shot = snapshot(profd, process.pid)
+        process.communicate('\n')
+    assert '; "caf\ufffd _\u00e9_"]:\n' in raw.decode('utf-8')
+    assert shot['threads'][0]['name'] == 'caf\ufffd [\u00e9]' and shot['command'].endswith(' two_ b_c')
+
+
 def test_text_is_gos(profd, helper):
     """Each thread is a block: header, pairs of function and file, an empty line."""
     with parked(helper, 'keep', 14) as process:
@@ -260,7 +272,8 @@ def test_http(profd, helper, tmp_path):
         assert not any('profd' in name for sample in profile.samples for name in sample.stack)
         assert b'\ngoroutine profile: total 71\n' in fetch(url + 'threads?debug=1')[1], 'behind the convoy that there is'
         assert fetch(url + 'goroutine?debug=2')[1].count(b'\ngoroutine ') == 71
-        assert len(json.loads(fetch(url + 'goroutine?format=json')[1])['threads']) == 71
+        shot = json.loads(fetch(url + 'goroutine?format=json')[1])
+        assert len(shot['threads']) == 71 and shot['command'].endswith('target_parked_keep 70')
         assert b'large_frame;descend' in fetch(url + 'goroutine?format=folded')[1]
         for query in ('format=nonsense', 'files=go', 'files=go&debug=1', 'files=c&debug=2'):
             with pytest.raises(urllib.error.HTTPError) as refused:
@@ -407,7 +420,7 @@ def test_nothing_is_seen(profd, helper):
 
 
 def test_wrong_usage(profd, public):
-    for arguments, status, message in [([], 2, 'which process'), (['x'], 2, 'not a number'), (['1', '2'], 2, 'one process'),
+    for arguments, status, message in [([], 2, 'which process'), (['x'], 2, 'not a number'), (['1', '2'], 2, 'one process'), (['--json', '--group', '1'], 2, 'one of them'),
                                        (['--nonsense'], 2, 'unknown option'), (['2000000000'], 1, 'there is no process')]:
         result = dump(profd, *arguments)
         assert result.returncode == status and message in result.stderr and result.stderr.count('\n') == 1, result
