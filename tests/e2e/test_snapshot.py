@@ -396,29 +396,6 @@ def test_waiting_time(profd, helper):
             assert after['waiting_ns'] / 1e9 <= time.monotonic() - begin and after['cpu_ns'] == before['cpu_ns']
 
 
-WAITS = set("""epoll_wait epoll_pwait epoll_pwait2 poll ppoll select pselect nanosleep clock_nanosleep clock_nanosleep-absolute usleep sem_timedwait
-    pthread_cond_timedwait futex futex-woken msgrcv msgrcv-blocking semtimedop semop read read-timerfd recv recv-blocking accept sigwait
-    sigtimedwait waitpid""".split())
-
-
-def test_nothing_is_seen(profd, helper):
-    """Snapshots while every call that can be cut short is made in a loop: no EINTR, no short sleep. PROFD_UNSEEN: as many of them."""
-    wanted = int(os.environ.get('PROFD_UNSEEN', '200'))
-    process = subprocess.Popen([helper('target_waits'), 'quiet', '0'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
-    begin, states = time.monotonic(), set()
-    for _ in range(wanted):
-        states |= {thread['state'] for thread in snapshot(profd, process.pid)['threads']}
-    seconds = time.monotonic() - begin
-    said, calls = process.communicate('end\n', timeout=60)
-    print(f'{wanted} snapshots in {seconds:.1f} s, in states {sorted(states)}:\n{said}{calls}')
-    assert process.returncode == 0, said
-    lines = {line.split()[0]: line.split()[1:] for line in said.splitlines()}
-    assert set(lines) - {'io_uring_enter'} == WAITS
-    assert all(counts == ['0', '0'] for counts in lines.values()), said
-    assert len(states) >= 8, 'the snapshots met hardly any of the calls'
-
-
 def test_wrong_usage(profd, public):
     for arguments, status, message in [([], 2, 'which process'), (['x'], 2, 'not a number'), (['1', '2'], 2, 'one process'), (['--json', '--group', '1'], 2, 'one of them'),
                                        (['--nonsense'], 2, 'unknown option'), (['2000000000'], 1, 'there is no process')]:
