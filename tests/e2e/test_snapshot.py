@@ -170,6 +170,7 @@ def test_main_thread_has_ended(profd, helper, tmp_path):
         text = dump(profd, process.pid).stdout
         assert re.search(r'\[zombie; "target_headless"; partial: it has ended\]:\nstack unavailable\(\.\.\.\)\n', text)
         read_as_go(text)
+        assert subprocess.run([profd, 'check', str(process.pid)], capture_output=True, timeout=60, check=False).stdout.count(b'libc.so') > 0
         process.stdin.close()
         assert process.wait(timeout=60) == 0
     with served(profd, helper('target_headless'), 'spin') as (process, url):

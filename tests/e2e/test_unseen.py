@@ -56,10 +56,10 @@ def test_nothing_is_late(profd, helper):
     seen, unseen = [], []
     programs = [subprocess.Popen([helper('target_late')], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert all(process.stdout.readline() == 'ready\n' for process in programs)
-    for turn in range(20):
+    for turn in range(12):
         looked_at, other = programs[::1 if turn % 2 else -1]
         lateness(looked_at), lateness(other)
-        for _ in range(10):
+        for _ in range(6):
             assert dump(profd, looked_at.pid).returncode == 0
         seen.append(lateness(looked_at))
         unseen.append(lateness(other))
