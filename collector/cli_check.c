@@ -19,6 +19,7 @@
 #include "collector/elf_check.h"
 #include "collector/maps.h"
 #include "collector/module_open.h"
+#include "collector/process.h"
 #include "collector/program.h"
 #include "formats/writer.h"
 
@@ -137,7 +138,7 @@ static void add_jit(pid_t pid, unsigned areas, struct check_report *program)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/root/tmp/perf-%d.map", (int)pid, (int)pid);
+	snprintf(path, sizeof(path), "/proc/%d/root/tmp/perf-%d.map", (int)process_living_task(pid, 0), (int)pid);
 	if (areas == 0)
 		return;
 	if (access(path, R_OK) == 0)
@@ -158,9 +159,10 @@ static int check_process(pid_t pid, struct checks *checks)
 	unsigned anonymous = 0;
 	char exe[32], path[PATH_MAX] = "";
 	struct maps maps;
-	int r = maps_read(pid, &maps);
+	const pid_t living = process_living_task(pid, 0);
+	int r = maps_read(living, &maps);
 
-	snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)pid);
+	snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)living);
 	if (r == 0 && readlink(exe, path, sizeof(path) - 1) < 0)
 		r = -errno;
 	if (r < 0) {
@@ -173,7 +175,7 @@ static int check_process(pid_t pid, struct checks *checks)
 			const char *base = strrchr(maps.entries[i].path, '/');
 
 			if ((strcmp(maps.entries[i].path, path) == 0) == first)
-				check_mapping(pid, &maps.entries[i], checks);
+				check_mapping(living, &maps.entries[i], checks);
 			agent |= base && strncmp(base, "/libprofd.so", 12) == 0;
 			deleted |= maps.entries[i].deleted != 0;
 			anonymous += maps.entries[i].path[0] == '\0' && first;

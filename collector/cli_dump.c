@@ -76,6 +76,10 @@ static int parse(int argc, char **argv, struct dump_options *options)
 			return CLI_USAGE + 1;
 		}
 	}
+	if (options->json && options->group) {
+		cli_say("--json or --group: one of them");
+		return CLI_USAGE + 1;
+	}
 	if (optind + 1 != argc) {
 		cli_say(optind == argc ? "which process? 'profd dump PID'" : "one process at a time: 'profd dump PID'");
 		return CLI_USAGE + 1;

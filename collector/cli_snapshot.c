@@ -11,6 +11,7 @@
 
 #include "collector/module.h"
 #include "collector/origins.h"
+#include "collector/process.h"
 #include "collector/snapshot.h"
 #include "collector/table_cache.h"
 
@@ -64,7 +65,9 @@ int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 			"(kernel.yama.ptrace_scope), or root",
 			(int)pid);
 	else if (r == -ENOEXEC)
-		cli_say("process %d has no memory of its own: it is a kernel thread, or has ended", (int)pid);
+		cli_say(process_has_ended(pid) ? "process %d has ended"
+					       : "process %d is a kernel thread: it has no memory of its own",
+			(int)pid);
 	else if (r < 0)
 		cli_say(r == -ESRCH ? "there is no process %d" : "cannot read the threads of %d: %s", (int)pid,
 			strerror(-r));

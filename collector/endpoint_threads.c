@@ -21,6 +21,7 @@ struct threads_kind {
 	const char *disposition, *delta_disposition;
 	int (*take)(struct collector *collector, pid_t pid, struct thread_dump **ret_dump);
 	bool has_window;
+	bool has_blocks; // of each thread: debug=2, JSON. Otherwise debug=2 is as debug=1, as Go's
 };
 
 struct threads_ask {
@@ -59,6 +60,8 @@ static bool threads_check(const struct threads_ask *ask, bool format, struct htt
 		http_reply_error(reply, 400, "seconds and debug params are incompatible");
 	else if (ask->seconds > 0 && format && (ask->json || ask->format != &format_pprof))
 		http_reply_error(reply, 400, "seconds gives format=pprof alone");
+	else if (ask->json && !ask->kind->has_blocks)
+		http_reply_error(reply, 400, "format=json is for goroutine");
 	else if (ask->window > 0 && (!text || ask->seconds > 0 || !ask->kind->has_window))
 		http_reply_error(reply, 400, "window is for debug=1, debug=2 and format=json of goroutine");
 	else
@@ -115,7 +118,7 @@ static int threads_write(const struct threads_ask *ask, struct thread_dump *dump
 	const struct format_options options = {.title = title};
 	int r;
 
-	if (ask->debug == 1)
+	if (ask->debug > 0)
 		return thread_dump_write_grouped(dump, ask->kind->name, writer);
 	r = thread_dump_to_profile(dump, ask->kind->name, true);
 	return r < 0 ? r : ask->format->write(dump->profile, &options, writer);
@@ -300,7 +303,7 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 	}
 	if (ask.thread[0])
 		thread_dump_show_only(dump, ask.thread);
-	if (ask.json || ask.debug >= 2)
+	if (ask.json || (ask.debug >= 2 && kind->has_blocks))
 		threads_reply_stream(&ask, dump, reply);
 	else
 		threads_reply_page(&ask, target, dump, reply);
@@ -309,8 +312,12 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 void endpoint_threads(struct endpoints *endpoints, const struct http_request *request,
 		      const struct collector_target *target, struct http_reply *reply)
 {
-	static const struct threads_kind kind = {"goroutine", "attachment; filename=\"goroutine\"",
-						 "attachment; filename=\"goroutine-delta\"", collector_snapshot, true};
+	static const struct threads_kind kind = {"goroutine",
+						 "attachment; filename=\"goroutine\"",
+						 "attachment; filename=\"goroutine-delta\"",
+						 collector_snapshot,
+						 true,
+						 true};
 
 	serve(endpoints, request, target, &kind, reply);
 }
@@ -318,9 +325,12 @@ void endpoint_threads(struct endpoints *endpoints, const struct http_request *re
 void endpoint_threadcreate(struct endpoints *endpoints, const struct http_request *request,
 			   const struct collector_target *target, struct http_reply *reply)
 {
-	static const struct threads_kind kind = {"threadcreate", "attachment; filename=\"threadcreate\"",
+	static const struct threads_kind kind = {"threadcreate",
+						 "attachment; filename=\"threadcreate\"",
 						 "attachment; filename=\"threadcreate-delta\"",
-						 collector_thread_creators, false};
+						 collector_thread_creators,
+						 false,
+						 false};
 
 	serve(endpoints, request, target, &kind, reply);
 }

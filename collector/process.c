@@ -43,6 +43,19 @@ pid_t process_living_task(pid_t pid, uint32_t except)
 	return found;
 }
 
+bool process_has_ended(pid_t pid)
+{
+	pid_t living = process_living_task(pid, 0);
+	struct task_reader reader;
+	bool ended;
+
+	if (task_reader_open(pid, &reader) < 0)
+		return true;
+	ended = has_ended(&reader, (uint32_t)living);
+	task_reader_close(&reader);
+	return ended;
+}
+
 static ssize_t read_memory(pid_t tid, uint64_t address, void *data, size_t size)
 {
 	struct iovec local = {data, size}, remote = {(void *)(uintptr_t)address, size};

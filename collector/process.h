@@ -6,6 +6,7 @@
 #ifndef PROFD_COLLECTOR_PROCESS_H
 #define PROFD_COLLECTOR_PROCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -16,6 +17,8 @@
 // Then /proc/PID/maps is empty and process_vm_readv(2) fails, while both take any thread's id. When there is none: pid.
 // except: not this one, unless it is pid; the agent's helper has descriptors of its own. 0: any.
 pid_t process_living_task(pid_t pid, uint32_t except);
+// Did all of its threads end, though nobody has waited for it yet?
+bool process_has_ended(pid_t pid);
 // Reads its memory by *living, process_living_task of it; another one takes its place when it has ended meanwhile. How many bytes; 0: none.
 size_t process_read_memory(pid_t pid, pid_t *living, uint64_t address, void *data, size_t size);
 // Its arguments with a blank between, for people; cut, and without control characters. The caller frees it. NULL: not to be had.

@@ -19,6 +19,7 @@
 #include "collector/jitdump.h"
 #include "collector/mapping.h"
 #include "collector/origins.h"
+#include "collector/process.h"
 #include "collector/profile_builder.h"
 #include "collector/thread_groups.h"
 #include "collector/thread_scan.h"
@@ -359,6 +360,14 @@ static int build_creators(struct builder *builder)
 	return r;
 }
 
+static void set_command(struct thread_dump *dump)
+{
+	char *command = process_command((pid_t)dump->pid);
+
+	dump->command = profile_string(dump->profile, command ? command : "");
+	free(command);
+}
+
 int snapshot_name(struct snapshot_source *source, const struct origins *origins, const struct thread_watch *watch,
 		  enum snapshot_kind kind, struct thread_dump **ret_dump)
 {
@@ -377,6 +386,7 @@ int snapshot_name(struct snapshot_source *source, const struct origins *origins,
 	intern_init(&builder.stacks, sizeof(struct stack_item), sizeof(XXH128_hash_t), &builder.frames.budget);
 	if (builder.dump && builder.waits) {
 		builder.dump->pid = source->pid;
+		set_command(builder.dump);
 		add_main_mapping(&builder);
 		r = builds[kind](&builder);
 		if (r == 0 && profile_failed(builder.dump->profile))

@@ -142,6 +142,7 @@ static const struct call calls[] = {
 	{SYS_mq_timedreceive, "mq receive", FD},
 	{SYS_mq_timedsend, "mq send", FD},
 	{SYS_io_uring_enter, "io_uring", FD},
+	{SYS_io_uring_setup, "io_uring worker", NOTHING}, // it waits for nothing: this is a kernel thread that it made
 	{SYS_io_getevents, "aio", NOTHING},
 	{SYS_flock, "flock", FD},
 	{SYS_fcntl, "file lock", FD},
@@ -312,7 +313,8 @@ static bool find_without_call(const struct wait_state_input *input, struct wait_
 	default:
 		if (input->in_syscall)
 			return false;
-		say(state, input->run_state == 'D' ? "page fault" : "waiting", "");
+		// 'S': for userfaultfd. Nothing else waits outside of a system call but what is stopped or ends.
+		say(state, input->run_state == 'D' || input->run_state == 'S' ? "page fault" : "waiting", "");
 		return true;
 	}
 }

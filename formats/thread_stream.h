@@ -9,7 +9,8 @@
 #include "formats/thread_dump.h"
 #include "formats/writer.h"
 
-// A stack that several threads have is made into text once.
+// A stack that several threads have is made into text once, while there is room.
+#define THREAD_STREAM_MAX_TEXTS ((size_t)4 << 20)
 struct thread_stack_text {
 	uint32_t uses;
 	struct writer_memory text;
@@ -25,6 +26,7 @@ struct thread_dump_stream {
 	bool any_thread;                 // was written
 	bool go_files;                   // see thread_dump_stream_threads
 	struct thread_stack_text *texts; // of each stack; NULL: not needed
+	size_t text_bytes;               // of them
 };
 
 thread_stream_piece thread_stream_text, thread_stream_json;

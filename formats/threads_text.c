@@ -253,22 +253,37 @@ static int make_text(const struct text *text, const struct thread_dump_stack *st
 	return r;
 }
 
-static int put_thread(const struct text *text, const struct thread_dump_thread *thread, struct thread_stack_text *texts)
+// Of a stack that several threads have, as long as there is room for its text.
+static int put_shared_stack(const struct text *text, const struct thread_dump_stack *stack,
+			    struct thread_dump_stream *stream)
+{
+	struct thread_stack_text *made = &stream->texts[stack - text->dump->stacks];
+	int r = 0;
+
+	if (!made->text.data && (made->uses < 2 || stream->text_bytes >= THREAD_STREAM_MAX_TEXTS)) {
+		put_stack(text, stack);
+		return 0;
+	}
+	if (!made->text.data) {
+		r = make_text(text, stack, &made->text);
+		stream->text_bytes += made->text.capacity;
+	}
+	writer_put(text->writer, made->text.data, made->text.size);
+	return r;
+}
+
+static int put_thread(const struct text *text, const struct thread_dump_thread *thread,
+		      struct thread_dump_stream *stream)
 {
 	const struct thread_dump_stack *stack = stack_of(text->dump, thread);
-	struct thread_stack_text *made = stack ? &texts[thread->stack - 1] : NULL;
 	int r = 0;
 
 	put_header(text->writer, text->dump, thread);
 	if (!stack) {
 		// Go's own line for it ("goroutine running on other thread; stack unavailable") is none to gostackparse.
 		writer_puts(text->writer, "stack unavailable(...)\n\t\?\?:0 +0x0\n...additional frames elided...\n");
-	} else if (made->uses < 2) {
-		put_stack(text, stack);
 	} else {
-		if (!made->text.data)
-			r = make_text(text, stack, &made->text);
-		writer_put(text->writer, made->text.data, made->text.size);
+		r = put_shared_stack(text, stack, stream);
 	}
 	put_creator(text, thread);
 	writer_puts(text->writer, "\n");
@@ -284,7 +299,7 @@ int thread_stream_text(struct thread_dump_stream *stream, struct writer *writer)
 	if (stream->next == 0)
 		thread_dump_put_verdicts(dump, writer);
 	else if (stream->next <= dump->nthreads && !dump->threads[stream->next - 1].hidden)
-		r = put_thread(&text, &dump->threads[stream->next - 1], stream->texts);
+		r = put_thread(&text, &dump->threads[stream->next - 1], stream);
 	return r < 0 ? r : stream->next < dump->nthreads;
 }
 

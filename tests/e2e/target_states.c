@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
+#include <linux/userfaultfd.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -22,7 +23,9 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/ipc.h>
+#include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
@@ -36,11 +39,33 @@
 
 static int epoll_fd, pipe_fds[2], other_pipe[2], event_fd, timer_fd, pair[2], full_pair[2], tcp_listener, tcp_client,
 	unix_listener, abstract_listener, unix_client, busy_listener, connecting, flock_fd, fcntl_fd, uring_fd = -1;
-static int queue_id, semaphore_id;
+static int queue_id, semaphore_id, fault_fd = -1;
+static volatile char *fault_page;
 static pid_t child;
 static aio_context_t aio;
 
 // ---- Signals, time, descriptors -------------------------------------------------------------------------------------
+
+// A page that nobody will ever fill.
+static void make_fault(void)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	struct uffdio_register range = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) != 0)
+		return;
+	fault_page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	range.range.start = (uintptr_t)fault_page;
+	range.range.len = 4096;
+	if (ioctl(fd, UFFDIO_REGISTER, &range) == 0)
+		fault_fd = fd;
+}
+
+static void wait_fault(void)
+{
+	(void)*fault_page;
+}
 
 static void wait_sigwait(void)
 {
@@ -331,6 +356,7 @@ static const struct state_way ways[] = {
 	{"vfork", wait_vfork, NULL, NULL},
 	{"spawn", wait_spawn, NULL, NULL},
 	{"io_uring", wait_uring, NULL, &uring_fd},
+	{"page-fault", wait_fault, NULL, NULL},
 	{"aio", wait_aio, NULL, NULL},
 	{0},
 };
@@ -439,7 +465,8 @@ static void start(const struct state_way *way)
 {
 	pthread_t thread;
 
-	if ((way->wait == wait_uring && uring_fd < 0) || (way->wait == wait_aio && aio == 0)) {
+	if ((way->wait == wait_uring && uring_fd < 0) || (way->wait == wait_aio && aio == 0) ||
+	    (way->wait == wait_fault && fault_fd < 0)) {
 		printf("skip %s\n", way->name);
 		return;
 	}
@@ -463,6 +490,7 @@ int main(int argc, char **argv)
 	make_files();
 	make_sockets();
 	make_rings();
+	make_fault();
 	for (const struct state_way *way = state_lock_ways; way->name; way++)
 		start(way);
 	for (const struct state_way *way = ways; way->name; way++)

@@ -7,6 +7,7 @@
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import time
 
@@ -77,6 +78,7 @@ OTHERS = {
     'spawn': ('wait child', 'vfork'),
     'io_uring': ('io_uring', r'\(io_uring\) \(fd FD\)'),
     'aio': ('aio', ''),
+    'page-fault': ('page fault', ''),
 }
 
 
@@ -113,13 +115,17 @@ def wrong(shot, ways):
     return found
 
 
+def take(profd, pid):
+    result = subprocess.run([profd, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
 def wait_until_right(profd, pid, ways):
     """Snapshots until each thread has got to where it waits."""
     end = time.monotonic() + 30
     while True:
-        result = subprocess.run([profd, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=60, check=False)
-        assert result.returncode == 0, result.stderr
-        shot = json.loads(result.stdout)
+        shot = take(profd, pid)
         found = wrong(shot, ways)
         if not found:
             return shot
@@ -139,6 +145,34 @@ def test_all_states(profd, helper, tmp_path):
             assert names[1:-2] == ['wait_vfork', 'run'], names
         elif thread['name'] == 'spawn':
             assert names[-4:-2] == ['wait_spawn', 'run'], names
+
+
+def test_stopped(profd, helper, tmp_path):
+    """Each thread of a stopped process is; and when it goes on, all is as it was."""
+    with started(tmp_path, helper('target_states')) as (process, ways):
+        wait_until_right(profd, process.pid, ways)
+        process.send_signal(signal.SIGSTOP)
+        end = time.monotonic() + 30
+        while {'stopped'} != (states := {thread['state'] for thread in take(profd, process.pid)['threads']}):
+            assert time.monotonic() < end, states
+        text = subprocess.run([profd, 'dump', str(process.pid)], capture_output=True, text=True, timeout=60, check=True).stdout
+        assert re.search(r'^goroutine \d+ \[stopped; "mutex"\]:\n', text, re.M), text
+        process.send_signal(signal.SIGCONT)
+        while 'mutex lock' not in {thread['state'] for thread in take(profd, process.pid)['threads']}:
+            assert time.monotonic() < end
+
+
+def test_io_uring_workers(profd, helper, tmp_path):
+    """Kernel threads in the process, which make no system calls of their own."""
+    code = ('import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nparameters = (ctypes.c_uint32 * 30)()\nparameters[2] = 2\n'
+            'print(libc.syscall(425, 4, parameters), flush=True)\ninput()')
+    with subprocess.Popen(['/usr/bin/python3', '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        allowed = int(process.stdout.readline()) >= 0
+        threads = [thread for thread in take(profd, process.pid)['threads'] if thread['name'].startswith('iou-')]
+        process.communicate('\n')
+    if not allowed:
+        pytest.skip('no io_uring to be had')
+    assert [thread['state'] for thread in threads] == ['io_uring worker'], threads
 
 
 def test_in_a_pid_namespace(profd, helper, tmp_path):

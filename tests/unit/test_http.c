@@ -109,6 +109,10 @@ static void test_threads(void **state)
 			   "invalid value for \"seconds\" - must be a positive integer"); // as Go, and the next two
 	assert_fetch_error(server, "/debug/pprof/goroutine?seconds=x", 400,
 			   "invalid value for \"seconds\" - must be a positive integer");
+	// As Go's: it has no blocks.
+	http_client_fetch(server, "/debug/pprof/threadcreate?debug=2", &answer);
+	assert_non_null(strstr(answer.body, "threadcreate profile: total 7\n7 @"));
+	assert_fetch_error(server, "/debug/pprof/threadcreate?format=json", 400, "format=json is for goroutine\n");
 	assert_fetch_error(server, "/debug/pprof/threadcreate?seconds=1&debug=1", 400,
 			   "seconds and debug params are incompatible");
 	assert_fetch_error(server, "/debug/pprof/goroutine?seconds=1&format=json", 400,

@@ -4,6 +4,7 @@
 // test_thread_dump.c: the model of a thread dump (thread_dump.c) and its text and JSON (threads_text.c, threads_json.c).
 
 #include <errno.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -210,6 +211,79 @@ static void test_samples(void **state)
 	thread_dump_destroy(dump);
 }
 
+#define MANY_THREADS 100000u
+#define MANY_STACKS 20000u
+
+static struct thread_dump *make_many(void)
+{
+	struct thread_dump *dump = thread_dump_create();
+	static uint32_t stacks[MANY_STACKS];
+
+	for (uint32_t i = 0; i < MANY_STACKS; i++) {
+		uint32_t ids[12];
+
+		for (uint32_t k = 0; k < 12; k++)
+			ids[k] = add_location(dump, "function", "/src/file.c", 0x1000 + i % 1000 * 16 + k);
+		ids[11] = ids[i / 1000 % 12]; // no two are equal
+		ids[10] = ids[i / 1000 / 12];
+		stacks[i] = thread_dump_add_stack(dump, ids, 12, "");
+	}
+	for (uint32_t i = 0; i < MANY_THREADS; i++) {
+		const struct thread_dump_thread thread = {.tid = i + 1,
+							  .name = "worker",
+							  .state = "cond wait",
+							  .object = "0x7f0000000000",
+							  .cpu_ns = 1,
+							  .stack = stacks[i % MANY_STACKS]};
+
+		assert_int_equal(thread_dump_add_thread(dump, &thread), 0);
+	}
+	thread_dump_finish(dump);
+	return dump;
+}
+
+static int counting_sink(void *context, const void *data, size_t size)
+{
+	*(uint64_t *)context += size;
+	return 0;
+}
+
+// However much text a dump makes: of it, no more is held than a writer's buffer, and some texts of stacks that many threads have.
+static void check_stream(const struct thread_dump *dump, struct thread_dump_stream *stream, uint64_t least)
+{
+	uint64_t bytes = 0, before = 0, largest = 0;
+	struct writer *writer = malloc(sizeof(*writer));
+	size_t used = mallinfo2().uordblks, most = used;
+	uint32_t pieces = 0;
+
+	assert_non_null(stream);
+	writer_init(writer, counting_sink, &bytes);
+	for (int r = 1; r > 0; pieces++) {
+		r = thread_dump_stream_next(stream, writer);
+		assert_true(r >= 0);
+		if (bytes + writer->used - before > largest)
+			largest = bytes + writer->used - before;
+		before = bytes + writer->used;
+		if (mallinfo2().uordblks > most)
+			most = mallinfo2().uordblks;
+	}
+	thread_dump_stream_destroy(stream);
+	free(writer);
+	assert_true(pieces >= dump->nthreads);
+	assert_true(bytes >= least);
+	assert_in_range(largest, 1, 100000);
+	assert_in_range(most - used, 0, 8 << 20);
+}
+
+static void test_many_threads(void **state)
+{
+	struct thread_dump *dump = make_many();
+
+	check_stream(dump, thread_dump_stream_threads(dump, false), 30 << 20);
+	check_stream(dump, thread_dump_stream_json(dump), 8 << 20);
+	thread_dump_destroy(dump);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -219,6 +293,7 @@ int main(void)
 		cmocka_unit_test(test_hostile_names),
 		cmocka_unit_test(test_what_is_refused),
 		cmocka_unit_test(test_samples),
+		cmocka_unit_test(test_many_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -438,8 +438,8 @@ static void test_without_a_call(void **unused)
 	static const struct {
 		char run_state;
 		const char *state;
-	} cases[] = {{'R', "running"}, {'T', "stopped"},    {'t', "traced"},
-		     {'Z', "zombie"},  {'D', "page fault"}, {'S', "waiting"}};
+	} cases[] = {{'R', "running"},    {'T', "stopped"},    {'t', "traced"}, {'Z', "zombie"},
+		     {'D', "page fault"}, {'S', "page fault"}, {'I', "waiting"}};
 	struct wait_state_process *process = wait_state_open(getpid(), 0);
 	struct wait_state state;
 
