@@ -451,6 +451,22 @@ size_t collector_targets(struct collector *collector, struct collector_target *t
 	return n;
 }
 
+size_t collector_survivors(struct collector *collector)
+{
+	const struct session *session;
+	size_t n = 0;
+
+	pthread_mutex_lock(&collector->lock);
+	core_accept_agents(collector);
+	TAILQ_FOREACH(session, &collector->sessions, link)
+	{
+		n += (session->state == SESSION_NEW || session->state == SESSION_LIVE) &&
+		     !session_process_is_dead(session);
+	}
+	pthread_mutex_unlock(&collector->lock);
+	return n;
+}
+
 void collector_counters(struct collector *collector, struct collector_counters *ret_counters)
 {
 	struct session *session;
