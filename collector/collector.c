@@ -185,6 +185,11 @@ static bool may_register(const struct collector *collector, const struct transpo
 
 static void admit(struct collector *collector, int fd, const struct transport_peer *peer)
 {
+	if (!may_register(collector, peer) && kill(peer->pid, 0) < 0 && errno == ESRCH) {
+		close_fd(peer->pidfd); // it is gone, and with it all that would tell whose it was
+		close(fd);
+		return;
+	}
 	if (!may_register(collector, peer)) {
 		log_limited(&accept_limit, "refused process %d: it belongs to user %u", (int)peer->pid,
 			    (unsigned)peer->uid);

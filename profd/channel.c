@@ -342,11 +342,11 @@ static void hand_over(const struct loop *loop)
 
 	if (loop->socket_fd < 0 && loop->was_ready && !can_reconnect())
 		return;
-	// Perf events end with us: CPU timers take over, and what is owed.
-	if (with_perf_events()) {
+	// Perf events end with us: CPU timers take over, and what is owed. The next helper may be allowed what we were not.
+	if (with_perf_events() || header->perf_errno)
 		handed_clock = WIRE_CLOCK_PERF;
+	if (with_perf_events())
 		profd_timer_set_period(header->period_ns, WIRE_CLOCK_CPU);
-	}
 	handed = profd_handover_give(&handover, profd_agent.region.fd, loop->socket_fd) ? HANDED_FAILED : HANDED_OVER;
 }
 
