@@ -162,10 +162,27 @@ struct cli_run_options {
 	size_t noutputs;
 	const char *format; // NULL: by extension
 	struct cli_http http;
-	char **command; // NULL-terminated
+	bool wait_for_all; // what the command leaves running, too
+	char **command;    // NULL-terminated
 	char default_output[300];
 };
 // −1: go on; else the exit status (help was printed, or a complaint).
 int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options);
+
+// ---- cli_run_end.c: a command that has ended -------------------------------------------------------------------------
+
+struct cli_run_end {
+	struct collector *collector;
+	const struct cli_run_options *options;
+	const char *why; // the command itself could not be profiled; NULL: it could
+	int status;      // of waitpid
+	double cpu_s;    // that it and the children it waited for used
+};
+// Says the totals. written: the files' names.
+void cli_run_say_end(const struct cli_run_end *end, const struct window_stats *stats, const char *written);
+// Says how many processes of the command still run, if any do.
+void cli_run_say_survivors(struct collector *collector);
+// Waits until none does, or for a signal to end.
+void cli_run_wait_for_survivors(struct collector *collector, int signal_fd);
 
 #endif

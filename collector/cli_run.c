@@ -52,7 +52,10 @@ struct run {
 	struct rusage usage; // of the command, when it has ended
 };
 
+enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN };
+
 static const struct option run_long_options[] = {
+	{"wait", no_argument, NULL, RUN_WAIT},
 	{"output", required_argument, NULL, 'o'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
@@ -80,6 +83,9 @@ static bool run_add_output(struct cli_run_options *options, char *path)
 static bool run_take_option(struct cli_run_options *options, int option, char **argv)
 {
 	switch (option) {
+	case RUN_WAIT:
+		options->wait_for_all = true;
+		return true;
 	case 'o':
 		return run_add_output(options, optarg);
 	case 'f':
@@ -341,41 +347,6 @@ static double run_cpu_s(const struct rusage *usage)
 	       (double)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) / 1e6;
 }
 
-// Why there is not one sample, as far as can be told. buf may stay empty.
-static void run_explain_nothing(const struct run *run, const struct collector_counters *counters, char *buf,
-				size_t size)
-{
-	double cpu_s = run_cpu_s(&run->usage);
-
-	if (counters->targets_total == 0 && counters->targets_refused > 0)
-		snprintf(buf, size, ": its agent was refused (another user's process, or another version of profd)");
-	else if (counters->targets_total == 0 && run->why != NULL)
-		snprintf(buf, size, ": the command cannot be profiled, and it started nothing that can");
-	else if (counters->targets_total == 0)
-		snprintf(buf, size, ": no process loaded the agent");
-	else if (cpu_s * run->options->sampling.rate_hz < 3)
-		snprintf(buf, size, ": the command used only %.3f s of CPU", cpu_s);
-}
-
-static void run_say_end(const struct run *run, const struct window_stats *stats, const char *written)
-{
-	struct collector_counters counters = {0};
-	char line[768];
-	char reason[128] = "";
-	char ending[96] = "";
-
-	collector_counters(run->collector, &counters);
-	cli_summary(stats, line, sizeof(line));
-	if (stats->samples == 0)
-		run_explain_nothing(run, &counters, reason, sizeof(reason));
-	if (WIFSIGNALED(run->status))
-		snprintf(ending, sizeof(ending), "; the command died of signal %d (%s)", WTERMSIG(run->status),
-			 strsignal(WTERMSIG(run->status)));
-	cli_say("%s%s%s%s%s", line, reason, ending, written[0] != '\0' ? "; wrote " : "; wrote nothing", written);
-	if (cli_summary_rate(stats, run->options->sampling.rate_hz, line, sizeof(line)))
-		cli_say("%s", line);
-}
-
 // false: something that was to be written was not.
 static bool run_write(struct run *run)
 {
@@ -397,7 +368,12 @@ static bool run_write(struct run *run)
 		profile_destroy(profile);
 	}
 	window_stats(run->window, &stats);
-	run_say_end(run, &stats, written);
+	const struct cli_run_end end = {.collector = run->collector,
+					.options = run->options,
+					.why = run->why,
+					.status = run->status,
+					.cpu_s = run_cpu_s(&run->usage)};
+	cli_run_say_end(&end, &stats, written);
 	return all;
 }
 
@@ -466,6 +442,8 @@ static int cli_run(int argc, char **argv)
 		goto out;
 	}
 	run_wait(&run);
+	if (options.wait_for_all && run.collector != NULL)
+		cli_run_wait_for_survivors(run.collector, run.signal_fd);
 	bool written = true;
 	if (run.window != NULL)
 		written = run_write(&run);
@@ -473,6 +451,8 @@ static int cli_run(int argc, char **argv)
 		written = run_write_wall(&run);
 	else if (run.http != NULL)
 		run_say_served(&run);
+	if (run.collector != NULL)
+		cli_run_say_survivors(run.collector);
 	status = run_exit_status(&run, written);
 out:
 	launch_environment_destroy(environment);
@@ -500,7 +480,9 @@ const struct cli_command cli_command_run = {
 		"tells:\n"
 		"                         .pb.gz .folded .svg .html .speedscope.json ('-' is pprof)\n"
 		"  -r, --rate HZ          samples for each second of CPU time, 1 to 10000 (default "
-		"100)\n" CLI_SAMPLING_HELP "  -h, --help             this text\n\n"
+		"100)\n" CLI_SAMPLING_HELP
+		"      --wait             until the processes that COMMAND left running have ended, too\n"
+		"  -h, --help             this text\n\n"
 		"HTTP, while COMMAND runs:\n"
 		"  --http ADDR            serve HTTP on HOST:PORT; ':6060' and '6060' are 127.0.0.1:6060, '[::1]:0' "
 		"takes\n"

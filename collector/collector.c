@@ -186,6 +186,11 @@ static bool may_register(const struct collector *collector, const struct transpo
 
 static void admit(struct collector *collector, int fd, const struct transport_peer *peer)
 {
+	if (!may_register(collector, peer) && kill(peer->pid, 0) < 0 && errno == ESRCH) {
+		close_fd(peer->pidfd); // it is gone, and with it all that would tell whose it was
+		close(fd);
+		return;
+	}
 	if (!may_register(collector, peer)) {
 		log_limited(&accept_limit, "refused process %d: it belongs to user %u", (int)peer->pid,
 			    (unsigned)peer->uid);
@@ -447,6 +452,22 @@ size_t collector_targets(struct collector *collector, struct collector_target *t
 		if (n < max)
 			describe(session, &targets[n]);
 		n++;
+	}
+	pthread_mutex_unlock(&collector->lock);
+	return n;
+}
+
+size_t collector_survivors(struct collector *collector)
+{
+	const struct session *session;
+	size_t n = 0;
+
+	pthread_mutex_lock(&collector->lock);
+	core_accept_agents(collector);
+	TAILQ_FOREACH(session, &collector->sessions, link)
+	{
+		n += (session->state == SESSION_NEW || session->state == SESSION_LIVE) &&
+		     !session_process_is_dead(session);
 	}
 	pthread_mutex_unlock(&collector->lock);
 	return n;

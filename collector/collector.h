@@ -49,6 +49,9 @@ struct collector_target {
 // Fills targets[0..max), returns how many there are (may be more than max).
 size_t collector_targets(struct collector *collector, struct collector_target *targets, size_t max);
 
+// How many processes are targets, or about to be, and not dead yet.
+size_t collector_survivors(struct collector *collector);
+
 struct collector_counters {
 	uint64_t generated, delivered, dropped[3]; // over all targets, gone ones too; dropped by enum wire_drop
 	uint64_t bad_records;                      // skipped: torn or hostile

@@ -4,7 +4,8 @@
 // kinship.h: which processes are, or were, targets, so that they and their descendants may join again as another user: a process
 // that gave root up and then called exec is the same process, and its children are its children. Collector's lock held.
 //
-// A process is its PID and the time it started. The table is bounded: a PID is kept at its number modulo the size, the newest holds.
+// A process is its PID and the time it started. The table is bounded: a PID is kept near its number modulo the size, where the dead make
+// room for the living, and the newest holds when all live.
 
 #ifndef PROFD_COLLECTOR_KINSHIP_H
 #define PROFD_COLLECTOR_KINSHIP_H

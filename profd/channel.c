@@ -70,9 +70,9 @@ static void fail(const char *what, int error)
 	set_state(PROFD_CHANNEL_FAILED);
 }
 
-static void turned_away(uint32_t why)
+static void fail_for(const char *reason)
 {
-	snprintf(error_text, sizeof(error_text), "%s", profd_connection_refusal_text(why));
+	snprintf(error_text, sizeof(error_text), "%s", reason);
 	set_state(PROFD_CHANNEL_FAILED);
 }
 
@@ -306,6 +306,14 @@ static void run(struct loop *loop)
 	}
 }
 
+static void unreachable(int error)
+{
+	if (error == ECONNREFUSED && !can_reconnect()) // an abstract address belongs to a network namespace
+		fail_for("cannot reach the collector: it has ended, or is in another network namespace");
+	else
+		fail("cannot reach the collector", error);
+}
+
 // 0, or −errno with the reason in error_text.
 static int introduce(struct loop *loop)
 {
@@ -314,14 +322,14 @@ static int introduce(struct loop *loop)
 	loop->socket_fd = connect_patiently(profd_agent.config.socket);
 	if (loop->socket_fd < 0) {
 		if (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE))
-			fail("cannot reach the collector", -loop->socket_fd);
+			unreachable(-loop->socket_fd);
 		return loop->socket_fd;
 	}
 	error = profd_connection_hello(loop->socket_fd);
 	if (!error)
 		set_state(PROFD_CHANNEL_ANNOUNCED);
 	else if (error == -EPIPE || error == -ECONNRESET)
-		turned_away(profd_connection_refusal(loop->socket_fd));
+		fail_for(profd_connection_refusal_text(profd_connection_refusal(loop->socket_fd)));
 	else
 		fail("cannot register with the collector", -error);
 	return error;
@@ -334,11 +342,11 @@ static void hand_over(const struct loop *loop)
 
 	if (loop->socket_fd < 0 && loop->was_ready && !can_reconnect())
 		return;
-	// Perf events end with us: CPU timers take over, and what is owed.
-	if (with_perf_events()) {
+	// Perf events end with us: CPU timers take over, and what is owed. The next helper may be allowed what we were not.
+	if (with_perf_events() || header->perf_errno)
 		handed_clock = WIRE_CLOCK_PERF;
+	if (with_perf_events())
 		profd_timer_set_period(header->period_ns, WIRE_CLOCK_CPU);
-	}
 	handed = profd_handover_give(&handover, profd_agent.region.fd, loop->socket_fd) ? HANDED_FAILED : HANDED_OVER;
 }
 
@@ -361,7 +369,7 @@ static void connect_and_run(int socket_fd)
 	if (loop.socket_fd >= 0)
 		disconnect(&loop);
 	if (!loop.was_ready && __atomic_load_n(&state, __ATOMIC_ACQUIRE) != PROFD_CHANNEL_FAILED)
-		turned_away(refusal);
+		fail_for(profd_connection_refusal_text(refusal));
 }
 
 static void begin(void)

@@ -218,6 +218,55 @@ def test_run_static_program(tmp_path):
     assert (tmp_path / 'old.svg').read_text() == 'old'
 
 
+@pytest.mark.parametrize('how', ['environment cleared', 'static', 'nothing used'])
+def test_run_says_why_there_is_nothing(spinner, tmp_path, how):
+    """The command had an agent; what it became had none."""
+    static = tmp_path / 'static'
+    command = {'environment cleared': ['env', '-i', spinner, '0.3'], 'static': ['sh', '-c', f"exec '{static}' 0.3"],
+               'nothing used': ['sleep', '0.1']}[how]
+    if how == 'static':
+        source = tmp_path / 'static.c'
+        source.write_text(SPINNER)
+        subprocess.run(['gcc', '-static', '-pthread', '-o', static, source], check=True)
+    result = next(result for result in (run('--rate', '20', '-o', tmp_path / 'x.folded', '--', *command) for _ in range(5))
+                  if '0 samples' in result.stderr)  # the first process may have had one
+    assert result.returncode == 0
+    if how == 'nothing used':
+        assert 'the command used only 0.0' in result.stderr
+    else:
+        assert re.search(r'^profd: 0 samples, .*: the command used 0\.\d+ s of CPU where no agent was: in a static, ', result.stderr)
+
+
+@pytest.mark.parametrize('wait', [False, True])
+def test_run_of_what_goes_into_the_background(start, spinner, tmp_path, wait):
+    """run ends with its command and says that something is left, or waits for it."""
+    os.mkfifo(tmp_path / 'go')
+    process = start(PROFD, 'run', *(['--wait'] if wait else []), '-o', tmp_path / 'x.folded', '--', 'sh', '-c',
+                    f"'{spinner}' {'1' if wait else '60'} & read line < '{tmp_path}/go'")
+    pid = int(process.stdout.readline())
+    wait_until(lambda: cpu_s(pid) > 0.2, what='some of its work')
+    (tmp_path / 'go').write_text('go\n')
+    assert process.wait(30) == 0
+    if not wait:
+        os.kill(pid, signal.SIGKILL)  # alive until now, and no zombie: it has standard error open
+    said = process.stderr.read()
+    total = sum(folded((tmp_path / 'x.folded').read_text()).values())
+    if wait:
+        assert 'still run' not in said
+        assert total >= 90
+    else:
+        assert said.endswith('profd: 1 process of the command still runs and is no longer profiled; --wait waits for them\n')
+        assert total >= 15
+
+
+def test_run_in_another_network(spinner, tmp_path):
+    if subprocess.run(['unshare', '-n', 'true'], capture_output=True).returncode != 0:
+        pytest.skip('cannot make a network namespace')
+    result = run('-o', tmp_path / 'x.folded', '--', 'unshare', '-n', spinner, '0.1')
+    assert result.returncode == 0
+    assert 'profd: running unprofiled: cannot reach the collector: it has ended, or is in another network namespace\n' in result.stderr
+
+
 def test_run_setuid_program(tmp_path):
     if os.geteuid() != 0:
         pytest.skip('only root can make another user\'s setuid program')
