@@ -3,7 +3,9 @@
 //
 // truth.c: ten functions whose CPU shares are 1:2:…:10 by construction. All call the same loop, so the time of each is its
 // number of iterations, wherever the compiler puts it. The order is shuffled every round: nothing keeps step with a timer. What
-// each really got is measured as well, by the clock of its thread: a busy machine does not deal out a round evenly.
+// each really got is measured as well, by the clock of its thread: a busy machine does not deal out a round evenly. But in one round of
+// MEASURED_EVERY alone: to read that clock lets the scheduler see that a time slice is over. A program that did it all the time, with
+// more threads than CPUs, would run from a tick to 1.4 ms behind it, again and again, and the next tick would find others.
 //
 // usage: truth [THREADS] [CPU-SECONDS]     (default: 1 24)
 // prints: cpu SECONDS (getrusage, the whole process), then a line share_N SECONDS for each function
@@ -18,6 +20,7 @@
 #define MAX_THREADS 256
 #define FUNCTIONS 10
 #define UNIT 20000 // iterations of one share: some tens of microseconds
+#define MEASURED_EVERY 64
 
 static double cpu_limit_s; // of each thread
 static uint64_t sink;      // atomic; keeps the work from being optimized away
@@ -76,24 +79,35 @@ static double clock_s(clockid_t clock)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+// Returns the thread's CPU time at the end.
+static double measured_round(const int order[FUNCTIONS], uint64_t *x, double own_s[FUNCTIONS])
+{
+	double before = clock_s(CLOCK_THREAD_CPUTIME_ID);
+
+	for (int i = 0; i < FUNCTIONS; i++) {
+		*x = shares[order[i]](*x | 1);
+		double after = clock_s(CLOCK_THREAD_CPUTIME_ID);
+
+		own_s[order[i]] += after - before;
+		before = after;
+	}
+	return before;
+}
+
 static void *thread_main(void *argument)
 {
 	int order[FUNCTIONS] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9};
 	uint64_t random = (uint64_t)(uintptr_t)argument * 7919 + 1;
 	uint64_t x = 88172645463325252u;
+	double own_s[FUNCTIONS] = {0}, used_s = 0;
 
-	double own_s[FUNCTIONS] = {0};
-	double before = clock_s(CLOCK_THREAD_CPUTIME_ID);
-
-	while (before < cpu_limit_s) {
+	for (unsigned round = 0; used_s < cpu_limit_s; round++) {
 		shuffle(order, &random);
-		for (int i = 0; i < FUNCTIONS; i++) {
-			x = shares[order[i]](x | 1);
-			double after = clock_s(CLOCK_THREAD_CPUTIME_ID);
-
-			own_s[order[i]] += after - before;
-			before = after;
-		}
+		if (round % MEASURED_EVERY == 0)
+			used_s = measured_round(order, &x, own_s);
+		else
+			for (int i = 0; i < FUNCTIONS; i++)
+				x = shares[order[i]](x | 1);
 	}
 	__atomic_fetch_xor(&sink, x, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&measured_lock);
