@@ -13,6 +13,8 @@
 
 #ifdef PROFD_UNWIND_OUTSIDE
 
+#include "profd/unwind_runtime.h"
+
 #define RECOVER_REACH (64u << 10) // bytes above SP that a frame with a frame pointer may have
 #define RECOVER_ROWS 4096u        // of one function
 #define MAX_LATE_PUSH 64u         // bytes from a function's entry to the instruction behind its push of FP
@@ -273,7 +275,8 @@ static bool is_doubtful(struct profd_walk *walk, uint64_t pc, uint64_t return_ad
 	const struct wire_rule *rule;
 	uint64_t target;
 
-	if (!profd_code_call_target(walk, return_address, &target))
+	// Runtimes call their code through pieces of code.
+	if (!profd_code_call_target(walk, return_address, &target) || !profd_walk_module(walk, target))
 		return false;
 	rule = rule_at(walk, target);
 	if (rule && rule->cfa == WIRE_CFA_PLT)
@@ -364,6 +367,71 @@ static bool recover_fp(struct profd_walk *walk)
 	walk->fp = recovery.fp;
 	walk->fp_known = true;
 	return true;
+}
+
+// ---- Frames that a runtime knows (unwind_runtime.h) -------------------------------------------------------------------
+
+static bool is_runtimes(uint64_t pc)
+{
+	struct profd_runtime_frame frame;
+
+	profd_runtime_find(pc, &frame);
+	return frame.kind != PROFD_RUNTIME_NONE;
+}
+
+// Where a thread waits, the frame is whole; where it was interrupted, it may have been about to begin or to end.
+static enum step sized_step(struct profd_walk *walk, const struct profd_runtime_frame *frame)
+{
+	uint64_t cfa = walk->sp + frame->size, pc, fp;
+
+	if (walk->exact && edge_step(walk))
+		return STEP_ON;
+	if (walk->exact && walk->pc < frame->complete)
+		return STEP_NO_REGISTER;
+	if (!profd_walk_load(walk, cfa - 8, &pc) || !profd_walk_load(walk, cfa - 16, &fp))
+		return STEP_UNREADABLE;
+	if (!is_code(walk, pc - 1) || !(is_runtimes(pc - 1) || profd_code_follows_call(walk, pc)))
+		return STEP_BAD_CFA;
+	profd_walk_enter(walk, pc, cfa, fp);
+	walk->fp_known = true;
+	return STEP_ON;
+}
+
+static enum step interpreter_step(struct profd_walk *walk)
+{
+	uint64_t pc, sp, fp;
+
+	if (!walk->fp_known)
+		return STEP_NO_REGISTER;
+	if (!profd_walk_frame_record(walk, &fp, &pc) || !profd_walk_load(walk, walk->fp - 8, &sp))
+		return STEP_UNREADABLE;
+	if (sp < walk->fp + 16 || sp - walk->fp > PROFD_MAX_FRAME || !is_code(walk, pc - 1) ||
+	    !(is_runtimes(pc - 1) || profd_code_follows_call(walk, pc)))
+		return STEP_BAD_CFA;
+	profd_walk_enter(walk, pc, sp, fp);
+	walk->fp_known = true;
+	return STEP_ON;
+}
+
+static enum step runtime_step(struct profd_walk *walk)
+{
+	uint64_t lookup = walk->exact ? walk->pc : walk->pc - 1;
+	struct profd_runtime_frame frame = {.kind = PROFD_RUNTIME_NONE};
+
+	if (!profd_walk_module(walk, lookup))
+		profd_runtime_find(lookup, &frame);
+	switch (frame.kind) {
+	case PROFD_RUNTIME_SIZED:
+		return sized_step(walk, &frame);
+	case PROFD_RUNTIME_INTERPRETER:
+		return interpreter_step(walk);
+	case PROFD_RUNTIME_RECORD:
+		return walk->fp_known ? STEP_NO_RULE : STEP_NO_REGISTER;
+	case PROFD_RUNTIME_LOST:
+		return STEP_NO_REGISTER;
+	default:
+		return STEP_NO_RULE;
+	}
 }
 
 #endif

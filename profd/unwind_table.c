@@ -448,11 +448,22 @@ static bool is_first_byte(struct profd_walk *walk, const struct wire_rule *rule)
 	       profd_walk_load_far(walk, walk->pc - 8, &code) && !profd_code_follows_call(walk, walk->pc);
 }
 
+// Code that a runtime made, where that runtime says what its frames are like: unwind_recover.h. STEP_NO_RULE: it does not.
+#ifdef PROFD_UNWIND_OUTSIDE
+static enum step runtime_step(struct profd_walk *walk);
+#else
+static inline enum step runtime_step(struct profd_walk *walk)
+{
+	(void)walk;
+	return STEP_NO_RULE;
+}
+#endif
+
 static enum step slow_step(struct profd_walk *walk)
 {
 	uint64_t lookup = walk->exact ? walk->pc : walk->pc - 1;
 	const struct wire_rule *rule = rule_at(walk, lookup);
-	enum step step = STEP_NO_RULE;
+	enum step step;
 
 	if (rule && !walk->exact && is_first_byte(walk, rule))
 		rule = NULL;
@@ -463,8 +474,7 @@ static enum step slow_step(struct profd_walk *walk)
 		profd_cache_put(walk->set, lookup, rule);
 	if (!rule && (!walk->exact || PROFD_ARCH_SIGRETURN_BY_CODE))
 		rule = trampoline_at(walk, walk->pc);
-	if (rule)
-		step = rule_step(walk, rule);
+	step = rule ? rule_step(walk, rule) : runtime_step(walk);
 	return step == STEP_NO_RULE ? guess_step(walk) : step;
 }
 
