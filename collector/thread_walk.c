@@ -36,7 +36,8 @@ struct walk_image {
 		size_t size;
 	} * tables;
 	size_t ntables;
-	struct hotspot *hotspot; // NULL: none
+	bool has_libjvm;
+	struct hotspot *hotspot; // NULL: none that we know how to read
 };
 
 struct thread_walker {
@@ -119,8 +120,10 @@ struct walk_image *walk_image_create(pid_t pid, const struct mapping_set *mappin
 		}
 		*module = (struct profd_module){.start = mapping->start, .end = mapping->end, .bias = mapping->bias};
 		module->table = map_table(image, mapping->module, tables);
-		if (!image->hotspot && is_libjvm(mapping))
+		if (!image->has_libjvm && is_libjvm(mapping)) {
+			image->has_libjvm = true;
 			image->hotspot = hotspot_open(pid, mapping->bias);
+		}
 		image->set.count++;
 	}
 	image->set.modules = image->modules;
@@ -253,7 +256,7 @@ void outside_runtime_find(uint64_t pc, struct profd_runtime_frame *ret_frame)
 	unsigned i = (unsigned)(pc ^ pc >> 6) % FRAMES;
 
 	if (!hotspot) {
-		*ret_frame = (struct profd_runtime_frame){.kind = PROFD_RUNTIME_NONE};
+		ret_frame->kind = current->image->has_libjvm ? PROFD_RUNTIME_LOST : PROFD_RUNTIME_NONE;
 		return;
 	}
 	if (current->frames[i].pc != pc) {

@@ -353,7 +353,8 @@ static bool recover_fp(struct profd_walk *walk)
 	struct frame_setup setup;
 	uint64_t fp, slot;
 
-	if (walk->trial || PROFD_ARCH_LINK)
+	// Code made at run time may keep no frame pointer at all (LuaJIT, HotSpot): a record of anyone's further out would do.
+	if (walk->trial || PROFD_ARCH_LINK || !profd_walk_module(walk, walk->pc))
 		return false;
 	frame = rule_at(walk, walk->pc - (walk->exact ? 0 : 1));
 	setup = find_setup(walk);
@@ -379,6 +380,17 @@ static bool is_runtimes(uint64_t pc)
 	return frame.kind != PROFD_RUNTIME_NONE;
 }
 
+// HotSpot's last instructions of a frame, after SP was raised: pop FP, poll the safepoint, return.
+static bool is_frame_gone(struct profd_walk *walk)
+{
+	uint8_t first = code_byte(walk, walk->pc), second = code_byte(walk, walk->pc + 1);
+
+	return first == 0x5d || first == 0xc3 || first == 0xc2 ||                      // pop %rbp; ret
+	       (first == 0x49 && second == 0x3b) ||                                    // cmp n(%r15), %rsp
+	       (first == 0x0f && second == 0x87) ||                                    // ja
+	       (first == 0x41 && second == 0x85) || (first == 0x85 && second == 0x05); // test %eax, (%r10) or n(%rip)
+}
+
 // Where a thread waits, the frame is whole; where it was interrupted, it may have been about to begin or to end.
 static enum step sized_step(struct profd_walk *walk, const struct profd_runtime_frame *frame)
 {
@@ -386,7 +398,7 @@ static enum step sized_step(struct profd_walk *walk, const struct profd_runtime_
 
 	if (walk->exact && edge_step(walk))
 		return STEP_ON;
-	if (walk->exact && walk->pc < frame->complete)
+	if (walk->exact && (walk->pc < frame->complete || is_frame_gone(walk)))
 		return STEP_NO_REGISTER;
 	if (!profd_walk_load(walk, cfa - 8, &pc) || !profd_walk_load(walk, cfa - 16, &fp))
 		return STEP_UNREADABLE;

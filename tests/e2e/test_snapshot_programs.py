@@ -63,6 +63,18 @@ def snapshot(profd, pid):
     return shot['threads']
 
 
+def at_rest(profd, process, *more_pids):
+    """The threads of these processes, when none of them is about to do something."""
+    threads = []
+
+    def are_waiting():
+        threads[:] = [thread for pid in [process.pid, *more_pids] for thread in snapshot(profd, pid)]
+        return not any(thread['state'] in ('running', 'runnable') for thread in threads)
+
+    wait_for(are_waiting, process)
+    return threads
+
+
 def children(pid):
     """Those of its main thread, theirs too."""
     with open(f'/proc/{pid}/task/{pid}/children', encoding='ascii') as file:
@@ -92,7 +104,7 @@ def test_redis(profd, tmp_path):
     path = str(tmp_path / 'redis.sock')
     with running('redis-server', '--port', '0', '--unixsocket', path, '--save', '', '--dir', tmp_path, '--io-threads', '4') as server:
         wait_for(lambda: answers(path), server)
-        threads = snapshot(profd, server.pid)
+        threads = at_rest(profd, server)
         assert sum(thread['name'].startswith('io_thd_') for thread in threads) == 3
         assert are_complete(threads, 7)
 
@@ -111,7 +123,7 @@ def test_nginx(profd, tmp_path):
     with running('nginx', '-c', conf, '-e', tmp_path / 'error.log') as server:
         wait_for(lambda: answers(('127.0.0.1', port), socket.AF_INET), server)
         wait_for(lambda: [len(comms(child)) for child in children(server.pid)] == [9, 9], server)
-        threads = [thread for pid in [server.pid, *children(server.pid)] for thread in snapshot(profd, pid)]
+        threads = at_rest(profd, server, *children(server.pid))
         assert are_complete(threads, 19)
 
 
@@ -135,7 +147,7 @@ def test_postgres(profd, postgres_dir): # noqa: F811
         for query in ['select * from t', 'update t set i = 2', 'truncate t']:
             stack.enter_context(running(*psql, '-c', query, **AS_POSTGRES))
         wait_for(lambda: ask("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == '3', server)
-        threads = [thread for pid in [server.pid, *children(server.pid)] for thread in snapshot(profd, pid)]
+        threads = at_rest(profd, server, *children(server.pid))
         assert sum('pg_sleep' in thread['functions'] for thread in threads) == 4
         assert sum('ProcSleep' in thread['functions'] for thread in threads) == 3
         assert are_complete(threads, 12)
@@ -173,7 +185,7 @@ def test_node(profd, tmp_path):
         assert process.stdout.readline() == b'ready\n'
         with open(tmp_path / 'fifo', 'wb', buffering=0):  # opened only when the reader is there
             wait_for(lambda: children(process.pid) or all_children(process.pid), process)
-            threads = snapshot(profd, process.pid)
+            threads = at_rest(profd, process)
             assert sum(any('ReadSync' in name or name.startswith('node::fs::Read') for name in thread['functions']) for thread in threads) == 1
             assert are_complete(threads, 11)
 
@@ -249,7 +261,7 @@ def test_mariadb(profd):
         with running('mariadbd', '--no-defaults', '--datadir=' + directory, '--socket=' + path, '--skip-networking', '--skip-grant-tables',
                      '--thread-handling=pool-of-threads', user='nobody', group=user.pw_gid, extra_groups=[], cwd=directory) as server:
             wait_for(lambda: answers(path), server)
-            assert are_complete(snapshot(profd, server.pid), 8)
+            assert are_complete(at_rest(profd, server), 8)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -350,7 +362,7 @@ def test_java(profd, tmp_path, options):
             wait_for(lambda: len(java_frames(process.pid, r'Native Method\)$')) >= 46 and
                      java_frames(process.pid) == java_frames(process.pid), process)
             subprocess.run(['jcmd', str(process.pid), 'Compiler.perfmap'], stdout=subprocess.DEVNULL, timeout=60, check=True)
-            truth, threads = java_frames(process.pid), snapshot(profd, process.pid)
+            truth, threads = java_frames(process.pid), at_rest(profd, process)
             assert are_complete(threads, 44)
             wrong = [(thread['name'], own_frames(thread), truth[thread['tid']]) for thread in threads if thread['tid'] in truth and
                      not are_the_same(own_frames(thread), truth[thread['tid']], not options)]
