@@ -17,8 +17,10 @@
 #define profd_code_return_slot outside_code_return_slot
 #define profd_code_leaves_stack outside_code_leaves_stack
 #define profd_code_is_sigreturn outside_code_is_sigreturn
+#define profd_runtime_find outside_runtime_find
 
 #include "profd/safe_read.h"
 #include "profd/unwind.h"
+#include "profd/unwind_runtime.h"
 
 #endif

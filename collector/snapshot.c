@@ -86,7 +86,7 @@ static int read_mappings(struct snapshot_source *source)
 		mapping_set_destroy(mappings);
 		return 0;
 	}
-	image = walk_image_create(mappings, source->tables);
+	image = walk_image_create(source->pid, mappings, source->tables);
 	if (!image) {
 		mapping_set_destroy(mappings);
 		return -ENOMEM;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "collector/hotspot.h"
 #include "collector/mapping.h"
 #include "collector/module.h"
 #include "collector/outside.h"
@@ -23,6 +24,7 @@
 #define MAX_COPY (4u << 20) // of one stack
 #define PAGE 4096u
 #define PAGES 256u // of code; a power of two
+#define FRAMES 64u // of a runtime's code that are remembered; a power of two
 
 struct walk_image {
 	struct profd_module_set set;
@@ -34,6 +36,8 @@ struct walk_image {
 		size_t size;
 	} * tables;
 	size_t ntables;
+	bool has_libjvm;
+	struct hotspot *hotspot; // NULL: none that we know how to read
 };
 
 struct thread_walker {
@@ -48,6 +52,10 @@ struct thread_walker {
 		uint64_t address; // 1: none
 		uint8_t bytes[PAGE];
 	} pages[PAGES];
+	struct {
+		uint64_t pc; // 0: none
+		struct profd_runtime_frame frame;
+	} frames[FRAMES];
 };
 
 // Whose memory outside_safe_read reads: the walk has no place to say it.
@@ -79,7 +87,14 @@ static const struct wire_table *map_table(struct walk_image *image, struct modul
 	return table;
 }
 
-struct walk_image *walk_image_create(const struct mapping_set *mappings, struct table_cache *tables)
+static bool is_libjvm(const struct mapping *mapping)
+{
+	const char *name = strrchr(module_path(mapping->module), '/');
+
+	return name && strcmp(name, "/libjvm.so") == 0;
+}
+
+struct walk_image *walk_image_create(pid_t pid, const struct mapping_set *mappings, struct table_cache *tables)
 {
 	struct walk_image *image = calloc(1, sizeof(*image));
 	size_t count = mappings->count ? mappings->count : 1;
@@ -105,6 +120,10 @@ struct walk_image *walk_image_create(const struct mapping_set *mappings, struct 
 		}
 		*module = (struct profd_module){.start = mapping->start, .end = mapping->end, .bias = mapping->bias};
 		module->table = map_table(image, mapping->module, tables);
+		if (!image->has_libjvm && is_libjvm(mapping)) {
+			image->has_libjvm = true;
+			image->hotspot = hotspot_open(pid, mapping->bias);
+		}
 		image->set.count++;
 	}
 	image->set.modules = image->modules;
@@ -118,6 +137,7 @@ void walk_image_destroy(struct walk_image *image)
 		return;
 	for (size_t i = 0; i < image->ntables; i++)
 		munmap(image->tables[i].table, image->tables[i].size);
+	hotspot_close(image->hotspot);
 	free(image->tables);
 	free(image->ranges);
 	free(image->modules);
@@ -225,6 +245,22 @@ bool outside_safe_read(uint64_t address, uint64_t *ret_value)
 	if (here >= 8)
 		return read_page(walker, address, data, 8);
 	return read_page(walker, address, data, here) && read_page(walker, address + here, data + here, 8 - here);
+}
+
+void outside_runtime_find(uint64_t pc, struct profd_runtime_frame *ret_frame)
+{
+	const struct hotspot *hotspot = current->image->hotspot;
+	unsigned i = (unsigned)(pc ^ pc >> 6) % FRAMES;
+
+	if (!hotspot) {
+		ret_frame->kind = current->image->has_libjvm ? PROFD_RUNTIME_LOST : PROFD_RUNTIME_NONE;
+		return;
+	}
+	if (current->frames[i].pc != pc) {
+		current->frames[i].pc = pc;
+		hotspot_find_frame(hotspot, pc, &current->frames[i].frame);
+	}
+	*ret_frame = current->frames[i].frame;
 }
 
 // ---- The walk ------------------------------------------------------------------------------------------------------

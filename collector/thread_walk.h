@@ -22,7 +22,7 @@ struct walk_image;
 
 // A process's code as the walks see it: its mappings' unwind tables. Shared by any number of walkers, and kept from snapshot to
 // snapshot. mappings: must outlive it. Tables that are on no disk yet are built: may take long. NULL: no memory.
-struct walk_image *walk_image_create(const struct mapping_set *mappings, struct table_cache *tables);
+struct walk_image *walk_image_create(pid_t pid, const struct mapping_set *mappings, struct table_cache *tables);
 void walk_image_destroy(struct walk_image *image); // accepts NULL
 
 // One thread uses a walker at a time; pages of code that were read are kept in it. NULL: no memory.
@@ -31,7 +31,8 @@ void thread_walker_destroy(struct thread_walker *walker); // accepts NULL
 
 // Writes PCs, leaf first, callers that were interrupted with WIRE_PC_EXACT, to pcs[0..WIRE_MAX_FRAMES). Returns how many (≥ 1), and
 // why the walk ended (enum wire_stop).
-uint32_t thread_walker_walk(struct thread_walker *walker, const struct task_place *place, uint64_t *pcs, uint8_t *ret_stop);
+uint32_t thread_walker_walk(struct thread_walker *walker, const struct task_place *place, uint64_t *pcs,
+			    uint8_t *ret_stop);
 // The same for a thread that ran, from what was captured of it; its stack above that counts as unreadable: the thread has gone on.
 uint32_t thread_walker_walk_captured(struct thread_walker *walker, const struct thread_capture *capture, uint64_t *pcs,
 				     uint8_t *ret_stop);

@@ -6,6 +6,7 @@
 #ifndef PROFD_UNWIND_LOOKUP_H
 #define PROFD_UNWIND_LOOKUP_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "profd/wire.h"

@@ -13,6 +13,8 @@
 
 #ifdef PROFD_UNWIND_OUTSIDE
 
+#include "profd/unwind_runtime.h"
+
 #define RECOVER_REACH (64u << 10) // bytes above SP that a frame with a frame pointer may have
 #define RECOVER_ROWS 4096u        // of one function
 #define MAX_LATE_PUSH 64u         // bytes from a function's entry to the instruction behind its push of FP
@@ -269,7 +271,8 @@ static bool is_doubtful(struct profd_walk *walk, uint64_t pc, uint64_t return_ad
 	const struct wire_rule *rule;
 	uint64_t target;
 
-	if (!profd_code_call_target(walk, return_address, &target))
+	// Runtimes call their code through pieces of code.
+	if (!profd_code_call_target(walk, return_address, &target) || !profd_walk_module(walk, target))
 		return false;
 	rule = rule_at(walk, target);
 	if (rule && rule->cfa == WIRE_CFA_PLT)
@@ -346,7 +349,8 @@ static bool recover_fp(struct profd_walk *walk)
 	struct frame_setup setup;
 	uint64_t fp, slot;
 
-	if (walk->trial || PROFD_ARCH_LINK)
+	// Code made at run time may keep no frame pointer at all (LuaJIT, HotSpot): a record of anyone's further out would do.
+	if (walk->trial || PROFD_ARCH_LINK || !profd_walk_module(walk, walk->pc))
 		return false;
 	frame = rule_at(walk, walk->pc - (walk->exact ? 0 : 1));
 	setup = find_setup(walk);
@@ -360,6 +364,82 @@ static bool recover_fp(struct profd_walk *walk)
 	walk->fp = recovery.fp;
 	walk->fp_known = true;
 	return true;
+}
+
+// ---- Frames that a runtime knows (unwind_runtime.h) -------------------------------------------------------------------
+
+static bool is_runtimes(uint64_t pc)
+{
+	struct profd_runtime_frame frame;
+
+	profd_runtime_find(pc, &frame);
+	return frame.kind != PROFD_RUNTIME_NONE;
+}
+
+// HotSpot's last instructions of a frame, after SP was raised: pop FP, poll the safepoint, return.
+static bool is_frame_gone(struct profd_walk *walk)
+{
+	uint8_t first = code_byte(walk, walk->pc), second = code_byte(walk, walk->pc + 1);
+
+	return first == 0x5d || first == 0xc3 || first == 0xc2 ||                      // pop %rbp; ret
+	       (first == 0x49 && second == 0x3b) ||                                    // cmp n(%r15), %rsp
+	       (first == 0x0f && second == 0x87) ||                                    // ja
+	       (first == 0x41 && second == 0x85) || (first == 0x85 && second == 0x05); // test %eax, (%r10) or n(%rip)
+}
+
+// Where a thread waits, the frame is whole; where it was interrupted, it may have been about to begin or to end.
+static enum step sized_step(struct profd_walk *walk, const struct profd_runtime_frame *frame)
+{
+	uint64_t cfa = walk->sp + frame->size, pc, fp;
+
+	if (walk->exact && edge_step(walk))
+		return STEP_ON;
+	if (walk->exact && (walk->pc < frame->complete || is_frame_gone(walk)))
+		return STEP_NO_REGISTER;
+	if (!profd_walk_load(walk, cfa - 8, &pc) || !profd_walk_load(walk, cfa - 16, &fp))
+		return STEP_UNREADABLE;
+	if (!is_code(walk, pc - 1) || !(is_runtimes(pc - 1) || profd_code_follows_call(walk, pc)))
+		return STEP_BAD_CFA;
+	profd_walk_enter(walk, pc, cfa, fp);
+	walk->fp_known = true;
+	return STEP_ON;
+}
+
+static enum step interpreter_step(struct profd_walk *walk)
+{
+	uint64_t pc, sp, fp;
+
+	if (!walk->fp_known)
+		return STEP_NO_REGISTER;
+	if (!profd_walk_frame_record(walk, &fp, &pc) || !profd_walk_load(walk, walk->fp - 8, &sp))
+		return STEP_UNREADABLE;
+	if (sp < walk->fp + 16 || sp - walk->fp > PROFD_MAX_FRAME || !is_code(walk, pc - 1) ||
+	    !(is_runtimes(pc - 1) || profd_code_follows_call(walk, pc)))
+		return STEP_BAD_CFA;
+	profd_walk_enter(walk, pc, sp, fp);
+	walk->fp_known = true;
+	return STEP_ON;
+}
+
+static enum step runtime_step(struct profd_walk *walk)
+{
+	uint64_t lookup = walk->exact ? walk->pc : walk->pc - 1;
+	struct profd_runtime_frame frame = {.kind = PROFD_RUNTIME_NONE};
+
+	if (!profd_walk_module(walk, lookup))
+		profd_runtime_find(lookup, &frame);
+	switch (frame.kind) {
+	case PROFD_RUNTIME_SIZED:
+		return sized_step(walk, &frame);
+	case PROFD_RUNTIME_INTERPRETER:
+		return interpreter_step(walk);
+	case PROFD_RUNTIME_RECORD:
+		return walk->fp_known ? STEP_NO_RULE : STEP_NO_REGISTER;
+	case PROFD_RUNTIME_LOST:
+		return STEP_NO_REGISTER;
+	default:
+		return STEP_NO_RULE;
+	}
 }
 
 #endif

@@ -479,11 +479,22 @@ static bool is_frame(struct profd_walk *walk)
 	       profd_code_follows_call(walk, walk->pc);
 }
 
+// Code that a runtime made, where that runtime says what its frames are like: unwind_recover.h. STEP_NO_RULE: it does not.
+#ifdef PROFD_UNWIND_OUTSIDE
+static enum step runtime_step(struct profd_walk *walk);
+#else
+static inline enum step runtime_step(struct profd_walk *walk)
+{
+	(void)walk;
+	return STEP_NO_RULE;
+}
+#endif
+
 static enum step slow_step(struct profd_walk *walk)
 {
 	uint64_t lookup = walk->exact ? walk->pc : walk->pc - 1;
 	const struct wire_rule *rule = rule_at(walk, lookup);
-	enum step step = STEP_NO_RULE;
+	enum step step;
 
 	if (rule && !walk->exact && is_first_byte(walk, rule))
 		rule = NULL;
@@ -496,8 +507,7 @@ static enum step slow_step(struct profd_walk *walk)
 		rule = trampoline_at(walk, walk->pc);
 	if (!rule && !is_frame(walk))
 		return STEP_NO_FRAME;
-	if (rule)
-		step = rule_step(walk, rule);
+	step = rule ? rule_step(walk, rule) : runtime_step(walk);
 	return step == STEP_NO_RULE ? guess_step(walk) : step;
 }
 
