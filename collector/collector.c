@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,9 +185,16 @@ static bool may_register(const struct collector *collector, const struct transpo
 	       (geteuid() == 0 && kinship_includes(&collector->kinship, peer->pid));
 }
 
+static bool is_dead(const struct transport_peer *peer)
+{
+	struct pollfd poll_fd = {.fd = peer->pidfd, .events = POLLIN};
+
+	return peer->pidfd < 0 || poll(&poll_fd, 1, 0) == 1;
+}
+
 static void admit(struct collector *collector, int fd, const struct transport_peer *peer)
 {
-	if (!may_register(collector, peer) && kill(peer->pid, 0) < 0 && errno == ESRCH) {
+	if (!may_register(collector, peer) && is_dead(peer)) {
 		close_fd(peer->pidfd); // it is gone, and with it all that would tell whose it was
 		close(fd);
 		return;
