@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The profd authors
 #
-# conftest.py: where the things under test are. PROFD_BUILD names the build directory (default: build in the checkout).
+# conftest.py: where the things under test are. PROFD_BUILD names the build directory (default: build in the checkout),
+# PROFD a collector from elsewhere: a sanitized one, with the agent of PROFD_BUILD (scripts/test sets what profd itself reads as well).
 
 import glob
 import os
@@ -30,7 +31,7 @@ def build_dir():
 
 @pytest.fixture(scope='session')
 def profd():
-    return os.path.join(BUILD, 'collector/profd')
+    return os.environ.get('PROFD', os.path.join(BUILD, 'collector/profd'))
 
 
 @pytest.fixture(scope='session')
