@@ -329,14 +329,15 @@ static void finish(struct compiler *compiler)
 int name_compile(const struct name_request *request, int fd)
 {
 	struct compiler compiler = {.request = request, .mini.fd = -1};
-	bool all;
+	enum name_extent extent = request->each_unit ? NAME_EACH_UNIT : NAME_FIRST_UNIT;
 	int error;
 
 	pthread_mutex_init(&compiler.lock, NULL);
 	error = open_sources(&compiler);
-	all = compiler.dwarf.sections.parts[DWARF_INFO].size < ALL_BELOW;
+	if (compiler.dwarf.sections.parts[DWARF_INFO].size < ALL_BELOW)
+		extent = NAME_EVERYTHING;
 	if (!error)
-		error = name_index_init(&compiler.index, request->addresses, request->count, all);
+		error = name_index_init(&compiler.index, request->addresses, request->count, extent);
 	if (!error)
 		error = start_writer(&compiler);
 	if (!error) {

@@ -8,6 +8,7 @@
 #ifndef PROFD_COLLECTOR_NAME_COMPILER_H
 #define PROFD_COLLECTOR_NAME_COMPILER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,9 @@ struct name_request {
 	struct name_sources sources;
 	const uint64_t *addresses; // wanted; in any order
 	size_t count;
+	// Several units may say that an address is theirs. Most often the first is right, and the others are not read; where it was not,
+	// ask again for all of them.
+	bool each_unit;
 	uint64_t identity[2]; // of the sources, for the header
 };
 

@@ -69,13 +69,15 @@ static bool add_range(void *context, uint64_t start, uint64_t end)
 	return true;
 }
 
+// Lookups take the last range first. Of a function that many units have a copy of, they all say that the one that was linked is theirs:
+// it is the first unit's.
 static int by_start(const void *a, const void *b)
 {
 	const struct name_range *x = a, *y = b;
 
 	if (x->start != y->start)
 		return x->start < y->start ? -1 : 1;
-	return (x->unit > y->unit) - (x->unit < y->unit);
+	return (x->unit < y->unit) - (x->unit > y->unit);
 }
 
 // What is beyond the limit is left out.
@@ -181,9 +183,22 @@ static size_t want_all(const struct name_index *index, bool all, struct want *wa
 	return count;
 }
 
-static int find_wanted(struct name_index *index, const uint64_t *addresses, size_t count, bool all)
+// The first unit of DWARF's that may have the address, or each of them; and the page of symbols.
+static size_t want_address(const struct name_block *block, uint64_t address, bool each, struct want *wants)
 {
-	size_t capacity = count_all(index, all) + count * (NAME_MAX_OVERLAP + 1) + 1, n;
+	uint32_t units[NAME_MAX_OVERLAP + 1];
+	size_t found = name_block_units_at(block, address, units), n = 0;
+
+	for (size_t i = 0; i < found; i++)
+		if (each || i == 0 || units[i] >= block->header->ndwarf)
+			wants[n++] = (struct want){units[i], address};
+	return n;
+}
+
+static int find_wanted(struct name_index *index, const uint64_t *addresses, size_t count, enum name_extent extent)
+{
+	bool all = extent == NAME_EVERYTHING, each = extent == NAME_EACH_UNIT;
+	size_t capacity = count_all(index, all) + count * (each ? NAME_MAX_OVERLAP + 1 : 2) + 1, n;
 	struct want *wants = count <= MAX_WANTED ? calloc(capacity, sizeof(*wants)) : NULL;
 	struct name_header header;
 	struct name_block block;
@@ -193,26 +208,21 @@ static int find_wanted(struct name_index *index, const uint64_t *addresses, size
 		return -ENOMEM;
 	view(index, &header, &block);
 	n = want_all(index, all, wants);
-	for (size_t i = 0; i < count; i++) {
-		uint32_t units[NAME_MAX_OVERLAP + 1];
-		size_t found = name_block_units_at(&block, addresses[i], units);
-
-		for (size_t j = 0; j < found && n < capacity; j++)
-			wants[n++] = (struct want){units[j], addresses[i]};
-	}
+	for (size_t i = 0; i < count; i++)
+		n += want_address(&block, addresses[i], each, wants + n);
 	qsort(wants, n, sizeof(*wants), by_unit);
 	error = make_jobs(index, wants, n);
 	free(wants);
 	return error;
 }
 
-int name_index_init(struct name_index *index, const uint64_t *addresses, size_t count, bool all)
+int name_index_init(struct name_index *index, const uint64_t *addresses, size_t count, enum name_extent extent)
 {
 	int error;
 
 	find_ranges(index);
 	error = find_pages(index);
-	return error ? error : find_wanted(index, addresses, count, all);
+	return error ? error : find_wanted(index, addresses, count, extent);
 }
 
 void name_index_finish(struct name_index *index)

@@ -14,6 +14,9 @@
 
 #define NAME_PAGE_EDGES 256u
 
+// Which units are wanted: for each address the first that may have it, or each that may; or all that there are.
+enum name_extent { NAME_FIRST_UNIT, NAME_EACH_UNIT, NAME_EVERYTHING };
+
 // A unit to compile, and the addresses in it that somebody looks for.
 struct name_job {
 	uint32_t unit;
@@ -36,8 +39,8 @@ struct name_index {
 
 // The executable segments of a file. False: none, or more than 4 GiB.
 bool name_index_span(const struct elf_file *file, struct dwarf_span *ret_span);
-// span, dwarf and symbols are set; the rest is zero. all: every unit is wanted. 0, −ENOMEM, −EFBIG. Either way, finish frees.
-int name_index_init(struct name_index *index, const uint64_t *addresses, size_t count, bool all);
+// span, dwarf and symbols are set; the rest is zero. 0, −ENOMEM, −EFBIG. Either way, finish frees.
+int name_index_init(struct name_index *index, const uint64_t *addresses, size_t count, enum name_extent extent);
 void name_index_finish(struct name_index *index);
 
 #endif

@@ -38,17 +38,6 @@ void name_set_finish(struct name_set *set)
 	*set = (struct name_set){0};
 }
 
-bool name_set_misses(const struct name_set *set, uint64_t vaddr)
-{
-	uint32_t units[NAME_MAX_OVERLAP + 1];
-	size_t count = set->count ? name_block_units_at(&set->blocks[0], vaddr, units) : 0;
-
-	for (size_t i = 0; i < count; i++)
-		if (!set->owners[units[i]])
-			return true;
-	return set->count == 0;
-}
-
 // What DWARF has only a line of (assembler) is named by the symbol.
 size_t name_set_find(const struct name_set *set, uint64_t vaddr, struct name_frame *frames, size_t max,
 		     bool *ret_missing)
@@ -81,6 +70,14 @@ size_t name_set_find(const struct name_set *set, uint64_t vaddr, struct name_fra
 		return found;
 	}
 	return 0;
+}
+
+bool name_set_misses(const struct name_set *set, uint64_t vaddr)
+{
+	struct name_frame frame;
+	bool missing;
+
+	return set->count == 0 || (name_set_find(set, vaddr, &frame, 1, &missing) == 0 && missing);
 }
 
 size_t name_set_covered(const struct name_set *set, uint64_t *addresses, size_t max)

@@ -24,7 +24,7 @@ void name_set_finish(struct name_set *set);
 // As module_symbolize. *ret_missing: a unit that no block has would be needed to say (0 is returned then).
 size_t name_set_find(const struct name_set *set, uint64_t vaddr, struct name_frame *frames, size_t max,
 		     bool *ret_missing);
-// Would any unit be needed that no block has?
+// Is there a unit that no block has, and that would be needed to say?
 bool name_set_misses(const struct name_set *set, uint64_t vaddr);
 // An address in each unit that some block has; returns how many, at most max.
 size_t name_set_covered(const struct name_set *set, uint64_t *addresses, size_t max);

@@ -256,7 +256,7 @@ static const struct elf_file *if_open(const struct elf_file *file)
 	return file->elf ? file : NULL;
 }
 
-static void compile(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count, bool whole)
+static void compile(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count, bool each_unit, bool whole)
 {
 	const struct name_request request = {
 		.sources = {.file = &symbolizer->file,
@@ -265,6 +265,7 @@ static void compile(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_
 			    .package = if_open(&symbolizer->package)},
 		.addresses = vaddrs,
 		.count = count,
+		.each_unit = each_unit,
 		.identity = {symbolizer->identity[0], symbolizer->identity[1]},
 	};
 	int fd, error = -ENOSPC;
@@ -291,7 +292,7 @@ static void compile_whole(struct symbolizer *symbolizer, const uint64_t *vaddrs,
 		return;
 	memcpy(all, vaddrs, count * sizeof(*all));
 	n = count + name_set_covered(&symbolizer->names, all + count, max - count);
-	compile(symbolizer, all, n, true);
+	compile(symbolizer, all, n, true, true);
 	free(all);
 }
 
@@ -301,25 +302,31 @@ static void ensure_loaded(struct symbolizer *symbolizer)
 		load(symbolizer);
 }
 
-void symbolizer_prepare(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count)
+// False: nothing was missing, or nothing can be done about it.
+static bool compile_missing(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count, bool each_unit)
 {
-	uint64_t *missing;
+	uint64_t *missing = symbolizer->failed ? NULL : calloc(count + 1, sizeof(*missing));
+	bool first = symbolizer->names.count == 0;
 	size_t n = 0;
 
-	ensure_loaded(symbolizer);
-	if (symbolizer->failed)
-		return;
-	missing = calloc(count + 1, sizeof(*missing));
 	if (!missing)
-		return;
+		return false;
 	for (size_t i = 0; i < count; i++)
 		if (name_set_misses(&symbolizer->names, vaddrs[i]))
 			missing[n++] = vaddrs[i];
-	if (symbolizer->names.count == NAME_SET_MAX && n > 0)
+	if (n > 0 && symbolizer->names.count == NAME_SET_MAX)
 		compile_whole(symbolizer, missing, n);
-	else if (n > 0 || symbolizer->names.count == 0)
-		compile(symbolizer, missing, n, symbolizer->names.count == 0);
+	else if (n > 0 || first)
+		compile(symbolizer, missing, n, each_unit, first);
 	free(missing);
+	return n > 0;
+}
+
+void symbolizer_prepare(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count)
+{
+	ensure_loaded(symbolizer);
+	if (compile_missing(symbolizer, vaddrs, count, false))
+		(void)compile_missing(symbolizer, vaddrs, count, true);
 }
 
 enum module_symbols symbolizer_source(struct symbolizer *symbolizer)
