@@ -96,7 +96,8 @@ def same_name(mine, other, readable, values):
             readable.get(mine) == readable.get(other) or
             # Functions that turned out alike were folded: one piece of code with several names.
             (mine in values and values[mine] == values.get(other)) or
-            (not other.startswith(('_Z', '_R')) and mine.startswith(('_Z', '_R')) and identifier in mine) or
+            (not other.startswith(('_Z', '_R')) and mine.startswith(('_Z', '_R')) and
+             (identifier in mine or other.startswith('operator'))) or
             # The other way around: they have the symbol.
             (not mine.startswith(('_Z', '_R')) and other.startswith(('_Z', '_R')) and re.split(r'[<.]', mine)[0] in other))
 
@@ -110,6 +111,8 @@ def difference(mine, other, readable, values):
     """None: they are equal."""
     if not other and mine and all(not file for _, file, _ in mine):
         return None  # a symbol, of which it says nothing without debug info
+    if not mine and all(name == '??' for name, _, _ in other):
+        return None  # a line of code that no function has
     if len(mine) != len(other):
         return 'depth'
     for (name, file, number), (their_name, their_file, their_number) in zip(mine, other):
