@@ -20,7 +20,7 @@
 #include "collector/name_writer.h"
 
 #define MAX_THREADS 4
-#define ALL_BELOW (1u << 17) // bytes of .debug_info; what has less is compiled whole
+#define ALL_BELOW (1u << 16) // bytes of .debug_info; what has less is compiled whole
 
 struct compiler {
 	const struct name_request *request;

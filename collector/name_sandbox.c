@@ -26,7 +26,11 @@
 	(12ULL << 30) // beyond what is mapped when it begins: sections are mapped whole, of which little is touched
 #define MAX_OUTPUT (2ULL << 30)
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || \
+	__has_feature(thread_sanitizer)
 #define SANITIZED 1
 #else
 #define SANITIZED 0

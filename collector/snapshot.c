@@ -267,24 +267,23 @@ static int make_stack(struct builder *builder, const struct thread_scan_record *
 static uint32_t stack_index(struct builder *builder, const struct thread_scan_record *record, bool *ret_new)
 {
 	XXH128_hash_t hash = XXH3_128bits_withSeed(record->pcs, record->npcs * sizeof(*record->pcs), record->stop);
-
 	return intern_add(&builder->stacks, &hash, ret_new);
 }
 
 // All names at once, before the first is looked up.
 static void prepare_names(struct builder *builder)
 {
-	const struct mapping_set *mappings = builder->source->mappings;
-	const struct thread_scan *scan = builder->source->scan;
+	const struct snapshot_source *source = builder->source;
 	const struct origin_creator *creators = builder->origins ? builder->origins->creators : NULL;
 	struct name_wants wants = {0};
 	bool new;
-
-	for (size_t i = 0; scan && i < scan->count; i++)
-		if (stack_index(builder, &scan->records[i], &new) != INTERN_NONE && new)
-			name_wants_add_stack(&wants, mappings, scan->records[i].pcs, scan->records[i].npcs, true);
+	for (size_t i = 0; source->scan && i < source->scan->count; i++) {
+		const struct thread_scan_record *record = &source->scan->records[i];
+		if (stack_index(builder, record, &new) != INTERN_NONE && new)
+			name_wants_add_stack(&wants, source->mappings, record->pcs, record->npcs, true);
+	}
 	for (uint32_t i = 0; creators && i < WIRE_CREATORS; i++)
-		name_wants_add_stack(&wants, mappings, creators[i].pcs, creators[i].npcs, false);
+		name_wants_add_stack(&wants, source->mappings, creators[i].pcs, creators[i].npcs, false);
 	name_wants_prepare(&wants);
 }
 
@@ -293,7 +292,6 @@ static const struct stack_item *get_stack(struct builder *builder, const struct 
 {
 	uint32_t index = stack_index(builder, record, NULL);
 	struct stack_item *item = index == INTERN_NONE ? NULL : intern_item(&builder->stacks, index);
-
 	return item && (item->id || make_stack(builder, record, item) == 0) ? item : NULL;
 }
 

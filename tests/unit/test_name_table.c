@@ -31,6 +31,9 @@
 #include "collector/table_cache.h"
 
 #define LARGE (1ULL << 30)
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
 
 static char directory[] = "/tmp/profd_names_XXXXXX";
 static uint64_t bias;
@@ -320,7 +323,7 @@ static int try_everything(int output)
 
 static void test_sandbox(void **state)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer)
 	skip();
 #else
 	int output = memfd_create("output", MFD_CLOEXEC), status;
