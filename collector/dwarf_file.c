@@ -128,10 +128,11 @@ const struct dwarf_bytes *dwarf_cu_section(const struct dwarf_cu *cu, enum dwarf
 
 const char *dwarf_string_at(const struct dwarf_bytes *section, uint64_t offset)
 {
-	const char *string = (const char *)section->data + offset;
+	const char *string;
 
 	if (offset >= section->size)
 		return NULL;
+	string = (const char *)section->data + offset;
 	if (section->data[section->size - 1] == 0 || memchr(string, 0, section->size - offset))
 		return string;
 	return NULL;
