@@ -45,8 +45,8 @@ static int take_from(pid_t pid, struct snapshot_source *source, uint32_t window_
 
 static int take(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 {
-	struct module_cache *modules = module_cache_create(NULL);
 	struct table_cache *tables = table_cache_open(true);
+	struct module_cache *modules = module_cache_create(NULL, tables);
 	struct snapshot_source *source = modules && tables ? snapshot_source_create(pid, modules, tables) : NULL;
 	int r = source ? take_from(pid, source, window_s, ret_dump) : -ENOMEM;
 

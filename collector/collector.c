@@ -374,8 +374,8 @@ int collector_create(const struct collector_options *options, struct collector *
 
 	if (!collector)
 		return -ENOMEM;
-	collector->modules = module_cache_create(NULL);
 	collector->tables = table_cache_open(options->cache_tables);
+	collector->modules = module_cache_create(NULL, collector->tables);
 	r = collector->modules && collector->tables ? open_fds(collector, options->socket) : -ENOMEM;
 	if (r == 0)
 		r = start_threads(collector);

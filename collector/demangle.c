@@ -54,14 +54,18 @@ static int run(const char *name, struct output *output)
 	return run_rust(name, output) || cplus_demangle_v3_callback(name, DMGL_PARAMS | DMGL_ANSI, collect, output);
 }
 
+bool demangle_is_mangled(const char *name)
+{
+	// What a compiler mangles starts with _Z, _R, or (clang's blocks, Mach-O style) ___Z.
+	return strncmp(name, "_Z", 2) == 0 || strncmp(name, "_R", 2) == 0 || strncmp(name, "___Z", 4) == 0;
+}
+
 char *demangle(const char *name)
 {
 	struct output output = {0};
 	char *fitted;
 
-	// What a compiler mangles starts with _Z, _R, or (clang's blocks, Mach-O style) ___Z.
-	if ((strncmp(name, "_Z", 2) != 0 && strncmp(name, "_R", 2) != 0 && strncmp(name, "___Z", 4) != 0) ||
-	    strnlen(name, MAX_MANGLED) == MAX_MANGLED)
+	if (!demangle_is_mangled(name) || strnlen(name, MAX_MANGLED) == MAX_MANGLED)
 		return NULL;
 	output.text = malloc(MAX_DEMANGLED + 4);
 	if (!output.text)
@@ -73,4 +77,14 @@ char *demangle(const char *name)
 	output.text[output.used] = 0;
 	fitted = realloc(output.text, output.used + 1);
 	return fitted ? fitted : output.text;
+}
+
+char *demangle_function(const char *name)
+{
+	char *text = demangle(name);
+	char *clone = text ? strstr(text, " [clone ") : NULL;
+
+	if (clone)
+		*clone = '\0';
+	return text;
 }

@@ -1,426 +1,334 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// die_reader.c: see die_reader.h. DWARF 5, section 7.5.
+// die_reader.c: see die_reader.h.
 
 #include "collector/die_reader.h"
 
 #include <dwarf.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define MAX_CODE (1u << 20)
+#include "collector/dwarf_file.h"
+
+#define MAX_ABBREVS (1u << 20)
 #define MAX_ATTRIBUTES 512
-#define NO_FORM UINT16_MAX // no DIE that has it can be read
+#define SKIP UINT8_MAX
 
-// An attribute, or several in a row that nobody wants and whose size is known.
-struct spec {
-	uint16_t name, form; // form 0: skip `constant` bytes
-	bool wanted;
-	uint64_t constant; // DW_FORM_implicit_const
+// An attribute, or several in a row that nobody wants and whose size is known: slot SKIP, form 0.
+struct die_spec {
+	uint8_t slot;
+	uint16_t form;
+	uint64_t constant; // bytes to skip, or DW_FORM_implicit_const's
 };
 
 struct die_abbrev {
-	uint16_t tag, nspecs;
+	uint64_t code;
+	uint16_t tag;
 	bool has_children;
-	struct spec specs[];
+	uint32_t first, count; // of specs
 };
 
-// ---- Numbers -------------------------------------------------------------------------------------------------------
+// ---- Abbreviations -------------------------------------------------------------------------------------------------
 
-static bool take(struct die_reader *reader, size_t size, uint64_t *ret_value)
+static bool is_unit(uint16_t tag)
 {
-	uint64_t value = 0;
+	return tag == DW_TAG_compile_unit || tag == DW_TAG_skeleton_unit || tag == DW_TAG_partial_unit;
+}
 
-	if (size > (size_t)(reader->end - reader->at))
+static bool is_code(uint16_t tag)
+{
+	return tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine;
+}
+
+static uint8_t slot_of_code(uint64_t name)
+{
+	switch (name) {
+	case DW_AT_sibling:
+		return DIE_SIBLING;
+	case DW_AT_name:
+		return DIE_NAME;
+	case DW_AT_linkage_name:
+	case DW_AT_MIPS_linkage_name:
+		return DIE_LINKAGE_NAME;
+	case DW_AT_low_pc:
+		return DIE_LOW_PC;
+	case DW_AT_high_pc:
+		return DIE_HIGH_PC;
+	case DW_AT_ranges:
+		return DIE_RANGES;
+	case DW_AT_abstract_origin:
+	case DW_AT_specification:
+		return DIE_ORIGIN;
+	case DW_AT_decl_line:
+		return DIE_DECL_LINE;
+	case DW_AT_call_file:
+		return DIE_CALL_FILE;
+	case DW_AT_call_line:
+		return DIE_CALL_LINE;
+	case DW_AT_declaration:
+		return DIE_DECLARATION;
+	default:
+		return SKIP;
+	}
+}
+
+static uint8_t slot_of_unit(uint64_t name)
+{
+	switch (name) {
+	case DW_AT_name:
+		return DIE_NAME;
+	case DW_AT_low_pc:
+		return DIE_LOW_PC;
+	case DW_AT_high_pc:
+		return DIE_HIGH_PC;
+	case DW_AT_ranges:
+		return DIE_RANGES;
+	case DW_AT_comp_dir:
+		return DIE_COMP_DIR;
+	case DW_AT_stmt_list:
+		return DIE_STMT_LIST;
+	case DW_AT_language:
+		return DIE_LANGUAGE;
+	case DW_AT_str_offsets_base:
+		return DIE_STR_OFFSETS_BASE;
+	case DW_AT_addr_base:
+	case DW_AT_GNU_addr_base:
+		return DIE_ADDR_BASE;
+	case DW_AT_rnglists_base:
+		return DIE_RNGLISTS_BASE;
+	case DW_AT_GNU_ranges_base:
+		return DIE_RANGES_BASE;
+	case DW_AT_dwo_name:
+	case DW_AT_GNU_dwo_name:
+		return DIE_DWO_NAME;
+	case DW_AT_GNU_dwo_id:
+		return DIE_DWO_ID;
+	default:
+		return SKIP;
+	}
+}
+
+static uint8_t slot_of(uint16_t tag, uint64_t name)
+{
+	if (is_code(tag))
+		return slot_of_code(name);
+	if (is_unit(tag))
+		return slot_of_unit(name);
+	return name == DW_AT_sibling ? DIE_SIBLING : SKIP;
+}
+
+static void *grow(void *items, size_t count, size_t *capacity, size_t size)
+{
+	size_t wanted = *capacity ? *capacity * 2 : 64;
+	void *grown;
+
+	if (count < *capacity)
+		return items;
+	grown = reallocarray(items, wanted, size);
+	if (grown)
+		*capacity = wanted;
+	return grown;
+}
+
+static bool add_spec(struct die_abbrevs *abbrevs, const struct die_spec *spec, uint32_t first)
+{
+	struct die_spec *last = abbrevs->nspecs > first ? &abbrevs->specs[abbrevs->nspecs - 1] : NULL, *grown;
+
+	if (last && last->form == 0 && spec->form == 0) {
+		last->constant += spec->constant;
+		return true;
+	}
+	grown = grow(abbrevs->specs, abbrevs->nspecs, &abbrevs->specs_capacity, sizeof(*grown));
+	if (!grown)
 		return false;
-	memcpy(&value, reader->at, size < sizeof(value) ? size : sizeof(value)); // little-endian: elf_file.c sees to it
-	reader->at += size;
-	*ret_value = value;
+	abbrevs->specs = grown;
+	abbrevs->specs[abbrevs->nspecs++] = *spec;
 	return true;
 }
 
-static bool take_uleb(struct die_reader *reader, uint64_t *ret_value)
+static bool read_specs(struct die_abbrevs *abbrevs, const struct dwarf_cu *cu, struct dwarf_cursor *cursor,
+		       struct die_abbrev *entry)
 {
-	uint64_t value = 0;
+	entry->first = (uint32_t)abbrevs->nspecs;
+	for (size_t i = 0; i < MAX_ATTRIBUTES && !cursor->failed; i++) {
+		uint64_t name = dwarf_cursor_uleb(cursor), form = dwarf_cursor_uleb(cursor);
+		struct die_spec spec = {.slot = slot_of(entry->tag, name), .form = (uint16_t)form};
+		int size = form <= UINT16_MAX ? dwarf_form_size(cu, (uint16_t)form) : -1;
 
-	for (unsigned shift = 0; reader->at < reader->end; shift += 7) {
-		uint8_t byte = *reader->at++;
-
-		if (shift < 64)
-			value |= (uint64_t)(byte & 0x7f) << shift;
-		if (!(byte & 0x80)) {
-			*ret_value = value;
-			return true;
+		if (form == DW_FORM_implicit_const)
+			spec.constant = (uint64_t)dwarf_cursor_sleb(cursor);
+		if (name == 0 && form == 0) {
+			entry->count = (uint32_t)(abbrevs->nspecs - entry->first);
+			return !cursor->failed;
 		}
+		if (form == 0 || form > UINT16_MAX)
+			return false;
+		if (spec.slot == SKIP && size >= 0)
+			spec = (struct die_spec){.slot = SKIP, .constant = (uint64_t)size};
+		if (!add_spec(abbrevs, &spec, entry->first))
+			return false;
 	}
 	return false;
 }
 
-static bool take_block(struct die_reader *reader, uint64_t size)
+static int by_code(const void *a, const void *b)
 {
-	if (size > (uint64_t)(reader->end - reader->at))
-		return false;
-	reader->at += size;
-	return true;
+	const struct die_abbrev *x = a, *y = b;
+
+	return (x->code > y->code) - (x->code < y->code);
 }
 
-// ---- Forms ---------------------------------------------------------------------------------------------------------
-
-// Bytes of a form; −1: varies.
-static int form_size(const struct die_reader *reader, uint16_t form)
+static void read_abbrevs(struct die_abbrevs *abbrevs, const struct dwarf_cu *cu)
 {
-	switch (form) {
-	case DW_FORM_flag_present:
-	case DW_FORM_implicit_const:
-		return 0;
-	case DW_FORM_data1:
-	case DW_FORM_ref1:
-	case DW_FORM_flag:
-	case DW_FORM_strx1:
-	case DW_FORM_addrx1:
-		return 1;
-	case DW_FORM_data2:
-	case DW_FORM_ref2:
-	case DW_FORM_strx2:
-	case DW_FORM_addrx2:
-		return 2;
-	case DW_FORM_strx3:
-	case DW_FORM_addrx3:
-		return 3;
-	case DW_FORM_data4:
-	case DW_FORM_ref4:
-	case DW_FORM_strx4:
-	case DW_FORM_addrx4:
-	case DW_FORM_ref_sup4:
-		return 4;
-	case DW_FORM_data8:
-	case DW_FORM_ref8:
-	case DW_FORM_ref_sig8:
-	case DW_FORM_ref_sup8:
-		return 8;
-	case DW_FORM_data16:
-		return 16;
-	case DW_FORM_addr:
-		return reader->address_size;
-	case DW_FORM_ref_addr:
-		return reader->version <= 2 ? reader->address_size : reader->offset_size;
-	case DW_FORM_strp:
-	case DW_FORM_line_strp:
-	case DW_FORM_strp_sup:
-	case DW_FORM_sec_offset:
-	case DW_FORM_GNU_ref_alt:
-	case DW_FORM_GNU_strp_alt:
-		return reader->offset_size;
-	default:
-		return -1;
+	struct dwarf_cursor cursor = dwarf_cursor_at(dwarf_cu_section(cu, DWARF_ABBREV), cu->abbrevs);
+	bool sorted = true;
+
+	while (abbrevs->count < MAX_ABBREVS) {
+		struct die_abbrev entry = {.code = dwarf_cursor_uleb(&cursor)};
+		struct die_abbrev *grown;
+		uint64_t tag;
+
+		if (entry.code == 0)
+			break;
+		tag = dwarf_cursor_uleb(&cursor);
+		entry.tag = tag <= UINT16_MAX ? (uint16_t)tag : DW_TAG_hi_user;
+		entry.has_children = dwarf_cursor_number(&cursor, 1) != 0;
+		grown = grow(abbrevs->entries, abbrevs->count, &abbrevs->capacity, sizeof(*grown));
+		if (!grown)
+			break;
+		abbrevs->entries = grown;
+		if (!read_specs(abbrevs, cu, &cursor, &entry))
+			break;
+		sorted = sorted && (abbrevs->count == 0 || grown[abbrevs->count - 1].code < entry.code);
+		grown[abbrevs->count++] = entry;
 	}
+	if (!sorted)
+		qsort(abbrevs->entries, abbrevs->count, sizeof(*abbrevs->entries), by_code);
 }
 
-static bool skip_varying(struct die_reader *reader, uint16_t form, uint64_t *ret_value)
+static uint32_t sizes_of(const struct dwarf_cu *cu)
 {
-	const uint8_t *nul;
-
-	switch (form) {
-	case DW_FORM_udata:
-	case DW_FORM_sdata: // of the wanted ones, none is negative
-	case DW_FORM_ref_udata:
-	case DW_FORM_strx:
-	case DW_FORM_addrx:
-	case DW_FORM_loclistx:
-	case DW_FORM_rnglistx:
-	case DW_FORM_GNU_addr_index:
-	case DW_FORM_GNU_str_index:
-		return take_uleb(reader, ret_value);
-	case DW_FORM_string:
-		nul = memchr(reader->at, 0, (size_t)(reader->end - reader->at));
-		if (nul)
-			reader->at = nul + 1;
-		return nul != NULL;
-	case DW_FORM_block1:
-		return take(reader, 1, ret_value) && take_block(reader, *ret_value);
-	case DW_FORM_block2:
-		return take(reader, 2, ret_value) && take_block(reader, *ret_value);
-	case DW_FORM_block4:
-		return take(reader, 4, ret_value) && take_block(reader, *ret_value);
-	case DW_FORM_block:
-	case DW_FORM_exprloc:
-		return take_uleb(reader, ret_value) && take_block(reader, *ret_value);
-	default:
-		return false;
-	}
+	return (uint32_t)cu->version << 16 | (uint32_t)cu->address_size << 8 | cu->offset_size;
 }
 
-static bool take_form(struct die_reader *reader, uint16_t *form, uint64_t *ret_value)
+static void load_abbrevs(struct die_abbrevs *abbrevs, const struct dwarf_cu *cu)
 {
-	int size;
+	const void *of = dwarf_cu_section(cu, DWARF_ABBREV)->data;
 
-	if (*form == DW_FORM_indirect) {
-		uint64_t code;
-
-		// An indirect form to an indirect or implicit one is not allowed.
-		if (!take_uleb(reader, &code) || code == DW_FORM_indirect || code == DW_FORM_implicit_const ||
-		    code > UINT16_MAX)
-			return false;
-		*form = (uint16_t)code;
-	}
-	size = form_size(reader, *form);
-	return size >= 0 ? take(reader, (size_t)size, ret_value) : skip_varying(reader, *form, ret_value);
+	if (abbrevs->of == of && abbrevs->offset == cu->abbrevs && abbrevs->sizes == sizes_of(cu))
+		return;
+	abbrevs->of = of;
+	abbrevs->offset = cu->abbrevs;
+	abbrevs->sizes = sizes_of(cu);
+	abbrevs->count = abbrevs->nspecs = 0;
+	read_abbrevs(abbrevs, cu);
 }
 
-// ---- Abbreviations -------------------------------------------------------------------------------------------------
-
-// The fewer, the faster: most of DWARF is types and variables.
-static bool is_wanted(uint16_t tag, unsigned name)
+static const struct die_abbrev *find_abbrev(const struct die_abbrevs *abbrevs, uint64_t code)
 {
-	switch (name) {
-	case DW_AT_low_pc:
-	case DW_AT_high_pc:
-	case DW_AT_ranges:
-		return tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine;
-	case DW_AT_call_file:
-	case DW_AT_call_line:
-		return tag == DW_TAG_inlined_subroutine;
-	case DW_AT_sibling:
-		return tag != DW_TAG_subprogram && tag != DW_TAG_inlined_subroutine && tag != DW_TAG_lexical_block &&
-		       tag != DW_TAG_compile_unit;
-	default:
-		return false;
-	}
-}
+	const struct die_abbrev key = {.code = code};
 
-static void fill_spec(const struct die_reader *reader, struct die_abbrev *abbrev, unsigned name, unsigned form,
-		      Dwarf_Sword constant)
-{
-	struct spec *last = abbrev->nspecs ? &abbrev->specs[abbrev->nspecs - 1] : NULL;
-	bool wanted = is_wanted(abbrev->tag, name);
-	int size = form <= UINT16_MAX ? form_size(reader, (uint16_t)form) : -1;
-
-	if (form == 0 || form > UINT16_MAX)
-		form = NO_FORM;
-	if (wanted || size < 0)
-		abbrev->specs[abbrev->nspecs++] =
-			(struct spec){(uint16_t)name, (uint16_t)form, wanted, (uint64_t)constant};
-	else if (last && last->form == 0)
-		last->constant += (uint64_t)size;
-	else
-		abbrev->specs[abbrev->nspecs++] = (struct spec){.constant = (uint64_t)size};
-}
-
-// dwarf_getattrcnt of elfutils 0.188 takes the value of an implicit constant for an attribute: so, count them.
-static size_t count_attributes(Dwarf_Abbrev *abbrev)
-{
-	unsigned name, form;
-	Dwarf_Sword constant;
-	Dwarf_Off offset;
-	size_t count = 0;
-
-	while (count < MAX_ATTRIBUTES &&
-	       dwarf_getabbrevattr_data(abbrev, count, &name, &form, &constant, &offset) == 0 && (name || form))
-		count++;
-	return count;
-}
-
-// libdw reads the abbreviation of the DIE at offset.
-static struct die_abbrev *read_abbrev(const struct die_reader *reader, uint64_t offset)
-{
-	struct die_abbrev *abbrev;
-	unsigned name, form;
-	Dwarf_Sword constant;
-	Dwarf_Off unused;
-	Dwarf_Die die;
-	size_t count;
-	int tag;
-
-	if (!dwarf_offdie(reader->dwarf, offset, &die) || die.cu != reader->cu)
-		return NULL;
-	tag = dwarf_tag(&die);
-	if (tag == DW_TAG_invalid)
-		return NULL;
-	count = count_attributes(die.abbrev);
-	abbrev = calloc(1, sizeof(*abbrev) + count * sizeof(struct spec));
-	if (!abbrev)
-		return NULL;
-	abbrev->tag = (uint16_t)tag;
-	abbrev->has_children = dwarf_haschildren(&die) == 1;
-	for (size_t i = 0; i < count; i++)
-		if (dwarf_getabbrevattr_data(die.abbrev, i, &name, &form, &constant, &unused) == 0)
-			fill_spec(reader, abbrev, name, form, constant);
-	return abbrev;
-}
-
-static bool reserve_code(struct die_reader *reader, uint64_t code)
-{
-	size_t wanted = reader->nabbrevs ? reader->nabbrevs : 256;
-	struct die_abbrev **grown;
-
-	if (code < reader->nabbrevs)
-		return true;
-	if (code >= MAX_CODE)
-		return false;
-	while (wanted <= code)
-		wanted *= 2;
-	grown = reallocarray(reader->abbrevs, wanted, sizeof(struct die_abbrev *));
-	if (!grown)
-		return false;
-	memset(grown + reader->nabbrevs, 0, (wanted - reader->nabbrevs) * sizeof(struct die_abbrev *));
-	reader->abbrevs = grown;
-	reader->nabbrevs = wanted;
-	return true;
-}
-
-static const struct die_abbrev *find_abbrev(struct die_reader *reader, uint64_t code, uint64_t offset)
-{
-	if (!reserve_code(reader, code))
-		return NULL;
-	if (!reader->abbrevs[code])
-		reader->abbrevs[code] = read_abbrev(reader, offset);
-	return reader->abbrevs[code];
+	// Compilers number them from 1 on.
+	if (code - 1 < abbrevs->count && abbrevs->entries[code - 1].code == code)
+		return &abbrevs->entries[code - 1];
+	return abbrevs->count ? bsearch(&key, abbrevs->entries, abbrevs->count, sizeof(key), by_code) : NULL;
 }
 
 // ---- DIEs ----------------------------------------------------------------------------------------------------------
 
-int die_reader_init(struct die_reader *reader, Dwarf_Die *root)
+int die_reader_start(struct die_reader *reader, const struct dwarf_cu *cu)
 {
-	Dwarf_Off next, abbrevs, offset = dwarf_dieoffset(root);
-	Dwarf_Half version;
-	size_t header;
+	const struct dwarf_bytes *info = &cu->file->sections.parts[DWARF_INFO];
 
-	*reader = (struct die_reader){.dwarf = dwarf_cu_getdwarf(root->cu), .cu = root->cu};
-	reader->start = offset - dwarf_cuoffset(root);
-	if (dwarf_next_unit(reader->dwarf, reader->start, &next, &header, &version, &abbrevs, &reader->address_size,
-			    &reader->offset_size, NULL, NULL) != 0 ||
-	    next <= offset)
-		return -EINVAL;
-	reader->version = (uint8_t)version;
-	reader->section = (const uint8_t *)root->addr - offset;
-	reader->at = root->addr;
-	reader->end = reader->section + next;
-	if (reader->address_size > 8)
-		return -EINVAL;
-	return 0;
+	reader->cu = cu;
+	reader->section = info->data;
+	reader->cursor = (struct dwarf_cursor){info->data + cu->root, info->data + cu->end, false};
+	load_abbrevs(&reader->abbrevs, cu);
+	return reader->abbrevs.count ? 0 : -EINVAL;
 }
 
 void die_reader_finish(struct die_reader *reader)
 {
-	for (size_t i = 0; i < reader->nabbrevs; i++)
-		free(reader->abbrevs[i]);
-	free(reader->abbrevs);
-	reader->abbrevs = NULL;
-	reader->nabbrevs = 0;
+	free(reader->abbrevs.entries);
+	free(reader->abbrevs.specs);
+	*reader = (struct die_reader){0};
 }
 
-static bool is_address(uint16_t form)
+static bool take_attribute(struct die_reader *reader, const struct die_spec *spec, struct die *die)
 {
-	return form == DW_FORM_addr || form == DW_FORM_addrx || (form >= DW_FORM_addrx1 && form <= DW_FORM_addrx4) ||
-	       form == DW_FORM_GNU_addr_index;
-}
+	uint16_t form = spec->form;
+	uint64_t value = dwarf_form_take(reader->cu, &form, &reader->cursor);
 
-static bool is_reference(uint16_t form)
-{
-	return (form >= DW_FORM_ref1 && form <= DW_FORM_ref8) || form == DW_FORM_ref_udata;
-}
-
-// Indexed addresses are in a table that libdw finds.
-static uint64_t address_value(const struct die_reader *reader, const struct die *die, uint16_t name, uint16_t form,
-			      uint64_t value)
-{
-	Dwarf_Attribute attribute;
-	Dwarf_Die found;
-	Dwarf_Addr address;
-
-	if (form == DW_FORM_addr)
-		return value;
-	if (!dwarf_offdie(reader->dwarf, die->offset, &found) || !dwarf_attr(&found, name, &attribute) ||
-	    dwarf_formaddr(&attribute, &address) != 0)
-		return 0;
-	return address;
-}
-
-static void note(const struct die_reader *reader, struct die *die, uint16_t name, uint16_t form, uint64_t value)
-{
-	switch (name) {
-	case DW_AT_low_pc:
-		die->has_low = true;
-		die->low = address_value(reader, die, name, form, value);
-		break;
-	case DW_AT_high_pc:
-		die->has_high = true;
-		die->high_is_size = !is_address(form);
-		die->high = die->high_is_size ? value : address_value(reader, die, name, form, value);
-		break;
-	case DW_AT_ranges:
-		die->has_ranges = true;
-		break;
-	case DW_AT_call_file:
-		die->call_file = value < DIE_NO_FILE ? (uint32_t)value : DIE_NO_FILE;
-		break;
-	case DW_AT_call_line:
-		die->call_line = value <= INT32_MAX ? (uint32_t)value : 0;
-		break;
-	case DW_AT_sibling:
-		if (is_reference(form))
-			die->sibling = reader->start + value;
-		break;
-	default:
-		break;
+	if (spec->slot != SKIP) {
+		die->present |= 1u << spec->slot;
+		die->values[spec->slot] =
+			(struct die_value){spec->form == DW_FORM_implicit_const ? spec->constant : value, form};
 	}
+	return !reader->cursor.failed;
 }
 
 static bool take_attributes(struct die_reader *reader, const struct die_abbrev *abbrev, struct die *die)
 {
-	for (uint16_t i = 0; i < abbrev->nspecs; i++) {
-		const struct spec *spec = &abbrev->specs[i];
-		uint16_t form = spec->form;
-		uint64_t value = 0;
+	const struct die_spec *spec = reader->abbrevs.specs + abbrev->first, *end = spec + abbrev->count;
 
-		if (form == 0) {
-			if (!take_block(reader, spec->constant))
+	for (; spec < end; spec++) {
+		if (spec->form == 0) {
+			dwarf_cursor_skip(&reader->cursor, spec->constant);
+			if (reader->cursor.failed)
 				return false;
-			continue;
-		}
-		if (!take_form(reader, &form, &value))
+		} else if (!take_attribute(reader, spec, die)) {
 			return false;
-		if (spec->wanted)
-			note(reader, die, spec->name, form, form == DW_FORM_implicit_const ? spec->constant : value);
+		}
 	}
 	return true;
 }
 
 bool die_reader_next(struct die_reader *reader, struct die *ret_die)
 {
-	struct die die = {.offset = (uint64_t)(reader->at - reader->section), .call_file = DIE_NO_FILE};
+	struct dwarf_cursor *cursor = &reader->cursor;
 	const struct die_abbrev *abbrev;
 	uint64_t code;
 
-	if (reader->at >= reader->end)
+	if (cursor->at >= cursor->end)
 		return false;
-	if (!take_uleb(reader, &code))
-		goto damaged;
-	if (code != 0) {
-		abbrev = find_abbrev(reader, code, die.offset);
-		if (!abbrev)
-			goto damaged;
-		die.tag = abbrev->tag;
-		die.has_children = abbrev->has_children;
-		if (!take_attributes(reader, abbrev, &die))
-			goto damaged;
+	ret_die->offset = (uint64_t)(cursor->at - reader->section);
+	ret_die->present = 0;
+	ret_die->tag = 0;
+	ret_die->has_children = false;
+	code = dwarf_cursor_uleb(cursor);
+	if (cursor->failed || code == 0)
+		return !cursor->failed;
+	abbrev = find_abbrev(&reader->abbrevs, code);
+	if (!abbrev) {
+		dwarf_cursor_fail(cursor);
+		return false;
 	}
-	*ret_die = die;
+	ret_die->tag = abbrev->tag;
+	ret_die->has_children = abbrev->has_children;
+	return take_attributes(reader, abbrev, ret_die);
+}
+
+bool die_reader_seek(struct die_reader *reader, uint64_t offset)
+{
+	if (offset < reader->cu->root || offset >= reader->cu->end)
+		return false;
+	reader->cursor.at = reader->section + offset;
+	reader->cursor.end = reader->section + reader->cu->end;
+	reader->cursor.failed = false;
 	return true;
-damaged:
-	reader->at = reader->end;
-	return false;
 }
 
 bool die_reader_skip_children(struct die_reader *reader, const struct die *die)
 {
-	uint64_t at = (uint64_t)(reader->at - reader->section), end = (uint64_t)(reader->end - reader->section);
+	uint64_t at = (uint64_t)(reader->cursor.at - reader->section), sibling;
 
-	// Backwards would be for ever.
-	if (die->sibling < at || die->sibling >= end)
+	if (!die_has(die, DIE_SIBLING))
 		return false;
-	reader->at = reader->section + die->sibling;
+	sibling = reader->cu->offset + die->values[DIE_SIBLING].number;
+	// Backwards would be for ever.
+	if (die->values[DIE_SIBLING].form == DW_FORM_ref_addr || sibling < at || sibling >= reader->cu->end)
+		return false;
+	reader->cursor.at = reader->section + sibling;
 	return true;
 }

@@ -1,55 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// dwarf_unit.c: see dwarf_unit.h. The DIE tree is read once, in the order of the file, into
-//
-//   scopes[]   functions and inlined subroutines, each with the one it is inlined into
-//   places     address → innermost scope, flat (interval_map.h)
-//
-// so that a lookup is one binary search, and a walk up the scopes.
+// dwarf_unit.c: see dwarf_unit.h. Everything that a hostile file could make endless has a limit: scopes, ranges, nesting, hops.
 
 #include "collector/dwarf_unit.h"
 
 #include <dwarf.h>
+#include <errno.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "collector/die_reader.h"
-#include "collector/interval_map.h"
+#include "collector/dwarf_ranges.h"
+#include "collector/dwarf_unit_names.h"
 
 #define MAX_DEPTH 256
 #define MAX_SCOPES (1u << 23)
 #define MAX_RANGES (1u << 24)
-#define MAX_HOPS 16 // from a DIE to the one that has its name
-#define NO_SCOPE UINT32_MAX
-
-struct scope {
-	uint64_t offset; // of the DIE
-	uint32_t parent; // the scope it is inlined into; NO_SCOPE: a function
-	uint32_t call_file, call_line;
-};
-
-// The source files of a line table.
-struct files {
-	Dwarf_Files *table;
-	size_t count;
-	char **joined; // paths that libdw leaves relative, with the unit's directory before them; NULL until asked for
-};
-
-struct dwarf_unit {
-	Dwarf *dwarf;
-	Dwarf_Die skeleton;
-	const char *dir;          // the unit was compiled in; NULL: not known
-	struct files files;       // that call sites mean
-	struct files split_files; // that lines mean, when they are others: the skeleton's
-	struct scope *scopes;
-	size_t nscopes, capacity;
-	struct interval_map places; // to indices of scopes
-	size_t ranges_read;
-};
+#define MAX_FILES (1u << 20)
 
 // ---- Reading the tree ----------------------------------------------------------------------------------------------
 
@@ -60,67 +28,85 @@ struct level {
 
 struct walk {
 	struct dwarf_unit *unit;
-	struct die_reader reader;
+	const struct dwarf_cu *cu;
 	bool types_have_code; // functions may be defined inside types
+	uint64_t budget;      // of ranges
+	uint32_t rank;        // of the ranges that are added
+	uint64_t entry;       // the first of them; 0: none yet
 	struct level levels[MAX_DEPTH];
 	size_t top;
 };
 
-static bool add_scope(struct dwarf_unit *unit, const struct die *die, uint32_t parent)
+static uint32_t number_of(const struct die *die, enum die_slot slot)
 {
-	if (unit->nscopes == unit->capacity) {
-		size_t capacity = unit->capacity ? unit->capacity * 2 : 128;
-		struct scope *grown = capacity <= MAX_SCOPES ? realloc(unit->scopes, capacity * sizeof(*grown)) : NULL;
+	return die_has(die, slot) && die->values[slot].number <= INT32_MAX ? (uint32_t)die->values[slot].number : 0;
+}
+
+static bool add_scope(struct walk *walk, const struct die *die, uint32_t parent)
+{
+	struct dwarf_unit *unit = walk->unit;
+	struct dwarf_scope scope = {.parent = parent};
+
+	if (unit->nscopes == unit->scopes_capacity) {
+		size_t capacity = unit->scopes_capacity ? unit->scopes_capacity * 2 : 128;
+		struct dwarf_scope *grown =
+			capacity <= MAX_SCOPES ? reallocarray(unit->scopes, capacity, sizeof(*grown)) : NULL;
 
 		if (!grown)
 			return false;
 		unit->scopes = grown;
-		unit->capacity = capacity;
+		unit->scopes_capacity = capacity;
 	}
-	unit->scopes[unit->nscopes++] = (struct scope){die->offset, parent, die->call_file, die->call_line};
+	if (!dwarf_unit_function(unit, walk->cu, die, &scope.function))
+		return false;
+	if (die->tag == DW_TAG_inlined_subroutine) {
+		scope.call.line = number_of(die, DIE_CALL_LINE);
+		scope.call.file = die_has(die, DIE_CALL_FILE) ? number_of(die, DIE_CALL_FILE) : DWARF_NO_FILE;
+	}
+	unit->scopes[unit->nscopes++] = scope;
 	return true;
 }
 
-// Code that the linker dropped is said to be at 0.
-static bool add_place(struct dwarf_unit *unit, uint64_t start, uint64_t end, uint32_t rank)
+// Code that the linker dropped is said to be at 0, or outside of what is code.
+static bool add_place(void *context, uint64_t start, uint64_t end)
 {
-	return start == 0 ||
-	       interval_map_add(&unit->places, start, end, (uint32_t)unit->nscopes - 1, rank, MAX_RANGES) == 0;
-}
+	struct walk *walk = context;
+	struct dwarf_unit *unit = walk->unit;
 
-static bool add_ranges(struct dwarf_unit *unit, uint64_t offset, uint32_t rank)
-{
-	Dwarf_Addr base, start, end;
-	ptrdiff_t next = 0;
-	Dwarf_Die die;
-
-	if (!dwarf_offdie(unit->dwarf, offset, &die))
+	if (start == 0 || start < unit->span.start || start >= unit->span.end)
 		return true;
-	// Empty ranges count, too: many DIEs may share a list of them.
-	while ((next = dwarf_ranges(&die, next, &base, &start, &end)) > 0)
-		if (++unit->ranges_read > MAX_RANGES || !add_place(unit, start, end, rank))
-			return false;
-	return true;
+	if (!walk->entry)
+		walk->entry = start;
+	return interval_map_add(&unit->places, start, end < unit->span.end ? end : unit->span.end,
+				(uint32_t)unit->nscopes - 1, walk->rank, MAX_RANGES) == 0;
 }
 
 static bool has_code(const struct die *die)
 {
-	return die->has_ranges || (die->has_low && die->has_high);
+	return die_has(die, DIE_RANGES) || (die_has(die, DIE_LOW_PC) && die_has(die, DIE_HIGH_PC));
 }
 
-static bool add_code(struct dwarf_unit *unit, const struct die *die, uint32_t parent, uint32_t rank)
+static bool add_code(struct walk *walk, const struct die *die, uint32_t parent, uint32_t rank)
 {
-	if (!add_scope(unit, die, parent))
+	struct dwarf_unit *unit = walk->unit;
+	struct dwarf_function *function;
+
+	if (!add_scope(walk, die, parent))
 		return false;
-	if (die->has_ranges)
-		return add_ranges(unit, die->offset, rank);
-	return add_place(unit, die->low, die->high_is_size ? die->low + die->high : die->high, rank);
+	walk->rank = rank;
+	walk->entry = 0;
+	if (!dwarf_ranges_of_die(walk->cu, die, &walk->budget, add_place, walk))
+		return false;
+	function = &unit->functions[unit->scopes[unit->nscopes - 1].function];
+	if (die->tag == DW_TAG_subprogram && !function->entry)
+		function->entry = walk->entry;
+	return true;
 }
 
 // Notes the DIE's code; *level says on entry what is around it, then what is around its children.
 static bool visit(struct walk *walk, const struct die *die, struct level *level)
 {
-	uint32_t parent = NO_SCOPE;
+	uint32_t parent = INTERVAL_NONE;
 
 	if (die->tag == DW_TAG_subprogram)
 		level->depth = 0;
@@ -128,16 +114,16 @@ static bool visit(struct walk *walk, const struct die *die, struct level *level)
 		parent = level->scope;
 	else
 		return true;
-	if (!has_code(die) || (die->tag == DW_TAG_inlined_subroutine && parent == NO_SCOPE)) {
+	if (!has_code(die) || (die->tag == DW_TAG_inlined_subroutine && parent == INTERVAL_NONE)) {
 		// A declaration or an abstract instance: no code is below. An inlined one whose code was optimized away.
 		if (die->tag == DW_TAG_subprogram)
-			level->scope = NO_SCOPE;
+			level->scope = INTERVAL_NONE;
 		return true;
 	}
-	if (parent != NO_SCOPE)
+	if (parent != INTERVAL_NONE)
 		level->depth++;
 	level->scope = (uint32_t)walk->unit->nscopes;
-	return add_code(walk->unit, die, parent, level->depth);
+	return add_code(walk, die, parent, level->depth);
 }
 
 static bool may_have_code_below(const struct walk *walk, const struct die *die)
@@ -148,6 +134,8 @@ static bool may_have_code_below(const struct walk *walk, const struct die *die)
 	case DW_TAG_union_type:
 	case DW_TAG_interface_type:
 		return walk->types_have_code;
+	case DW_TAG_subprogram:
+		return !die_has(die, DIE_DECLARATION);
 	case DW_TAG_enumeration_type:
 	case DW_TAG_array_type:
 	case DW_TAG_subroutine_type:
@@ -162,9 +150,10 @@ static bool may_have_code_below(const struct walk *walk, const struct die *die)
 
 static bool read_tree(struct walk *walk)
 {
+	struct die_reader *reader = &walk->unit->reader;
 	struct die die;
 
-	while (die_reader_next(&walk->reader, &die)) {
+	while (die_reader_next(reader, &die)) {
 		struct level level = walk->levels[walk->top];
 
 		if (die.tag == 0) {
@@ -177,7 +166,7 @@ static bool read_tree(struct walk *walk)
 			return false;
 		if (!die.has_children)
 			continue;
-		if (!may_have_code_below(walk, &die) && die_reader_skip_children(&walk->reader, &die))
+		if (!may_have_code_below(walk, &die) && die_reader_skip_children(reader, &die))
 			continue;
 		if (walk->top + 1 == MAX_DEPTH)
 			break;
@@ -187,9 +176,9 @@ static bool read_tree(struct walk *walk)
 }
 
 // In C++ a lambda's body is inside its closure's type.
-static bool types_have_code(Dwarf_Die *root)
+static bool types_have_code(uint16_t language)
 {
-	switch (dwarf_srclang(root)) {
+	switch (language) {
 	case DW_LANG_C89:
 	case DW_LANG_C:
 	case DW_LANG_C99:
@@ -200,177 +189,179 @@ static bool types_have_code(Dwarf_Die *root)
 	}
 }
 
-static bool read_unit(struct dwarf_unit *unit, Dwarf_Die *root)
+static int read_code(struct dwarf_unit *unit, const struct dwarf_cu *cu)
 {
-	struct walk *walk = calloc(1, sizeof(*walk));
-	bool ok = false;
+	struct walk *walk = malloc(sizeof(*walk));
+	int error = walk ? die_reader_start(&unit->reader, cu) : -ENOMEM;
 
-	if (!walk)
-		return false;
-	walk->unit = unit;
-	walk->types_have_code = types_have_code(root);
-	walk->levels[0] = (struct level){NO_SCOPE, 0};
-	if (die_reader_init(&walk->reader, root) == 0)
-		ok = read_tree(walk) && interval_map_build(&unit->places) == 0;
-	die_reader_finish(&walk->reader);
+	if (!error) {
+		walk->unit = unit;
+		walk->cu = cu;
+		walk->budget = MAX_RANGES;
+		walk->types_have_code = types_have_code(cu->language);
+		walk->top = 0;
+		walk->levels[0] = (struct level){INTERVAL_NONE, 0};
+		error = read_tree(walk) && interval_map_build(&unit->places) == 0 ? 0 : -ENOMEM;
+	}
 	free(walk);
-	return ok;
+	return error;
 }
 
 // ---- Source files --------------------------------------------------------------------------------------------------
 
-static const char *string_attribute(Dwarf_Die *die, unsigned name)
+static bool is_relative(const char *path)
 {
-	Dwarf_Attribute attribute;
-
-	return dwarf_formstring(dwarf_attr(die, name, &attribute));
+	return path && path[0] != '/';
 }
 
-static void open_files(Dwarf_Die *die, struct files *files)
+// A relative path is given the unit's directory, unless that is relative, too: then a build has rewritten both to be what they are.
+static char *file_path(const struct dwarf_lines *lines, const struct dwarf_cu *cu, uint32_t number)
 {
-	if (dwarf_getsrcfiles(die, &files->table, &files->count) == 0)
-		files->joined = calloc(files->count + 1, sizeof(char *));
-	if (!files->joined)
-		files->count = 0;
-}
+	const struct dwarf_line_file *file = &lines->files[number];
+	const char *name = file->name, *dir = file->dir < lines->ndirs ? lines->dirs[file->dir] : NULL;
+	char path[2 * PATH_MAX];
+	bool in_dir = is_relative(name) && dir && dir[0];
+	bool in_unit = is_relative(name) && (!in_dir || is_relative(dir)) && cu->dir && cu->dir[0] == '/';
 
-static void close_files(struct files *files)
-{
-	for (size_t i = 0; i < files->count; i++)
-		free(files->joined[i]);
-	free(files->joined);
-}
-
-// NULL: not known. A relative path is given the unit's directory, unless that is relative, too: then a build has rewritten both to be
-// what they are.
-static const char *file_path(const struct dwarf_unit *unit, const struct files *files, size_t number)
-{
-	const char *path = number < files->count ? dwarf_filesrc(files->table, number, NULL, NULL) : NULL;
-
-	// Before DWARF 5 there was no file 0; libdw has this for it.
-	if (path && strcmp(path, "???") == 0)
+	if (!name || !name[0])
 		return NULL;
-	if (!path || path[0] == '/' || !unit->dir || unit->dir[0] != '/' || strnlen(path, PATH_MAX) == PATH_MAX ||
-	    strnlen(unit->dir, PATH_MAX) == PATH_MAX)
-		return path;
-	if (!files->joined[number] && asprintf(&files->joined[number], "%s/%s", unit->dir, path) < 0)
-		files->joined[number] = NULL;
-	return files->joined[number] ? files->joined[number] : path;
+	if (snprintf(path, sizeof(path), "%s%s%s%s%s", in_unit ? cu->dir : "", in_unit ? "/" : "", in_dir ? dir : "",
+		     in_dir ? "/" : "", name) >= (int)sizeof(path))
+		return strndup(name, PATH_MAX);
+	return strdup(path);
+}
+
+static uint32_t add_file(struct dwarf_unit *unit, char *path)
+{
+	if (unit->nfiles == unit->files_capacity) {
+		size_t capacity = unit->files_capacity ? unit->files_capacity * 2 : 64;
+		char **grown = capacity <= MAX_FILES ? reallocarray(unit->files, capacity, sizeof(char *)) : NULL;
+
+		if (!grown) {
+			free(path);
+			return 0;
+		}
+		unit->files = grown;
+		unit->files_capacity = capacity;
+	}
+	unit->files[unit->nfiles++] = path;
+	return (uint32_t)unit->nfiles;
+}
+
+static bool reserve_numbers(struct dwarf_unit_files *numbers, size_t count)
+{
+	uint32_t *grown = numbers->numbers;
+
+	if (count > numbers->capacity) {
+		grown = reallocarray(grown, count, sizeof(uint32_t));
+		if (!grown)
+			return false;
+		numbers->numbers = grown;
+		numbers->capacity = count;
+	}
+	if (count)
+		memset(grown, 0xff, count * sizeof(uint32_t));
+	return true;
+}
+
+// Ours, from the program's number; 0: not known.
+static uint32_t file_number(struct dwarf_unit *unit, const struct dwarf_lines *lines, struct dwarf_unit_files *numbers,
+			    const struct dwarf_cu *cu, uint32_t number)
+{
+	if (number >= lines->nfiles)
+		return 0;
+	if (numbers->numbers[number] == UINT32_MAX) {
+		char *path = file_path(lines, cu, number);
+
+		numbers->numbers[number] = path ? add_file(unit, path) : 0;
+	}
+	return numbers->numbers[number];
+}
+
+static int read_lines(struct dwarf_unit *unit, const struct dwarf_cu *cu)
+{
+	const struct dwarf_cu *with_lines = cu->skeleton ? cu->skeleton : cu;
+	struct dwarf_cu split = *cu;
+
+	if (dwarf_lines_read(&unit->lines, with_lines, unit->span.start, unit->span.end, true) == -ENOMEM ||
+	    !reserve_numbers(&unit->row_numbers, unit->lines.nfiles))
+		return -ENOMEM;
+	for (size_t i = 0; i < unit->lines.nrows; i++)
+		unit->lines.rows[i].file =
+			file_number(unit, &unit->lines, &unit->row_numbers, with_lines, unit->lines.rows[i].file);
+	if (!cu->skeleton || !dwarf_cu_section(cu, DWARF_LINE)->data)
+		return 0;
+	// A split unit numbers the files of its call sites by a table of its own.
+	split.lines = split.lines == DWARF_NONE ? 0 : split.lines;
+	if (!split.dir)
+		split.dir = with_lines->dir;
+	return dwarf_lines_read(&unit->call_lines, &split, 0, 0, false) == -ENOMEM ||
+			       !reserve_numbers(&unit->call_numbers, unit->call_lines.nfiles)
+		       ? -ENOMEM
+		       : 0;
+}
+
+static void number_calls(struct dwarf_unit *unit, const struct dwarf_cu *cu)
+{
+	const struct dwarf_cu *with_lines = cu->skeleton ? cu->skeleton : cu;
+	bool own = unit->call_lines.nfiles > 0;
+
+	for (size_t i = 0; i < unit->nscopes; i++) {
+		struct dwarf_place *call = &unit->scopes[i].call;
+
+		if (unit->scopes[i].parent == INTERVAL_NONE)
+			continue;
+		call->file = own ? file_number(unit, &unit->call_lines, &unit->call_numbers, with_lines, call->file)
+				 : file_number(unit, &unit->lines, &unit->row_numbers, with_lines, call->file);
+	}
 }
 
 // ---- Units ---------------------------------------------------------------------------------------------------------
 
-struct dwarf_unit *dwarf_unit_create(const Dwarf_Die *die, const Dwarf_Die *skeleton)
+static void note_wanted(struct dwarf_unit *unit, const uint64_t *wanted, size_t count)
 {
-	struct dwarf_unit *unit = calloc(1, sizeof(*unit));
-	Dwarf_Die root = *die;
+	for (size_t i = 0; i < count; i++) {
+		uint32_t scope = interval_map_find(&unit->places, wanted[i]);
 
-	if (!unit)
-		return NULL;
-	unit->dwarf = dwarf_cu_getdwarf(root.cu);
-	unit->skeleton = *skeleton;
-	if (!read_unit(unit, &root)) {
-		dwarf_unit_destroy(unit);
-		return NULL;
+		for (; scope != INTERVAL_NONE; scope = unit->scopes[scope].parent)
+			unit->functions[unit->scopes[scope].function].wanted = true;
 	}
-	open_files(&root, &unit->files);
-	if (die->cu != skeleton->cu)
-		open_files(&unit->skeleton, &unit->split_files);
-	unit->dir = string_attribute(&unit->skeleton, DW_AT_comp_dir);
-	return unit;
 }
 
-void dwarf_unit_destroy(struct dwarf_unit *unit)
+static void clear(struct dwarf_unit *unit)
 {
-	if (!unit)
-		return;
-	close_files(&unit->files);
-	close_files(&unit->split_files);
+	for (size_t i = 0; i < unit->nfiles; i++)
+		free(unit->files[i]);
 	interval_map_finish(&unit->places);
+	unit->nfiles = unit->nscopes = 0;
+	unit->lines.nrows = unit->lines.nfiles = unit->call_lines.nfiles = 0;
+	dwarf_unit_forget_functions(unit);
+}
+
+int dwarf_unit_read(struct dwarf_unit *unit, const struct dwarf_cu *cu, const uint64_t *wanted, size_t nwanted)
+{
+	int error;
+
+	clear(unit);
+	error = read_code(unit, cu);
+	if (!error)
+		error = read_lines(unit, cu);
+	if (error)
+		return error;
+	number_calls(unit, cu);
+	note_wanted(unit, wanted, nwanted);
+	return 0;
+}
+
+void dwarf_unit_finish(struct dwarf_unit *unit)
+{
+	clear(unit);
+	dwarf_lines_finish(&unit->lines);
+	dwarf_lines_finish(&unit->call_lines);
+	dwarf_unit_finish_functions(unit);
+	die_reader_finish(&unit->reader);
 	free(unit->scopes);
-	free(unit);
-}
-
-// ---- Looking up ----------------------------------------------------------------------------------------------------
-
-static int number_attribute(Dwarf_Die *die, unsigned name)
-{
-	Dwarf_Attribute attribute;
-	Dwarf_Word value;
-
-	return dwarf_formudata(dwarf_attr(die, name, &attribute), &value) == 0 && value < INT32_MAX ? (int)value : 0;
-}
-
-static bool go_to_origin(Dwarf_Die *die)
-{
-	Dwarf_Attribute attribute;
-
-	if (!dwarf_attr(die, DW_AT_abstract_origin, &attribute) && !dwarf_attr(die, DW_AT_specification, &attribute))
-		return false;
-	return dwarf_formref_die(&attribute, die) != NULL;
-}
-
-// What a DIE does not say itself, its abstract instance or declaration does.
-static void fill_name(const struct dwarf_unit *unit, const struct scope *scope, struct dwarf_frame *frame)
-{
-	Dwarf_Die die;
-	bool more = dwarf_offdie(unit->dwarf, scope->offset, &die) != NULL;
-
-	for (int hop = 0; more && hop < MAX_HOPS; hop++) {
-		if (!frame->name)
-			frame->name = string_attribute(&die, DW_AT_name);
-		if (!frame->linkage_name)
-			frame->linkage_name = string_attribute(&die, DW_AT_linkage_name);
-		if (!frame->linkage_name)
-			frame->linkage_name = string_attribute(&die, DW_AT_MIPS_linkage_name);
-		if (!frame->start_line)
-			frame->start_line = number_attribute(&die, DW_AT_decl_line);
-		more = (!frame->name || !frame->linkage_name || !frame->start_line) && go_to_origin(&die);
-	}
-}
-
-static void fill_line(struct dwarf_unit *unit, uint64_t vaddr, struct dwarf_frame *frame)
-{
-	Dwarf_Line *line = dwarf_getsrc_die(&unit->skeleton, vaddr);
-	Dwarf_Files *table;
-	size_t number;
-
-	if (!line || dwarf_line_file(line, &table, &number) != 0)
-		return;
-	frame->file = file_path(unit, table == unit->files.table ? &unit->files : &unit->split_files, number);
-	if (dwarf_lineno(line, &frame->line) != 0)
-		frame->line = 0;
-}
-
-// Where an inlined subroutine was called: the place of the frame around it.
-static void fill_call_site(const struct dwarf_unit *unit, const struct scope *inlined, struct dwarf_frame *caller)
-{
-	caller->line = (int)inlined->call_line;
-	caller->file = file_path(unit, &unit->files, inlined->call_file);
-}
-
-size_t dwarf_unit_find(struct dwarf_unit *unit, uint64_t vaddr, struct dwarf_frame *frames, size_t max)
-{
-	uint32_t index = interval_map_find(&unit->places, vaddr);
-	const struct scope *inlined = NULL;
-	size_t count = 0;
-
-	if (max == 0)
-		return 0;
-	memset(&frames[0], 0, sizeof(frames[0]));
-	fill_line(unit, vaddr, &frames[0]);
-	if (index == INTERVAL_NONE)
-		return frames[0].file ? 1 : 0;
-	for (; index != NO_SCOPE && count < max; count++) {
-		const struct scope *scope = &unit->scopes[index];
-
-		if (count > 0)
-			memset(&frames[count], 0, sizeof(frames[count]));
-		if (inlined)
-			fill_call_site(unit, inlined, &frames[count]);
-		fill_name(unit, scope, &frames[count]);
-		inlined = scope;
-		index = scope->parent;
-	}
-	return count;
+	free(unit->files);
+	free(unit->row_numbers.numbers);
+	free(unit->call_numbers.numbers);
 }

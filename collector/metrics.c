@@ -135,6 +135,10 @@ static void metrics_tables(struct writer *writer, const struct table_cache_count
 	metrics_head(writer, "profd_unwind_tables_total", "counter", "Unwind tables, by where they came from.");
 	writer_printf(writer, "profd_unwind_tables_total{source=\"built\"} %" PRIu64 "\n", counters->built);
 	writer_printf(writer, "profd_unwind_tables_total{source=\"cache\"} %" PRIu64 "\n", counters->found);
+	metrics_head(writer, "profd_name_tables_total", "counter",
+		     "Tables of names: compiled from debug info; found in the cache.");
+	writer_printf(writer, "profd_name_tables_total{source=\"built\"} %" PRIu64 "\n", counters->names_built);
+	writer_printf(writer, "profd_name_tables_total{source=\"cache\"} %" PRIu64 "\n", counters->names_found);
 	metrics_head(writer, "profd_table_cache_errors_total", "counter",
 		     "Files of the cache that were damaged and removed; tables that could not be stored.");
 	writer_printf(writer, "profd_table_cache_errors_total{reason=\"damaged\"} %" PRIu64 "\n", counters->damaged);

@@ -19,6 +19,7 @@
 
 #include "collector/cfi_table.h"
 #include "collector/elf_file.h"
+#include "collector/log.h"
 #include "collector/maps.h"
 #include "collector/module_open.h"
 #include "collector/symbolizer.h"
@@ -52,6 +53,7 @@ struct module {
 	struct elf_file file;
 	pid_t pid; // whose root directory to look for debug files in
 	struct symbolizer *symbolizer;
+	struct table_cache *tables; // for its names; NULL: nowhere
 	bool table_tried;
 	int table_fd, table_error;
 	uint64_t table_size;
@@ -62,11 +64,12 @@ struct module_cache {
 	struct module *modules;
 	size_t count;
 	char *debug_dirs;
+	struct table_cache *tables;
 };
 
 // ---- The cache -----------------------------------------------------------------------------------------------------
 
-struct module_cache *module_cache_create(const char *debug_dirs)
+struct module_cache *module_cache_create(const char *debug_dirs, struct table_cache *tables)
 {
 	struct module_cache *cache = calloc(1, sizeof(*cache));
 
@@ -77,6 +80,7 @@ struct module_cache *module_cache_create(const char *debug_dirs)
 		free(cache);
 		return NULL;
 	}
+	cache->tables = tables;
 	pthread_mutex_init(&cache->lock, NULL);
 	return cache;
 }
@@ -209,7 +213,8 @@ static int note_state(struct module *module)
 	return 0;
 }
 
-static int module_create(const char *debug_dirs, pid_t pid, const struct maps_entry *entry, struct module **ret_module)
+static int module_create(const struct module_cache *cache, pid_t pid, const struct maps_entry *entry,
+			 struct module **ret_module)
 {
 	struct module *module = calloc(1, sizeof(*module));
 	int error = -ENOMEM;
@@ -225,7 +230,8 @@ static int module_create(const char *debug_dirs, pid_t pid, const struct maps_en
 	module->dev_major = entry->dev_major;
 	module->dev_minor = entry->dev_minor;
 	module->path = strdup(entry->path);
-	module->debug_dirs = strdup(debug_dirs);
+	module->tables = cache->tables;
+	module->debug_dirs = strdup(cache->debug_dirs);
 	if (module->path && module->debug_dirs)
 		error = module_open(pid, entry, &module->file, &module->by);
 	if (!error)
@@ -254,7 +260,7 @@ int module_cache_get(struct module_cache *cache, pid_t pid, const struct maps_en
 		return 0;
 	}
 	module_unref(module);
-	error = module_create(cache->debug_dirs, pid, entry, &module);
+	error = module_create(cache, pid, entry, &module);
 	if (error)
 		return error;
 	pthread_mutex_lock(&cache->lock);
@@ -315,9 +321,23 @@ int module_bias(const struct module *module, const struct maps_entry *entry, uin
 	return 0;
 }
 
+// Whoever can write the file may lie in its build ID, and so about the tables of another file of that build ID.
+static bool may_cache(const struct module *module, uint32_t *ret_machine)
+{
+	GElf_Ehdr header;
+	struct stat st;
+
+	if (!module->build_id[0] || module->fd < 0 || fstat(module->fd, &st) < 0 || (st.st_mode & S_IWOTH) ||
+	    (st.st_uid != 0 && st.st_uid != geteuid()) || !gelf_getehdr(module->file.elf, &header))
+		return false;
+	*ret_machine = header.e_machine;
+	return true;
+}
+
 static struct symbolizer *ensure_symbolizer(struct module *module)
 {
 	char root[32];
+	uint32_t machine;
 
 	if (module->symbolizer)
 		return module->symbolizer;
@@ -325,20 +345,42 @@ static struct symbolizer *ensure_symbolizer(struct module *module)
 	snprintf(root, sizeof(root), "/proc/%d/root", module->pid);
 	if (access(root, X_OK) < 0)
 		root[0] = 0;
-	module->symbolizer = symbolizer_create(&module->file, module->path, module->build_id, module->debug_dirs, root);
+	module->symbolizer = symbolizer_create(&module->file, module->path, module->build_id, module->debug_dirs, root,
+					       may_cache(module, &machine) ? module->tables : NULL);
 	return module->symbolizer;
+}
+
+static void say_error(const struct module *module)
+{
+	const char *error = symbolizer_take_error(module->symbolizer);
+
+	if (error)
+		log_line("names of %s are missing: %s", module->path, error);
 }
 
 enum module_symbols module_symbols(struct module *module)
 {
 	struct symbolizer *symbolizer;
-	enum module_symbols source;
+	enum module_symbols source = MODULE_SYMBOLS_NONE;
 
 	pthread_mutex_lock(&module->lock);
 	symbolizer = ensure_symbolizer(module);
-	source = symbolizer ? symbolizer_source(symbolizer) : MODULE_SYMBOLS_NONE;
+	if (symbolizer) {
+		source = symbolizer_source(symbolizer);
+		say_error(module);
+	}
 	pthread_mutex_unlock(&module->lock);
 	return source;
+}
+
+void module_prepare(struct module *module, const uint64_t *vaddrs, size_t count)
+{
+	pthread_mutex_lock(&module->lock);
+	if (count && ensure_symbolizer(module)) {
+		symbolizer_prepare(module->symbolizer, vaddrs, count);
+		say_error(module);
+	}
+	pthread_mutex_unlock(&module->lock);
 }
 
 size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_frame *frames, size_t max)
@@ -348,8 +390,10 @@ size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_fra
 
 	pthread_mutex_lock(&module->lock);
 	symbolizer = ensure_symbolizer(module);
-	if (symbolizer && max)
+	if (symbolizer && max) {
 		count = symbolizer_find(symbolizer, vaddr, frames, max);
+		say_error(module);
+	}
 	pthread_mutex_unlock(&module->lock);
 	return count;
 }
@@ -373,19 +417,6 @@ static int seal_table(const void *table, size_t size)
 fail:
 	close(fd);
 	return -EIO;
-}
-
-// Whoever can write the file may lie in its build ID, and so about the tables of another file of that build ID.
-static bool may_cache(const struct module *module, uint32_t *ret_machine)
-{
-	GElf_Ehdr header;
-	struct stat st;
-
-	if (!module->build_id[0] || module->fd < 0 || fstat(module->fd, &st) < 0 || (st.st_mode & S_IWOTH) ||
-	    (st.st_uid != 0 && st.st_uid != geteuid()) || !gelf_getehdr(module->file.elf, &header))
-		return false;
-	*ret_machine = header.e_machine;
-	return true;
 }
 
 static int find_table(struct module *module, struct table_cache *tables, struct wire_table **ret_table,

@@ -21,8 +21,9 @@ struct module_cache;
 struct module;
 struct table_cache;
 
-// debug_dirs: colon-separated directories of separate debug files; NULL: "/usr/lib/debug".
-struct module_cache *module_cache_create(const char *debug_dirs);
+// debug_dirs: colon-separated directories of separate debug files; NULL: "/usr/lib/debug". tables: where names are kept on disk; NULL:
+// nowhere. It must outlive the modules' use.
+struct module_cache *module_cache_create(const char *debug_dirs, struct table_cache *tables);
 void module_cache_destroy(struct module_cache *cache);
 
 // The module behind a mapping of pid. Opens it through /proc/PID/map_files (needs rights), else /proc/PID/root/PATH, else
@@ -61,6 +62,10 @@ enum module_symbols module_symbols(struct module *module);
 // Frames at vaddr, innermost inline first, into frames[0..max). Returns how many (≥1), or 0 when the file names nothing
 // there. The caller subtracts 1 from return addresses before.
 size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_frame *frames, size_t max);
+
+// Makes ready for module_symbolize of these, all at once: what names of them are not known yet is read by one process that is started
+// for it, which for a large file takes as long for one address as for thousands. count 0 does nothing.
+void module_prepare(struct module *module, const uint64_t *vaddrs, size_t count);
 
 // The module's unwind table (wire.h) as a sealed memfd that the module owns, and its size; on first use taken from the cache on
 // disk, or made and put there. 0 or −errno (−ENODATA: no CFI in the file).

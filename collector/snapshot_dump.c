@@ -18,6 +18,7 @@
 #include "collector/jit_names.h"
 #include "collector/jitdump.h"
 #include "collector/mapping.h"
+#include "collector/name_wants.h"
 #include "collector/origins.h"
 #include "collector/process.h"
 #include "collector/profile_builder.h"
@@ -116,11 +117,36 @@ static int make_stack(struct builder *builder, const struct thread_scan_record *
 	return item->id ? 0 : -ENOMEM;
 }
 
+static uint32_t stack_index(struct builder *builder, const struct thread_scan_record *record, bool *ret_new)
+{
+	XXH128_hash_t hash = XXH3_128bits_withSeed(record->pcs, record->npcs * sizeof(*record->pcs), record->stop);
+
+	return intern_add(&builder->stacks, &hash, ret_new);
+}
+
+// All names at once, before the first is looked up.
+static void prepare_names(struct builder *builder)
+{
+	const struct snapshot_source *source = builder->source;
+	const struct origin_creator *creators = builder->origins ? builder->origins->creators : NULL;
+	struct name_wants wants = {0};
+	bool new;
+
+	for (size_t i = 0; source->scan && i < source->scan->count; i++) {
+		const struct thread_scan_record *record = &source->scan->records[i];
+
+		if (stack_index(builder, record, &new) != INTERN_NONE && new)
+			name_wants_add_stack(&wants, source->mappings, record->pcs, record->npcs, true);
+	}
+	for (uint32_t i = 0; creators && i < WIRE_CREATORS; i++)
+		name_wants_add_stack(&wants, source->mappings, creators[i].pcs, creators[i].npcs, false);
+	name_wants_prepare(&wants);
+}
+
 // As long as no other is asked for.
 static const struct stack_item *get_stack(struct builder *builder, const struct thread_scan_record *record)
 {
-	XXH128_hash_t hash = XXH3_128bits_withSeed(record->pcs, record->npcs * sizeof(*record->pcs), record->stop);
-	uint32_t index = intern_add(&builder->stacks, &hash, NULL);
+	uint32_t index = stack_index(builder, record, NULL);
 	struct stack_item *item = index == INTERN_NONE ? NULL : intern_item(&builder->stacks, index);
 
 	return item && (item->id || make_stack(builder, record, item) == 0) ? item : NULL;
@@ -388,6 +414,7 @@ int snapshot_name(struct snapshot_source *source, const struct origins *origins,
 		builder.dump->pid = source->pid;
 		set_command(builder.dump);
 		add_main_mapping(&builder);
+		prepare_names(&builder);
 		r = builds[kind](&builder);
 		if (r == 0 && profile_failed(builder.dump->profile))
 			r = -ENOMEM;

@@ -21,9 +21,15 @@ struct candidate {
 	uint8_t rank; // lower is better
 };
 
+#define MAX_SOURCES 4
+
+struct names {
+	char *text;
+	size_t size;
+};
+
 struct symbol_table {
-	char *names;
-	size_t names_size;
+	struct names names[MAX_SOURCES];
 	struct symbol *symbols; // sorted, no two with the same start
 	size_t count;
 	struct interval_map places; // to indices of symbols
@@ -95,7 +101,7 @@ static const char *without_version(char *name)
 	return name;
 }
 
-static size_t collect(const struct elf_file *file, Elf_Data *data, size_t total, struct symbol_table *table,
+static size_t collect(const struct elf_file *file, Elf_Data *data, size_t total, const struct names *names,
 		      struct candidate *candidates)
 {
 	size_t count = 0;
@@ -104,14 +110,14 @@ static size_t collect(const struct elf_file *file, Elf_Data *data, size_t total,
 		struct candidate *candidate = &candidates[count];
 		GElf_Sym sym;
 
-		if (!gelf_getsym(data, (int)i, &sym) || sym.st_name >= table->names_size ||
-		    !is_code(file->elf, &sym, &candidate->section_end) || !is_name(table->names + sym.st_name))
+		if (!gelf_getsym(data, (int)i, &sym) || sym.st_name >= names->size ||
+		    !is_code(file->elf, &sym, &candidate->section_end) || !is_name(names->text + sym.st_name))
 			continue;
 		candidate->symbol.start = sym.st_value;
 		candidate->symbol.end = sym.st_value + sym.st_size;
 		if (candidate->symbol.end < sym.st_value || candidate->symbol.end > candidate->section_end)
 			candidate->symbol.end = candidate->section_end;
-		candidate->symbol.name = without_version(table->names + sym.st_name);
+		candidate->symbol.name = without_version(names->text + sym.st_name);
 		candidate->rank = rank(&sym);
 		count++;
 	}
@@ -154,56 +160,72 @@ static bool settle(struct symbol_table *table, struct candidate *candidates, siz
 	return interval_map_build(&table->places) == 0;
 }
 
-static bool copy_names(const struct elf_file *file, uint32_t link, struct symbol_table *table)
+static bool copy_names(const struct elf_file *file, uint32_t link, struct names *names)
 {
 	Elf_Scn *scn = elf_getscn(file->elf, link);
 	Elf_Data *data = scn ? elf_getdata(scn, NULL) : NULL;
 
 	if (!data || !data->d_buf || !data->d_size)
 		return false;
-	table->names = malloc(data->d_size + 1);
-	if (!table->names)
+	names->text = malloc(data->d_size + 1);
+	if (!names->text)
 		return false;
-	memcpy(table->names, data->d_buf, data->d_size);
-	table->names[data->d_size] = 0;
-	table->names_size = data->d_size;
+	memcpy(names->text, data->d_buf, data->d_size);
+	names->text[data->d_size] = 0;
+	names->size = data->d_size;
 	return true;
 }
 
-static bool fill(const struct elf_file *file, Elf_Scn *scn, const GElf_Shdr *header, struct symbol_table *table)
+// While it is filled.
+struct filling {
+	struct symbol_table *table;
+	struct candidate *candidates;
+	size_t count;
+};
+
+static void add_section(const struct elf_file *file, Elf_Scn *scn, const GElf_Shdr *header, struct names *names,
+			struct filling *filling)
 {
 	Elf_Data *data = elf_getdata(scn, NULL);
 	size_t total = data && header->sh_entsize == sizeof(Elf64_Sym) ? data->d_size / sizeof(Elf64_Sym) : 0;
-	struct candidate *candidates;
-	bool settled;
-	size_t count;
+	struct candidate *grown;
 
-	if (total < 2 || total > MAX_SYMBOLS || !copy_names(file, header->sh_link, table))
-		return false;
-	candidates = calloc(total, sizeof(*candidates));
-	if (!candidates)
-		return false;
-	count = collect(file, data, total, table, candidates);
-	table->symbols = calloc(count + 1, sizeof(*table->symbols));
-	settled = table->symbols && settle(table, candidates, count);
-	free(candidates);
-	return settled && table->count > 0;
+	if (total < 2 || total > MAX_SYMBOLS || !copy_names(file, header->sh_link, names))
+		return;
+	grown = reallocarray(filling->candidates, filling->count + total, sizeof(*grown));
+	if (!grown)
+		return;
+	filling->candidates = grown;
+	filling->count += collect(file, data, total, names, grown + filling->count);
 }
 
-struct symbol_table *symbol_table_create(const struct elf_file *file, uint32_t section_type)
+static void add_source(const struct symbol_source *source, struct names *names, struct filling *filling)
 {
-	struct symbol_table *table = calloc(1, sizeof(*table));
 	Elf_Scn *scn = NULL;
+	GElf_Shdr header;
 
-	while (table && (scn = elf_nextscn(file->elf, scn))) {
-		GElf_Shdr header;
+	while ((scn = elf_nextscn(source->file->elf, scn)))
+		if (gelf_getshdr(scn, &header) && header.sh_type == source->section_type) {
+			add_section(source->file, scn, &header, names, filling);
+			return; // there is one of a type
+		}
+}
 
-		if (!gelf_getshdr(scn, &header) || header.sh_type != section_type)
-			continue;
-		if (fill(file, scn, &header, table))
-			return table;
-		break; // there is one of a type
-	}
+struct symbol_table *symbol_table_create(const struct symbol_source *sources, size_t count)
+{
+	struct filling filling = {.table = calloc(1, sizeof(*filling.table))};
+	struct symbol_table *table = filling.table;
+	bool settled;
+
+	if (!table)
+		return NULL;
+	for (size_t i = 0; i < count && i < MAX_SOURCES; i++)
+		add_source(&sources[i], &table->names[i], &filling);
+	table->symbols = calloc(filling.count + 1, sizeof(*table->symbols));
+	settled = table->symbols && filling.count > 0 && settle(table, filling.candidates, filling.count);
+	free(filling.candidates);
+	if (settled && table->count > 0)
+		return table;
 	symbol_table_destroy(table);
 	return NULL;
 }
@@ -213,7 +235,8 @@ void symbol_table_destroy(struct symbol_table *table)
 	if (!table)
 		return;
 	interval_map_finish(&table->places);
-	free(table->names);
+	for (size_t i = 0; i < MAX_SOURCES; i++)
+		free(table->names[i].text);
 	free(table->symbols);
 	free(table);
 }
@@ -223,4 +246,15 @@ const struct symbol *symbol_table_find(const struct symbol_table *table, uint64_
 	uint32_t index = interval_map_find(&table->places, vaddr);
 
 	return index == INTERVAL_NONE ? NULL : &table->symbols[index];
+}
+
+size_t symbol_table_edges(const struct symbol_table *table, const struct interval_edge **ret_edges)
+{
+	*ret_edges = table->places.edges;
+	return table->places.edges ? table->places.count : 0;
+}
+
+const struct symbol *symbol_table_get(const struct symbol_table *table, uint32_t number)
+{
+	return number < table->count ? &table->symbols[number] : NULL;
 }

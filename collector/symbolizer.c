@@ -2,172 +2,130 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // symbolizer.c: see symbolizer.h.
+//
+// Strings that were returned stay: what was mapped stays mapped, also when a later block has all that earlier ones had.
 
 #include "collector/symbolizer.h"
 
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include "collector/debug_file.h"
-#include "collector/demangle.h"
-#include "collector/dwarf_image.h"
-#include "collector/dwarf_index.h"
-#include "collector/symbol_table.h"
+#include "collector/name_set.h"
+#include "collector/name_worker.h"
+#include "collector/readable_names.h"
+#include "collector/table_cache.h"
 
-#define CACHE_MAX (1u << 20) // answers remembered; past that they are worked out anew
-
-// An answer: frames[first, first + count) of the pool; count 0: no name.
-struct answer {
-	uint64_t vaddr;
-	uint32_t first;
-	uint16_t count;
-	uint16_t used; // 0: an empty place of the hash
-};
-
-// A mangled name and what it reads as.
-struct readable {
-	const char *mangled;
-	char *text; // NULL: as it is
-};
+#define MAX_MAPS 256 // so often units are added in a symbolizer's life
 
 struct symbolizer {
-	enum module_symbols source;
-	struct elf_file debug, mini;      // separate files; zeroed: none
-	struct elf_file image, alt_image; // what dwarf and alt read
-	Dwarf *dwarf, *alt;
-	struct dwarf_index *index;
-	struct symbol_table *symtab, *minitab, *dynsym;
-	struct answer *answers; // open addressing; answer_capacity is a power of two
-	size_t answer_count, answer_capacity;
-	struct module_frame *pool;
-	size_t pool_count, pool_capacity;
-	struct readable *readables; // open addressing
-	size_t readable_count, readable_capacity;
+	struct elf_file file;                // the caller's, borrowed
+	struct elf_file debug, alt, package; // zeroed: none
+	struct table_cache *tables;
+	char build_id[ELF_BUILD_ID_HEX];
+	uint64_t identity[2];
+	bool loaded; // from the cache
+	struct name_set names;
+	struct table_cache_names maps[MAX_MAPS];
+	size_t nmaps;
+	struct readable_names readable;
+	bool failed, error_told; // no more is compiled
+	char error[NAME_WORKER_REASON];
 };
-
-// ---- Readable names ------------------------------------------------------------------------------------------------
-
-static struct readable *readable_place(struct readable *places, size_t capacity, const char *mangled)
-{
-	size_t i = XXH3_64bits(mangled, strlen(mangled)) & (capacity - 1);
-
-	while (places[i].mangled && strcmp(places[i].mangled, mangled) != 0)
-		i = (i + 1) & (capacity - 1);
-	return &places[i];
-}
-
-static bool readable_grow(struct symbolizer *symbolizer)
-{
-	size_t capacity = symbolizer->readable_capacity ? symbolizer->readable_capacity * 2 : 256;
-	struct readable *places = calloc(capacity, sizeof(*places));
-
-	if (!places)
-		return false;
-	for (size_t i = 0; i < symbolizer->readable_capacity; i++)
-		if (symbolizer->readables[i].mangled)
-			*readable_place(places, capacity, symbolizer->readables[i].mangled) = symbolizer->readables[i];
-	free(symbolizer->readables);
-	symbolizer->readables = places;
-	symbolizer->readable_capacity = capacity;
-	return true;
-}
-
-// A part that GCC made of a function (.cold, .isra.0) reads as the function: DWARF has it so, and a profile has one row for it.
-static char *demangle_whole(const char *name)
-{
-	char *text = demangle(name);
-	char *clone = text ? strstr(text, " [clone ") : NULL;
-
-	if (clone)
-		*clone = '\0';
-	return text;
-}
-
-// name lives as long as the symbolizer (it is libdw's or a symbol table's).
-static const char *readable_name(struct symbolizer *symbolizer, const char *name)
-{
-	struct readable *place;
-
-	if (symbolizer->readable_count * 2 >= symbolizer->readable_capacity && !readable_grow(symbolizer))
-		return name;
-	place = readable_place(symbolizer->readables, symbolizer->readable_capacity, name);
-	if (!place->mangled) {
-		*place = (struct readable){name, demangle_whole(name)};
-		symbolizer->readable_count++;
-	}
-	return place->text ? place->text : name;
-}
 
 // ---- Sources -------------------------------------------------------------------------------------------------------
 
-static void open_alt(struct symbolizer *symbolizer, const struct elf_file *from, const char *debug_dirs,
-		     const char *root)
+// The package of .dwo files that lies beside a program. The one who owns it must be no stranger: names are kept by the program's
+// build ID.
+static void open_package(struct symbolizer *symbolizer, const char *path, const char *root)
 {
-	struct elf_file file = {.fd = -1};
+	char name[PATH_MAX];
+	struct stat st;
+	int fd;
 
-	if (debug_file_alt(from, debug_dirs, root, &file) < 0)
+	if (path[0] != '/' || snprintf(name, sizeof(name), "%s%s.dwp", root, path) >= (int)sizeof(name))
 		return;
-	if (dwarf_image_open(&file, &symbolizer->alt_image) == 0)
-		symbolizer->alt = dwarf_begin_elf(symbolizer->alt_image.elf, DWARF_C_READ, NULL);
-	if (symbolizer->alt)
-		dwarf_setalt(symbolizer->dwarf, symbolizer->alt);
-	elf_file_close(&file);
+	fd = elf_file_open_path(name);
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) < 0 || (st.st_uid != 0 && st.st_uid != geteuid()))
+		close(fd);
+	else
+		(void)elf_file_open(fd, &symbolizer->package);
 }
 
-static void open_dwarf(struct symbolizer *symbolizer, const struct elf_file *file, const char *path,
-		       const char *build_id, const char *debug_dirs, const char *root)
+static void open_sources(struct symbolizer *symbolizer, const char *path, const char *build_id, const char *debug_dirs,
+			 const char *root)
 {
-	const struct elf_file *from = file;
+	bool own = debug_file_has_dwarf(&symbolizer->file);
 
-	if (!debug_file_has_dwarf(file)) {
-		if (debug_file_find(file, path, build_id, debug_dirs, root, &symbolizer->debug) < 0)
-			return;
-		from = &symbolizer->debug;
+	if (!own)
+		(void)debug_file_find(&symbolizer->file, path, build_id, debug_dirs, root, &symbolizer->debug);
+	if (own || symbolizer->debug.elf)
+		(void)debug_file_alt(own ? &symbolizer->file : &symbolizer->debug, debug_dirs, root, &symbolizer->alt);
+	open_package(symbolizer, path, root);
+}
+
+// A file, as long as nobody writes to it.
+static void add_identity(XXH3_state_t *state, const struct elf_file *file)
+{
+	struct stat st = {0};
+	uint64_t fields[5] = {0};
+
+	if (file->elf && file->fd >= 0 && fstat(file->fd, &st) == 0) {
+		fields[0] = (uint64_t)st.st_dev;
+		fields[1] = (uint64_t)st.st_ino;
+		fields[2] = (uint64_t)st.st_size;
+		fields[3] = (uint64_t)st.st_mtim.tv_sec;
+		fields[4] = (uint64_t)st.st_mtim.tv_nsec;
 	}
-	if (dwarf_image_open(from, &symbolizer->image) < 0)
-		return;
-	symbolizer->dwarf = dwarf_begin_elf(symbolizer->image.elf, DWARF_C_READ, NULL);
-	if (!symbolizer->dwarf)
-		return;
-	open_alt(symbolizer, from, debug_dirs, root);
-	symbolizer->index = dwarf_index_create(symbolizer->dwarf);
+	XXH3_128bits_update(state, fields, sizeof(fields));
 }
 
-static void open_tables(struct symbolizer *symbolizer, const struct elf_file *file)
+// The program itself is known by its build ID and size, wherever it lies; other files are known by where they lie.
+static void identify(struct symbolizer *symbolizer)
 {
-	symbolizer->symtab = symbol_table_create(file, SHT_SYMTAB);
-	if (!symbolizer->symtab && symbolizer->debug.elf)
-		symbolizer->symtab = symbol_table_create(&symbolizer->debug, SHT_SYMTAB);
-	if (!symbolizer->symtab && debug_file_mini(file, &symbolizer->mini) == 0)
-		symbolizer->minitab = symbol_table_create(&symbolizer->mini, SHT_SYMTAB);
-	symbolizer->dynsym = symbol_table_create(file, SHT_DYNSYM);
-}
+	XXH3_state_t *state = XXH3_createState();
+	struct stat st = {0};
+	XXH128_hash_t hash;
+	uint64_t size;
 
-static enum module_symbols best_source(const struct symbolizer *symbolizer)
-{
-	if (symbolizer->index)
-		return MODULE_SYMBOLS_DWARF;
-	if (symbolizer->symtab)
-		return MODULE_SYMBOLS_SYMTAB;
-	if (symbolizer->minitab)
-		return MODULE_SYMBOLS_MINIDEBUG;
-	return symbolizer->dynsym ? MODULE_SYMBOLS_DYNSYM : MODULE_SYMBOLS_NONE;
+	if (!state)
+		return;
+	if (symbolizer->file.fd < 0 || fstat(symbolizer->file.fd, &st) < 0)
+		st.st_size = 0;
+	size = (uint64_t)st.st_size;
+	XXH3_128bits_reset(state);
+	XXH3_128bits_update(state, &size, sizeof(size));
+	add_identity(state, &symbolizer->debug);
+	add_identity(state, &symbolizer->alt);
+	add_identity(state, &symbolizer->package);
+	hash = XXH3_128bits_digest(state);
+	XXH3_freeState(state);
+	symbolizer->identity[0] = hash.low64;
+	symbolizer->identity[1] = hash.high64;
 }
 
 struct symbolizer *symbolizer_create(const struct elf_file *file, const char *path, const char *build_id,
-				     const char *debug_dirs, const char *root)
+				     const char *debug_dirs, const char *root, struct table_cache *tables)
 {
 	struct symbolizer *symbolizer = calloc(1, sizeof(*symbolizer));
 
 	if (!symbolizer)
 		return NULL;
-	symbolizer->debug.fd = -1;
-	symbolizer->mini.fd = -1;
-	open_dwarf(symbolizer, file, path, build_id, debug_dirs, root);
-	open_tables(symbolizer, file);
-	symbolizer->source = best_source(symbolizer);
+	symbolizer->file = *file;
+	symbolizer->tables = tables;
+	symbolizer->debug.fd = symbolizer->alt.fd = symbolizer->package.fd = -1;
+	snprintf(symbolizer->build_id, sizeof(symbolizer->build_id), "%s", build_id);
+	open_sources(symbolizer, path, build_id, debug_dirs, root);
+	identify(symbolizer);
 	return symbolizer;
 }
 
@@ -175,166 +133,248 @@ void symbolizer_destroy(struct symbolizer *symbolizer)
 {
 	if (!symbolizer)
 		return;
-	dwarf_index_destroy(symbolizer->index);
-	dwarf_end(symbolizer->dwarf);
-	dwarf_end(symbolizer->alt);
-	elf_file_close(&symbolizer->alt_image);
-	symbol_table_destroy(symbolizer->symtab);
-	symbol_table_destroy(symbolizer->minitab);
-	symbol_table_destroy(symbolizer->dynsym);
-	elf_file_close(&symbolizer->image);
+	name_set_finish(&symbolizer->names);
+	for (size_t i = 0; i < symbolizer->nmaps; i++)
+		table_cache_unmap_names(&symbolizer->maps[i]);
+	readable_names_finish(&symbolizer->readable);
 	elf_file_close(&symbolizer->debug);
-	elf_file_close(&symbolizer->mini);
-	for (size_t i = 0; i < symbolizer->readable_capacity; i++)
-		free(symbolizer->readables[i].text);
-	free(symbolizer->readables);
-	free(symbolizer->answers);
-	free(symbolizer->pool);
+	elf_file_close(&symbolizer->alt);
+	elf_file_close(&symbolizer->package);
 	free(symbolizer);
 }
 
-enum module_symbols symbolizer_source(const struct symbolizer *symbolizer)
+// ---- The table -----------------------------------------------------------------------------------------------------
+
+static bool make_key(const struct symbolizer *symbolizer, struct table_cache_key *ret_key)
 {
-	return symbolizer->source;
+	GElf_Ehdr header;
+
+	if (!symbolizer->tables || !gelf_getehdr(symbolizer->file.elf, &header))
+		return false;
+	*ret_key = (struct table_cache_key){symbolizer->build_id, symbolizer->identity[0], header.e_machine};
+	return true;
+}
+
+// Adds what is mapped to the set, block for block. False: not sound.
+static bool add_blocks(const struct symbolizer *symbolizer, const struct table_cache_names *map, struct name_set *set)
+{
+	const uint8_t *at = map->data;
+	size_t left = map->size;
+
+	while (left > 0) {
+		struct name_block block;
+
+		if (name_block_open(at, left, &block) < 0 ||
+		    memcmp(block.header->identity, symbolizer->identity, sizeof(symbolizer->identity)) != 0 ||
+		    name_set_add(set, &block) < 0)
+			return false;
+		at += block.header->size;
+		left -= block.header->size;
+	}
+	return set->count > 0;
+}
+
+static void load(struct symbolizer *symbolizer)
+{
+	struct table_cache_names map;
+	struct table_cache_key key;
+
+	symbolizer->loaded = true;
+	if (!make_key(symbolizer, &key) || table_cache_get_names(symbolizer->tables, &key, &map) < 0)
+		return;
+	if (add_blocks(symbolizer, &map, &symbolizer->names)) {
+		symbolizer->maps[symbolizer->nmaps++] = map;
+		return;
+	}
+	name_set_finish(&symbolizer->names);
+	table_cache_unmap_names(&map);
+	table_cache_discard_names(symbolizer->tables, &key);
+}
+
+// Others may have added to the file since; what they did is kept, unless there is no more room beside it.
+static void store(const struct symbolizer *symbolizer, const struct table_cache_names *block)
+{
+	const struct table_cache_bytes none = {"", 0}, added = {block->data, block->size};
+	struct table_cache_names there = {0};
+	struct name_set set = {0};
+	struct table_cache_key key;
+
+	if (!make_key(symbolizer, &key))
+		return;
+	if (table_cache_get_names(symbolizer->tables, &key, &there) == 0 && add_blocks(symbolizer, &there, &set) &&
+	    set.count < NAME_SET_MAX) {
+		const struct table_cache_bytes before = {there.data, there.size};
+
+		table_cache_put_names(symbolizer->tables, &key, &before, &added);
+	} else {
+		table_cache_put_names(symbolizer->tables, &key, &added, &none);
+	}
+	name_set_finish(&set);
+	table_cache_unmap_names(&there);
+	table_cache_count_names_built(symbolizer->tables);
+}
+
+static int map_block(int fd, struct table_cache_names *ret_map)
+{
+	struct stat st;
+	void *map;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	*ret_map = (struct table_cache_names){map, (size_t)st.st_size, map, (size_t)st.st_size};
+	return 0;
+}
+
+static int take_block(struct symbolizer *symbolizer, int fd, bool whole)
+{
+	struct table_cache_names map;
+	struct name_set only = {0};
+	int error = map_block(fd, &map);
+
+	close(fd);
+	if (error)
+		return error;
+	if (!add_blocks(symbolizer, &map, whole ? &only : &symbolizer->names)) {
+		name_set_finish(&only);
+		table_cache_unmap_names(&map);
+		return -EINVAL;
+	}
+	if (whole) {
+		name_set_finish(&symbolizer->names);
+		symbolizer->names = only;
+	}
+	symbolizer->maps[symbolizer->nmaps++] = map;
+	store(symbolizer, &map);
+	return 0;
+}
+
+static const struct elf_file *if_open(const struct elf_file *file)
+{
+	return file->elf ? file : NULL;
+}
+
+static void compile(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count, bool each_unit, bool whole)
+{
+	const struct name_request request = {
+		.sources = {.file = &symbolizer->file,
+			    .debug = if_open(&symbolizer->debug),
+			    .alt = if_open(&symbolizer->alt),
+			    .package = if_open(&symbolizer->package)},
+		.addresses = vaddrs,
+		.count = count,
+		.each_unit = each_unit,
+		.identity = {symbolizer->identity[0], symbolizer->identity[1]},
+	};
+	int fd, error = -ENOSPC;
+
+	snprintf(symbolizer->error, sizeof(symbolizer->error), "too many units were added one by one");
+	if (symbolizer->nmaps < MAX_MAPS)
+		error = name_worker_run(&request, &fd, symbolizer->error);
+	if (!error) {
+		error = take_block(symbolizer, fd, whole);
+		if (error)
+			snprintf(symbolizer->error, sizeof(symbolizer->error),
+				 "the process that read its debug info made nothing of use");
+	}
+	symbolizer->failed = error != 0;
+}
+
+// All that there is, and these, in one block: when there are as many blocks as there may be.
+static void compile_whole(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count)
+{
+	size_t max = count + symbolizer->names.blocks[0].header->nunits, n;
+	uint64_t *all = calloc(max + 1, sizeof(*all));
+
+	if (!all)
+		return;
+	memcpy(all, vaddrs, count * sizeof(*all));
+	n = count + name_set_covered(&symbolizer->names, all + count, max - count);
+	compile(symbolizer, all, n, true, true);
+	free(all);
+}
+
+static void ensure_loaded(struct symbolizer *symbolizer)
+{
+	if (!symbolizer->loaded)
+		load(symbolizer);
+}
+
+// False: nothing was missing, or nothing can be done about it.
+static bool compile_missing(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count, bool each_unit)
+{
+	uint64_t *missing = symbolizer->failed ? NULL : calloc(count + 1, sizeof(*missing));
+	bool first = symbolizer->names.count == 0;
+	size_t n = 0;
+
+	if (!missing)
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (name_set_misses(&symbolizer->names, vaddrs[i]))
+			missing[n++] = vaddrs[i];
+	if (n > 0 && symbolizer->names.count == NAME_SET_MAX)
+		compile_whole(symbolizer, missing, n);
+	else if (n > 0 || first)
+		compile(symbolizer, missing, n, each_unit, first);
+	free(missing);
+	return n > 0;
+}
+
+void symbolizer_prepare(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count)
+{
+	ensure_loaded(symbolizer);
+	if (compile_missing(symbolizer, vaddrs, count, false))
+		(void)compile_missing(symbolizer, vaddrs, count, true);
+}
+
+enum module_symbols symbolizer_source(struct symbolizer *symbolizer)
+{
+	symbolizer_prepare(symbolizer, NULL, 0);
+	if (symbolizer->names.count == 0 || symbolizer->names.blocks[0].header->source > MODULE_SYMBOLS_NONE)
+		return MODULE_SYMBOLS_NONE;
+	return (enum module_symbols)symbolizer->names.blocks[0].header->source;
+}
+
+const char *symbolizer_take_error(struct symbolizer *symbolizer)
+{
+	if (!symbolizer->failed || symbolizer->error_told)
+		return NULL;
+	symbolizer->error_told = true;
+	return symbolizer->error;
 }
 
 // ---- Looking up ----------------------------------------------------------------------------------------------------
 
-static const struct symbol *find_symbol(const struct symbolizer *symbolizer, uint64_t vaddr)
+static void set_frame(struct symbolizer *symbolizer, const struct name_frame *found, struct module_frame *frame)
 {
-	const struct symbol_table *tables[] = {symbolizer->symtab, symbolizer->minitab, symbolizer->dynsym};
+	const char *name = found->name ? found->name : "??";
 
-	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
-		const struct symbol *symbol = tables[i] ? symbol_table_find(tables[i], vaddr) : NULL;
-
-		if (symbol)
-			return symbol;
-	}
-	return NULL;
-}
-
-static void set_name(struct symbolizer *symbolizer, const char *system_name, const char *name,
-		     struct module_frame *frame)
-{
-	frame->system_name = system_name ? system_name : name;
-	frame->name = system_name ? readable_name(symbolizer, system_name) : name;
-	// An extern "C" function, or one of C: the short name is the linker's.
-	if (frame->name == system_name && name)
-		frame->name = name;
-}
-
-// GCC gives no linkage name to what is local to a unit; the symbol table has it, with the parameters and the scopes around.
-// Not where the linker folded equal functions and the symbol is another one's: DWARF's identifier must be in it.
-static bool is_linkage_name(const struct symbol *symbol, const char *name)
-{
-	size_t length = strcspn(name, "<");
-	bool mangled = strncmp(symbol->name, "_Z", 2) == 0 || strncmp(symbol->name, "_R", 2) == 0;
-
-	return mangled &&
-	       (strncmp(name, "operator", 8) == 0 || memmem(symbol->name, strlen(symbol->name), name, length));
-}
-
-// The outermost function may have no name in DWARF (assembler), or only a short one: the symbol table has.
-static bool add_symbol_name(const struct symbolizer *symbolizer, uint64_t vaddr, struct dwarf_frame *outermost)
-{
-	const struct symbol *symbol = find_symbol(symbolizer, vaddr);
-
-	if (symbol && (!outermost->name || is_linkage_name(symbol, outermost->name)))
-		outermost->linkage_name = symbol->name;
-	return outermost->name || outermost->linkage_name;
-}
-
-static size_t work_out(struct symbolizer *symbolizer, uint64_t vaddr, struct module_frame *frames, size_t max)
-{
-	struct dwarf_frame found[MODULE_MAX_INLINE];
-	size_t count = 0;
-
-	if (max > MODULE_MAX_INLINE)
-		max = MODULE_MAX_INLINE;
-	if (symbolizer->index)
-		count = dwarf_index_find(symbolizer->index, vaddr, found, max);
-	if (count == 0)
-		memset(&found[count++], 0, sizeof(found[0]));
-	if (!found[count - 1].linkage_name && !add_symbol_name(symbolizer, vaddr, &found[count - 1]) && count == 1)
-		return 0;
-	for (size_t i = 0; i < count; i++) {
-		const char *name = found[i].name ? found[i].name : found[i].linkage_name ? NULL : "??";
-
-		set_name(symbolizer, found[i].linkage_name, name, &frames[i]);
-		frames[i].file = found[i].file ? found[i].file : "";
-		frames[i].line = found[i].line;
-		frames[i].start_line = found[i].start_line;
-	}
-	return count;
-}
-
-static struct answer *answer_place(struct answer *places, size_t capacity, uint64_t vaddr)
-{
-	size_t i = (vaddr * 0x9e3779b97f4a7c15ULL >> 20) & (capacity - 1);
-
-	while (places[i].used && places[i].vaddr != vaddr)
-		i = (i + 1) & (capacity - 1);
-	return &places[i];
-}
-
-static bool answers_grow(struct symbolizer *symbolizer)
-{
-	size_t capacity = symbolizer->answer_capacity ? symbolizer->answer_capacity * 2 : 1024;
-	struct answer *places = capacity <= CACHE_MAX * 2 ? calloc(capacity, sizeof(*places)) : NULL;
-
-	if (!places)
-		return false;
-	for (size_t i = 0; i < symbolizer->answer_capacity; i++)
-		if (symbolizer->answers[i].used)
-			*answer_place(places, capacity, symbolizer->answers[i].vaddr) = symbolizer->answers[i];
-	free(symbolizer->answers);
-	symbolizer->answers = places;
-	symbolizer->answer_capacity = capacity;
-	return true;
-}
-
-static void remember(struct symbolizer *symbolizer, uint64_t vaddr, const struct module_frame *frames, size_t count)
-{
-	if (symbolizer->answer_count * 2 >= symbolizer->answer_capacity && !answers_grow(symbolizer))
-		return;
-	if (symbolizer->pool_count + count > symbolizer->pool_capacity) {
-		size_t capacity = (symbolizer->pool_capacity + count) * 2;
-		struct module_frame *grown =
-			capacity < UINT32_MAX ? realloc(symbolizer->pool, capacity * sizeof(*grown)) : NULL;
-
-		if (!grown)
-			return;
-		symbolizer->pool = grown;
-		symbolizer->pool_capacity = capacity;
-	}
-	if (count)
-		memcpy(symbolizer->pool + symbolizer->pool_count, frames, count * sizeof(*frames));
-	*answer_place(symbolizer->answers, symbolizer->answer_capacity, vaddr) =
-		(struct answer){vaddr, (uint32_t)symbolizer->pool_count, (uint16_t)count, 1};
-	symbolizer->answer_count++;
-	symbolizer->pool_count += count;
+	frame->system_name = found->system_name ? found->system_name : name;
+	frame->name = found->to_demangle && found->system_name
+			      ? readable_names_get(&symbolizer->readable, found->system_name, name)
+			      : name;
+	frame->file = found->file;
+	frame->line = found->line;
+	frame->start_line = found->start_line;
 }
 
 size_t symbolizer_find(struct symbolizer *symbolizer, uint64_t vaddr, struct module_frame *frames, size_t max)
 {
-	struct module_frame found[MODULE_MAX_INLINE];
+	struct name_frame found[MODULE_MAX_INLINE];
+	bool missing;
 	size_t count;
 
-	if (symbolizer->answer_capacity) {
-		struct answer *answer = answer_place(symbolizer->answers, symbolizer->answer_capacity, vaddr);
-
-		if (answer->used) {
-			count = answer->count < max ? answer->count : max;
-			if (count)
-				memcpy(frames, symbolizer->pool + answer->first, count * sizeof(*frames));
-			return count;
-		}
+	if (max > MODULE_MAX_INLINE)
+		max = MODULE_MAX_INLINE;
+	ensure_loaded(symbolizer);
+	count = name_set_find(&symbolizer->names, vaddr, found, max, &missing);
+	if (count == 0 && (missing || symbolizer->names.count == 0) && !symbolizer->failed) {
+		symbolizer_prepare(symbolizer, &vaddr, 1);
+		count = name_set_find(&symbolizer->names, vaddr, found, max, &missing);
 	}
-	count = work_out(symbolizer, vaddr, found, MODULE_MAX_INLINE);
-	remember(symbolizer, vaddr, found, count);
-	if (count > max)
-		count = max;
-	if (count)
-		memcpy(frames, found, count * sizeof(*frames));
+	for (size_t i = 0; i < count; i++)
+		set_frame(symbolizer, &found[i], &frames[i]);
 	return count;
 }

@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // symbolizer.h: everything that names addresses of one ELF file, by the best source there is: DWARF (its own or separate),
-// .symtab, MiniDebugInfo, .dynsym. Not thread-safe: the module's lock guards it.
+// .symtab, MiniDebugInfo, .dynsym. It looks up in a name table (name_table.h), which it takes from the cache on disk; what that lacks is
+// compiled by a process of its own (name_worker.h) and put there. Not thread-safe: the module's lock guards it.
 
 #ifndef PROFD_COLLECTOR_SYMBOLIZER_H
 #define PROFD_COLLECTOR_SYMBOLIZER_H
@@ -11,14 +12,19 @@
 #include "collector/module.h"
 
 struct symbolizer;
+struct table_cache;
 
 // file stays the caller's and must outlive the symbolizer. path: as mapped; debug_dirs: colon-separated; root: "" or
-// "/proc/PID/root". NULL when out of memory.
+// "/proc/PID/root". tables: where names are kept; NULL: nowhere. NULL when out of memory.
 struct symbolizer *symbolizer_create(const struct elf_file *file, const char *path, const char *build_id,
-				     const char *debug_dirs, const char *root);
+				     const char *debug_dirs, const char *root, struct table_cache *tables);
 void symbolizer_destroy(struct symbolizer *symbolizer); // accepts NULL
-enum module_symbols symbolizer_source(const struct symbolizer *symbolizer);
-// As module_symbolize; strings live as long as the symbolizer. Answers are remembered.
+enum module_symbols symbolizer_source(struct symbolizer *symbolizer);
+// Makes ready for lookups of these addresses, all at once: a lookup of an address that was not named here may take as long as this.
+void symbolizer_prepare(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count);
+// As module_symbolize; strings live as long as the symbolizer.
 size_t symbolizer_find(struct symbolizer *symbolizer, uint64_t vaddr, struct module_frame *frames, size_t max);
+// Why there are names missing that should not be; NULL: none are. Told once.
+const char *symbolizer_take_error(struct symbolizer *symbolizer);
 
 #endif

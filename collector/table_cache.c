@@ -6,7 +6,7 @@
 // Its modification time is when it was last used, to the hour.
 //
 // Another version of profd may make another table of the same file. So that nobody has to think of raising a number, a table is
-// known by the sources of what made it: TABLE_COMPILER, a hash of them (meson.build says which).
+// known by the sources of what made it: TABLE_COMPILER and NAME_COMPILER, hashes of them (meson.build says which).
 
 #include "collector/table_cache.h"
 
@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -30,13 +31,14 @@
 
 #include "collector/cfi_table.h"
 #include "collector/log.h"
-#include "collector/table_compiler.h" // made by sources_hash.py
+#include "collector/name_table.h"
+#include "collector/name_table_compiler.h" // made by sources_hash.py, as the next one
+#include "collector/table_compiler.h"
 #include "profd/wire.h"
 
 #define DEFAULT_CACHE_MIB 256u // on disk
 #define MAX_CACHE_MIB 65536u
 #define MAGIC 0x6863616364666f72ULL // "rofdcach"
-#define SUFFIX ".unwind"
 #define MAX_TABLE (256u << 20)
 #define MAX_ENTRIES 65536u // of the directory, that are looked at
 #define TRIM_WRITES 32u    // the directory's size is looked at once in so many writes, and at the first
@@ -45,6 +47,15 @@
 #define TOUCH_SECONDS 3600 // a file used again within this time keeps its time
 #define KEEP_PERCENT 80    // of max_bytes, once it was exceeded
 #define MAX_NAME 192
+
+// The kinds of files. share: of the whole cache, what one file may take at most: 1/share.
+static const struct kind {
+	const char *suffix;
+	uint64_t compiler;
+	uint32_t version, share;
+	uint64_t least, most; // bytes of a table
+} unwind = {".unwind", TABLE_COMPILER, WIRE_TABLE_VERSION, 4, sizeof(struct wire_table), MAX_TABLE},
+  names = {".names", NAME_TABLE_COMPILER, NAME_VERSION, 2, sizeof(struct name_header), NAME_MAX_SIZE};
 
 struct file_header {
 	uint64_t magic;
@@ -157,7 +168,7 @@ struct table_cache *table_cache_open(bool on_disk)
 
 	// Not there to be made, or to be written, is no fault: a read-only system, a user without a home.
 	if (error == -EPERM)
-		log_line("unwind tables are not cached: %s is not ours alone to write", directory);
+		log_line("tables are not cached: %s is not ours alone to write", directory);
 	return tables;
 }
 
@@ -172,12 +183,13 @@ void table_cache_destroy(struct table_cache *cache)
 }
 
 // A build ID is hex already; false: none, or one that makes no name.
-static bool make_name(const struct table_cache_key *key, char name[MAX_NAME])
+static bool make_name(const struct kind *kind, const struct table_cache_key *key, char name[MAX_NAME])
 {
 	size_t length = strlen(key->build_id);
 
 	return length >= 8 && length <= 128 && strspn(key->build_id, "0123456789abcdef") == length &&
-	       snprintf(name, MAX_NAME, "%s-%016llx" SUFFIX, key->build_id, TABLE_COMPILER) < MAX_NAME;
+	       snprintf(name, MAX_NAME, "%s-%016llx%s", key->build_id, (unsigned long long)kind->compiler,
+			kind->suffix) < MAX_NAME;
 }
 
 // ---- Reading -------------------------------------------------------------------------------------------------------
@@ -212,12 +224,12 @@ static uint64_t hash_header(const struct file_header *header)
 	return XXH3_64bits(header, offsetof(struct file_header, header_hash));
 }
 
-static bool is_header(const struct file_header *header, const struct table_cache_key *key, uint64_t size)
+static bool is_header(const struct kind *kind, const struct file_header *header, const struct table_cache_key *key,
+		      uint64_t size)
 {
-	return header->magic == MAGIC && header->compiler == TABLE_COMPILER &&
-	       header->table_version == WIRE_TABLE_VERSION && header->header_hash == hash_header(header) &&
-	       header->table_size == size - sizeof(*header) && header->file_size == key->file_size &&
-	       header->machine == key->machine;
+	return header->magic == MAGIC && header->compiler == kind->compiler && header->table_version == kind->version &&
+	       header->header_hash == hash_header(header) && header->table_size == size - sizeof(*header) &&
+	       header->file_size == key->file_size && header->machine == key->machine;
 }
 
 // The file's build ID, or the start of a longer one.
@@ -241,7 +253,7 @@ static struct wire_table *read_table(int fd, const struct table_cache_key *key, 
 	uint64_t hash[2];
 	size_t table_size;
 
-	if (!read_all(fd, &header, sizeof(header)) || !is_header(&header, key, size))
+	if (!read_all(fd, &header, sizeof(header)) || !is_header(&unwind, &header, key, size))
 		return NULL;
 	table_size = (size_t)header.table_size;
 	table = malloc(table_size);
@@ -261,40 +273,121 @@ static void touch(int fd, const struct stat *st)
 		(void)futimens(fd, NULL);
 }
 
-static bool is_plausible(const struct stat *st)
+static bool is_plausible(const struct kind *kind, const struct stat *st)
 {
+	uint64_t size = (uint64_t)st->st_size - sizeof(struct file_header);
+
 	return S_ISREG(st->st_mode) && st->st_uid == geteuid() &&
-	       (uint64_t)st->st_size > sizeof(struct file_header) + sizeof(struct wire_table) &&
-	       st->st_size <= MAX_TABLE;
+	       (uint64_t)st->st_size > sizeof(struct file_header) + kind->least && size <= kind->most;
+}
+
+static void discard(struct table_cache *cache, const char *name)
+{
+	count(&cache->counters.damaged);
+	(void)unlinkat(cache->fd, name, 0);
+}
+
+// What there is by that name, if it can be a table; −ENOENT. What cannot is removed.
+static int open_file(struct table_cache *cache, const struct kind *kind, const char *name, struct stat *ret_st)
+{
+	int fd = openat(cache->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd < 0 && errno == ENOENT)
+		return -ENOENT;
+	if (fd >= 0 && fstat(fd, ret_st) == 0 && is_plausible(kind, ret_st))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	discard(cache, name);
+	return -ENOENT;
 }
 
 int table_cache_get(struct table_cache *cache, const struct table_cache_key *key, struct wire_table **ret_table,
 		    size_t *ret_size)
 {
-	struct wire_table *table = NULL;
+	struct wire_table *table;
 	char name[MAX_NAME];
 	struct stat st;
 	int fd;
 
-	if (cache->fd < 0 || !make_name(key, name))
+	if (cache->fd < 0 || !make_name(&unwind, key, name))
 		return -ENOENT;
-	fd = openat(cache->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT)
+	fd = open_file(cache, &unwind, name, &st);
+	if (fd < 0)
 		return -ENOENT;
-	if (fd >= 0 && fstat(fd, &st) == 0 && is_plausible(&st))
-		table = read_table(fd, key, (uint64_t)st.st_size);
+	table = read_table(fd, key, (uint64_t)st.st_size);
 	if (table) {
 		touch(fd, &st);
 		count(&cache->counters.found);
 		*ret_table = table;
 		*ret_size = (size_t)st.st_size - sizeof(struct file_header);
 	} else {
-		count(&cache->counters.damaged);
-		(void)unlinkat(cache->fd, name, 0);
+		discard(cache, name);
 	}
-	if (fd >= 0)
-		close(fd);
+	close(fd);
 	return table ? 0 : -ENOENT;
+}
+
+static bool map_names(int fd, const struct table_cache_key *key, uint64_t size, struct table_cache_names *names_map)
+{
+	const struct file_header *header;
+	uint64_t hash[2];
+
+	names_map->map_size = (size_t)size;
+	names_map->map = mmap(NULL, names_map->map_size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (names_map->map == MAP_FAILED) {
+		names_map->map = NULL;
+		return false;
+	}
+	header = names_map->map;
+	names_map->data = header + 1;
+	names_map->size = (size_t)size - sizeof(*header);
+	if (!is_header(&names, header, key, size))
+		return false;
+	hash_table(names_map->data, names_map->size, hash);
+	return memcmp(hash, header->table_hash, sizeof(hash)) == 0;
+}
+
+int table_cache_get_names(struct table_cache *cache, const struct table_cache_key *key,
+			  struct table_cache_names *ret_names)
+{
+	struct table_cache_names found = {0};
+	char name[MAX_NAME];
+	struct stat st;
+	bool sound;
+	int fd;
+
+	if (cache->fd < 0 || !make_name(&names, key, name))
+		return -ENOENT;
+	fd = open_file(cache, &names, name, &st);
+	if (fd < 0)
+		return -ENOENT;
+	sound = map_names(fd, key, (uint64_t)st.st_size, &found);
+	if (sound) {
+		touch(fd, &st);
+		count(&cache->counters.names_found);
+		*ret_names = found;
+	} else {
+		table_cache_unmap_names(&found);
+		discard(cache, name);
+	}
+	close(fd);
+	return sound ? 0 : -ENOENT;
+}
+
+void table_cache_unmap_names(struct table_cache_names *names_map)
+{
+	if (names_map->map)
+		munmap(names_map->map, names_map->map_size);
+	*names_map = (struct table_cache_names){0};
+}
+
+void table_cache_discard_names(struct table_cache *cache, const struct table_cache_key *key)
+{
+	char name[MAX_NAME];
+
+	if (cache->fd >= 0 && make_name(&names, key, name))
+		discard(cache, name);
 }
 
 // ---- Trimming ------------------------------------------------------------------------------------------------------
@@ -312,11 +405,11 @@ static int by_use(const void *a, const void *b)
 	return (x->used > y->used) - (x->used < y->used);
 }
 
-static bool has_suffix(const char *name)
+static bool has_suffix(const char *name, const struct kind *kind)
 {
-	size_t length = strlen(name), suffix = strlen(SUFFIX);
+	size_t length = strlen(name), suffix = strlen(kind->suffix);
 
-	return length > suffix && length < MAX_NAME && strcmp(name + length - suffix, SUFFIX) == 0;
+	return length > suffix && length < MAX_NAME && strcmp(name + length - suffix, kind->suffix) == 0;
 }
 
 // Fills entries with our files; removes what a crash left.
@@ -339,7 +432,7 @@ static size_t list(int fd, struct entry *entries)
 			continue;
 		if (strncmp(item->d_name, "tmp-", 4) == 0 && time(NULL) - st.st_mtime > STALE_SECONDS)
 			(void)unlinkat(fd, item->d_name, 0);
-		if (!has_suffix(item->d_name))
+		if (!has_suffix(item->d_name, &unwind) && !has_suffix(item->d_name, &names))
 			continue;
 		entries[n].used = st.st_mtime;
 		entries[n].size = (uint64_t)st.st_size;
@@ -403,7 +496,8 @@ static bool write_all(int fd, const void *data, size_t size)
 	return true;
 }
 
-static bool store(int directory, const char *name, const struct file_header *header, const struct wire_table *table)
+static bool store(int directory, const char *name, const struct file_header *header,
+		  const struct table_cache_bytes pieces[2])
 {
 	char temporary[64];
 	uint64_t random = 0;
@@ -416,33 +510,73 @@ static bool store(int directory, const char *name, const struct file_header *hea
 	fd = openat(directory, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return false;
-	stored = write_all(fd, header, sizeof(*header)) && write_all(fd, table, (size_t)header->table_size);
+	stored = write_all(fd, header, sizeof(*header)) && write_all(fd, pieces[0].data, pieces[0].size) &&
+		 write_all(fd, pieces[1].data, pieces[1].size);
 	stored = close(fd) == 0 && stored && renameat(directory, temporary, directory, name) == 0;
 	if (!stored)
 		(void)unlinkat(directory, temporary, 0);
 	return stored;
 }
 
-void table_cache_put(struct table_cache *cache, const struct table_cache_key *key, const struct wire_table *table,
-		     size_t size)
+static void hash_pieces(const struct table_cache_bytes pieces[2], uint64_t ret_hash[2])
 {
+	XXH3_state_t *state = XXH3_createState();
+	XXH128_hash_t hash = {0};
+
+	if (state) {
+		XXH3_128bits_reset(state);
+		XXH3_128bits_update(state, pieces[0].data, pieces[0].size);
+		XXH3_128bits_update(state, pieces[1].data, pieces[1].size);
+		hash = XXH3_128bits_digest(state);
+	}
+	XXH3_freeState(state);
+	ret_hash[0] = hash.low64;
+	ret_hash[1] = hash.high64;
+}
+
+static void put(struct table_cache *cache, const struct kind *kind, const struct table_cache_key *key,
+		const struct table_cache_bytes pieces[2])
+{
+	uint64_t size = pieces[0].size + pieces[1].size;
 	struct file_header header = {.magic = MAGIC,
-				     .compiler = TABLE_COMPILER,
-				     .table_version = WIRE_TABLE_VERSION,
+				     .compiler = kind->compiler,
+				     .table_version = kind->version,
 				     .machine = key->machine,
 				     .table_size = size,
 				     .file_size = key->file_size};
 	char name[MAX_NAME];
 
-	if (cache->fd < 0 || size > MAX_TABLE - sizeof(header) || size > cache->max_bytes / 4 || !make_name(key, name))
+	if (cache->fd < 0 || size > kind->most - sizeof(header) || size > cache->max_bytes / kind->share ||
+	    !make_name(kind, key, name))
 		return;
-	hash_table(table, size, header.table_hash);
+	hash_pieces(pieces, header.table_hash);
 	header.header_hash = hash_header(&header);
 	pthread_mutex_lock(&cache->lock);
 	make_room(cache, size + sizeof(header));
-	if (!store(cache->fd, name, &header, table))
+	if (!store(cache->fd, name, &header, pieces))
 		count(&cache->counters.unwritten);
 	pthread_mutex_unlock(&cache->lock);
+}
+
+void table_cache_put(struct table_cache *cache, const struct table_cache_key *key, const struct wire_table *table,
+		     size_t size)
+{
+	const struct table_cache_bytes pieces[2] = {{table, size}, {"", 0}};
+
+	put(cache, &unwind, key, pieces);
+}
+
+void table_cache_put_names(struct table_cache *cache, const struct table_cache_key *key,
+			   const struct table_cache_bytes *first, const struct table_cache_bytes *second)
+{
+	const struct table_cache_bytes pieces[2] = {*first, *second};
+
+	put(cache, &names, key, pieces);
+}
+
+void table_cache_count_names_built(struct table_cache *cache)
+{
+	count(&cache->counters.names_built);
 }
 
 void table_cache_count_built(struct table_cache *cache)
@@ -457,6 +591,8 @@ void table_cache_counters(const struct table_cache *cache, struct table_cache_co
 	*ret_counters = (struct table_cache_counters){
 		.built = __atomic_load_n(&counters->built, __ATOMIC_RELAXED),
 		.found = __atomic_load_n(&counters->found, __ATOMIC_RELAXED),
+		.names_built = __atomic_load_n(&counters->names_built, __ATOMIC_RELAXED),
+		.names_found = __atomic_load_n(&counters->names_found, __ATOMIC_RELAXED),
 		.damaged = __atomic_load_n(&counters->damaged, __ATOMIC_RELAXED),
 		.unwritten = __atomic_load_n(&counters->unwritten, __ATOMIC_RELAXED),
 	};

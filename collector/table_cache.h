@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// table_cache.h: unwind tables on disk, so that a program's next run finds them made: one file for each build ID. A table from
-// here is a copy, checked. No target ever maps the file itself: whoever can cut it short would kill the target with a SIGBUS, in its
+// table_cache.h: tables on disk, so that a program's next run finds them made: for each build ID a file with its unwind table, and
+// one with its names. An unwind table from here is a copy, checked. No target ever maps the file itself: whoever can cut it short would kill the target with a SIGBUS, in its
 // signal handler. What they all map, read-only, is one sealed memfd with that copy in it (module.c).
 //
 // Any thread. Nothing in the directory is trusted: a file that is not what was written is removed, counted, and made anew.
@@ -24,10 +24,19 @@ struct table_cache_key {
 	uint32_t machine; // EM_*
 };
 
+// Names (name_table.h) are not copied: who reads them is ours. The file is never written to again, only replaced.
+struct table_cache_names {
+	const void *data; // aligned to 8
+	size_t size;
+	void *map; // what to unmap
+	size_t map_size;
+};
+
 struct table_cache_counters {
-	uint64_t built, found; // tables made from CFI; taken from the cache
-	uint64_t damaged;      // files that were not what was written; removed
-	uint64_t unwritten;    // tables that could not be stored
+	uint64_t built, found;             // unwind tables made from CFI; taken from the cache
+	uint64_t names_built, names_found; // blocks of names made from debug info; files of them taken from the cache
+	uint64_t damaged;                  // files that were not what was written; removed
+	uint64_t unwritten;                // tables that could not be stored
 };
 
 // directory: made when it is not there (its parent must be); it must be ours and nobody else's to write. NULL, or one that will not do
@@ -45,6 +54,21 @@ int table_cache_get(struct table_cache *cache, const struct table_cache_key *key
 void table_cache_put(struct table_cache *cache, const struct table_cache_key *key, const struct wire_table *table,
 		     size_t size);
 void table_cache_count_built(struct table_cache *cache);
+
+// The same for names. key->file_size: a hash of what they were made from. They are as they were stored, which does not make them sound.
+int table_cache_get_names(struct table_cache *cache, const struct table_cache_key *key,
+			  struct table_cache_names *ret_names);
+void table_cache_unmap_names(struct table_cache_names *names); // accepts a zeroed one
+// Stores first and then second, in one file; either may be empty.
+struct table_cache_bytes {
+	const void *data;
+	size_t size;
+};
+void table_cache_put_names(struct table_cache *cache, const struct table_cache_key *key,
+			   const struct table_cache_bytes *first, const struct table_cache_bytes *second);
+// What was found is not sound: it is removed, and counted.
+void table_cache_discard_names(struct table_cache *cache, const struct table_cache_key *key);
+void table_cache_count_names_built(struct table_cache *cache);
 void table_cache_counters(const struct table_cache *cache, struct table_cache_counters *ret_counters);
 
 // Where the cache is: $PROFD_CACHE_DIR ("": nowhere), root's /var/cache/profd, $XDG_CACHE_HOME/profd, $HOME/.cache/profd. NULL: nowhere;

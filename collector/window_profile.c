@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "collector/jit_names.h"
+#include "collector/name_wants.h"
 #include "collector/profile_builder.h"
 #include "collector/session.h"
 #include "collector/window_impl.h"
@@ -189,6 +190,19 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 				    stats->timer_errno ? strerrordesc_np(stats->timer_errno) : "");
 }
 
+// All at once, before the first is looked up.
+static void prepare_names(const struct aggregate *aggregate)
+{
+	struct name_wants wants = {0};
+
+	for (uint32_t i = 1; i <= aggregate->nodes.count; i++) {
+		const struct aggregate_node *node = aggregate_node(aggregate, i);
+
+		name_wants_add(&wants, aggregate_mapping(aggregate, node->mapping), node->pc);
+	}
+	name_wants_prepare(&wants);
+}
+
 static bool build(struct builder *builder)
 {
 	const struct aggregate *aggregate = &builder->window->aggregate;
@@ -205,6 +219,7 @@ static bool build(struct builder *builder)
 	if (builder->window->main_mapping &&
 	    profile_builder_mapping(&builder->frames, builder->window->main_mapping) == 0)
 		return false;
+	prepare_names(aggregate);
 	for (uint32_t i = 0; i < aggregate->samples.count; i++)
 		if (!add_sample(builder, intern_item(&aggregate->samples, i)))
 			return false;

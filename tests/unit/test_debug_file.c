@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // test_debug_file.c: what files a file under study can make us open: dwz's, .dwo files, and what is no file at all (debug_file.c,
-// elf_file.c, dwarf_index.c, dwarf_image.c).
+// elf_file.c, name_worker.c, dwarf_sections.c).
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 #include <cmocka.h>
 
 #include "collector/debug_file.h"
-#include "collector/dwarf_image.h"
+#include "collector/dwarf_sections.h"
 #include "collector/symbolizer.h"
 
 #define TOO_LONG_S 20 // SIGALRM ends a test that waits for a FIFO
@@ -103,7 +103,7 @@ static struct looked_up look_up(const char *name, const char *reference, const c
 	alarm(TOO_LONG_S);
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	elf_file_build_id(&file, build_id);
-	symbolizer = symbolizer_create(&file, path, build_id, debug_dirs, "");
+	symbolizer = symbolizer_create(&file, path, build_id, debug_dirs, "", NULL);
 	assert_non_null(symbolizer);
 	found.source = symbolizer_source(symbolizer);
 	found.count = symbolizer_find(symbolizer, address_of_outer(reference), frames, MODULE_MAX_INLINE);
@@ -284,48 +284,39 @@ static void test_dwz_is_not_there(void **state)
 	}
 }
 
-// ---- Images --------------------------------------------------------------------------------------------------------
+// ---- Sections ------------------------------------------------------------------------------------------------------
 
-static void test_image_has_no_links(void **state)
-{
-	struct elf_file file = open_file("plain"), image;
-	GElf_Shdr header;
-
-	assert_int_equal(dwarf_image_open(&file, &image), 0);
-	assert_non_null(elf_file_section(&image, ".debug_info", &header));
-	assert_null(elf_file_section(&image, ".gnu_debugaltlink", &header));
-	assert_null(elf_file_section(&image, ".debug_loclists", &header));
-	elf_file_close(&image);
-	elf_file_close(&file);
-}
-
-static void test_image_is_the_same_however_packed(void **state)
+static void test_sections_are_the_same_however_packed(void **state)
 {
 	static const char *const names[] = {"plain", "z_new", "z_old"};
-	struct elf_file images[3];
-	GElf_Shdr header;
+	struct dwarf_sections sections[3];
 
 	run("objcopy --compress-debug-sections=zlib plain z_new && objcopy --compress-debug-sections=zlib-gnu plain "
 	    "z_old");
 	for (size_t i = 0; i < 3; i++) {
 		struct elf_file file = open_file(names[i]);
-		Elf_Data *first, *data;
 
-		assert_int_equal(dwarf_image_open(&file, &images[i]), 0);
-		first = elf_getdata(elf_file_section(&images[0], ".debug_info", &header), NULL);
-		data = elf_getdata(elf_file_section(&images[i], ".debug_info", &header), NULL);
-		assert_int_equal(data->d_size, first->d_size);
-		assert_memory_equal(data->d_buf, first->d_buf, data->d_size);
+		assert_int_equal(dwarf_sections_open(&file, false, &sections[i]), 0);
+		assert_true(i == 0 ? !sections[i].unpacked : sections[i].unpacked != NULL);
+		for (size_t k = 0; k < DWARF_SECTIONS; k++) {
+			assert_int_equal(sections[i].parts[k].size, sections[0].parts[k].size);
+			if (sections[0].parts[k].size)
+				assert_memory_equal(sections[i].parts[k].data, sections[0].parts[k].data,
+						    sections[0].parts[k].size);
+		}
 		elf_file_close(&file);
 	}
+	assert_true(sections[0].parts[DWARF_INFO].size > 0 && sections[0].parts[DWARF_LINE].size > 0);
+	assert_int_equal(sections[0].parts[DWARF_CU_INDEX].size, 0);
 	for (size_t i = 0; i < 3; i++)
-		elf_file_close(&images[i]);
+		dwarf_sections_close(&sections[i]);
 }
 
 // A compressed section that claims to be larger than deflate can make it is not believed.
-static void test_image_too_large(void **state)
+static void test_sections_too_large(void **state)
 {
-	struct elf_file file, image;
+	struct dwarf_sections sections;
+	struct elf_file file;
 	GElf_Shdr header;
 	const uint64_t size = 1ULL << 40;
 	int fd;
@@ -338,17 +329,18 @@ static void test_image_too_large(void **state)
 	assert_int_equal(pwrite(fd, &size, sizeof(size), (off_t)header.sh_offset + 8), sizeof(size));
 	close(fd);
 	file = open_file("huge");
-	assert_int_equal(dwarf_image_open(&file, &image), -ENOENT);
+	assert_int_equal(dwarf_sections_open(&file, false, &sections), -ENOENT);
 	elf_file_close(&file);
 }
 
-static void test_image_without_dwarf(void **state)
+static void test_sections_without_dwarf(void **state)
 {
-	struct elf_file file, image;
+	struct dwarf_sections sections;
+	struct elf_file file;
 
 	run("strip -o stripped plain");
 	file = open_file("stripped");
-	assert_int_equal(dwarf_image_open(&file, &image), -ENOENT);
+	assert_int_equal(dwarf_sections_open(&file, false, &sections), -ENOENT);
 	elf_file_close(&file);
 }
 
@@ -366,10 +358,9 @@ int main(void)
 		cmocka_unit_test(test_dwz_by_path),
 		cmocka_unit_test(test_dwz_in_debug_dir),
 		cmocka_unit_test(test_dwz_is_not_there),
-		cmocka_unit_test(test_image_has_no_links),
-		cmocka_unit_test(test_image_is_the_same_however_packed),
-		cmocka_unit_test(test_image_too_large),
-		cmocka_unit_test(test_image_without_dwarf),
+		cmocka_unit_test(test_sections_are_the_same_however_packed),
+		cmocka_unit_test(test_sections_too_large),
+		cmocka_unit_test(test_sections_without_dwarf),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

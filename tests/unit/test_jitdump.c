@@ -551,7 +551,7 @@ static void *map_marker(void)
 
 static int open_of_set(uid_t uid)
 {
-	struct module_cache *modules = module_cache_create(NULL);
+	struct module_cache *modules = module_cache_create(NULL, NULL);
 	struct mapping_set *set;
 	int fd;
 

@@ -51,7 +51,7 @@ static int set_up(void **state)
 
 	if (!mkdtemp(directory) || chdir(directory) < 0)
 		return -1;
-	cache = module_cache_create(NULL);
+	cache = module_cache_create(NULL, NULL);
 	tables = table_cache_create(NULL, 0, &error);
 	return !cache || !tables || system(command) ? -1 : 0; // NOLINT(cert-env33-c): the command is this file's
 }
@@ -325,7 +325,7 @@ static void test_replaced_by_same(void **state)
 // The mapping says one device and inode, and its file is not to be had: without map_files only the build ID in memory counts.
 static void check_path_only(const char *first, const char *second, int expected)
 {
-	struct module_cache *fresh = module_cache_create(NULL); // nothing found before is to be found again
+	struct module_cache *fresh = module_cache_create(NULL, NULL); // nothing found before is to be found again
 	struct maps_entry entry;
 	struct module *module = NULL;
 	void *handle, *known;

@@ -77,7 +77,7 @@ static int set_up(void **state)
 	fd = open("s.so", O_RDONLY | O_CLOEXEC);
 	if (fd < 0 || elf_file_open(fd, &fixture.file) < 0)
 		return -1;
-	fixture.table = symbol_table_create(&fixture.file, SHT_SYMTAB);
+	fixture.table = symbol_table_create(&(struct symbol_source){&fixture.file, SHT_SYMTAB}, 1);
 	*state = &fixture;
 	return fixture.table ? 0 : -1;
 }
@@ -204,7 +204,7 @@ static void test_none(void **state)
 {
 	struct fixture *fixture = *state;
 
-	assert_null(symbol_table_create(&fixture->file, SHT_GROUP));
+	assert_null(symbol_table_create(&(struct symbol_source){&fixture->file, SHT_GROUP}, 1));
 	symbol_table_destroy(NULL);
 }
 
