@@ -17,6 +17,8 @@
 #define MAX_FRAMES 64
 #define ADDRESSES 16
 
+uint64_t fuzz_got_through;
+
 static void check_block(int fd)
 {
 	struct name_frame frames[MAX_FRAMES];
@@ -57,8 +59,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	fd = memfd_create("names", MFD_CLOEXEC);
 	FUZZ_CHECK(fd >= 0);
-	if (name_compile(&request, fd) == 0)
+	if (name_compile(&request, fd) == 0) {
+		fuzz_got_through++;
 		check_block(fd);
+	}
 	close(fd);
 	elf_file_close(&file);
 	return 0;

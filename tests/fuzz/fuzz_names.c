@@ -13,6 +13,8 @@
 
 static const uint8_t *begin, *end;
 
+uint64_t fuzz_got_through;
+
 static void check_string(const char *string)
 {
 	const uint8_t *at = (const uint8_t *)string;
@@ -65,8 +67,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	end = bytes + size;
 	while (at < size && name_block_open(bytes + at, size - at, &block) == 0 && name_set_add(&set, &block) == 0)
 		at += block.header->size;
-	if (set.count > 0)
+	if (set.count > 0) {
+		fuzz_got_through++;
 		look_around(&set);
+	}
 	name_set_finish(&set);
 	free(bytes);
 	return 0;
