@@ -356,14 +356,10 @@ static void test_all_addresses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_all_addresses),
-		cmocka_unit_test(test_no_section_headers),
-		cmocka_unit_test(test_build_id),
-		cmocka_unit_test(test_overlaps),
-		cmocka_unit_test(test_debug_frame),
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_damaged),
-		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_all_addresses), cmocka_unit_test(test_no_section_headers),
+		cmocka_unit_test(test_build_id),      cmocka_unit_test(test_overlaps),
+		cmocka_unit_test(test_debug_frame),   cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_damaged),       cmocka_unit_test(test_check),
 	};
 
 	elf_version(EV_CURRENT);

@@ -112,6 +112,7 @@ static void test_threads(void **state)
 	// As Go's: it has no blocks.
 	http_client_fetch(server, "/debug/pprof/threadcreate?debug=2", &answer);
 	assert_non_null(strstr(answer.body, "threadcreate profile: total 7\n7 @"));
+	free(answer.body);
 	assert_fetch_error(server, "/debug/pprof/threadcreate?format=json", 400, "format=json is for goroutine\n");
 	assert_fetch_error(server, "/debug/pprof/threadcreate?seconds=1&debug=1", 400,
 			   "seconds and debug params are incompatible");
