@@ -11,13 +11,13 @@
 #include "profd/unwind_cache.h"
 #include "profd/unwind_code.h"
 #include "profd/unwind_jit.h"
+#include "profd/unwind_landing.h"
 #include "profd/unwind_leaf.h"
 #include "profd/unwind_lookup.h"
 #include "profd/unwind_step.h"
 
 #define MAX_SIGNAL_FRAMES 64u
 #define MAX_ASM_FUNCTION (1u << 14) // bytes from the entry of a function without CFI to a PC in it
-#define MAX_UNWINDER (1u << 14)     // bytes from a PC of libgcc's unwinder to the functions by which it is called
 #define MAX_ASM_PUSHES 12u          // words that it pushed
 
 enum step {
@@ -219,25 +219,6 @@ static bool restore_fp(struct profd_walk *walk, const struct wire_rule *rule, ui
 	return walk->fp_known && rule->fp != WIRE_SAVED_UNDEF;
 }
 
-// The return address that a rule found. Data may be where the code has overwritten its own (libgcc's unwinder does, before it jumps to a
-// landing pad): no return address points into the stack, and one outside of every module is not believed before code there was
-// looked at (is_frame).
-static inline bool may_return_to(const struct profd_walk *walk, uint64_t pc)
-{
-	return profd_arch_is_pc(pc) && pc - walk->stack.low >= walk->stack.high - walk->stack.low;
-}
-
-// The landing pad that an exception is on its way to has not called the unwinder; but what lies before it is a call, as a rule: of
-// whoever threw. Where a register said what to call, that is not known.
-static bool may_be_caller(struct profd_walk *walk, uint64_t pc)
-{
-	uint64_t target;
-
-	if (!profd_code_follows_call(walk, pc))
-		return false;
-	return !profd_code_call_target(walk, pc, &target) || target - walk->pc + MAX_UNWINDER < 2 * MAX_UNWINDER;
-}
-
 static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rule)
 {
 	bool in_link = PROFD_ARCH_LINK && rule->ra == WIRE_SAVED_SAME;
@@ -258,7 +239,7 @@ static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rul
 		return STEP_UNREADABLE;
 	}
 	pc = profd_arch_strip(pc);
-	if (!may_return_to(walk, pc) || (rule->lands && !may_be_caller(walk, pc)))
+	if (!profd_landing_may_return_to(walk, pc) || (rule->lands && !profd_landing_may_be_caller(walk, pc)))
 		return STEP_BAD_CFA;
 	fp_known = restore_fp(walk, rule, cfa, &fp);
 	if (walk->tracks_bx)
@@ -301,7 +282,7 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 		walk->fp_known = true;
 	}
 	pc = profd_arch_strip(pc);
-	if (!may_return_to(walk, pc))
+	if (!profd_landing_may_return_to(walk, pc))
 		return STEP_BAD_CFA;
 	profd_walk_enter(walk, pc, cfa, fp);
 	walk->by_rule = true;
