@@ -24,6 +24,7 @@
 #include "collector/module_open.h"
 #include "collector/symbolizer.h"
 #include "collector/table_cache.h"
+#include "formats/writer.h"
 #include "profd/wire.h"
 
 #define CACHE_KEEP 1024  // modules kept although no target uses them
@@ -401,20 +402,12 @@ size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_fra
 static int seal_table(const void *table, size_t size)
 {
 	int fd = memfd_create("profd-table", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	size_t done = 0;
 
 	if (fd < 0)
 		return -errno;
-	while (done < size) {
-		ssize_t n = write(fd, (const char *)table + done, size - done);
-
-		if (n < 0 && errno != EINTR)
-			goto fail;
-		done += n > 0 ? (size_t)n : 0;
-	}
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
+	if (writer_fd_sink(&fd, table, size) == 0 &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
 		return fd;
-fail:
 	close(fd);
 	return -EIO;
 }

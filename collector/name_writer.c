@@ -15,6 +15,7 @@
 
 #include "collector/demangle.h"
 #include "collector/interval_map.h"
+#include "formats/writer.h"
 
 #define RECENT (1u << 16)
 
@@ -413,23 +414,6 @@ int name_writer_add_empty(struct name_writer *writer, uint32_t number)
 	return name_writer_add(writer, number, &none);
 }
 
-static int write_all(int fd, const void *data, size_t size)
-{
-	const char *at = data;
-
-	while (size > 0) {
-		ssize_t n = write(fd, at, size);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		at += n;
-		size -= (size_t)n;
-	}
-	return 0;
-}
-
 int name_writer_write(struct name_writer *writer, int fd)
 {
 	static const char zeros[8];
@@ -442,18 +426,18 @@ int name_writer_write(struct name_writer *writer, int fd)
 	header->strings_size = (uint32_t)writer->strings_size;
 	strings_end = (uint64_t)header->strings_at + header->strings_size;
 	header->size = round_up(strings_end);
-	error = write_all(fd, header, sizeof(*header));
+	error = writer_fd_sink(&fd, header, sizeof(*header));
 	if (!error)
-		error = write_all(fd, writer->ranges, header->nranges * sizeof(*writer->ranges));
+		error = writer_fd_sink(&fd, writer->ranges, header->nranges * sizeof(*writer->ranges));
 	if (!error)
-		error = write_all(fd, writer->pages, header->npages * sizeof(*writer->pages));
+		error = writer_fd_sink(&fd, writer->pages, header->npages * sizeof(*writer->pages));
 	if (!error)
-		error = write_all(fd, writer->units, header->nunits * sizeof(*writer->units));
+		error = writer_fd_sink(&fd, writer->units, header->nunits * sizeof(*writer->units));
 	if (!error)
-		error = write_all(fd, zeros, words_at(header) - units_end);
+		error = writer_fd_sink(&fd, zeros, words_at(header) - units_end);
 	if (!error)
-		error = write_all(fd, writer->words, writer->nwords * 4);
+		error = writer_fd_sink(&fd, writer->words, writer->nwords * 4);
 	if (!error)
-		error = write_all(fd, writer->strings, writer->strings_size);
-	return error ? error : write_all(fd, zeros, header->size - strings_end);
+		error = writer_fd_sink(&fd, writer->strings, writer->strings_size);
+	return error ? error : writer_fd_sink(&fd, zeros, header->size - strings_end);
 }

@@ -34,6 +34,7 @@
 #include "collector/name_table.h"
 #include "collector/name_table_compiler.h" // made by sources_hash.py, as the next one
 #include "collector/table_compiler.h"
+#include "formats/writer.h"
 #include "profd/wire.h"
 
 #define DEFAULT_CACHE_MIB 256u // on disk
@@ -479,23 +480,6 @@ static void make_room(struct table_cache *cache, uint64_t size)
 
 // ---- Writing -------------------------------------------------------------------------------------------------------
 
-static bool write_all(int fd, const void *data, size_t size)
-{
-	const char *at = data;
-
-	while (size > 0) {
-		ssize_t n = write(fd, at, size);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return false;
-		at += n;
-		size -= (size_t)n;
-	}
-	return true;
-}
-
 static bool store(int directory, const char *name, const struct file_header *header,
 		  const struct table_cache_bytes pieces[2])
 {
@@ -510,8 +494,9 @@ static bool store(int directory, const char *name, const struct file_header *hea
 	fd = openat(directory, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return false;
-	stored = write_all(fd, header, sizeof(*header)) && write_all(fd, pieces[0].data, pieces[0].size) &&
-		 write_all(fd, pieces[1].data, pieces[1].size);
+	stored = writer_fd_sink(&fd, header, sizeof(*header)) == 0 &&
+		 writer_fd_sink(&fd, pieces[0].data, pieces[0].size) == 0 &&
+		 writer_fd_sink(&fd, pieces[1].data, pieces[1].size) == 0;
 	stored = close(fd) == 0 && stored && renameat(directory, temporary, directory, name) == 0;
 	if (!stored)
 		(void)unlinkat(directory, temporary, 0);

@@ -20,6 +20,7 @@
 
 #include "collector/cfi_table.h"
 #include "profd/wire.h"
+#include "tests/unit/all_addresses.h"
 #include "tests/unit/cfi_fixture.h"
 
 #define LD_SO "/lib64/ld-linux-x86-64.so.2"
@@ -336,19 +337,9 @@ static void test_check(void **state)
 	free(vdso);
 }
 
-// All addresses, which would need more pages than a number can count: 2^48, or none.
 static void test_all_addresses(void **state)
 {
-	struct {
-		struct wire_table table;
-		struct wire_rule rule;
-		uint32_t pages[1];
-	} made = {.table = {.magic = WIRE_TABLE_MAGIC,
-			    .version = WIRE_TABLE_VERSION,
-			    .machine = WIRE_MACHINE_X86_64,
-			    .size = sizeof(made),
-			    .text_end = UINT64_MAX,
-			    .nrules = 1}};
+	struct all_addresses made = all_addresses_make();
 
 	assert_int_equal(cfi_table_check(&made.table, sizeof(made)), -EINVAL);
 }

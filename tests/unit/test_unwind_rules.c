@@ -19,6 +19,7 @@
 
 #include "profd/safe_read.h"
 #include "profd/wire.h"
+#include "tests/unit/all_addresses.h"
 #include "tests/unit/cfi_fixture.h"
 #include "tests/unit/unwind_modules.h"
 
@@ -187,19 +188,9 @@ static void test_header(void **state)
 	assert_int_equal(profd_table_check(table, good.size), 0);
 }
 
-// All addresses, which would need more pages than a number can count: 2^48, or none.
 static void test_all_addresses(void **state)
 {
-	struct {
-		struct wire_table table;
-		struct wire_rule rule;
-		uint32_t pages[1];
-	} made = {.table = {.magic = WIRE_TABLE_MAGIC,
-			    .version = WIRE_TABLE_VERSION,
-			    .machine = WIRE_MACHINE_X86_64,
-			    .size = sizeof(made),
-			    .text_end = UINT64_MAX,
-			    .nrules = 1}};
+	struct all_addresses made = all_addresses_make();
 
 	assert_int_not_equal(profd_table_check(&made.table, sizeof(made)), 0);
 }
