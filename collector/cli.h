@@ -114,15 +114,16 @@ void cli_http_url(const struct http_options *options, uint16_t port, char *buf, 
 
 // ---- cli_debug.c: where debug info comes from --------------------------------------------------------------------------
 
-#define CLI_DEBUG_OPTIONS                                                  \
-	{"debug-dir", required_argument, NULL, CLI_OPT_DEBUG_DIR},         \
-	{                                                                  \
-		"debuginfod", optional_argument, NULL, CLI_OPT_DEBUGINFOD  \
+#define CLI_DEBUG_OPTIONS                                                 \
+	{"debug-dir", required_argument, NULL, CLI_OPT_DEBUG_DIR},        \
+	{                                                                 \
+		"debuginfod", optional_argument, NULL, CLI_OPT_DEBUGINFOD \
 	}
-#define CLI_DEBUG_HELP                                                                                              \
-	"      --debug-dir DIR    looks for separate debug info below DIR, built as /usr/lib/debug is, before there;\n" \
-	"                         may be given several times ($PROFD_DEBUG_DIR: DIR:DIR…)\n"                           \
-	"      --debuginfod[=URL]  asks debuginfod servers for what is not here, without waiting for them (default:\n"  \
+#define CLI_DEBUG_HELP                                                                                                 \
+	"      --debug-dir DIR    looks for separate debug info below DIR, built as /usr/lib/debug is, before "        \
+	"there;\n"                                                                                                     \
+	"                         may be given several times ($PROFD_DEBUG_DIR: DIR:DIR…)\n"                         \
+	"      --debuginfod[=URL]  asks debuginfod servers for what is not here, without waiting for them (default:\n" \
 	"                         those of $DEBUGINFOD_URLS; none: nobody; '--debuginfod=': nobody)\n"
 struct cli_debug {
 	char dirs[4096]; // colon-separated

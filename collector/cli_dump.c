@@ -40,17 +40,19 @@ static const char dump_help[] =
 	"      --json             JSON\n"
 	"      --thread PATTERN   only threads whose name or number fits the pattern ('worker*', '4711')\n"
 	"      --window N         looks twice, N seconds apart, and says which threads did not run in between,\n"
-	"                         where nobody was woken: idle, or forgotten\n"
-	CLI_DEBUG_HELP
+	"                         where nobody was woken: idle, or forgotten\n" CLI_DEBUG_HELP
 	"      --help             this text\n";
 
 // 0: options are taken; else the exit status + 1.
 static int parse(int argc, char **argv, struct dump_options *options)
 {
 	static const struct option long_options[] = {
-		{"group", no_argument, NULL, 'g'},        {"json", no_argument, NULL, 'j'},
-		{"thread", required_argument, NULL, 't'}, {"window", required_argument, NULL, 'w'},
-		{"help", no_argument, NULL, 'h'},         CLI_DEBUG_OPTIONS,
+		{"group", no_argument, NULL, 'g'},
+		{"json", no_argument, NULL, 'j'},
+		{"thread", required_argument, NULL, 't'},
+		{"window", required_argument, NULL, 'w'},
+		{"help", no_argument, NULL, 'h'},
+		CLI_DEBUG_OPTIONS,
 		{NULL, 0, NULL, 0},
 	};
 	uint32_t pid;

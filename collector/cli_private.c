@@ -55,7 +55,7 @@ struct private
 	struct cli_sampling sampling;
 	struct cli_debug debug;     // the environment's
 	struct module_debug places; // what it comes to
-	int ready_fd; // −1: said all
+	int ready_fd;               // −1: said all
 	int pid_fd, signal_fd;
 
 	struct cli_outputs outputs;

@@ -190,8 +190,8 @@ static int find_by_link(struct search *search, const char *dirs)
 	return each_dir(dirs, try_link, search);
 }
 
-int debug_file_find(const struct elf_file *main, const char *path, const char *build_id, const struct debug_places *places,
-		    struct elf_file *ret_file)
+int debug_file_find(const struct elf_file *main, const char *path, const char *build_id,
+		    const struct debug_places *places, struct elf_file *ret_file)
 {
 	struct search search = {.target = places->root, .build_id = build_id, .path = path, .ret_file = ret_file};
 	GElf_Word crc = 0;
@@ -210,8 +210,7 @@ int debug_file_downloaded(const char *build_id, const char *downloads, struct el
 	struct search search = {.root = -1, .build_id = build_id, .ret_file = ret_file};
 	char path[PATH_MAX];
 
-	if (!*build_id ||
-	    snprintf(path, sizeof(path), "%s/%s/debuginfo", downloads, build_id) >= (int)sizeof(path))
+	if (!*build_id || snprintf(path, sizeof(path), "%s/%s/debuginfo", downloads, build_id) >= (int)sizeof(path))
 		return -ENOENT;
 	return take_build_id(&search, path);
 }
@@ -220,8 +219,7 @@ static int take_package(struct search *search, const char *dir)
 {
 	char path[PATH_MAX];
 
-	if (search->path[0] != '/' ||
-	    snprintf(path, sizeof(path), "%s%s.dwp", dir, search->path) >= (int)sizeof(path))
+	if (search->path[0] != '/' || snprintf(path, sizeof(path), "%s%s.dwp", dir, search->path) >= (int)sizeof(path))
 		return -ENOENT;
 	search->fd = elf_file_open_at(search->root, path);
 	return search->fd < 0 ? -ENOENT : 0;

@@ -17,15 +17,15 @@ struct target_root;
 struct debug_places {
 	const char *dirs;               // colon-separated, each built as /usr/lib/debug is; below either root
 	const struct target_root *root; // the process's own root directory, looked at before ours; NULL: ours is its
-	const char *downloads;          // where debuginfod's client keeps BUILDID/debuginfo, looked at last; NULL: nowhere
+	const char *downloads; // where debuginfod's client keeps BUILDID/debuginfo, looked at last; NULL: nowhere
 };
 
 // Does the file have .debug_info (compressed or not)?
 bool debug_file_has_dwarf(const struct elf_file *file);
 // The separate debug file of main, whose path (as mapped) and build ID are given. Only one with the same build ID, or the CRC of the
 // debuglink, is taken. 0 or −ENOENT.
-int debug_file_find(const struct elf_file *main, const char *path, const char *build_id, const struct debug_places *places,
-		    struct elf_file *ret_file);
+int debug_file_find(const struct elf_file *main, const char *path, const char *build_id,
+		    const struct debug_places *places, struct elf_file *ret_file);
 // The one that debuginfod's client has downloaded to `downloads`. 0, −ENOENT; −EINVAL: there is something else by that name.
 int debug_file_downloaded(const char *build_id, const char *downloads, struct elf_file *ret_file);
 // Unpacks .gnu_debugdata. 0 or −ENOENT, −ENOMEM, −EINVAL (damaged).

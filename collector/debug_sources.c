@@ -58,8 +58,8 @@ static void identify(const struct debug_sources *sources, uint64_t file_size, ui
 	ret_identity[1] = hash.high64;
 }
 
-void debug_sources_open(struct debug_sources *ret_sources, const struct elf_file *file, const char *path, const char *build_id,
-			const struct debug_places *places)
+void debug_sources_open(struct debug_sources *ret_sources, const struct elf_file *file, const char *path,
+			const char *build_id, const struct debug_places *places)
 {
 	struct debug_sources *sources = ret_sources;
 	bool own = debug_file_has_dwarf(file);

@@ -21,8 +21,8 @@ struct debug_sources {
 };
 
 // path: as mapped. Names are kept by build ID: a package of .dwo files counts only when it is root's or ours.
-void debug_sources_open(struct debug_sources *ret_sources, const struct elf_file *file, const char *path, const char *build_id,
-			const struct debug_places *places);
+void debug_sources_open(struct debug_sources *ret_sources, const struct elf_file *file, const char *path,
+			const char *build_id, const struct debug_places *places);
 void debug_sources_close(struct debug_sources *sources); // accepts a zeroed one
 // Was one of them written to since it was opened?
 bool debug_sources_written(const struct debug_sources *sources);

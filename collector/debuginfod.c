@@ -132,7 +132,8 @@ static bool ask(struct debuginfod *debuginfod, const char *build_id, struct debu
 
 	*ret_result = (struct debuginfod_result){.kind = DEBUGINFOD_RESULT_NO_ANSWER};
 	if (error) {
-		snprintf(ret_result->reason, sizeof(ret_result->reason), "no process to download it: %s", strerror(-error));
+		snprintf(ret_result->reason, sizeof(ret_result->reason), "no process to download it: %s",
+			 strerror(-error));
 		return true;
 	}
 	if (debuginfod_helper_wait(&helper, debuginfod->stop_fd, ret_result)) {
@@ -170,7 +171,8 @@ static void *work(void *context)
 		pthread_mutex_unlock(&debuginfod->lock);
 		done = ask(debuginfod, build_id, &result);
 		pthread_mutex_lock(&debuginfod->lock);
-		entry = intern_item(&debuginfod->entries, intern_find(&debuginfod->entries, build_id)); // may have moved
+		entry = intern_item(&debuginfod->entries,
+				    intern_find(&debuginfod->entries, build_id)); // may have moved
 		if (done)
 			take_result(debuginfod, entry, &result);
 	}
@@ -285,7 +287,8 @@ enum debuginfod_state debuginfod_want(struct debuginfod *debuginfod, const char 
 		    now_s() >= entry->retry_s)
 			entry->state = DEBUGINFOD_WANTED;
 		state = entry->state;
-		memcpy(reason, state == DEBUGINFOD_FAILED ? entry->reason : "", state == DEBUGINFOD_FAILED ? DEBUGINFOD_REASON : 1);
+		memcpy(reason, state == DEBUGINFOD_FAILED ? entry->reason : "",
+		       state == DEBUGINFOD_FAILED ? DEBUGINFOD_REASON : 1);
 		if (state == DEBUGINFOD_WANTED)
 			pthread_cond_signal(&debuginfod->wanted);
 	}

@@ -29,7 +29,7 @@
 #define MAX_SECONDS 300
 #define MAX_BYTES (1ull << 30)
 #define MORE_BYTES (1u << 20) // what is too large is noticed by what has come, first
-#define GRACE_SECONDS 2 // libdebuginfod keeps its limits itself, mostly
+#define GRACE_SECONDS 2       // libdebuginfod keeps its limits itself, mostly
 #define MAX_VARIABLES 4096
 
 static const char letters[] = {
@@ -57,10 +57,10 @@ struct environment {
 // It is not to be profiled itself, nor to print its progress.
 static bool is_replaced(const char *variable)
 {
-	static const char *const names[] = {"LD_PRELOAD=",          "PROFD_",
-					    "DEBUGINFOD_URLS=",     "DEBUGINFOD_CACHE_PATH=",
-					    "DEBUGINFOD_TIMEOUT=",  "DEBUGINFOD_MAXTIME=",
-					    "DEBUGINFOD_MAXSIZE=",  "DEBUGINFOD_PROGRESS=",
+	static const char *const names[] = {"LD_PRELOAD=",         "PROFD_",
+					    "DEBUGINFOD_URLS=",    "DEBUGINFOD_CACHE_PATH=",
+					    "DEBUGINFOD_TIMEOUT=", "DEBUGINFOD_MAXTIME=",
+					    "DEBUGINFOD_MAXSIZE=", "DEBUGINFOD_PROGRESS=",
 					    "DEBUGINFOD_VERBOSE="};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -110,8 +110,7 @@ static int spawn(const char *program, char *const *arguments, char *const *envir
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
-	posix_spawnattr_setflags(&attributes,
-				 POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);

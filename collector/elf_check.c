@@ -294,8 +294,7 @@ static void check_dwarf(struct checked *checked, const struct elf_file *file, co
 	else
 		check_report_add(checked->report, CHECK_GOOD, "names", "", "functions, inlined functions and lines, %s",
 				 where);
-	if (elf_file_section(file, ".gnu_debugaltlink", &header) &&
-	    debug_file_alt(file, checked->places, &alt) == 0)
+	if (elf_file_section(file, ".gnu_debugaltlink", &header) && debug_file_alt(file, checked->places, &alt) == 0)
 		elf_file_close(&alt);
 }
 

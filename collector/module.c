@@ -45,10 +45,10 @@ struct module {
 	uint64_t inode;
 	uint32_t dev_major, dev_minor;
 	char *path;
-	char *debug_dirs, *downloads; // downloads: NULL: there are none
-	struct target_root *root; // of the process that it was opened for, where that is not ours; NULL
+	char *debug_dirs, *downloads;  // downloads: NULL: there are none
+	struct target_root *root;      // of the process that it was opened for, where that is not ours; NULL
 	struct debuginfod *debuginfod; // the cache's; NULL: none
-	bool sought; // atomic
+	bool sought;                   // atomic
 	char build_id[ELF_BUILD_ID_HEX];
 	enum module_open_by by;
 	int fd;                  // file.fd, which never changes; −1: the vDSO
@@ -469,16 +469,20 @@ static bool describe(const struct module *module, char *buf, size_t size)
 	const char *error = symbolizer_error(module->symbolizer, &retry_s);
 
 	if (error)
-		snprintf(buf, size, "names of %s are missing: %s; it is read again in %" PRId64 " s, or when its debug info changes",
+		snprintf(buf, size,
+			 "names of %s are missing: %s; it is read again in %" PRId64
+			 " s, or when its debug info changes",
 			 module->path, error, retry_s);
 	else if (!module->debuginfod || !module->build_id[0] || symbolizer_has_dwarf(module->symbolizer))
 		return false;
 	else if (module->download == DEBUGINFOD_WANTED)
-		snprintf(buf, size, "debug info of %s is being downloaded: later profiles have its names", module->path);
+		snprintf(buf, size, "debug info of %s is being downloaded: later profiles have its names",
+			 module->path);
 	else if (module->download == DEBUGINFOD_NONE)
 		snprintf(buf, size, "debug info of %s is not here, and no debuginfod server has it", module->path);
 	else if (module->download == DEBUGINFOD_FAILED)
-		snprintf(buf, size, "debug info of %s could not be downloaded: %s", module->path, module->download_reason);
+		snprintf(buf, size, "debug info of %s could not be downloaded: %s", module->path,
+			 module->download_reason);
 	else
 		return false;
 	return true;

@@ -24,7 +24,7 @@ struct table_cache;
 #define MODULE_DEBUG_DIRS "/usr/lib/debug"
 // Where debug info is looked for beyond the files themselves and MODULE_DEBUG_DIRS.
 struct module_debug {
-	const char *dirs;            // colon-separated, each built as /usr/lib/debug is, looked at before it; NULL: none
+	const char *dirs; // colon-separated, each built as /usr/lib/debug is, looked at before it; NULL: none
 	const char *debuginfod_urls; // servers, separated by spaces; NULL: nobody is asked
 	bool leave_downloads;        // at the end they go on: for a command that is done
 };

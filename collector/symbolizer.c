@@ -27,8 +27,8 @@
 #include "collector/readable_names.h"
 #include "collector/table_cache.h"
 
-#define MAX_MAPS 256    // so often units are added in a symbolizer's life
-#define LOOK_AGAIN_S 30 // for debug info that was not there, or too much to read
+#define MAX_MAPS 256     // so often units are added in a symbolizer's life
+#define LOOK_AGAIN_S 30  // for debug info that was not there, or too much to read
 #define FIRST_RETRY_S 30 // to read it once more; doubled each time, six times at the most
 
 struct symbolizer {
@@ -43,7 +43,7 @@ struct symbolizer {
 	struct table_cache_names maps[MAX_MAPS];
 	size_t nmaps;
 	struct readable_names readable;
-	int64_t looked_s; // when debug info was last looked for
+	int64_t looked_s;        // when debug info was last looked for
 	bool failed, error_told; // until retry_s no more is compiled
 	int64_t retry_s;
 	uint32_t failures; // in a row
@@ -161,7 +161,8 @@ static bool add_blocks(const struct symbolizer *symbolizer, const struct table_c
 		struct name_block block;
 
 		if (name_block_open(at, left, &block) < 0 ||
-		    memcmp(block.header->identity, symbolizer->sources.identity, sizeof(symbolizer->sources.identity)) != 0 ||
+		    memcmp(block.header->identity, symbolizer->sources.identity,
+			   sizeof(symbolizer->sources.identity)) != 0 ||
 		    name_set_add(set, &block) < 0)
 			return false;
 		at += block.header->size;

@@ -31,7 +31,8 @@ static bool identify(int fd, const char *path, struct statx *ret_id)
 // One directory may be mounted in several places; what is below it may then differ.
 static bool is_same(const struct statx *x, const struct statx *y)
 {
-	return x->stx_ino == y->stx_ino && x->stx_dev_major == y->stx_dev_major && x->stx_dev_minor == y->stx_dev_minor &&
+	return x->stx_ino == y->stx_ino && x->stx_dev_major == y->stx_dev_major &&
+	       x->stx_dev_minor == y->stx_dev_minor &&
 	       (x->stx_mask & y->stx_mask & STATX_MNT_ID ? x->stx_mnt_id == y->stx_mnt_id : true);
 }
 

@@ -224,7 +224,8 @@ static void test_shared_on_disk(void **state)
 	struct symbolizer *symbolizers[3];
 
 	for (int i = 0; i < 2; i++)
-		symbolizers[i] = symbolizer_create(&self, self_path, build_id, &(struct debug_places){.dirs = ""}, cache);
+		symbolizers[i] =
+			symbolizer_create(&self, self_path, build_id, &(struct debug_places){.dirs = ""}, cache);
 	expect_name(symbolizers[0], VADDR(demangle), "demangle");
 	expect_built(cache, 1, 0);
 	expect_name(symbolizers[1], VADDR(demangle), "demangle"); // found: it looked when it was first asked
@@ -246,7 +247,8 @@ static void test_shared_on_disk(void **state)
 static void test_many_blocks(void **state)
 {
 	uint64_t base = VADDR(demangle) & ~0xfffULL;
-	struct symbolizer *symbolizer = symbolizer_create(&self, self_path, build_id, &(struct debug_places){.dirs = ""}, NULL);
+	struct symbolizer *symbolizer =
+		symbolizer_create(&self, self_path, build_id, &(struct debug_places){.dirs = ""}, NULL);
 	struct module_frame frames[MODULE_MAX_INLINE];
 
 	for (uint64_t i = 0; i < 60; i++)
