@@ -5,6 +5,7 @@
 
 #include "collector/cli.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,12 +58,30 @@ int cli_debug_option(struct cli_debug *debug, int option, const char *value)
 	}
 }
 
+// What is not there is no mistake: one environment is for many programs.
+static void add_environment(struct cli_debug *debug)
+{
+	const char *at = getenv("PROFD_DEBUG_DIR");
+	char part[PATH_MAX];
+
+	while (at && *at) {
+		size_t length = strcspn(at, ":");
+		char *real = NULL;
+
+		if (length > 0 && length < sizeof(part)) {
+			snprintf(part, sizeof(part), "%.*s", (int)length, at);
+			real = realpath(part, NULL);
+		}
+		if (real && !strchr(real, ':'))
+			(void)append(debug, real);
+		free(real);
+		at += length + (at[length] == ':');
+	}
+}
+
 struct module_debug cli_debug_finish(struct cli_debug *debug)
 {
-	const char *dirs = getenv("PROFD_DEBUG_DIR");
-
-	if (dirs && dirs[0])
-		(void)append(debug, dirs);
+	add_environment(debug);
 	return (struct module_debug){.dirs = debug->dirs,
 				     .debuginfod_urls = debug->has_urls ? debug->urls : getenv("DEBUGINFOD_URLS")};
 }

@@ -229,13 +229,16 @@ static void run_on_child(struct run *run, pid_t pid, int status, const struct ru
 	}
 }
 
+// Processes of ours that read debug info, or download it, are waited for by who started them. A container's first process has orphans to
+// bury, too.
 static void run_reap(struct run *run)
 {
+	const pid_t whom = getpid() == 1 ? -1 : run->child;
 	struct rusage usage;
 	int status;
 	pid_t pid;
 
-	while (!run->ended && (pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
+	while (!run->ended && (pid = wait4(whom, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
 		run_on_child(run, pid, status, &usage);
 }
 
