@@ -88,14 +88,21 @@ def symbol_values(path):
     return {words[2]: words[0] for words in fields if len(words) == 3}
 
 
-def same_name(mine, other, readable, values):
-    plain = re.sub(r'\.(isra|part|constprop|cold|lto_priv|llvm)\b.*', '', mine)
+PARTS = re.compile(r'\.(isra|part|constprop|cold|lto_priv|llvm)\b.*')
+
+
+def whole(name):
+    """Of a part that the compiler made of a function, the function."""
+    return PARTS.sub('', name)
+
+
+def same_name(mine, other, readable, values, outermost):
     # A function local to its unit has no linkage name in GCC's DWARF; we have the symbol's.
     identifier = re.split(r'[<.]', other)[0]
-    return (mine == other or plain == other or plain == re.sub(r'\.(isra|part|constprop|cold|lto_priv|llvm)\b.*', '', other) or
-            readable.get(mine) == readable.get(other) or
-            # Functions that turned out alike were folded: one piece of code with several names.
+    return (mine == other or whole(mine) == whole(other) or readable.get(whole(mine)) == readable.get(whole(other)) or
+            # Functions that turned out alike were folded: one piece of code with several names, of which not all may be symbols.
             (mine in values and values[mine] == values.get(other)) or
+            (outermost and mine not in values and other in values and mine.startswith(('_Z', '_R'))) or
             (not other.startswith(('_Z', '_R')) and mine.startswith(('_Z', '_R')) and
              (identifier in mine or other.startswith('operator'))) or
             # The other way around: they have the symbol.
@@ -115,8 +122,8 @@ def difference(mine, other, readable, values):
         return None  # a line of code that no function has
     if len(mine) != len(other):
         return 'depth'
-    for (name, file, number), (their_name, their_file, their_number) in zip(mine, other):
-        if not same_name(name, their_name, readable, values):
+    for left, ((name, file, number), (their_name, their_file, their_number)) in zip(range(len(mine), 0, -1), zip(mine, other)):
+        if not same_name(name, their_name, readable, values, left == 1):
             return 'name'
         if not same_file(file, their_file) and (number or their_number):
             return 'file'
@@ -125,11 +132,14 @@ def difference(mine, other, readable, values):
     return None
 
 
+def all_names(*sides):
+    return sorted({whole(name) for answers in sides for frames in answers.values() for name, _, _ in frames})
+
+
 def compare(path, count, debug_dirs='', addresses=function_addresses):
     chosen = addresses(path, count)
     mine, other = ours(path, chosen, debug_dirs), theirs(path, chosen)
-    names = {name for answers in (mine, other) for frames in answers.values() for name, _, _ in frames}
-    readable, values = demangled(sorted(names)), symbol_values(path)
+    readable, values = demangled(all_names(mine, other)), symbol_values(path)
     found = collections.Counter()
     examples = {}
     for address in chosen:
