@@ -5,6 +5,7 @@
 
 #include "collector/profile_builder.h"
 
+#include <limits.h>
 #include <stddef.h>
 
 #include "collector/jit_names.h"
@@ -12,6 +13,8 @@
 #include "collector/module.h"
 #include "formats/profile.h"
 #include "profd/wire.h"
+
+#define MAX_NOTE (PATH_MAX + 512)
 
 // Mappings of several processes that are alike in all of this are one in the profile. The strings are interned by the profile.
 struct mapping_id {
@@ -25,11 +28,13 @@ void profile_builder_init(struct profile_builder *builder, struct profile *profi
 {
 	*builder = (struct profile_builder){.profile = profile, .budget.max = SIZE_MAX};
 	intern_init(&builder->mappings, sizeof(struct mapping_id), MAPPING_KEY_SIZE, &builder->budget);
+	intern_init(&builder->modules, sizeof(struct module *), sizeof(struct module *), &builder->budget);
 }
 
 void profile_builder_finish(struct profile_builder *builder)
 {
 	intern_finish(&builder->mappings);
+	intern_finish(&builder->modules);
 }
 
 uint32_t profile_builder_mapping(struct profile_builder *builder, const struct mapping *mapping)
@@ -117,6 +122,7 @@ static uint32_t add_location(struct profile_builder *builder, uint32_t source, c
 	size_t n = 0;
 
 	if (mapping && mapping->module) {
+		(void)intern_add(&builder->modules, &mapping->module, NULL);
 		n = module_symbolize(mapping->module, location.address - mapping->bias, frames, MODULE_MAX_INLINE);
 		dwarf = n > 0 && module_symbols(mapping->module) == MODULE_SYMBOLS_DWARF;
 	} else {
@@ -141,4 +147,16 @@ uint32_t profile_builder_location(struct profile_builder *builder, uint32_t sour
 	location.mapping_id = mapping ? profile_builder_mapping(builder, mapping) : 0;
 	id = profile_find_location(builder->profile, location.mapping_id, location.address);
 	return id ? id : add_location(builder, source, mapping, &location);
+}
+
+void profile_builder_add_notes(struct profile_builder *builder)
+{
+	char note[MAX_NOTE];
+
+	for (uint32_t i = 0; i < builder->modules.count; i++) {
+		struct module *const *module = intern_item(&builder->modules, i);
+
+		if (module_note(*module, note, sizeof(note)))
+			profile_add_comment(builder->profile, "%s", note);
+	}
 }

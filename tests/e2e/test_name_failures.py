@@ -5,6 +5,7 @@
 # it is tried again when the debug info is another one, or later.
 
 import glob
+import json
 import os
 import resource
 import signal
@@ -14,7 +15,7 @@ import threading
 import pytest
 
 from test_debug_info import SOURCE, build_id_path, expect_dwarf, expect_nothing, share, split_off
-from test_debuginfod import Daemon
+from test_debuginfod import Daemon, get
 
 # Never called; but of the same unit, so their names are read, and make more than the process may write.
 MANY = 6000
@@ -55,6 +56,11 @@ def test_more_than_it_may_write(daemon):
     assert daemon.metric('profd_name_failures_total') == 1
     # It is not tried again each time; and each answer says so.
     assert failures(daemon.profile()) and daemon.metric('profd_name_failures_total') == 1
+    # Thread dumps say so as well; in text it is a comment.
+    text = get(f'{daemon.url}/debug/pprof/goroutine?debug=2').decode()
+    assert text.startswith('# names of ') and '/spin are missing: ' in text.splitlines()[0], text[:500]
+    notes = json.loads(get(f'{daemon.url}/debug/pprof/goroutine?format=json'))['notes']
+    assert any('/spin are missing: ' in note for note in notes)
     os.utime(daemon.debug_file)
     assert failures(daemon.profile()) and daemon.metric('profd_name_failures_total') == 2
 
