@@ -418,12 +418,17 @@ static bool want_download(struct module *module)
 	return module->download == DEBUGINFOD_HERE && before != DEBUGINFOD_HERE;
 }
 
+static const char *what_is_missing(const struct module *module)
+{
+	return symbolizer_has_symbols_alone(module->symbolizer) ? "lines and inlined calls" : "names";
+}
+
 static void say_error(const struct module *module)
 {
 	const char *error = symbolizer_take_error(module->symbolizer);
 
 	if (error)
-		log_line("names of %s are missing: %s", module->path, error);
+		log_line("%s of %s are missing: %s", what_is_missing(module), module->path, error);
 }
 
 enum module_symbols module_symbols(struct module *module)
@@ -470,9 +475,8 @@ static bool describe(const struct module *module, char *buf, size_t size)
 
 	if (error)
 		snprintf(buf, size,
-			 "names of %s are missing: %s; it is read again in %" PRId64
-			 " s, or when its debug info changes",
-			 module->path, error, retry_s);
+			 "%s of %s are missing: %s; it is read again in %" PRId64 " s, or when its debug info changes",
+			 what_is_missing(module), module->path, error, retry_s);
 	else if (!module->debuginfod || !module->build_id[0] || symbolizer_has_dwarf(module->symbolizer))
 		return false;
 	else if (module->download == DEBUGINFOD_WANTED)
