@@ -345,6 +345,11 @@ const char *symbolizer_take_error(struct symbolizer *symbolizer)
 	return symbolizer->error;
 }
 
+const char *symbolizer_failure(const struct symbolizer *symbolizer)
+{
+	return symbolizer->failed ? symbolizer->error : NULL;
+}
+
 // ---- Looking up ----------------------------------------------------------------------------------------------------
 
 static void set_frame(struct symbolizer *symbolizer, const struct name_frame *found, struct module_frame *frame)

@@ -26,5 +26,6 @@ void symbolizer_prepare(struct symbolizer *symbolizer, const uint64_t *vaddrs, s
 size_t symbolizer_find(struct symbolizer *symbolizer, uint64_t vaddr, struct module_frame *frames, size_t max);
 // Why there are names missing that should not be; NULL: none are. Told once.
 const char *symbolizer_take_error(struct symbolizer *symbolizer);
+const char *symbolizer_failure(const struct symbolizer *symbolizer); // the same, whenever it is asked
 
 #endif

@@ -14,6 +14,7 @@
 #include "collector/profile_builder.h"
 #include "collector/session.h"
 #include "collector/window_impl.h"
+#include "formats/name_gaps.h"
 #include "formats/profile.h"
 
 struct builder {
@@ -223,7 +224,8 @@ static bool build(struct builder *builder)
 	for (uint32_t i = 0; i < aggregate->samples.count; i++)
 		if (!add_sample(builder, intern_item(&aggregate->samples, i)))
 			return false;
-	return !profile_failed(profile);
+	profile_builder_explain(&builder->frames);
+	return name_gaps_comment(profile) == 0 && !profile_failed(profile);
 }
 
 struct profile *window_profile(struct window *window)
