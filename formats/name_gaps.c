@@ -258,13 +258,13 @@ static void read_line(struct profile *profile, const char *line)
 
 void name_gaps_read(struct profile *profile)
 {
-	uint32_t kept = 0;
+	uint32_t kept = 0, lines = 0;
 
 	for (uint32_t i = 0; i < profile->ncomments; i++) {
-		if (strncmp(profile->comments[i], WORD, strlen(WORD)) == 0)
-			read_line(profile, profile->comments[i]);
-		else
+		if (strncmp(profile->comments[i], WORD, strlen(WORD)) != 0)
 			profile->comments[kept++] = profile->comments[i];
+		else if (lines++ <= NAME_GAPS_LINES) // nobody writes more
+			read_line(profile, profile->comments[i]);
 	}
 	profile->ncomments = kept;
 }
