@@ -163,6 +163,7 @@ struct cli_run_options {
 	char *outputs[CLI_MAX_OUTPUTS];
 	size_t noutputs;
 	const char *format; // NULL: by extension
+	bool full_names;    // in flame graphs
 	struct cli_http http;
 	bool wait_for_all; // what the command leaves running, too
 	char **command;    // NULL-terminated

@@ -13,6 +13,7 @@
 
 #include "formats/profile.h"
 #include "formats/utf8.h"
+#include "formats/writer.h"
 
 #define FOLDED "…"
 #define ANONYMOUS "(anonymous namespace)"
@@ -243,11 +244,19 @@ char *short_name(const char *name, char *buf, size_t size)
 
 // ---- Of a profile --------------------------------------------------------------------------------------------------
 
+// "accumulate<int*, f()::<lambda(int)> >": as DWARF names what has no linkage name.
+static bool is_template(const char *name)
+{
+	const char *at = strchr(name, '<'), *end = at && at > name && is_word(at[-1]) ? skip_brackets(name, at) : NULL;
+
+	return end && *end == '\0';
+}
+
 char *short_name_of_function(const struct profile_function *function, char *buf, size_t size)
 {
 	bool mangled = function->system_name[0] == '_' && strcmp(function->system_name, function->name) != 0;
 
-	if (mangled)
+	if (mangled || is_template(function->name))
 		return short_name(function->name, buf, size);
 	if (size > 0)
 		copy(function->name, buf, size);
@@ -268,4 +277,21 @@ int short_names_in(struct profile *profile)
 	}
 	free(buf);
 	return profile_failed(profile) ? -ENOMEM : 0;
+}
+
+bool name_form_by_name(const char *text, enum name_form *ret_form)
+{
+	bool full = strcmp(text, "full") == 0;
+
+	if (!full && strcmp(text, "short") != 0)
+		return false;
+	*ret_form = full ? NAME_FORM_FULL : NAME_FORM_SHORT;
+	return true;
+}
+
+int name_form_prepare(enum name_form form, const struct format *format, struct profile *profile,
+		      struct format_options *options)
+{
+	options->full_names = form == NAME_FORM_FULL;
+	return form == NAME_FORM_SHORT && format != &format_html && format != &format_svg ? short_names_in(profile) : 0;
 }

@@ -53,6 +53,7 @@ struct format_options {
 	const char *title;    // for pictures; NULL: "profd"
 	uint32_t value_index; // which sample type pictures and folded stacks use; default 0
 	int per_thread;       // folded: the root frame is the thread's name
+	int full_names; // flame graphs: in the boxes; else they are short there, and whole where the pointer is (short_name.h)
 };
 
 struct format {

@@ -167,15 +167,18 @@ static void test_profile(void **state)
 		 .system_name = "LazyCompile:~<anonymous> a.js:3",
 		 .file = ""},
 		{.name = "main.(*T).Run", .system_name = "main.(*T).Run", .file = ""},
-		{.name = "f<int>", .system_name = "f<int>", .file = ""},
+		{.name = "f<g()::<lambda(int)>, A<int> >", .system_name = "f<g()::<lambda(int)>, A<int> >", .file = ""},
+		{.name = "py::<module>:/x.py", .system_name = "py::<module>:/x.py", .file = ""},
 	};
 
-	for (size_t i = 0; i < 4; i++)
+	for (size_t i = 0; i < 5; i++)
 		assert_int_equal(profile_add_function(profile, &functions[i]), i + 1);
 	assert_int_equal(short_names_in(profile), 0);
 	assert_string_equal(profile->functions[0].name, "f<…>(…)");
 	assert_string_equal(profile->functions[0].system_name, "_Z1fIiEvT_");
-	for (size_t i = 1; i < 4; i++)
+	assert_string_equal(profile->functions[3].name, "f<…>");
+	assert_string_equal(profile->functions[4].name, "py::<module>:/x.py");
+	for (size_t i = 1; i < 3; i++)
 		assert_string_equal(profile->functions[i].name, functions[i].name);
 	profile_destroy(profile);
 }
