@@ -17,6 +17,7 @@
 #define PROFILE_MAX_BYTES (256u << 20)
 #define PROFILE_BUSY_RETRY_S 1
 #define NS_PER_S 1000000000LL
+#define PROFILE_LAST_LOOK_NS NS_PER_S
 
 // As Go: what strconv.ParseInt refuses, and what is not positive, is 30.
 static int64_t profile_seconds(const char *text)
@@ -127,6 +128,24 @@ static void profile_refuse(int error, const struct collector_target *target, str
 	}
 }
 
+// Names of what was seen are read meanwhile: at half time most of the program is known, and a second before the end nearly all.
+// false: the client hung up.
+static bool profile_wait(const struct endpoints *endpoints, struct window *window, struct http_client *client,
+			 int64_t deadline_ns)
+{
+	int64_t start_ns = endpoints_now_ns();
+	const int64_t stops_ns[] = {start_ns + (deadline_ns - start_ns) / 2, deadline_ns - PROFILE_LAST_LOOK_NS};
+
+	for (size_t i = 0; i < 2 && deadline_ns - start_ns > 2 * PROFILE_LAST_LOOK_NS; i++) {
+		if (!endpoints_wait(endpoints, window_fd(window), client, stops_ns[i]))
+			return false;
+		if (endpoints_now_ns() < stops_ns[i])
+			return true; // there is no more to come
+		window_prepare(window);
+	}
+	return endpoints_wait(endpoints, window_fd(window), client, deadline_ns);
+}
+
 static void profile_run(struct endpoints *endpoints, const struct profile_ask *ask, const struct http_request *request,
 			const struct collector_target *target, bool whole, int64_t deadline_ns,
 			struct http_reply *reply)
@@ -139,7 +158,7 @@ static void profile_run(struct endpoints *endpoints, const struct profile_ask *a
 		profile_refuse(error, target, reply);
 		return;
 	}
-	reply->hung_up = !endpoints_wait(endpoints, window_fd(window), request->client, deadline_ns);
+	reply->hung_up = !profile_wait(endpoints, window, request->client, deadline_ns);
 	window_stop(window);
 	if (!reply->hung_up) {
 		struct profile *profile = window_profile(window);

@@ -56,6 +56,9 @@ const char *window_perf_reason(int perf_errno);
 bool window_ended(struct window *window);
 // An fd that becomes readable when the window has ended. The window's own; poll only.
 int window_fd(struct window *window);
+// Has the names read of what was gathered since it was called last, so that less is left to do after window_stop. While it is open; may
+// take as long as window_profile.
+void window_prepare(struct window *window);
 // Stops filling it: drains the rings (for good where the target is dead), disarms what nobody else needs. Call once before
 // window_profile. Waits up to two seconds for the mappings of targets that have only just come.
 void window_stop(struct window *window);

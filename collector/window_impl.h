@@ -26,6 +26,7 @@ struct window {
 	int event_fd;
 	bool open, ended;
 	struct aggregate aggregate;
+	uint32_t nprepared;           // of its nodes; the owner's: window_prepare
 	struct intern sources;        // struct window_source; targets with a sample
 	struct session *first;        // a reference: the target seen first, with or without a sample. NULL: none yet
 	char *command;                // of the main target, as of window_stop; NULL: not known

@@ -191,16 +191,33 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 				    stats->timer_errno ? strerrordesc_np(stats->timer_errno) : "");
 }
 
+static void want_names(const struct aggregate *aggregate, uint32_t first, struct name_wants *wants)
+{
+	for (uint32_t i = first; i <= aggregate->nodes.count; i++) {
+		const struct aggregate_node *node = aggregate_node(aggregate, i);
+
+		name_wants_add(wants, aggregate_mapping(aggregate, node->mapping), node->pc);
+	}
+}
+
 // All at once, before the first is looked up.
 static void prepare_names(const struct aggregate *aggregate)
 {
 	struct name_wants wants = {0};
 
-	for (uint32_t i = 1; i <= aggregate->nodes.count; i++) {
-		const struct aggregate_node *node = aggregate_node(aggregate, i);
+	want_names(aggregate, 1, &wants);
+	name_wants_prepare(&wants);
+}
 
-		name_wants_add(&wants, aggregate_mapping(aggregate, node->mapping), node->pc);
-	}
+// Nodes are never taken away, and the window keeps their mappings.
+void window_prepare(struct window *window)
+{
+	struct name_wants wants = {0};
+
+	pthread_mutex_lock(&window->collector->lock);
+	want_names(&window->aggregate, window->nprepared + 1, &wants);
+	window->nprepared = window->aggregate.nodes.count;
+	pthread_mutex_unlock(&window->collector->lock);
 	name_wants_prepare(&wants);
 }
 
