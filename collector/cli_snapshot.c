@@ -101,7 +101,7 @@ static int look(pid_t pid, struct snapshot_source *source, uint32_t seconds, str
 	}
 	if (sum && (r == -ESRCH || r == -ENOEXEC))
 		r = 0;
-	if (r == 0) {
+	if (sum && r == 0) {
 		int64_t elapsed_ns = now_ns() - start_ns;
 
 		sum->duration_ns = elapsed_ns;

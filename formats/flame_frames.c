@@ -138,6 +138,18 @@ static int module_compare_path(const void *key, const void *element)
 	return strcmp(path, module->path);
 }
 
+// Why code of a module has no name.
+static void explain_modules(struct flame_tree *tree, const struct profile *profile)
+{
+	for (uint32_t i = 0; i < profile->nmappings; i++) {
+		const struct profile_mapping *mapping = &profile->mappings[i];
+		struct flame_module *module =
+			bsearch(mapping->file, tree->modules, tree->nmodules, sizeof(*module), module_compare_path);
+		if (module && !module->advice[0])
+			module->advice = mapping->advice;
+	}
+}
+
 static int build_modules(struct flame_tree *tree, const struct candidate *candidates)
 {
 	const char **paths = calloc((size_t)tree->nsites + 1, sizeof(*paths));
@@ -151,7 +163,7 @@ static int build_modules(struct flame_tree *tree, const struct candidate *candid
 	qsort(paths, tree->nsites, sizeof(*paths), path_compare);
 	for (uint32_t i = 0; i < tree->nsites; i++) {
 		if (i == 0 || strcmp(paths[i], paths[i - 1]) != 0)
-			tree->modules[tree->nmodules++].path = paths[i];
+			tree->modules[tree->nmodules++] = (struct flame_module){paths[i], "", 0};
 	}
 	free(paths);
 	return 0;
@@ -188,6 +200,7 @@ static int number_frames(struct flame_tree *tree, const struct candidate *candid
 				return -ENOMEM;
 			frame->file = candidate->file;
 			frame->start_line = candidate->start_line;
+			frame->nameless = !candidate->function;
 			frame->module = (uint32_t)(module - tree->modules);
 		}
 		tree->sites[candidate->site].frame = tree->nframes - 1;
@@ -207,6 +220,7 @@ int flame_frames_build(struct flame_tree *tree, const struct profile *profile)
 	if (!err)
 		err = build_modules(tree, candidates);
 	if (!err) {
+		explain_modules(tree, profile);
 		qsort(candidates, tree->nsites, sizeof(*candidates), candidate_compare);
 		err = number_frames(tree, candidates);
 	}

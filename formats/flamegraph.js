@@ -484,6 +484,8 @@
 		tooltip.replaceChildren(element('b', model.nameOf(node)));
 		if (place.length)
 			tooltip.append(element('span', place.join(' · '), {className: 'place'}));
+		if (model.reasonOf(node))
+			tooltip.append(element('span', 'No name: ' + model.reasonOf(node), {className: 'place'}));
 		tooltip.append(grid);
 	}
 

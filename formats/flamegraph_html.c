@@ -7,8 +7,10 @@
 // file serves every value and every thread. Arrays are flat:
 //
 //   strings  each text once
-//   modules  string                              heaviest first
-//   frames   name, module, file, start line, label   strings by index; modules by index; the label is what boxes show
+//   modules  string                                  heaviest first
+//   reasons  a text per module: why code of it has no name, or what would help
+//   frames   name, module, file, start line, label   strings by index; modules by index; the label is what boxes show, −1:
+//                                                    the name, which is none but module and offset
 //   sites    frame, first line, last line        a frame and the lines seen at work in it; 0: not known
 //   nodes    preorder, without the root: site + 1; a number below zero goes up that many levels first
 //   threads  name as a string's index, id as a number or a text
@@ -269,6 +271,24 @@ static void put_modules(struct page *page)
 	writer_puts(&page->json, "]");
 }
 
+static void put_reasons(struct page *page)
+{
+	writer_puts(&page->json, ",\n\"reasons\":[");
+	for (uint32_t i = 0; i < page->tree->nmodules; i++) {
+		const struct flame_module *module = &page->tree->modules[i];
+		writer_puts(&page->json, comma(i));
+		put_text(page, module->advice);
+	}
+	writer_puts(&page->json, "]");
+}
+
+static int64_t label_number(struct page *page, const struct flame_frame *frame)
+{
+	if (frame->nameless)
+		return -1;
+	return strings_number(&page->strings, page->full_names ? frame->name : frame->label);
+}
+
 static void put_frames(struct page *page)
 {
 	writer_puts(&page->json, ",\n\"frames\":[");
@@ -276,11 +296,10 @@ static void put_frames(struct page *page)
 		const struct flame_frame *frame = &page->tree->frames[i];
 		if (page->frame_number[i] == FLAME_NO_FRAME)
 			continue;
-		writer_printf(&page->json, "%s%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRId64 ",%" PRIu32,
+		writer_printf(&page->json, "%s%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRId64 ",%" PRId64,
 			      comma(page->frame_number[i]), strings_number(&page->strings, frame->name), frame->module,
 			      strings_number(&page->strings, frame->file),
-			      frame->start_line > 0 ? frame->start_line : 0,
-			      strings_number(&page->strings, page->full_names ? frame->name : frame->label));
+			      frame->start_line > 0 ? frame->start_line : 0, label_number(page, frame));
 	}
 	writer_puts(&page->json, "]");
 }
@@ -347,6 +366,7 @@ static int put_data(struct page *page, const char *title)
 	writer_init(&page->json, escape_sink, page->out);
 	put_facts(page, title);
 	put_modules(page);
+	put_reasons(page);
 	put_frames(page);
 	put_nodes(page);
 	put_threads(page);

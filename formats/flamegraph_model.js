@@ -63,7 +63,8 @@ const flameModel = (function () {
 			frames.push({
 				name: plain(data.strings[data.frames[i]]), module: data.frames[i + 1],
 				file: plain(data.strings[data.frames[i + 2]]), startLine: data.frames[i + 3],
-				label: plain(data.strings[data.frames[i + 4]]),
+				label: plain(data.strings[data.frames[i + (data.frames[i + 4] < 0 ? 0 : 4)]]),
+				reason: data.frames[i + 4] < 0 ? plain(data.reasons[data.frames[i + 1]]) : '',
 			});
 		return frames;
 	}
@@ -126,6 +127,11 @@ const flameModel = (function () {
 		// As nameOf, but short: for where there is little room.
 		function labelOf(node) {
 			return node === 0 ? 'all' : frames[frameOf(node)].label;
+		}
+
+		// Why a frame has no name; '' it has one, or nobody knows.
+		function reasonOf(node) {
+			return node === 0 ? '' : frames[frameOf(node)].reason;
 		}
 
 		function moduleOf(node) {
@@ -193,7 +199,7 @@ const flameModel = (function () {
 
 		return {
 			data, frames, threads, modules, count, parent, end, depth, self, total, start, leaves,
-			select, frameOf, nameOf, labelOf, moduleOf, placeOf, search, functions, find,
+			select, frameOf, nameOf, labelOf, reasonOf, moduleOf, placeOf, search, functions, find,
 		};
 	}
 

@@ -186,6 +186,10 @@ static void put_place(struct svg *svg, const struct flame_node *node, const stru
 {
 	writer_puts(svg->writer, "\n");
 	writer_xml(svg->writer, module_name(&svg->tree->modules[frame->module]));
+	if (frame->nameless && svg->tree->modules[frame->module].advice[0]) {
+		writer_puts(svg->writer, "\nno name: ");
+		writer_xml(svg->writer, svg->tree->modules[frame->module].advice);
+	}
 	if (!frame->file[0])
 		return;
 	writer_puts(svg->writer, " · ");

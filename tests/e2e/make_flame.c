@@ -122,6 +122,9 @@ static void make_long(struct profile *profile)
 	struct profile_line at = {profile_add_function(profile, &function), 9};
 	uint32_t id = profile_add_location(profile, &(struct profile_location){mapping, 0x1000, 1, &at});
 	add_sample(profile, &id, 1, 100, "main", 1);
+	uint32_t bare = profile_add_location(profile, &(struct profile_location){mapping, 0x2000, 0, NULL});
+	profile_explain_mapping(profile, mapping, ".dynsym", "install app-dbgsym");
+	add_sample(profile, &bare, 1, 100, "main", 1);
 }
 
 static uint32_t next_random(uint32_t below)

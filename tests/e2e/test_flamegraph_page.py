@@ -233,15 +233,21 @@ def test_dark(page, shots):
 def test_names_are_short_in_boxes_and_whole_where_the_pointer_is(chromium, files):
     whole = "void ns::sort<std::pair<int, long> >(std::pair<int, long>*, unsigned long)"
     chromium.open(files("long"))
-    chromium.click(*point(chromium, 1, 0.5))
-    assert chromium.text("#zoomed") == "Zoomed: ns::sort<…>(…) — 100.00% of total"
+    chromium.click(*point(chromium, 1, 0.75))
+    assert chromium.text("#zoomed") == "Zoomed: ns::sort<…>(…) — 50.00% of total"
     chromium.move(*point(chromium, 1, 0.4))
     assert chromium.text("#tooltip b") == whole
+    assert "No name" not in chromium.text("#tooltip")
+    chromium.click_on("#reset")
+    chromium.move(*point(chromium, 1, 0.25))
+    assert chromium.text("#tooltip b").startswith("app+0x")
+    assert "No name: install app-dbgsym" in chromium.text("#tooltip")
     chromium.key("t")
-    assert chromium.text("#rows button") == "ns::sort<…>(…)"
-    assert chromium.evaluate("document.querySelector('#rows button').title") == whole
-    chromium.click_on("#rows button")
-    assert "100.00%" in chromium.text("#matched")  # what is searched is the whole name
+    second = "#rows tr:nth-child(2) button"
+    assert chromium.text(second) == "ns::sort<…>(…)"
+    assert chromium.evaluate(f"document.querySelector('{second}').title") == whole
+    chromium.click_on(second)
+    assert "50.00%" in chromium.text("#matched")  # what is searched is the whole name
 
 
 def test_hostile_names(chromium, files, shots):
