@@ -120,13 +120,18 @@ static double percent(uint64_t part, uint64_t whole)
 
 const char *window_stop_reason(uint32_t stop)
 {
-	static const char *const reasons[WIRE_STOP_COUNT] = {
-		[WIRE_STOP_DEPTH] = "too deep",         [WIRE_STOP_NO_TABLE] = "no unwind table",
-		[WIRE_STOP_NO_RULE] = "no unwind rule", [WIRE_STOP_UNREADABLE] = "unreadable stack",
-		[WIRE_STOP_READS] = "too many reads",   [WIRE_STOP_BAD_CFA] = "broken stack",
+	static const char *const reasons[WINDOW_STOP_COUNT] = {
+		[WIRE_STOP_DEPTH] = "too deep",
+		[WIRE_STOP_NO_TABLE] = "no unwind table",
+		[WIRE_STOP_NO_RULE] = "no unwind rule",
+		[WIRE_STOP_UNREADABLE] = "unreadable stack",
+		[WIRE_STOP_READS] = "too many reads",
+		[WIRE_STOP_BAD_CFA] = "broken stack",
+		[WINDOW_STOP_SKIPPED] =
+			"callers of compiled Java code may be missing (run java with -XX:+PreserveFramePointer)",
 	};
 
-	return stop < WIRE_STOP_COUNT && reasons[stop] ? reasons[stop] : "";
+	return stop < WINDOW_STOP_COUNT && reasons[stop] ? reasons[stop] : "";
 }
 
 double window_truncated_percent(const struct window_stats *stats)
@@ -144,10 +149,10 @@ double window_reached_hz(const struct window_stats *stats)
 
 static void add_truncation_comment(struct profile *profile, const struct window_stats *stats)
 {
-	char text[256] = "";
+	char text[512] = "";
 	size_t used = 0;
 
-	for (uint32_t i = 0; i < WIRE_STOP_COUNT; i++) {
+	for (uint32_t i = 0; i < WINDOW_STOP_COUNT; i++) {
 		if (!window_stop_reason(i)[0] || stats->stop_ns[i] == 0 || used >= sizeof(text))
 			continue;
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s %.2f%%", used ? ", " : ": ",
