@@ -37,23 +37,27 @@ static int take_from(struct snapshot_source *source, uint32_t window_s, struct t
 	return r;
 }
 
-static int take(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
+static int take(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump)
 {
+	struct module_debug places = *debug;
 	struct table_cache *tables = table_cache_open(true);
-	struct module_cache *modules = module_cache_create(NULL, tables);
-	struct snapshot_source *source =
-		modules && tables ? snapshot_source_create(pid, modules, tables, read_origins, &pid) : NULL;
-	int r = source ? take_from(source, window_s, ret_dump) : -ENOMEM;
+	struct module_cache *modules;
+	struct snapshot_source *source;
+	int r;
 
+	places.leave_downloads = true;
+	modules = module_cache_create(&places, tables);
+	source = modules && tables ? snapshot_source_create(pid, modules, tables, read_origins, &pid) : NULL;
+	r = source ? take_from(source, window_s, ret_dump) : -ENOMEM;
 	snapshot_source_destroy(source);
 	table_cache_destroy(tables);
 	module_cache_destroy(modules);
 	return r;
 }
 
-int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
+int cli_snapshot(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump)
 {
-	int r = take(pid, window_s, ret_dump);
+	int r = take(pid, window_s, debug, ret_dump);
 
 	if (r == -EPERM || r == -EACCES)
 		cli_say("no right to look into process %d: be its user with leave to trace it "

@@ -26,6 +26,7 @@ struct window {
 	int event_fd;
 	bool open, ended;
 	struct aggregate aggregate;
+	uint32_t nsought;             // of its mappings, whose debug info is being looked for, or was
 	struct intern sources;        // struct window_source; targets with a sample
 	struct session *first;        // a reference: the target seen first, with or without a sample. NULL: none yet
 	char *command;                // of the main target, as of window_stop; NULL: not known
