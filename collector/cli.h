@@ -35,7 +35,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_command_run, cli_command_serve, cli_command_dump, cli_command_leaks,
-	cli_command_check, cli_command_private, cli_command_fetch_debug;
+	cli_command_check, cli_command_report, cli_command_private, cli_command_fetch_debug;
 
 int cli_main(int argc, char **argv);
 
@@ -165,6 +165,8 @@ void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, c
 // All threads of a process, now, or after window_s seconds, with who did not run meanwhile; says why not. 0 or −errno; the caller destroys
 // the dump.
 int cli_snapshot(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump);
+// Looks at all threads of a process for some seconds: the dump's profile is a wall-clock profile. The same otherwise.
+int cli_snapshot_wall(pid_t pid, uint32_t seconds, const struct module_debug *debug, struct thread_dump **ret_dump);
 
 // ---- cli_wall.c ------------------------------------------------------------------------------------------------------
 
@@ -186,6 +188,7 @@ struct cli_run_options {
 	char *outputs[CLI_MAX_OUTPUTS];
 	size_t noutputs;
 	const char *format; // NULL: by extension
+	bool full_names;    // in flame graphs
 	struct cli_http http;
 	bool wait_for_all; // what the command leaves running, too
 	char **command;    // NULL-terminated

@@ -52,10 +52,11 @@ struct run {
 	struct rusage usage; // of the command, when it has ended
 };
 
-enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN };
+enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_FULL_NAMES };
 
 static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
+	{"full-names", no_argument, NULL, RUN_FULL_NAMES},
 	{"output", required_argument, NULL, 'o'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
@@ -86,6 +87,9 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 	switch (option) {
 	case RUN_WAIT:
 		options->wait_for_all = true;
+		return true;
+	case RUN_FULL_NAMES:
+		options->full_names = true;
 		return true;
 	case 'o':
 		return run_add_output(options, optarg);
@@ -327,6 +331,8 @@ static bool run_prepare(struct run *run, char ***ret_environment)
 	}
 	if (!cli_outputs_open(&run->outputs, options->outputs, options->noutputs, options->format))
 		return false;
+	for (size_t i = 0; i < run->outputs.count; i++)
+		run->outputs.list[i].full_names = options->full_names;
 	int result = run_start_collector(run, socket, sizeof(socket));
 	if (result != 0) {
 		cli_say("cannot start the collector: %s", strerror(-result));
@@ -490,6 +496,7 @@ const struct cli_command cli_command_run = {
 		"                         .pb.gz .folded .svg .html .speedscope.json ('-' is pprof)\n"
 		"  -r, --rate HZ          samples for each second of CPU time, 1 to 10000 (default "
 		"100)\n" CLI_SAMPLING_HELP CLI_DEBUG_HELP
+		"      --full-names       flame graphs show template arguments and parameters in the boxes, too\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
 		"  -h, --help             this text\n\n"
 		"HTTP, while COMMAND runs:\n"

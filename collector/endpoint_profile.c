@@ -42,6 +42,16 @@ static uint32_t profile_rate(const char *text, uint32_t max)
 	return rate <= max ? (uint32_t)rate : 0;
 }
 
+bool endpoint_names_parse(const struct http_request *request, enum name_form *form, struct http_reply *reply)
+{
+	char text[16];
+
+	if (!http_request_param(request, "names", text, sizeof(text)) || name_form_by_name(text, form))
+		return true;
+	http_reply_error(reply, 400, "names must be full or short");
+	return false;
+}
+
 bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http_request *request,
 			    struct profile_ask *ask, struct http_reply *reply)
 {
@@ -66,7 +76,7 @@ bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http
 		http_reply_error(reply, 400, "format must be one of: %s", format_names());
 		return false;
 	}
-	return true;
+	return endpoint_names_parse(request, &ask->names, reply);
 }
 
 void endpoint_profile_set_headers(struct http_reply *reply, const struct format *format)
@@ -95,7 +105,9 @@ void endpoint_profile_answer(const struct profile_ask *ask, const struct collect
 	}
 	snprintf(title, sizeof(title), "%.15s (%d)", target->comm, (int)target->pid);
 	http_page_init(&page, PROFILE_MAX_BYTES);
-	int error = ask->format->write(profile, &options, &page.writer);
+	int error = name_form_prepare(ask->names, ask->format, profile, &options);
+	if (error == 0)
+		error = ask->format->write(profile, &options, &page.writer);
 	if (error != 0 && page.writer.error == 0)
 		page.writer.error = error;
 	http_page_end(&page, reply, ask->format->content_type);

@@ -66,6 +66,7 @@ struct module {
 	bool table_tried;
 	int table_fd, table_error;
 	uint64_t table_size;
+	char *package; // NULL: not known yet
 };
 
 struct module_cache {
@@ -128,6 +129,7 @@ static void module_free(struct module *module)
 	pthread_mutex_destroy(&module->lock);
 	free(module->segments);
 	target_root_unref(module->root);
+	free(module->package);
 	free(module->path);
 	free(module->debug_dirs);
 	free(module->downloads);
@@ -345,6 +347,11 @@ const char *module_build_id(const struct module *module)
 	return module->build_id;
 }
 
+pid_t module_pid(const struct module *module)
+{
+	return module->pid;
+}
+
 // The segment that a mapping from file_offset on shows. A page of the file may belong to two segments (lld and gold put them
 // end to end) and is then mapped twice, with two biases: our mappings are the executable ones.
 static const struct segment *find_segment(const struct module *module, uint64_t file_offset)
@@ -439,6 +446,36 @@ enum module_symbols module_symbols(struct module *module)
 	}
 	pthread_mutex_unlock(&module->lock);
 	return source;
+}
+
+const char *module_failure(struct module *module)
+{
+	const char *failure = NULL;
+	int64_t retry_s;
+
+	pthread_mutex_lock(&module->lock);
+	if (module->symbolizer)
+		failure = symbolizer_error(module->symbolizer, &retry_s);
+	pthread_mutex_unlock(&module->lock);
+	return failure;
+}
+
+const char *module_package(struct module *module)
+{
+	const char *package;
+
+	pthread_mutex_lock(&module->lock);
+	package = module->package;
+	pthread_mutex_unlock(&module->lock);
+	return package;
+}
+
+void module_set_package(struct module *module, const char *package)
+{
+	pthread_mutex_lock(&module->lock);
+	if (!module->package)
+		module->package = strdup(package);
+	pthread_mutex_unlock(&module->lock);
 }
 
 void module_prepare(struct module *module, const uint64_t *vaddrs, size_t count)

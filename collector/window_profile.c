@@ -17,6 +17,7 @@
 #include "collector/profile_builder.h"
 #include "collector/session.h"
 #include "collector/window_impl.h"
+#include "formats/name_gaps.h"
 #include "formats/profile.h"
 
 struct builder {
@@ -255,7 +256,8 @@ static bool build(struct builder *builder)
 		if (!add_sample(builder, intern_item(&aggregate->samples, i)))
 			return false;
 	add_name_notes(builder);
-	return !profile_failed(profile);
+	profile_builder_explain(&builder->frames);
+	return name_gaps_comment(profile) == 0 && !profile_failed(profile);
 }
 
 struct profile *window_profile(struct window *window)

@@ -34,7 +34,8 @@ struct flame_module {
 
 struct flame_frame {
 	const char *name;
-	const char *file; // "" when not known
+	const char *label; // the name made short
+	const char *file;  // "" when not known
 	int64_t start_line;
 	uint32_t module; // index
 };
@@ -82,7 +83,7 @@ struct flame_tree {
 	// While it is built; location i's sites are sites[site_start[i]] … sites[site_start[i + 1]], outermost call first.
 	struct flame_site *sites;
 	size_t *site_start;
-	char **names; // made for code without a symbol; owned
+	char **names; // made for code without a symbol, and those made short; owned
 	uint32_t nnames;
 };
 

@@ -230,6 +230,20 @@ def test_dark(page, shots):
     page.screenshot(shots / "dark.png")
 
 
+def test_names_are_short_in_boxes_and_whole_where_the_pointer_is(chromium, files):
+    whole = "void ns::sort<std::pair<int, long> >(std::pair<int, long>*, unsigned long)"
+    chromium.open(files("long"))
+    chromium.click(*point(chromium, 1, 0.5))
+    assert chromium.text("#zoomed") == "Zoomed: ns::sort<…>(…) — 100.00% of total"
+    chromium.move(*point(chromium, 1, 0.4))
+    assert chromium.text("#tooltip b") == whole
+    chromium.key("t")
+    assert chromium.text("#rows button") == "ns::sort<…>(…)"
+    assert chromium.evaluate("document.querySelector('#rows button').title") == whole
+    chromium.click_on("#rows button")
+    assert "100.00%" in chromium.text("#matched")  # what is searched is the whole name
+
+
 def test_hostile_names(chromium, files, shots):
     chromium.open(files("hostile"))
     chromium.move(*point(chromium, 2, 0.3))
