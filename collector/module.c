@@ -44,6 +44,7 @@ struct module {
 	struct module *next; // of the cache; newest first
 	uint64_t inode;
 	uint32_t dev_major, dev_minor;
+	pid_t pid; // who had it mapped first; it may be gone
 	char *path;
 	char *debug_dirs, *downloads;  // downloads: NULL: there are none
 	struct target_root *root;      // of the process that it was opened for, where that is not ours; NULL
@@ -285,6 +286,7 @@ static int module_create(struct module_cache *cache, pid_t pid, const struct map
 	module->refs = 1;
 	module->table_fd = -1;
 	module->file.fd = -1;
+	module->pid = pid;
 	module->root = root_of(cache, pid);
 	module->inode = entry->inode;
 	module->dev_major = entry->dev_major;
