@@ -223,7 +223,9 @@ static bool read_process(pid_t pid, struct dump_file **ret_dump)
 	struct thread_dump *dump = NULL;
 	struct writer writer;
 	char error[256];
-	int r = cli_snapshot(pid, 0, &dump);
+	struct cli_debug environment = {0};
+	const struct module_debug debug = cli_debug_finish(&environment);
+	int r = cli_snapshot(pid, 0, &debug, &dump);
 
 	if (r < 0)
 		return false;

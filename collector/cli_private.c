@@ -53,7 +53,9 @@ struct private
 	const char *socket, *output, *format;
 	uint32_t target;
 	struct cli_sampling sampling;
-	int ready_fd; // −1: said all
+	struct cli_debug debug;     // the environment's
+	struct module_debug places; // what it comes to
+	int ready_fd;               // −1: said all
 	int pid_fd, signal_fd;
 
 	struct cli_outputs outputs;
@@ -266,7 +268,8 @@ static int private_start(struct private *own, char *error, size_t size)
 	struct collector_options collector = {.socket = own->socket,
 					      .sampling = own->sampling.how,
 					      .cache_tables = true,
-					      .family = (pid_t)own->target};
+					      .family = (pid_t)own->target,
+					      .debug = own->places};
 	struct window_options window = {.rate_hz = own->sampling.rate_hz};
 	int result = private_open_outputs(own, error, size);
 
@@ -392,6 +395,7 @@ static int cli_private(int argc, char **argv)
 		private_report(&own, "error: %s\n", cli_said());
 		return status;
 	}
+	own.places = cli_debug_finish(&own.debug);
 	private_leave_target(&own);
 	private_take_signals(&own);
 	own.pid_fd = (int)syscall(SYS_pidfd_open, (pid_t)own.target, 0); // −1: gone already

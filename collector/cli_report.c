@@ -192,6 +192,8 @@ static int print(const struct options *options, struct profile *profile, const c
 
 static int report_process(const struct options *options)
 {
+	struct cli_debug environment = {0};
+	const struct module_debug debug = cli_debug_finish(&environment);
 	struct thread_dump *dump = NULL;
 	uint32_t pid;
 	char title[64];
@@ -200,7 +202,7 @@ static int report_process(const struct options *options)
 	if (!cli_number("PID", options->what, 1, INT32_MAX, &pid))
 		return CLI_USAGE;
 	snprintf(title, sizeof(title), "process %u, looked at from outside", pid);
-	if (cli_snapshot_wall((pid_t)pid, options->seconds, &dump) == 0) {
+	if (cli_snapshot_wall((pid_t)pid, options->seconds, &debug, &dump) == 0) {
 		name_gaps_read(dump->profile); // the report says it its own way
 		status = print(options, dump->profile, title);
 	}

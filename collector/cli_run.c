@@ -32,7 +32,7 @@
 #include <unistd.h>
 
 struct run {
-	const struct cli_run_options *options;
+	struct cli_run_options *options;
 	struct cli_outputs outputs;
 	struct collector *collector;
 	struct http_server *http;
@@ -61,6 +61,7 @@ static const struct option run_long_options[] = {
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
 	CLI_SAMPLING_OPTIONS,
+	CLI_DEBUG_OPTIONS,
 	CLI_HTTP_OPTIONS,
 	{0},
 };
@@ -102,6 +103,8 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 		break;
 	}
 	int taken = cli_sampling_option(&options->sampling, option, optarg);
+	if (taken == 0)
+		taken = cli_debug_option(&options->debug, option, optarg);
 	if (taken == 0)
 		taken = cli_http_option(&options->http, option, optarg);
 	if (taken == 0)
@@ -230,13 +233,16 @@ static void run_on_child(struct run *run, pid_t pid, int status, const struct ru
 	}
 }
 
+// Processes of ours that read debug info, or download it, are waited for by who started them. A container's first process has orphans to
+// bury, too.
 static void run_reap(struct run *run)
 {
+	const pid_t whom = getpid() == 1 ? -1 : run->child;
 	struct rusage usage;
 	int status;
 	pid_t pid;
 
-	while (!run->ended && (pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
+	while (!run->ended && (pid = wait4(whom, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
 		run_on_child(run, pid, status, &usage);
 }
 
@@ -266,11 +272,14 @@ static void run_wait(struct run *run)
 
 static int run_start_collector(struct run *run, char *name, size_t size)
 {
-	const struct cli_run_options *options = run->options;
+	struct cli_run_options *options = run->options;
 	struct window_options window = {.rate_hz = options->sampling.rate_hz};
 	struct collector_options collector = {
 		.socket = name, .sampling = options->sampling.how, .cache_tables = true, .family = getpid()};
 	uint64_t random;
+
+	collector.debug = cli_debug_finish(&options->debug);
+	collector.debug.leave_downloads = true;
 
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -errno;
@@ -486,7 +495,7 @@ const struct cli_command cli_command_run = {
 		"tells:\n"
 		"                         .pb.gz .folded .svg .html .speedscope.json ('-' is pprof)\n"
 		"  -r, --rate HZ          samples for each second of CPU time, 1 to 10000 (default "
-		"100)\n" CLI_SAMPLING_HELP
+		"100)\n" CLI_SAMPLING_HELP CLI_DEBUG_HELP
 		"      --full-names       flame graphs show template arguments and parameters in the boxes, too\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
 		"  -h, --help             this text\n\n"

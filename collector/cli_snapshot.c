@@ -22,28 +22,22 @@
 #define NS_PER_S 1000000000LL
 
 // With an agent in it, its memory says who made a thread.
-static int take_now(pid_t pid, struct snapshot_source *source, const struct thread_watch *watch,
-		    struct thread_dump **ret_dump)
+static struct origins *read_origins(void *context)
 {
-	struct origins *origins = origins_read_process(pid);
-	int r = watch ? snapshot_take_watched(source, origins, watch, ret_dump)
-		      : snapshot_take(source, origins, ret_dump);
-
-	origins_destroy(origins);
-	return r;
+	return origins_read_process(*(const pid_t *)context);
 }
 
-static int take_from(pid_t pid, struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
+static int take_from(struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
 {
 	struct thread_watch *watch = NULL;
-	int r = window_s ? snapshot_watch(source, NULL, &watch) : 0;
+	int r = window_s ? snapshot_watch(source, &watch) : 0;
 
 	if (r == 0) {
 		struct timespec left = {.tv_sec = window_s};
 
 		while (nanosleep(&left, &left) != 0 && errno == EINTR)
 			;
-		r = take_now(pid, source, watch, ret_dump);
+		r = watch ? snapshot_take_watched(source, watch, ret_dump) : snapshot_take(source, ret_dump);
 	}
 	thread_watch_destroy(watch);
 	return r;
@@ -82,16 +76,15 @@ static int add_look(struct thread_dump *dump, struct thread_dump **sum)
 }
 
 // A process that ends meanwhile was seen until then.
-static int look(pid_t pid, struct snapshot_source *source, uint32_t seconds, struct thread_dump **ret_dump)
+static int look(struct snapshot_source *source, uint32_t seconds, struct thread_dump **ret_dump)
 {
 	struct thread_dump *sum = NULL, *dump;
 	int64_t start_ns = now_ns(), end_ns = start_ns + seconds * NS_PER_S, next_ns = start_ns, looks = 0;
 	int r = 0;
 
-	(void)pid; // the source is of it
 	while (r == 0 && next_ns < end_ns) {
 		wait_until(next_ns);
-		r = snapshot_sample(source, NULL, &dump);
+		r = snapshot_sample(source, &dump);
 		if (r == 0)
 			r = add_look(dump, &sum);
 		looks += r == 0;
@@ -116,15 +109,21 @@ static int look(pid_t pid, struct snapshot_source *source, uint32_t seconds, str
 
 // ---- Of a process ----------------------------------------------------------------------------------------------------
 
-typedef int taker(pid_t pid, struct snapshot_source *source, uint32_t seconds, struct thread_dump **ret_dump);
+typedef int taker(struct snapshot_source *source, uint32_t seconds, struct thread_dump **ret_dump);
 
-static int take(pid_t pid, taker *how, uint32_t seconds, struct thread_dump **ret_dump)
+static int take(pid_t pid, taker *how, uint32_t seconds, const struct module_debug *debug,
+		struct thread_dump **ret_dump)
 {
+	struct module_debug places = *debug;
 	struct table_cache *tables = table_cache_open(true);
-	struct module_cache *modules = module_cache_create(NULL, tables);
-	struct snapshot_source *source = modules && tables ? snapshot_source_create(pid, modules, tables) : NULL;
-	int r = source ? how(pid, source, seconds, ret_dump) : -ENOMEM;
+	struct module_cache *modules;
+	struct snapshot_source *source;
+	int r;
 
+	places.leave_downloads = true;
+	modules = module_cache_create(&places, tables);
+	source = modules && tables ? snapshot_source_create(pid, modules, tables, read_origins, &pid) : NULL;
+	r = source ? how(source, seconds, ret_dump) : -ENOMEM;
 	snapshot_source_destroy(source);
 	table_cache_destroy(tables);
 	module_cache_destroy(modules);
@@ -147,12 +146,12 @@ static int say_error(pid_t pid, int r)
 	return r;
 }
 
-int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
+int cli_snapshot(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump)
 {
-	return say_error(pid, take(pid, take_from, window_s, ret_dump));
+	return say_error(pid, take(pid, take_from, window_s, debug, ret_dump));
 }
 
-int cli_snapshot_wall(pid_t pid, uint32_t seconds, struct thread_dump **ret_dump)
+int cli_snapshot_wall(pid_t pid, uint32_t seconds, const struct module_debug *debug, struct thread_dump **ret_dump)
 {
-	return say_error(pid, take(pid, look, seconds, ret_dump));
+	return say_error(pid, take(pid, look, seconds, debug, ret_dump));
 }

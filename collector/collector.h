@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "collector/debuginfod.h"
+#include "collector/module.h"
 #include "collector/table_cache.h"
 
 struct collector;
@@ -28,7 +30,8 @@ struct collector_options {
 	bool any_uid;       // accept agents of other users too (root's daemon only)
 	pid_t family; // root's collector: accept this process, and what descends from it, whatever user it has become; 0: none
 	struct collector_sampling sampling;
-	bool cache_tables; // on disk (table_cache.h)
+	bool cache_tables;         // on disk (table_cache.h)
+	struct module_debug debug; // where debug info is looked for
 };
 
 // Starts the loop thread and listens. A new target that an open window covers (window.h: pid 0) is sampled from its very
@@ -60,6 +63,7 @@ struct collector_counters {
 	uint64_t threads_created, threads_now; // of targets; created: those that are live when it registers, too
 	uint64_t threads_ended, thread_walks;
 	struct table_cache_counters tables;
+	struct debuginfod_counters downloads;
 	uint64_t threads_unsampled, threads_slowed, foreign_forwarded, foreign_ignored, restarted_syscalls;
 };
 void collector_counters(struct collector *collector, struct collector_counters *ret_counters);

@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,12 +20,14 @@
 #include <unistd.h>
 
 #include "collector/cfi_table.h"
+#include "collector/debuginfod.h"
 #include "collector/elf_file.h"
 #include "collector/log.h"
 #include "collector/maps.h"
 #include "collector/module_open.h"
 #include "collector/symbolizer.h"
 #include "collector/table_cache.h"
+#include "collector/target_root.h"
 #include "formats/writer.h"
 #include "profd/wire.h"
 
@@ -40,8 +44,12 @@ struct module {
 	struct module *next; // of the cache; newest first
 	uint64_t inode;
 	uint32_t dev_major, dev_minor;
+	pid_t pid; // who had it mapped first; it may be gone
 	char *path;
-	char *debug_dirs;
+	char *debug_dirs, *downloads;  // downloads: NULL: there are none
+	struct target_root *root;      // of the process that it was opened for, where that is not ours; NULL
+	struct debuginfod *debuginfod; // the cache's; NULL: none
+	bool sought;                   // atomic
 	char build_id[ELF_BUILD_ID_HEX];
 	enum module_open_by by;
 	int fd;                  // file.fd, which never changes; −1: the vDSO
@@ -52,8 +60,9 @@ struct module {
 
 	pthread_mutex_t lock; // guards what follows
 	struct elf_file file;
-	pid_t pid; // whose root directory to look for debug files in
 	struct symbolizer *symbolizer;
+	enum debuginfod_state download; // as of when it was last asked for
+	char download_reason[DEBUGINFOD_REASON];
 	struct table_cache *tables; // for its names; NULL: nowhere
 	bool table_tried;
 	int table_fd, table_error;
@@ -66,24 +75,49 @@ struct module_cache {
 	struct module *modules;
 	size_t count;
 	char *debug_dirs;
+	char downloads[PATH_MAX]; // debuginfod's directory; "": none
+	struct debuginfod *debuginfod;
+	struct target_root *last_root; // guarded by lock
 	struct table_cache *tables;
 };
 
 // ---- The cache -----------------------------------------------------------------------------------------------------
 
-struct module_cache *module_cache_create(const char *debug_dirs, struct table_cache *tables)
+static char *join_dirs(const struct module_debug *debug)
+{
+	bool more = debug && debug->dirs && debug->dirs[0];
+	char *dirs;
+
+	return asprintf(&dirs, "%s%s" MODULE_DEBUG_DIRS, more ? debug->dirs : "", more ? ":" : "") < 0 ? NULL : dirs;
+}
+
+// Without debuginfod all else works.
+static void start_debuginfod(struct module_cache *cache, const struct module_debug *debug)
+{
+	if (!debug || !debug->debuginfod_urls || !debug->debuginfod_urls[0])
+		return;
+	if (debuginfod_directory(cache->downloads, sizeof(cache->downloads)))
+		cache->debuginfod = debuginfod_create(&(struct debuginfod_options){
+			.urls = debug->debuginfod_urls, .leave_running = debug->leave_downloads});
+	if (!cache->debuginfod)
+		log_line("debuginfod servers are not asked: %s",
+			 cache->downloads[0] ? "out of memory" : "neither DEBUGINFOD_CACHE_PATH nor HOME is set");
+}
+
+struct module_cache *module_cache_create(const struct module_debug *debug, struct table_cache *tables)
 {
 	struct module_cache *cache = calloc(1, sizeof(*cache));
 
 	if (!cache)
 		return NULL;
-	cache->debug_dirs = strdup(debug_dirs ? debug_dirs : "/usr/lib/debug");
+	cache->debug_dirs = join_dirs(debug);
 	if (!cache->debug_dirs) {
 		free(cache);
 		return NULL;
 	}
 	cache->tables = tables;
 	pthread_mutex_init(&cache->lock, NULL);
+	start_debuginfod(cache, debug);
 	return cache;
 }
 
@@ -95,9 +129,11 @@ static void module_free(struct module *module)
 		close(module->table_fd);
 	pthread_mutex_destroy(&module->lock);
 	free(module->segments);
+	target_root_unref(module->root);
 	free(module->package);
 	free(module->path);
 	free(module->debug_dirs);
+	free(module->downloads);
 	free(module);
 }
 
@@ -111,6 +147,8 @@ void module_cache_destroy(struct module_cache *cache)
 		cache->modules = module->next;
 		module_unref(module);
 	}
+	debuginfod_destroy(cache->debuginfod);
+	target_root_unref(cache->last_root);
 	pthread_mutex_destroy(&cache->lock);
 	free(cache->debug_dirs);
 	free(cache);
@@ -216,7 +254,27 @@ static int note_state(struct module *module)
 	return 0;
 }
 
-static int module_create(const struct module_cache *cache, pid_t pid, const struct maps_entry *entry,
+// Modules of one process share its root.
+static struct target_root *root_of(struct module_cache *cache, pid_t pid)
+{
+	struct target_root *root, *before;
+
+	pthread_mutex_lock(&cache->lock);
+	before = cache->last_root ? target_root_ref(cache->last_root) : NULL;
+	pthread_mutex_unlock(&cache->lock);
+	root = target_root_open(pid, before);
+	target_root_unref(before);
+	if (root && root != before) {
+		pthread_mutex_lock(&cache->lock);
+		before = cache->last_root;
+		cache->last_root = target_root_ref(root);
+		pthread_mutex_unlock(&cache->lock);
+		target_root_unref(before);
+	}
+	return root;
+}
+
+static int module_create(struct module_cache *cache, pid_t pid, const struct maps_entry *entry,
 			 struct module **ret_module)
 {
 	struct module *module = calloc(1, sizeof(*module));
@@ -229,12 +287,15 @@ static int module_create(const struct module_cache *cache, pid_t pid, const stru
 	module->table_fd = -1;
 	module->file.fd = -1;
 	module->pid = pid;
+	module->root = root_of(cache, pid);
 	module->inode = entry->inode;
 	module->dev_major = entry->dev_major;
 	module->dev_minor = entry->dev_minor;
 	module->path = strdup(entry->path);
 	module->tables = cache->tables;
+	module->debuginfod = cache->debuginfod;
 	module->debug_dirs = strdup(cache->debug_dirs);
+	module->downloads = cache->debuginfod ? strdup(cache->downloads) : NULL;
 	if (module->path && module->debug_dirs)
 		error = module_open(pid, entry, &module->file, &module->by);
 	if (!error)
@@ -344,18 +405,26 @@ static bool may_cache(const struct module *module, uint32_t *ret_machine)
 
 static struct symbolizer *ensure_symbolizer(struct module *module)
 {
-	char root[32];
+	// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
+	const struct debug_places places = {
+		.dirs = module->debug_dirs, .root = module->root, .downloads = module->downloads};
 	uint32_t machine;
 
-	if (module->symbolizer)
-		return module->symbolizer;
-	// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
-	snprintf(root, sizeof(root), "/proc/%d/root", module->pid);
-	if (access(root, X_OK) < 0)
-		root[0] = 0;
-	module->symbolizer = symbolizer_create(&module->file, module->path, module->build_id, module->debug_dirs, root,
-					       may_cache(module, &machine) ? module->tables : NULL);
+	if (!module->symbolizer)
+		module->symbolizer = symbolizer_create(&module->file, module->path, module->build_id, &places,
+						       may_cache(module, &machine) ? module->tables : NULL);
 	return module->symbolizer;
+}
+
+// Asks debuginfod for what is not there. True: it has come since.
+static bool want_download(struct module *module)
+{
+	enum debuginfod_state before = module->download;
+
+	if (!module->debuginfod || !module->build_id[0] || symbolizer_has_dwarf(module->symbolizer))
+		return false;
+	module->download = debuginfod_want(module->debuginfod, module->build_id, module->download_reason);
+	return module->download == DEBUGINFOD_HERE && before != DEBUGINFOD_HERE;
 }
 
 static void say_error(const struct module *module)
@@ -384,10 +453,11 @@ enum module_symbols module_symbols(struct module *module)
 const char *module_failure(struct module *module)
 {
 	const char *failure = NULL;
+	int64_t retry_s;
 
 	pthread_mutex_lock(&module->lock);
 	if (module->symbolizer)
-		failure = symbolizer_failure(module->symbolizer);
+		failure = symbolizer_error(module->symbolizer, &retry_s);
 	pthread_mutex_unlock(&module->lock);
 	return failure;
 }
@@ -414,10 +484,64 @@ void module_prepare(struct module *module, const uint64_t *vaddrs, size_t count)
 {
 	pthread_mutex_lock(&module->lock);
 	if (count && ensure_symbolizer(module)) {
+		symbolizer_look_again(module->symbolizer, want_download(module));
 		symbolizer_prepare(module->symbolizer, vaddrs, count);
 		say_error(module);
 	}
 	pthread_mutex_unlock(&module->lock);
+}
+
+void module_seek(struct module *module)
+{
+	if (__atomic_exchange_n(&module->sought, true, __ATOMIC_RELAXED))
+		return;
+	pthread_mutex_lock(&module->lock);
+	if (ensure_symbolizer(module))
+		(void)want_download(module);
+	pthread_mutex_unlock(&module->lock);
+}
+
+// What went wrong comes before what is not there.
+static bool describe(const struct module *module, char *buf, size_t size)
+{
+	int64_t retry_s = 0;
+	const char *error = symbolizer_error(module->symbolizer, &retry_s);
+
+	if (error)
+		snprintf(buf, size,
+			 "names of %s are missing: %s; it is read again in %" PRId64
+			 " s, or when its debug info changes",
+			 module->path, error, retry_s);
+	else if (!module->debuginfod || !module->build_id[0] || symbolizer_has_dwarf(module->symbolizer))
+		return false;
+	else if (module->download == DEBUGINFOD_WANTED)
+		snprintf(buf, size, "debug info of %s is being downloaded: later profiles have its names",
+			 module->path);
+	else if (module->download == DEBUGINFOD_NONE)
+		snprintf(buf, size, "debug info of %s is not here, and no debuginfod server has it", module->path);
+	else if (module->download == DEBUGINFOD_FAILED)
+		snprintf(buf, size, "debug info of %s could not be downloaded: %s", module->path,
+			 module->download_reason);
+	else
+		return false;
+	return true;
+}
+
+bool module_note(struct module *module, char *buf, size_t size)
+{
+	bool said;
+
+	pthread_mutex_lock(&module->lock);
+	said = module->symbolizer && describe(module, buf, size);
+	pthread_mutex_unlock(&module->lock);
+	return said;
+}
+
+void module_cache_downloads(struct module_cache *cache, struct debuginfod_counters *ret_counters)
+{
+	*ret_counters = (struct debuginfod_counters){0};
+	if (cache->debuginfod)
+		debuginfod_counters(cache->debuginfod, ret_counters);
 }
 
 size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_frame *frames, size_t max)

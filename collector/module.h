@@ -21,9 +21,16 @@ struct module_cache;
 struct module;
 struct table_cache;
 
-// debug_dirs: colon-separated directories of separate debug files; NULL: "/usr/lib/debug". tables: where names are kept on disk; NULL:
-// nowhere. It must outlive the modules' use.
-struct module_cache *module_cache_create(const char *debug_dirs, struct table_cache *tables);
+#define MODULE_DEBUG_DIRS "/usr/lib/debug"
+// Where debug info is looked for beyond the files themselves and MODULE_DEBUG_DIRS.
+struct module_debug {
+	const char *dirs; // colon-separated, each built as /usr/lib/debug is, looked at before it; NULL: none
+	const char *debuginfod_urls; // servers, separated by spaces; NULL: nobody is asked
+	bool leave_downloads;        // at the end they go on: for a command that is done
+};
+
+// debug: NULL: nowhere. tables: where names are kept on disk; NULL: nowhere. It must outlive the modules' use.
+struct module_cache *module_cache_create(const struct module_debug *debug, struct table_cache *tables);
 void module_cache_destroy(struct module_cache *cache);
 
 // The module behind a mapping of pid. Opens it through /proc/PID/map_files (needs rights), else /proc/PID/root/PATH, else
@@ -69,6 +76,16 @@ void module_set_package(struct module *module, const char *package); // once; la
 // Frames at vaddr, innermost inline first, into frames[0..max). Returns how many (≥1), or 0 when the file names nothing
 // there. The caller subtracts 1 from return addresses before.
 size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_frame *frames, size_t max);
+
+// Somebody will want names of it, later: looks for its debug info now, while the process is there that maps it, and has it downloaded if
+// there is none. May wait for files. The first time only; later calls cost nothing.
+void module_seek(struct module *module);
+
+// Why names of it are missing, or not as good as they could be: one line. False: there is nothing to say.
+bool module_note(struct module *module, char *buf, size_t size);
+
+struct debuginfod_counters;
+void module_cache_downloads(struct module_cache *cache, struct debuginfod_counters *ret_counters);
 
 // Makes ready for module_symbolize of these, all at once: what names of them are not known yet is read by one process that is started
 // for it, which for a large file takes as long for one address as for thousands. count 0 does nothing.

@@ -250,30 +250,39 @@ static void open_dwarf(const struct elf_file *file, struct dwarf_file *ret_dwarf
 		dwarf_file_init(ret_dwarf, &sections);
 }
 
+// Names of the PLT's entries come with any of them; where there are none but those, the file's own functions have no names.
+static bool try_symbols(struct compiler *compiler, struct symbol_source *found, size_t count,
+			enum module_symbols source)
+{
+	symbol_table_destroy(compiler->symbols);
+	found[count++] = (struct symbol_source){compiler->request->sources.file, SYMBOL_SOURCE_PLT};
+	compiler->symbols = symbol_table_create(found, count);
+	compiler->source = source;
+	if (compiler->symbols && !symbol_table_has_plt_alone(compiler->symbols))
+		return true;
+	compiler->source = MODULE_SYMBOLS_NONE;
+	return false;
+}
+
 static void open_symbols(struct compiler *compiler)
 {
 	const struct name_sources *sources = &compiler->request->sources;
 	struct symbol_source found[4];
+	enum module_symbols source = MODULE_SYMBOLS_DYNSYM;
 	size_t count = 0;
 
 	found[count++] = (struct symbol_source){sources->file, SHT_SYMTAB};
 	if (sources->debug)
 		found[count++] = (struct symbol_source){sources->debug, SHT_SYMTAB};
-	compiler->symbols = symbol_table_create(found, count);
-	if (compiler->symbols) {
-		compiler->source = MODULE_SYMBOLS_SYMTAB;
+	if (try_symbols(compiler, found, count, MODULE_SYMBOLS_SYMTAB))
 		return;
-	}
 	count = 0;
-	compiler->source = MODULE_SYMBOLS_DYNSYM;
 	if (debug_file_mini(sources->file, &compiler->mini) == 0) {
 		found[count++] = (struct symbol_source){&compiler->mini, SHT_SYMTAB};
-		compiler->source = MODULE_SYMBOLS_MINIDEBUG;
+		source = MODULE_SYMBOLS_MINIDEBUG;
 	}
 	found[count++] = (struct symbol_source){sources->file, SHT_DYNSYM};
-	compiler->symbols = symbol_table_create(found, count);
-	if (!compiler->symbols)
-		compiler->source = MODULE_SYMBOLS_NONE;
+	(void)try_symbols(compiler, found, count, source);
 }
 
 static int open_sources(struct compiler *compiler)

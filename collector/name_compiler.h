@@ -14,12 +14,15 @@
 
 #include "collector/elf_file.h"
 
+struct target_root;
+
 // What names come from. Files that are not there: NULL.
 struct name_sources {
 	const struct elf_file *file;    // what is mapped
 	const struct elf_file *debug;   // a separate file with its DWARF, perhaps its .symtab
 	const struct elf_file *alt;     // dwz's
 	const struct elf_file *package; // .dwp
+	const struct target_root *root; // where .dwo files may lie, for who opens them; NULL: in ours
 	// Opens a .dwo file, for reading; the descriptor or −errno. Called by one thread at a time. NULL: none can be had.
 	int (*open_split)(void *context, const char *dir, const char *name);
 	void *context;

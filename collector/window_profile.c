@@ -5,11 +5,14 @@
 // owner, without the collector's lock: what it reads of sessions does not change any more.
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "collector/jit_names.h"
+#include "collector/mapping.h"
+#include "collector/module.h"
 #include "collector/name_wants.h"
 #include "collector/profile_builder.h"
 #include "collector/session.h"
@@ -121,13 +124,18 @@ static double percent(uint64_t part, uint64_t whole)
 
 const char *window_stop_reason(uint32_t stop)
 {
-	static const char *const reasons[WIRE_STOP_COUNT] = {
-		[WIRE_STOP_DEPTH] = "too deep",         [WIRE_STOP_NO_TABLE] = "no unwind table",
-		[WIRE_STOP_NO_RULE] = "no unwind rule", [WIRE_STOP_UNREADABLE] = "unreadable stack",
-		[WIRE_STOP_READS] = "too many reads",   [WIRE_STOP_BAD_CFA] = "broken stack",
+	static const char *const reasons[WINDOW_STOP_COUNT] = {
+		[WIRE_STOP_DEPTH] = "too deep",
+		[WIRE_STOP_NO_TABLE] = "no unwind table",
+		[WIRE_STOP_NO_RULE] = "no unwind rule",
+		[WIRE_STOP_UNREADABLE] = "unreadable stack",
+		[WIRE_STOP_READS] = "too many reads",
+		[WIRE_STOP_BAD_CFA] = "broken stack",
+		[WINDOW_STOP_SKIPPED] =
+			"callers of compiled Java code may be missing (run java with -XX:+PreserveFramePointer)",
 	};
 
-	return stop < WIRE_STOP_COUNT && reasons[stop] ? reasons[stop] : "";
+	return stop < WINDOW_STOP_COUNT && reasons[stop] ? reasons[stop] : "";
 }
 
 double window_truncated_percent(const struct window_stats *stats)
@@ -145,10 +153,10 @@ double window_reached_hz(const struct window_stats *stats)
 
 static void add_truncation_comment(struct profile *profile, const struct window_stats *stats)
 {
-	char text[256] = "";
+	char text[512] = "";
 	size_t used = 0;
 
-	for (uint32_t i = 0; i < WIRE_STOP_COUNT; i++) {
+	for (uint32_t i = 0; i < WINDOW_STOP_COUNT; i++) {
 		if (!window_stop_reason(i)[0] || stats->stop_ns[i] == 0 || used >= sizeof(text))
 			continue;
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s %.2f%%", used ? ", " : ": ",
@@ -221,6 +229,29 @@ void window_prepare(struct window *window)
 	name_wants_prepare(&wants);
 }
 
+// Each module once, though several mappings, of several processes, are of it.
+static void add_name_notes(struct builder *builder)
+{
+	const struct intern *mappings = &builder->window->aggregate.mappings;
+	const struct module **said = calloc(mappings->count + 1, sizeof(const struct module *));
+	char note[PATH_MAX + 512];
+	size_t nsaid = 0;
+
+	for (uint32_t i = 0; said && i < mappings->count; i++) {
+		struct module *module = ((const struct aggregate_mapping *)intern_item(mappings, i))->mapping->module;
+		size_t k = 0;
+
+		while (k < nsaid && said[k] != module)
+			k++;
+		if (!module || k < nsaid)
+			continue;
+		said[nsaid++] = module;
+		if (module_note(module, note, sizeof(note)))
+			profile_add_comment(builder->profile, "%s", note);
+	}
+	free(said);
+}
+
 static bool build(struct builder *builder)
 {
 	const struct aggregate *aggregate = &builder->window->aggregate;
@@ -241,6 +272,7 @@ static bool build(struct builder *builder)
 	for (uint32_t i = 0; i < aggregate->samples.count; i++)
 		if (!add_sample(builder, intern_item(&aggregate->samples, i)))
 			return false;
+	add_name_notes(builder);
 	profile_builder_explain(&builder->frames);
 	return name_gaps_comment(profile) == 0 && !profile_failed(profile);
 }

@@ -69,7 +69,7 @@ static void check_file(int fd)
 static void check_module(int fd)
 {
 	static struct table_cache *tables; // keeps nothing
-	struct module_cache *cache = module_cache_create("", NULL);
+	struct module_cache *cache = module_cache_create(NULL, NULL);
 	struct maps_entry entry = {.start = 0x7f0000000000, .end = 0x7f0000010000, .perms = "r-xp"};
 	struct module *module;
 	struct stat st;
@@ -101,11 +101,12 @@ static void check_module(int fd)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	int fd = make_file(data, size);
+	const struct debug_places places = {.dirs = "/nonexistent"};
 	struct check_report report;
 
 	check_file(fd);
 	check_module(fd);
-	if (elf_check(dup(fd), "/nowhere/file", "/nonexistent", &report) == 0)
+	if (elf_check(dup(fd), "/nowhere/file", &places, &report) == 0)
 		FUZZ_CHECK(report.count <= CHECK_MAX_FINDINGS);
 	close(fd);
 	return 0;

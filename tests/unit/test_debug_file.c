@@ -103,7 +103,7 @@ static struct looked_up look_up(const char *name, const char *reference, const c
 	alarm(TOO_LONG_S);
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	elf_file_build_id(&file, build_id);
-	symbolizer = symbolizer_create(&file, path, build_id, debug_dirs, "", NULL);
+	symbolizer = symbolizer_create(&file, path, build_id, &(struct debug_places){.dirs = debug_dirs}, NULL);
 	assert_non_null(symbolizer);
 	found.source = symbolizer_source(symbolizer);
 	found.count = symbolizer_find(symbolizer, address_of_outer(reference), frames, MODULE_MAX_INLINE);

@@ -67,7 +67,8 @@ static struct subject open_subject(const char *name, const char *debug_dirs)
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	assert_int_equal(elf_file_open(open(path, O_RDONLY | O_CLOEXEC), &subject.file), 0);
 	elf_file_build_id(&subject.file, build_id);
-	subject.symbolizer = symbolizer_create(&subject.file, path, build_id, debug_dirs, "", NULL);
+	subject.symbolizer =
+		symbolizer_create(&subject.file, path, build_id, &(struct debug_places){.dirs = debug_dirs}, NULL);
 	assert_non_null(subject.symbolizer);
 	return subject;
 }
