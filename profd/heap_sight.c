@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "profd/heap.h"
+#include "profd/interpose.h"
 #include "profd/interpose_heap.h"
 
 struct symbols {
@@ -82,9 +83,16 @@ static const void *home_of(const void *function)
 	return function && dladdr(function, &info) ? info.dli_fbase : NULL;
 }
 
+// What the whole program finds under a name. Not by RTLD_DEFAULT: for a library linked with -Bsymbolic, as ours is, that begins with itself.
+static const void *found_by_all(void *program, const char *name)
+{
+	return program ? dlsym(program, name) : NULL;
+}
+
 uint32_t profd_heap_unseen(void)
 {
-	const void *taken = dlsym(RTLD_DEFAULT, "malloc"), *new = dlsym(RTLD_DEFAULT, "_Znwm");
+	void *program = PROFD_REAL(dlopen)(NULL, RTLD_LAZY);
+	const void *taken = found_by_all(program, "malloc"), *new = found_by_all(program, "_Znwm");
 	const void *allocator = home_of((const void *)(uintptr_t)profd_heap_reals.malloc);
 	uint32_t unseen = 0;
 
