@@ -15,7 +15,6 @@
 
 #include "profd/heap.h"
 #include "profd/interpose.h"
-#include "profd/interpose_heap.h"
 
 struct symbols {
 	const ElfW(Sym) * table;
@@ -92,14 +91,11 @@ static const void *found_by_all(void *program, const char *name)
 uint32_t profd_heap_unseen(void)
 {
 	void *program = PROFD_REAL(dlopen)(NULL, RTLD_LAZY);
-	const void *taken = found_by_all(program, "malloc"), *new = found_by_all(program, "_Znwm");
-	const void *allocator = home_of((const void *)(uintptr_t)profd_heap_reals.malloc);
+	const void *taken = found_by_all(program, "malloc");
 	uint32_t unseen = 0;
 
 	if (taken && home_of(taken) != home_of((const void *)(uintptr_t)profd_heap_unseen))
 		unseen |= WIRE_UNSEEN_ALL;
-	if (new &&home_of(new) == allocator)
-		unseen |= WIRE_UNSEEN_NEW;
 	if (!unseen && dl_iterate_phdr(look_at_executable, NULL) == 2)
 		unseen |= WIRE_UNSEEN_EXECUTABLE;
 	return unseen;

@@ -398,14 +398,61 @@ NEW = r'''
 #include <vector>
 struct node { char bytes[64]; };
 static std::vector<node *> *kept;
-__attribute__((noinline)) void heap_new() { for (int i = 0; i < 1000; i++) kept->push_back(new node); }
+__attribute__((noinline)) void heap_new() {
+	for (int i = 0; i < 1000; i++) { kept->push_back(new node); delete new node; char *volatile bytes = new char[64]; delete[] bytes; }
+}
 int main() { kept = new std::vector<node *>; kept->reserve(1000); heap_new(); puts("done"); }
 '''
 
 
-def test_operator_new(heap, tmp_path):
-    result, profile = heap(build(tmp_path, 'newpp', NEW))
-    assert values_of(profile, 'heap_new()') == [1000, 64000, 1000, 64000]
+@pytest.mark.parametrize('library', ALLOCATORS)
+def test_operator_new(heap, tmp_path, library):
+    """Other allocators have their own, which does not call malloc."""
+    env = {'LD_PRELOAD': allocator(library)} if library else {}
+    result, profile = heap(build(tmp_path, 'newpp', NEW), env=env)
+    assert result.stdout == 'done\n'
+    assert values_of(profile, 'heap_new()') == [3000, 192000, 1000, 64000]
+
+
+PLUGIN = r'''
+#include <string>
+#include <stdexcept>
+struct __attribute__((aligned(128))) wide { char bytes[200]; };
+extern "C" __attribute__((visibility("default"))) int use() {
+	std::string text; for (int i = 0; i < 1000; i++) text += "abc";
+	wide *volatile w = new wide; bool aligned = ((unsigned long)w & 127) == 0; delete w;
+	try { volatile size_t huge = (size_t)-1 / 4; char *volatile bytes = new char[huge]; delete[] bytes; } catch (std::bad_alloc &) { return text.size() == 3000 && aligned; }
+	return 0;
+}
+'''
+HOST = r'''
+#include <dlfcn.h>
+#include <stdio.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+	void *plugin = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
+	int (*use)(void) = plugin ? (int (*)(void))dlsym(plugin, "use") : 0;
+	int fine = 1;
+	for (int i = 0; use && i < 20; i++, usleep(50000)) /* until there are unwind tables of what was loaded */
+		fine &= use();
+	printf("%s\n", use ? (fine ? "fine" : "wrong") : dlerror());
+	return argc - 2;
+}
+'''
+
+
+@pytest.mark.parametrize('library', ALLOCATORS)
+def test_operator_new_of_a_plugin(heap, tmp_path, library):
+    """A program in C loads C++ for a plugin alone: the plugin's operator new is to be that of its libstdc++, exceptions included."""
+    plugin = build(tmp_path, 'pluginpp', PLUGIN, '-std=c++17', '-shared', '-fPIC')
+    host = build(tmp_path, 'host', HOST, '-ldl')
+    env = {'LD_PRELOAD': allocator(library)} if library else {}
+    alone = natural(host, plugin, env=env)
+    result, profile = heap(host, plugin, env=env)
+    assert (result.returncode, result.stdout) == (alone.returncode, alone.stdout), result.stderr
+    if library != 'mimalloc': # its operator new ends the program that it has no memory for
+        assert alone.stdout == 'fine\n'
+        assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'use' in sample.stack) > 3
 
 
 # ---- Real programs -------------------------------------------------------------------------------------------------------
