@@ -134,7 +134,7 @@ static int dump_url(const struct dump_options *options)
 		cli_say("'%s' is not the address of a profd: http://HOST:PORT or http://HOST:PORT/PID", options->url);
 		return CLI_USAGE;
 	}
-	if (fetch_get(url, writer_fd_sink, &fd, error, sizeof(error)) < 0) {
+	if (fetch_get(url, 0, writer_fd_sink, &fd, error, sizeof(error)) < 0) {
 		cli_say("%s: %s", options->url, error);
 		return 1;
 	}

@@ -90,6 +90,7 @@ static void module_free(struct module *module)
 	pthread_mutex_destroy(&module->lock);
 	free(module->segments);
 	target_root_unref(module->root);
+	free(module->package);
 	free(module->path);
 	free(module->debug_dirs);
 	free(module->downloads);
@@ -245,6 +246,7 @@ static int module_create(struct module_cache *cache, pid_t pid, const struct map
 	module->refs = 1;
 	module->table_fd = -1;
 	module->file.fd = -1;
+	module->pid = pid;
 	module->root = root_of(cache, pid);
 	module->inode = entry->inode;
 	module->dev_major = entry->dev_major;
@@ -305,6 +307,11 @@ const char *module_path(const struct module *module)
 const char *module_build_id(const struct module *module)
 {
 	return module->build_id;
+}
+
+pid_t module_pid(const struct module *module)
+{
+	return module->pid;
 }
 
 // The segment that a mapping from file_offset on shows. A page of the file may belong to two segments (lld and gold put them

@@ -43,6 +43,7 @@ void module_unref(struct module *module);
 
 const char *module_path(const struct module *module);     // as mapped; "[vdso]"
 const char *module_build_id(const struct module *module); // lowercase hex, "" when none
+pid_t module_pid(const struct module *module);            // a process that had it mapped; it may be gone
 // address − bias = vaddr in the ELF file, for an address inside the entry. −EINVAL when no PT_LOAD fits.
 int module_bias(const struct module *module, const struct maps_entry *entry, uint64_t *ret_bias);
 
@@ -58,13 +59,19 @@ struct module_frame {
 
 // Which debug info names come from, best first.
 enum module_symbols {
-	MODULE_SYMBOLS_DWARF,
+	MODULE_SYMBOLS_DWARF, // functions, inlined calls, lines
+	MODULE_SYMBOLS_LINES, // DWARF with lines only; functions are those of the symbol table, if it has one
 	MODULE_SYMBOLS_SYMTAB,
 	MODULE_SYMBOLS_MINIDEBUG,
 	MODULE_SYMBOLS_DYNSYM,
 	MODULE_SYMBOLS_NONE
 };
 enum module_symbols module_symbols(struct module *module);
+// Why there are names missing that should not be: the process that read the debug info failed. NULL: none are. Valid as long as the module.
+const char *module_failure(struct module *module);
+// The package that the file is of, as it was set; NULL: nobody has looked yet; "": none is known.
+const char *module_package(struct module *module);
+void module_set_package(struct module *module, const char *package); // once; later ones are ignored
 
 // Frames at vaddr, innermost inline first, into frames[0..max). Returns how many (≥1), or 0 when the file names nothing
 // there. The caller subtracts 1 from return addresses before.

@@ -28,6 +28,7 @@ struct module {
 	struct module *next; // of the cache; newest first
 	uint64_t inode;
 	uint32_t dev_major, dev_minor;
+	pid_t pid; // who had it mapped first; it may be gone
 	char *path;
 	char *debug_dirs, *downloads;  // downloads: NULL: there are none
 	struct target_root *root;      // of the process that it was opened for, where that is not ours; NULL
@@ -50,6 +51,7 @@ struct module {
 	bool table_tried;
 	int table_fd, table_error;
 	uint64_t table_size;
+	char *package; // NULL: not known yet
 };
 
 // Whoever can write the file may lie in its build ID, and so about the tables of another file of that build ID.

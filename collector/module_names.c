@@ -8,6 +8,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "collector/log.h"
 #include "collector/symbolizer.h"
@@ -69,6 +70,36 @@ enum module_symbols module_symbols(struct module *module)
 	}
 	pthread_mutex_unlock(&module->lock);
 	return source;
+}
+
+const char *module_failure(struct module *module)
+{
+	const char *failure = NULL;
+	int64_t retry_s;
+
+	pthread_mutex_lock(&module->lock);
+	if (module->symbolizer)
+		failure = symbolizer_error(module->symbolizer, &retry_s);
+	pthread_mutex_unlock(&module->lock);
+	return failure;
+}
+
+const char *module_package(struct module *module)
+{
+	const char *package;
+
+	pthread_mutex_lock(&module->lock);
+	package = module->package;
+	pthread_mutex_unlock(&module->lock);
+	return package;
+}
+
+void module_set_package(struct module *module, const char *package)
+{
+	pthread_mutex_lock(&module->lock);
+	if (!module->package)
+		module->package = strdup(package);
+	pthread_mutex_unlock(&module->lock);
 }
 
 void module_prepare(struct module *module, const uint64_t *vaddrs, size_t count)

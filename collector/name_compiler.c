@@ -311,7 +311,8 @@ static int start_writer(struct compiler *compiler)
 	const struct name_index *index = &compiler->index;
 
 	if (index->nranges)
-		compiler->source = MODULE_SYMBOLS_DWARF;
+		compiler->source =
+			dwarf_file_has_functions(&compiler->dwarf) ? MODULE_SYMBOLS_DWARF : MODULE_SYMBOLS_LINES;
 	writer->ranges = index->ranges;
 	writer->pages = index->pages;
 	writer->header = (struct name_header){

@@ -29,9 +29,13 @@ void profile_builder_finish(struct profile_builder *builder);
 
 // Ids in the profile; 0: no memory. pc: as in aggregate_frame. mapping: NULL for none.
 uint32_t profile_builder_mapping(struct profile_builder *builder, const struct mapping *mapping);
+// The mapping must outlive the builder.
 uint32_t profile_builder_location(struct profile_builder *builder, uint32_t source, const struct mapping *mapping,
 				  uint64_t pc);
 // After the last location: why names are missing, module by module, as comments of the profile.
 void profile_builder_add_notes(struct profile_builder *builder);
+// Says in the profile what each mapping's names come from, and what would help where names are missing (profile_explain_mapping). Once,
+// after the last location; may read the lists of packages.
+void profile_builder_explain(struct profile_builder *builder);
 
 #endif

@@ -111,7 +111,7 @@ static void add_saturating(uint64_t *sum, uint64_t value)
 }
 
 void window_take(struct window *window, struct session *session, const struct ring_record *record,
-		 const struct aggregate_frame *frames, size_t nframes)
+		 const struct aggregate_frame *frames, size_t nframes, uint8_t stop)
 {
 	struct window_stats *stats = &window->stats;
 
@@ -120,7 +120,7 @@ void window_take(struct window *window, struct session *session, const struct ri
 		return;
 	}
 	stats->records++;
-	add_saturating(&stats->stop_ns[record->sample.stop], record->sample.cpu_ns);
+	add_saturating(&stats->stop_ns[stop], record->sample.cpu_ns);
 	add_saturating(&stats->samples, record->sample.weight);
 	add_saturating(&stats->cpu_ns, record->sample.cpu_ns);
 }
