@@ -19,6 +19,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,7 +30,8 @@
 #define MAX_SECONDS 300
 #define MAX_BYTES (1ull << 30)
 #define MORE_BYTES (1u << 20) // what is too large is noticed by what has come, first
-#define GRACE_SECONDS 2       // libdebuginfod keeps its limits itself, mostly
+#define END_MS 5000
+#define GRACE_SECONDS 2 // libdebuginfod keeps its limits itself, mostly
 #define MAX_VARIABLES 4096
 
 static const char letters[] = {
@@ -144,7 +146,7 @@ int debuginfod_helper_start(const char *program, const char *urls, const char *c
 	free(arguments);
 	free(environment);
 	if (!error)
-		*ret_helper = (struct debuginfod_helper){pid, pipe_fds[0]};
+		*ret_helper = (struct debuginfod_helper){.pid = pid, .fd = pipe_fds[0]};
 	return error;
 }
 
@@ -172,7 +174,7 @@ static void take_line(const char *line, struct debuginfod_result *ret_result)
 	ret_result->reason[used] = '\0';
 }
 
-bool debuginfod_helper_wait(const struct debuginfod_helper *helper, int stop_fd, struct debuginfod_result *ret_result)
+bool debuginfod_helper_wait(struct debuginfod_helper *helper, int stop_fd, struct debuginfod_result *ret_result)
 {
 	struct pollfd fds[] = {{.fd = helper->fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
 	unsigned long long seconds = limit_of("DEBUGINFOD_MAXTIME", MAX_SECONDS);
@@ -198,18 +200,26 @@ bool debuginfod_helper_wait(const struct debuginfod_helper *helper, int stop_fd,
 			used += (size_t)got;
 		line[used] = '\0';
 		if (got <= 0 || strchr(line, '\n') || used == sizeof(line) - 1) {
+			helper->has_spoken = true;
 			take_line(line, ret_result);
 			return true;
 		}
 	}
 }
 
+// One that has said what it had to say is about to end; killed only if it does not.
 void debuginfod_helper_end(struct debuginfod_helper *helper, bool end)
 {
+	struct pollfd ended = {.events = POLLIN};
+
 	close(helper->fd);
 	if (!end)
 		return;
-	(void)kill(helper->pid, SIGKILL);
+	ended.fd = helper->has_spoken ? (int)syscall(SYS_pidfd_open, helper->pid, 0) : -1;
+	if (ended.fd < 0 || poll(&ended, 1, END_MS) <= 0)
+		(void)kill(helper->pid, SIGKILL);
+	if (ended.fd >= 0)
+		close(ended.fd);
 	while (waitpid(helper->pid, NULL, 0) < 0 && errno == EINTR)
 		;
 }

@@ -32,14 +32,15 @@ struct debuginfod_result {
 // One that runs.
 struct debuginfod_helper {
 	pid_t pid;
-	int fd; // what it says
+	int fd;          // what it says
+	bool has_spoken; // all of it
 };
 
 // 0 or −errno.
 int debuginfod_helper_start(const char *program, const char *urls, const char *const *build_ids, size_t count,
 			    struct debuginfod_helper *ret_helper);
 // What became of the (one) file. False: stop_fd became readable first.
-bool debuginfod_helper_wait(const struct debuginfod_helper *helper, int stop_fd, struct debuginfod_result *ret_result);
+bool debuginfod_helper_wait(struct debuginfod_helper *helper, int stop_fd, struct debuginfod_result *ret_result);
 // kill: ends it, if it has not ended. Else it is left to end by itself.
 void debuginfod_helper_end(struct debuginfod_helper *helper, bool kill);
 

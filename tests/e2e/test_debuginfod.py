@@ -59,9 +59,14 @@ class Daemon:
         self.log = open(directory / 'log', 'w+')
         self.process = subprocess.Popen([profd, 'serve', '--http', '127.0.0.1:0', '--socket', self.socket, *options], stderr=self.log,
                                         env=self.environment)
-        self.url = wait_for('profd serve', self.address)
-        self.target = subprocess.Popen([program, '1000000'], env={**os.environ, 'LD_PRELOAD': agent, 'PROFD_SOCKET': self.socket})
-        wait_for('the program', lambda: b'"pid"' in get(f'{self.url}/?format=json'))
+        self.target = None
+        try:
+            self.url = wait_for('profd serve', self.address)
+            self.target = subprocess.Popen([program, '1000000'], env={**os.environ, 'LD_PRELOAD': agent, 'PROFD_SOCKET': self.socket})
+            wait_for('the program', lambda: b'"pid"' in get(f'{self.url}/?format=json'))
+        except BaseException:
+            self.close()
+            raise
 
     def address(self):
         self.log.seek(0)
@@ -83,7 +88,7 @@ class Daemon:
         return self.metric(f'profd_debuginfod_answers_total{{result="{result}"}}')
 
     def close(self):
-        for process in (self.target, self.process):
+        for process in filter(None, (self.target, self.process)):
             process.terminate()
             process.wait(timeout=60)
         self.log.close()
