@@ -302,7 +302,7 @@ static enum debuginfod_result_kind fetch(const struct library *library, const ch
 	} else if (too_large || fd == -EFBIG) {
 		kind = DEBUGINFOD_RESULT_UNFIT;
 		snprintf(reason, DEBUGINFOD_REASON, "larger than %llu bytes (DEBUGINFOD_MAXSIZE)", max_bytes);
-	} else if (fd == -ENOENT) {
+	} else if (fd == -ENOENT) { // so it calls a server's own error and, at times, a transfer that broke off, too
 		kind = DEBUGINFOD_RESULT_NONE;
 	} else {
 		snprintf(reason, DEBUGINFOD_REASON, "the server did not answer as it should: %s", strerror(-fd));
@@ -323,7 +323,7 @@ static void set_limits(void)
 	(void)signal(SIGPIPE, SIG_IGN); // who started us may be gone
 }
 
-int debuginfod_helper_main(int argc, char **argv)
+static int fetch_all(int argc, char **argv)
 {
 	char directory[PATH_MAX];
 	struct library library;
@@ -347,4 +347,13 @@ int debuginfod_helper_main(int argc, char **argv)
 			return 1;
 	}
 	return 0;
+}
+
+// What the libraries have to do at the end of a process is of no use here, and may take its time.
+int debuginfod_helper_main(int argc, char **argv)
+{
+	int status = fetch_all(argc, argv);
+
+	(void)fflush(stdout);
+	_exit(status);
 }
