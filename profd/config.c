@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/rates.h"
 
 static const char *get(const char *name)
 {
@@ -37,6 +38,20 @@ static enum profd_unwinder get_unwinder(void)
 	return PROFD_UNWIND_TABLE;
 }
 
+// Bytes; 0: off.
+static uint64_t get_rate(const char *name)
+{
+	const char *value = get(name);
+	size_t length = value ? strlen(value) : 0;
+
+	if (length == 0)
+		return 0;
+	if (length <= 13 && strspn(value, "0123456789") == length)
+		return strtoull(value, NULL, 10);
+	profd_message("%s '%s': not a number of bytes; it stays off", name, value);
+	return 0;
+}
+
 void profd_config_read(struct profd_config *config)
 {
 	const char *socket = get("PROFD_SOCKET");
@@ -49,6 +64,8 @@ void profd_config_read(struct profd_config *config)
 	config->rate = get("PROFD_RATE");
 	config->clock = get("PROFD_CLOCK");
 	config->max_overhead = get("PROFD_MAX_OVERHEAD");
+	config->heap_rate = get("PROFD_HEAP_RATE");
+	profd_rates.heap_bytes = get_rate("PROFD_HEAP_RATE");
 	config->follow = get_bool("PROFD_FOLLOW", true);
 	config->unwinder = get_unwinder();
 	config->verbose = get_bool("PROFD_VERBOSE", false);
