@@ -27,7 +27,6 @@ struct profd_config {
 	const char *rate;              // PROFD_RATE
 	const char *clock;             // PROFD_CLOCK
 	const char *max_overhead;      // PROFD_MAX_OVERHEAD
-	const char *heap_rate;         // PROFD_HEAP_RATE
 	bool follow;                   // PROFD_FOLLOW, default true
 	enum profd_unwinder unwinder;  // PROFD_UNWIND
 	bool verbose;                  // PROFD_VERBOSE

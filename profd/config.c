@@ -64,7 +64,6 @@ void profd_config_read(struct profd_config *config)
 	config->rate = get("PROFD_RATE");
 	config->clock = get("PROFD_CLOCK");
 	config->max_overhead = get("PROFD_MAX_OVERHEAD");
-	config->heap_rate = get("PROFD_HEAP_RATE");
 	profd_rates.heap_bytes = get_rate("PROFD_HEAP_RATE");
 	config->follow = get_bool("PROFD_FOLLOW", true);
 	config->unwinder = get_unwinder();
