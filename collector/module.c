@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "collector/cfi_table.h"
+#include "collector/data_symbol.h"
+#include "collector/debug_file.h"
 #include "collector/elf_file.h"
 #include "collector/log.h"
 #include "collector/maps.h"
@@ -32,7 +34,8 @@
 
 struct segment {
 	uint64_t vaddr, offset, size; // size: in the file
-	bool executable;
+	uint64_t memory_size;
+	bool executable, writable;
 };
 
 struct module {
@@ -194,8 +197,13 @@ static int read_segments(struct module *module)
 		GElf_Phdr segment;
 
 		if (gelf_getphdr(module->file.elf, (int)i, &segment) && segment.p_type == PT_LOAD)
-			module->segments[module->nsegments++] = (struct segment){
-				segment.p_vaddr, segment.p_offset, segment.p_filesz, (segment.p_flags & PF_X) != 0};
+			module->segments[module->nsegments++] =
+				(struct segment){.vaddr = segment.p_vaddr,
+						 .offset = segment.p_offset,
+						 .size = segment.p_filesz,
+						 .memory_size = segment.p_memsz,
+						 .executable = (segment.p_flags & PF_X) != 0,
+						 .writable = (segment.p_flags & PF_W) != 0};
 	}
 	return module->nsegments ? 0 : -ENOEXEC;
 }
@@ -335,6 +343,14 @@ static bool may_cache(const struct module *module, uint32_t *ret_machine)
 	return true;
 }
 
+// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
+static void debug_root(const struct module *module, char root[32])
+{
+	snprintf(root, 32, "/proc/%d/root", module->pid);
+	if (access(root, X_OK) < 0)
+		root[0] = 0;
+}
+
 static struct symbolizer *ensure_symbolizer(struct module *module)
 {
 	char root[32];
@@ -342,10 +358,7 @@ static struct symbolizer *ensure_symbolizer(struct module *module)
 
 	if (module->symbolizer)
 		return module->symbolizer;
-	// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
-	snprintf(root, sizeof(root), "/proc/%d/root", module->pid);
-	if (access(root, X_OK) < 0)
-		root[0] = 0;
+	debug_root(module, root);
 	module->symbolizer = symbolizer_create(&module->file, module->path, module->build_id, module->debug_dirs, root,
 					       may_cache(module, &machine) ? module->tables : NULL);
 	return module->symbolizer;
@@ -397,6 +410,38 @@ size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_fra
 	}
 	pthread_mutex_unlock(&module->lock);
 	return count;
+}
+
+static bool is_writable(const struct module *module, uint64_t vaddr)
+{
+	for (size_t i = 0; i < module->nsegments; i++) {
+		const struct segment *segment = &module->segments[i];
+
+		if (segment->writable && vaddr >= segment->vaddr && vaddr - segment->vaddr < segment->memory_size)
+			return true;
+	}
+	return false;
+}
+
+bool module_variable(struct module *module, uint64_t vaddr, char *buf, size_t size)
+{
+	struct elf_file debug = {0};
+	char root[32];
+	bool found;
+
+	if (!is_writable(module, vaddr))
+		return false;
+	pthread_mutex_lock(&module->lock);
+	found = data_symbol_find(&module->file, vaddr, buf, size);
+	if (!found) {
+		debug_root(module, root);
+		if (debug_file_find(&module->file, module->path, module->build_id, module->debug_dirs, root, &debug) ==
+		    0)
+			found = data_symbol_find(&debug, vaddr, buf, size);
+		elf_file_close(&debug);
+	}
+	pthread_mutex_unlock(&module->lock);
+	return found;
 }
 
 static int seal_table(const void *table, size_t size)
