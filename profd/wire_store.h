@@ -63,7 +63,6 @@ enum wire_store_lost {
 // What of the heap the agent does not see. Bits of wire_store.heap_unseen.
 #define WIRE_UNSEEN_ALL 1u        // the executable, or a library before ours, has a malloc of its own
 #define WIRE_UNSEEN_EXECUTABLE 2u // the executable imports no malloc: either it needs none, or it has its own inside
-#define WIRE_UNSEEN_NEW 4u        // the allocator has its own operator new, which does not come through malloc
 
 struct wire_stack {
 	uint64_t hash; // of the PCs; the agent's own
