@@ -230,9 +230,10 @@ static int run_pair(void (*wait)(void), void (*take)(void), void (*give)(void))
 	return 0;
 }
 
-static void give_sem(void)
+TARGET_NOINLINE static void give_sem(void)
 {
 	sem_post(&answered);
+	__asm__ volatile(""); // no tail call
 }
 
 static void give_cond(void)
@@ -243,9 +244,10 @@ static void give_cond(void)
 	pthread_mutex_unlock(&table_lock);
 }
 
-static void give_barrier(void)
+TARGET_NOINLINE static void give_barrier(void)
 {
 	pthread_barrier_wait(&barrier);
+	__asm__ volatile(""); // no tail call
 }
 
 static void take_write(void)
@@ -258,9 +260,10 @@ static void take_read(void)
 	pthread_rwlock_rdlock(&rwlock);
 }
 
-static void give_rwlock(void)
+TARGET_NOINLINE static void give_rwlock(void)
 {
 	pthread_rwlock_unlock(&rwlock);
+	__asm__ volatile(""); // no tail call
 }
 
 static void take_spin(void)
@@ -268,9 +271,10 @@ static void take_spin(void)
 	pthread_spin_lock(&spin);
 }
 
-static void give_spin(void)
+TARGET_NOINLINE static void give_spin(void)
 {
 	pthread_spin_unlock(&spin);
+	__asm__ volatile(""); // no tail call
 }
 
 static void take_c11(void)
@@ -278,9 +282,10 @@ static void take_c11(void)
 	mtx_lock(&c11_mutex);
 }
 
-static void give_c11(void)
+TARGET_NOINLINE static void give_c11(void)
 {
 	mtx_unlock(&c11_mutex);
+	__asm__ volatile(""); // no tail call
 }
 
 static const struct pair {
