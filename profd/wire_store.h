@@ -83,8 +83,9 @@ struct wire_bucket {
 	uint64_t reserved;
 };
 
-// A live object is in one place of one group. Its address publishes the rest: 0: free, WIRE_LIVE_BUSY: being written.
-#define WIRE_LIVE_PLACES 8u
+// A live object is in one place of one group. Its address publishes the rest: 0: free, WIRE_LIVE_BUSY: being written. No group is on two pages:
+// a page that is not there has none in use.
+#define WIRE_LIVE_PLACES 10u
 #define WIRE_LIVE_BUSY 1u
 struct wire_live_group {
 	_Alignas(64) uint64_t addresses[WIRE_LIVE_PLACES]; // atomic
@@ -125,7 +126,7 @@ struct wire_rates {
 #define WIRE_STORE_ASSERT(what) _Static_assert(what, #what)
 WIRE_STORE_ASSERT(sizeof(struct wire_stack) == WIRE_STACK_WORDS * 8);
 WIRE_STORE_ASSERT(sizeof(struct wire_bucket) == 64);
-WIRE_STORE_ASSERT(sizeof(struct wire_live_group) == 192);
+WIRE_STORE_ASSERT(sizeof(struct wire_live_group) == 256);
 WIRE_STORE_ASSERT(sizeof(struct wire_store) <= 4096);
 WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 32);
 #undef WIRE_STORE_ASSERT
