@@ -10,6 +10,7 @@
 
 #include "collector/cli.h"
 #include "collector/cli_heap.h"
+#include "collector/cli_waits.h"
 #include "collector/collector.h"
 #include "formats/profile.h"
 #include "profd/wire.h"
@@ -269,7 +270,8 @@ static int private_start(struct private *own, char *error, size_t size)
 	struct collector_options collector = {.socket = own->socket,
 					      .sampling = own->sampling.how,
 					      .cache_tables = true,
-					      .keep_stores = own->sampling.heap && own->output != NULL,
+					      .keep_stores = cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE &&
+							     own->output != NULL,
 					      .family = (pid_t)own->target,
 					      .debug = own->places};
 	struct window_options window = {.rate_hz = own->sampling.rate_hz};
@@ -284,7 +286,7 @@ static int private_start(struct private *own, char *error, size_t size)
 		return result;
 	}
 	result = private_listen(own, error, size);
-	if (result != 0 || own->outputs.count == 0 || own->sampling.heap)
+	if (result != 0 || own->outputs.count == 0 || cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE)
 		return result;
 	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &own->wall)
 				    : window_open(own->collector, &window, &own->window);
@@ -378,13 +380,17 @@ static void private_write_wall(struct private *own)
 		cli_outputs_write(&own->outputs, profile, title, written, sizeof(written));
 }
 
-static void private_write_heap(struct private *own)
+static void private_write_store(struct private *own)
 {
+	enum wire_bucket_kind kind = cli_sampling_store(&own->sampling);
 	char title[32];
 	const struct cli_heap_options heap = {.command = title, .quiet = !isatty(STDERR_FILENO)};
 
 	snprintf(title, sizeof(title), "process %u", own->target);
-	cli_heap_end(own->collector, &own->outputs, &heap);
+	if (kind == WIRE_BUCKET_HEAP)
+		cli_heap_end(own->collector, &own->outputs, &heap);
+	else
+		cli_waits_end(own->collector, &own->outputs, kind, title, heap.quiet);
 }
 
 static int cli_private(int argc, char **argv)
@@ -421,7 +427,7 @@ static int cli_private(int argc, char **argv)
 		else if (own.wall != NULL)
 			private_write_wall(&own);
 		else if (own.outputs.count > 0)
-			private_write_heap(&own);
+			private_write_store(&own);
 	}
 	http_server_destroy(own.http);
 	window_destroy(own.window);

@@ -11,6 +11,7 @@
 #include "collector/agent_path.h"
 #include "collector/cli.h"
 #include "collector/cli_heap.h"
+#include "collector/cli_waits.h"
 #include "collector/collector.h"
 #include "collector/launch.h"
 #include "collector/program.h"
@@ -298,20 +299,19 @@ static int run_start_collector(struct run *run, char *name, size_t size)
 	struct window_options window = {.rate_hz = options->sampling.rate_hz};
 	struct collector_options collector = {
 		.socket = name, .sampling = options->sampling.how, .cache_tables = true, .family = getpid()};
-	bool heap = options->sampling.heap;
+	bool by_store = cli_sampling_store(&options->sampling) != WIRE_BUCKET_NONE;
 	uint64_t random;
 
 	collector.debug = cli_debug_finish(&options->debug);
 	collector.debug.leave_downloads = true;
-
-	collector.keep_stores = heap && (run->outputs.count > 0 || options->leaks);
+	collector.keep_stores = by_store && (run->outputs.count > 0 || options->leaks);
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -errno;
 	snprintf(name, size, "@profd-%d-%016" PRIx64, (int)getpid(), random);
 	int error = collector_create(&collector, &run->collector);
 	if (error == 0 && run->outputs.count > 0 && options->sampling.wall)
 		error = cli_wall_start(run->collector, options->sampling.rate_hz, &run->wall);
-	else if (error == 0 && run->outputs.count > 0 && !heap)
+	else if (error == 0 && run->outputs.count > 0 && !by_store)
 		error = window_open(run->collector, &window, &run->window);
 	return error;
 }
@@ -430,12 +430,15 @@ static bool run_write_wall(struct run *run)
 	return all;
 }
 
-static bool run_write_heap(struct run *run)
+static bool run_write_store(struct run *run)
 {
+	enum wire_bucket_kind kind = cli_sampling_store(&run->options->sampling);
 	const struct cli_heap_options heap = {.command = run->options->command[0],
 					      .leaks = run->options->leaks,
 					      .window_s = run->options->leaks_window_s};
 
+	if (kind != WIRE_BUCKET_HEAP)
+		return cli_waits_end(run->collector, &run->outputs, kind, heap.command, false);
 	return cli_heap_end(run->collector, &run->outputs, &heap);
 }
 
@@ -497,8 +500,9 @@ static int cli_run(int argc, char **argv)
 		written = run_write(&run);
 	else if (run.wall != NULL)
 		written = run_write_wall(&run);
-	else if (run.collector != NULL && options.sampling.heap && (run.outputs.count > 0 || options.leaks))
-		written = run_write_heap(&run);
+	else if (run.collector != NULL && cli_sampling_store(&options.sampling) != WIRE_BUCKET_NONE &&
+		 (run.outputs.count > 0 || options.leaks))
+		written = run_write_store(&run);
 	else if (run.http != NULL)
 		run_say_served(&run);
 	if (run.collector != NULL)

@@ -70,11 +70,9 @@ void endpoint_profile_set_headers(struct http_reply *reply, const struct format 
 void endpoint_profile_answer(const struct profile_ask *ask, const struct collector_target *target,
 			     struct profile *profile, struct http_reply *reply);
 
-// endpoint_heap.c, endpoint_config.c. whole: as for endpoint_profile.
-void endpoint_heap(struct endpoints *endpoints, const struct http_request *request,
-		   const struct collector_target *target, bool whole, struct http_reply *reply);
-void endpoint_allocs(struct endpoints *endpoints, const struct http_request *request,
-		     const struct collector_target *target, bool whole, struct http_reply *reply);
+// endpoint_store.c, endpoint_config.c. whole: as for endpoint_profile. The former: heap, allocs, mutex or block, as reply->endpoint says.
+void endpoint_store(struct endpoints *endpoints, const struct http_request *request,
+		    const struct collector_target *target, bool whole, struct http_reply *reply);
 void endpoint_config(struct endpoints *endpoints, const struct http_request *request,
 		     const struct collector_target *target, bool whole, struct http_reply *reply);
 // endpoint_wall.c

@@ -31,6 +31,8 @@ static const char *const metrics_paths[HTTP_ENDPOINT_COUNT] = {
 	[HTTP_ENDPOINT_WALL] = "/debug/pprof/wall",
 	[HTTP_ENDPOINT_HEAP] = "/debug/pprof/heap",
 	[HTTP_ENDPOINT_ALLOCS] = "/debug/pprof/allocs",
+	[HTTP_ENDPOINT_MUTEX] = "/debug/pprof/mutex",
+	[HTTP_ENDPOINT_BLOCK] = "/debug/pprof/block",
 	[HTTP_ENDPOINT_CONFIG] = "/debug/pprof/config",
 };
 

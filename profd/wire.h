@@ -43,6 +43,7 @@
 #include <stdint.h>
 
 #include "profd/wire_store.h"
+#include "profd/wire_waits.h"
 
 #define WIRE_MAGIC 0x64666f7270ULL // "profd"
 #define WIRE_VERSION 4u
@@ -431,9 +432,9 @@ WIRE_ASSERT(sizeof(struct wire_slot) == 128);
 WIRE_ASSERT(sizeof(struct wire_creator) == 512);
 WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
-WIRE_ASSERT(sizeof(struct wire_hello) == 64);
+WIRE_ASSERT(sizeof(struct wire_hello) == 72);
 WIRE_ASSERT(sizeof(struct wire_store_msg) == 16);
-WIRE_ASSERT(sizeof(struct wire_rates_msg) == 32);
+WIRE_ASSERT(sizeof(struct wire_rates_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_sampling) == 24);
 WIRE_ASSERT(sizeof(struct wire_rule) == 20);
