@@ -139,12 +139,13 @@ void cli_http_url(const struct http_options *options, uint16_t port, char *buf, 
 	{                                                                 \
 		"debuginfod", optional_argument, NULL, CLI_OPT_DEBUGINFOD \
 	}
-#define CLI_DEBUG_HELP                                                                                                 \
-	"      --debug-dir DIR    looks for separate debug info below DIR, built as /usr/lib/debug is, before "        \
-	"there;\n"                                                                                                     \
-	"                         may be given several times ($PROFD_DEBUG_DIR: DIR:DIR…)\n"                         \
-	"      --debuginfod[=URL]  asks debuginfod servers for what is not here, without waiting for them (default:\n" \
-	"                         those of $DEBUGINFOD_URLS; none: nobody; '--debuginfod=': nobody)\n"
+#define CLI_DEBUG_HELP                                                                                               \
+	"      --debug-dir DIR    looks for separate debug info below DIR, built as /usr/lib/debug is, before "      \
+	"there;\n"                                                                                                   \
+	"                         may be given several times ($PROFD_DEBUG_DIR: DIR:DIR…)\n"                       \
+	"      --debuginfod[=URLS]\n"                                                                                \
+	"                         asks debuginfod servers for what is not here, without waiting for them; without\n" \
+	"                         the option: those of $DEBUGINFOD_URLS, if it is set; '--debuginfod=': nobody\n"
 struct cli_debug {
 	char dirs[4096]; // colon-separated
 	bool has_urls;   // was given

@@ -413,6 +413,7 @@ static int cli_private(int argc, char **argv)
 		return status;
 	}
 	own.places = cli_debug_finish(&own.debug);
+	own.places.leave_downloads = true;
 	private_leave_target(&own);
 	private_take_signals(&own);
 	own.pid_fd = (int)syscall(SYS_pidfd_open, (pid_t)own.target, 0); // −1: gone already

@@ -5,14 +5,11 @@
 // owner, without the collector's lock: what it reads of sessions does not change any more.
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "collector/jit_names.h"
-#include "collector/mapping.h"
-#include "collector/module.h"
 #include "collector/name_wants.h"
 #include "collector/profile_builder.h"
 #include "collector/session.h"
@@ -229,29 +226,6 @@ void window_prepare(struct window *window)
 	name_wants_prepare(&wants);
 }
 
-// Each module once, though several mappings, of several processes, are of it.
-static void add_name_notes(struct builder *builder)
-{
-	const struct intern *mappings = &builder->window->aggregate.mappings;
-	const struct module **said = calloc(mappings->count + 1, sizeof(const struct module *));
-	char note[PATH_MAX + 512];
-	size_t nsaid = 0;
-
-	for (uint32_t i = 0; said && i < mappings->count; i++) {
-		struct module *module = ((const struct aggregate_mapping *)intern_item(mappings, i))->mapping->module;
-		size_t k = 0;
-
-		while (k < nsaid && said[k] != module)
-			k++;
-		if (!module || k < nsaid)
-			continue;
-		said[nsaid++] = module;
-		if (module_note(module, note, sizeof(note)))
-			profile_add_comment(builder->profile, "%s", note);
-	}
-	free(said);
-}
-
 static bool build(struct builder *builder)
 {
 	const struct aggregate *aggregate = &builder->window->aggregate;
@@ -272,7 +246,7 @@ static bool build(struct builder *builder)
 	for (uint32_t i = 0; i < aggregate->samples.count; i++)
 		if (!add_sample(builder, intern_item(&aggregate->samples, i)))
 			return false;
-	add_name_notes(builder);
+	profile_builder_add_notes(&builder->frames);
 	profile_builder_explain(&builder->frames);
 	return name_gaps_comment(profile) == 0 && !profile_failed(profile);
 }
