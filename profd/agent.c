@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "profd/channel.h"
+#include "profd/contexts.h"
 #include "profd/creators.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
@@ -108,6 +109,7 @@ void profd_agent_restart(void)
 
 	if (profd_agent.region.header) {
 		period_ns = profd_agent.region.header->period_ns;
+		profd_contexts_save();
 		profd_region_destroy(&profd_agent.region);
 	}
 	if (start(false, period_ns) < 0) {
@@ -116,6 +118,12 @@ void profd_agent_restart(void)
 	}
 	if (profd_channel_wait(PROFD_CHANNEL_ANNOUNCED, CHILD_WAIT_MS) == PROFD_CHANNEL_FAILED)
 		give_up(profd_agent.config.verbose ? profd_channel_error() : NULL);
+}
+
+static void fork_prepare(void)
+{
+	if (profd_agent_is_on() && profd_agent.config.follow)
+		profd_contexts_before_fork(PROFD_CALLER());
 }
 
 static void fork_child(void)
@@ -249,7 +257,7 @@ __attribute__((constructor)) static void agent_construct(void)
 		profd_config_unfollow();
 	if (find_collector(config) < 0)
 		return;
-	pthread_atfork(NULL, NULL, fork_child);
+	pthread_atfork(fork_prepare, NULL, fork_child);
 	if (start(true, 0) < 0 || profd_channel_wait(PROFD_CHANNEL_READY, READY_WAIT_MS) == PROFD_CHANNEL_FAILED)
 		give_up(profd_channel_error());
 }

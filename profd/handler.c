@@ -176,6 +176,15 @@ struct expiry {
 	uint32_t tid;    // of a perf event's thread, who may have left the slot to another; 0: a timer's
 };
 
+// The thread's own words: it wrote them, or is in the middle of that.
+static const struct wire_trace *current_trace(const struct wire_slot *slot)
+{
+	if (!__atomic_load_n(&slot->has_trace, __ATOMIC_RELAXED) ||
+	    (__atomic_load_n(&slot->trace_turn, __ATOMIC_RELAXED) & 1))
+		return NULL;
+	return &slot->trace;
+}
+
 static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 {
 	struct wire_header *header = profd_agent.region.header;
@@ -183,8 +192,10 @@ static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 	struct profd_slot_private *private = profd_slot_private(slot);
 	struct profd_ring ring = ring_of(expiry->slot);
 	struct wire_sample sample = {.slot = expiry->slot, .time_ns = now_ns()};
+	const struct wire_trace *trace;
 	struct scratch *scratch;
 	uint32_t count;
+	uint64_t work;
 
 	sample.tid = WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_RELAXED));
 	if (!sample.tid || (expiry->tid && expiry->tid != sample.tid) ||
@@ -204,7 +215,12 @@ static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 	private->weight_seen += sample.weight;
 	sample.weight += owed_weight(private);
 	sample.cpu_ns = (uint64_t)sample.weight * __atomic_load_n(&private->period_ns, __ATOMIC_RELAXED);
-	profd_ring_put(&ring, &sample, scratch->pcs);
+	work = __atomic_load_n(&slot->work, __ATOMIC_RELAXED);
+	sample.context = WIRE_WORK_CONTEXT(work);
+	sample.labels = WIRE_WORK_LABELS(work);
+	trace = current_trace(slot);
+	sample.flags = trace ? WIRE_SAMPLE_TRACE : 0;
+	profd_ring_put(&ring, &sample, scratch->pcs, trace);
 	__atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE);
 	account(private, &sample);
 }
