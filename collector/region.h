@@ -21,6 +21,7 @@ struct region {
 	struct wire_shard *shards;
 	struct wire_slot *slots;
 	struct context_pool pool;
+	struct wire_task *tasks;
 	uint64_t *ring;
 	uint64_t size;
 	uint32_t nshards, nslots, shard_size;

@@ -25,6 +25,7 @@
 #include "collector/thread_groups.h"
 #include "collector/thread_scan.h"
 #include "collector/thread_watch.h"
+#include "collector/trace_text.h"
 #include "collector/wait_state.h"
 #include "collector/window.h"
 #include "formats/thread_dump.h"
@@ -48,6 +49,7 @@ struct builder {
 	const struct thread_watch *watch; // NULL: none
 	struct thread_dump *dump;
 	uint32_t *context_stacks; // ids in the dump, of origins->contexts; 0: not named yet
+	uint32_t *context_causes; // likewise
 	struct profile_builder frames;
 	struct intern stacks;
 	struct wait_state_process *waits;
@@ -165,6 +167,46 @@ static uint32_t context_stack(struct builder *builder, uint32_t context)
 	return *id;
 }
 
+// The id of a context as a cause, its parents' first. 0: out of memory.
+static uint32_t context_cause(struct builder *builder, uint32_t context)
+{
+	uint32_t chain[WIRE_GENERATIONS], n = 0, id = 0;
+
+	for (; context && n < WIRE_GENERATIONS; context = builder->origins->contexts[context - 1].parent)
+		chain[n++] = context;
+	while (n-- > 0) {
+		const struct origin_context *origin = &builder->origins->contexts[chain[n] - 1];
+		uint32_t *known = &builder->context_causes[chain[n] - 1];
+		const struct thread_dump_cause cause = {.kind = context_kind_name(origin->kind),
+							.stack = context_stack(builder, chain[n]),
+							.parent = id};
+
+		if (!*known)
+			*known = thread_dump_add_cause(builder->dump, &cause);
+		id = *known;
+		if (!id)
+			return 0;
+	}
+	return id;
+}
+
+// What the thread works for, and its labels. text: where they may be made. 0 or −ENOMEM.
+static int add_work(struct builder *builder, const struct origin *origin, struct thread_dump_thread *thread, char *text,
+		    size_t size)
+{
+	text[0] = '\0';
+	thread->labels = text;
+	if (!origin)
+		return 0;
+	if (origin->labels)
+		context_labels_text(builder->origins->labels[origin->labels - 1].labels, text, size);
+	if (origin->has_trace)
+		trace_text_add(&origin->trace, text, size);
+	if (origin->context)
+		thread->cause = context_cause(builder, origin->context);
+	return origin->context && !thread->cause ? -ENOMEM : 0;
+}
+
 // Of a thread without one: why its stack is not known.
 static const char *running_reason(const struct builder *builder, const struct thread_scan_record *record)
 {
@@ -225,8 +267,11 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 	XXH128_hash_t hash = {0};
 	const struct wait_state *state;
 	uint32_t creator = 0; // the same number in every dump
+	char labels[CONTEXT_LABELS_BYTES + 256];
 	int r;
 
+	if (add_work(builder, origin, &thread, labels, sizeof(labels)) < 0)
+		return -ENOMEM;
 	if (origin && origin->creator) {
 		thread.creator_tid = origin->creator_tid;
 		thread.creator_stack = context_stack(builder, origin->creator);
@@ -422,6 +467,7 @@ int snapshot_name(struct snapshot_source *source, const struct origins *origins,
 				  .watch = watch,
 				  .dump = thread_dump_create(),
 				  .context_stacks = calloc(origins ? origins->ncontexts + 1 : 1, sizeof(uint32_t)),
+				  .context_causes = calloc(origins ? origins->ncontexts + 1 : 1, sizeof(uint32_t)),
 				  .waits = wait_state_open(source->pid, origins ? origins->helper_tid : 0)};
 	int r = -ENOMEM;
 
@@ -429,7 +475,7 @@ int snapshot_name(struct snapshot_source *source, const struct origins *origins,
 	builder.frames.jit_names = get_jit_names;
 	builder.frames.context = &builder;
 	intern_init(&builder.stacks, sizeof(struct stack_item), sizeof(XXH128_hash_t), &builder.frames.budget);
-	if (builder.dump && builder.waits && builder.context_stacks) {
+	if (builder.dump && builder.waits && builder.context_stacks && builder.context_causes) {
 		builder.dump->pid = source->pid;
 		set_command(builder.dump);
 		add_main_mapping(&builder);
@@ -443,6 +489,7 @@ int snapshot_name(struct snapshot_source *source, const struct origins *origins,
 	wait_state_close(builder.waits);
 	jit_names_destroy(builder.jit_names);
 	free(builder.context_stacks);
+	free(builder.context_causes);
 	if (r < 0)
 		thread_dump_destroy(builder.dump);
 	else

@@ -26,6 +26,7 @@
 #include "profd/interpose.h"
 #include "profd/raw.h"
 #include "profd/safe_read.h"
+#include "profd/tasks.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
 #include "profd/unwind_libunwind.h"
@@ -77,6 +78,7 @@ static int start(bool is_main, uint32_t period_ns)
 		return -EIO;
 	profd_threads_init();
 	profd_creators_init();
+	profd_tasks_init();
 	profd_agent.region.header->period_ns = period_ns;
 	error = profd_interpose_handler_install();
 	if (error) {

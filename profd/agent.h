@@ -39,6 +39,7 @@ struct profd_region {
 	struct wire_slot *slots;
 	uint32_t *pool_index;
 	uint64_t *pool_words;
+	struct wire_task *tasks;
 	uint8_t *ring;
 	uint32_t nshards, nslots, shard_size; // copies: what the handler trusts
 	uint64_t size;

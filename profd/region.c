@@ -51,7 +51,8 @@ static void lay_out(struct profd_region *region, void *base)
 	header->shards_off = WIRE_PAGE;
 	header->slots_off = header->shards_off + page_up(region->nshards * sizeof(struct wire_shard));
 	header->pool_off = header->slots_off + page_up((uint64_t)region->nslots * sizeof(struct wire_slot));
-	header->ring_off = header->pool_off + page_up(WIRE_POOL_BYTES);
+	header->tasks_off = header->pool_off + page_up(WIRE_POOL_BYTES);
+	header->ring_off = header->tasks_off + page_up(WIRE_TASKS * sizeof(struct wire_task));
 	header->nshards = region->nshards;
 	header->nslots = region->nslots;
 	header->shard_size = region->shard_size;
@@ -62,6 +63,7 @@ static void lay_out(struct profd_region *region, void *base)
 	region->slots = (struct wire_slot *)((char *)base + header->slots_off);
 	region->pool_index = (uint32_t *)((char *)base + header->pool_off);
 	region->pool_words = (uint64_t *)(region->pool_index + WIRE_POOL_INDEX);
+	region->tasks = (struct wire_task *)((char *)base + header->tasks_off);
 	region->ring = (uint8_t *)base + header->ring_off;
 }
 
@@ -77,7 +79,7 @@ int profd_region_create(struct profd_region *region)
 		region->shard_size /= 2;
 	region->size = WIRE_PAGE + page_up(region->nshards * sizeof(struct wire_shard)) +
 		       page_up((uint64_t)region->nslots * sizeof(struct wire_slot)) + page_up(WIRE_POOL_BYTES) +
-		       (uint64_t)region->nshards * region->shard_size;
+		       page_up(WIRE_TASKS * sizeof(struct wire_task)) + (uint64_t)region->nshards * region->shard_size;
 	if (!size_allowed(region->size))
 		return -EFBIG;
 	fd = memfd_create("profd-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -17,6 +17,7 @@
 //   shards_off   struct wire_shard [nshards]           one cache-line pair each
 //   slots_off    struct wire_slot  [nslots]            the thread table
 //   pool_off     uint32_t [WIRE_POOL_INDEX], then uint64_t [WIRE_POOL_WORDS]   what threads work for: stacks, contexts, labels
+//   tasks_off    struct wire_task [WIRE_TASKS]         what has a stack and is no thread
 //   ring_off     nshards × shard_size bytes            the records, shard after shard
 //
 // Ring: MPSC per shard. `head` and `tail` are byte positions that only grow; position P lives at byte
@@ -217,12 +218,36 @@ struct wire_pool_labels {
 	// char text[bytes] follow, zero-padded: key, NUL, value, NUL, by key in order; no key twice
 };
 
+// A coroutine or fiber that the program told of (profd_task_register). `turn_state` publishes as a slot's state_tid does: raised with
+// each change, so that equal before and after means whole. Odd turns: being changed.
+#define WIRE_TASKS (1u << 14)
+enum wire_task_state {
+	WIRE_TASK_FREE,
+	WIRE_TASK_RUNNING,   // or not begun: its stack, if any, is some thread's now
+	WIRE_TASK_SUSPENDED, // its stack stands still, from sp on
+	WIRE_TASK_STATES
+};
+struct wire_task {
+	_Alignas(64) uint64_t turn_state; // atomic; WIRE_TASK_WORD
+	uint64_t stack_low, stack_high;
+	uint64_t pc, sp, fp; // where it is suspended: the return address, SP and FP as they are behind the call
+	uint64_t since_ns;   // CLOCK_MONOTONIC
+	uint64_t work;       // WIRE_WORK of whoever ran it last
+	char name[32];       // NUL-terminated
+	char waits_for[16];  // likewise; "": nothing was said
+	uint32_t next_free;  // the agent's own
+	uint32_t reserved[3];
+};
+#define WIRE_TASK_WORD(turn, state) ((uint64_t)(turn) << 8 | (uint64_t)(state))
+#define WIRE_TASK_TURN(w) ((w) >> 8)
+#define WIRE_TASK_STATE(w) ((uint32_t)(w)&0xffu)
+
 struct wire_header {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t pid;
 	uint64_t region_size;
-	uint64_t shards_off, slots_off, pool_off, ring_off;
+	uint64_t shards_off, slots_off, pool_off, tasks_off, ring_off;
 	uint32_t nshards, nslots;
 	uint32_t shard_size; // bytes; a power of two
 	uint32_t helper_tid; // the agent's own thread
@@ -250,6 +275,8 @@ struct wire_header {
 	uint64_t contexts_lost;         // stacks and contexts that had no room in the pool
 	uint64_t labels_lost;           // sets of labels that had none
 	uint32_t pool_used;             // words; those before this were given out
+	uint32_t tasks_used;            // tasks [0, tasks_used) were ever used
+	uint64_t tasks_lost;            // that had no room
 };
 
 // ---- Control socket -----------------------------------------------------------------------------------------------
@@ -482,6 +509,7 @@ WIRE_ASSERT(sizeof(struct wire_sample) == 56);
 WIRE_ASSERT(sizeof(struct wire_shard) == 128);
 WIRE_ASSERT(sizeof(struct wire_slot) == 192);
 WIRE_ASSERT(sizeof(struct wire_trace) == 32);
+WIRE_ASSERT(sizeof(struct wire_task) == 128);
 WIRE_ASSERT(sizeof(struct wire_pool_stack) == 16);
 WIRE_ASSERT(sizeof(struct wire_pool_context) == 40);
 WIRE_ASSERT(sizeof(struct wire_pool_labels) == 16);
