@@ -243,7 +243,7 @@ class label
 	label &operator=(const label &);
 };
 
-}
+} // namespace profd
 #endif
 
 #endif
