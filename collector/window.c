@@ -352,6 +352,15 @@ static void note_main_target(struct window *window)
 	window->command = strdup(session->cmdline ? session->cmdline : session->comm);
 }
 
+static void note_services(struct window *window)
+{
+	for (uint32_t i = 0; i < window->sources.count; i++) {
+		struct window_source *source = intern_item(&window->sources, i);
+
+		memcpy(source->service, source->session->service, sizeof(source->service));
+	}
+}
+
 void window_stop(struct window *window)
 {
 	struct collector *collector = window->collector;
@@ -367,6 +376,7 @@ void window_stop(struct window *window)
 		;
 	drain_targets(window, SESSION_WAITS_NO_MORE);
 	note_main_target(window);
+	note_services(window);
 	window->open = false;
 	window->stats.end_ns = core_epoch_ns();
 	TAILQ_REMOVE(&collector->windows, window, link);

@@ -82,14 +82,14 @@ static uint32_t location_id(struct builder *builder, uint32_t source, uint32_t n
 	return *id;
 }
 
+#define THREAD_LABELS 4
 static uint32_t fill_labels(const struct builder *builder, const struct aggregate_thread *thread,
-			    struct profile_label labels[3])
+			    struct profile_label labels[THREAD_LABELS])
 {
 	uint32_t index = intern_find(&builder->window->sources, &thread->source);
-	const struct session *session =
-		index == INTERN_NONE
-			? NULL
-			: ((const struct window_source *)intern_item(&builder->window->sources, index))->session;
+	const struct window_source *source =
+		index == INTERN_NONE ? NULL : intern_item(&builder->window->sources, index);
+	const struct session *session = source ? source->session : NULL;
 	const char *name = thread->name[0] || !session ? thread->name : session->comm;
 	uint32_t n = 0;
 
@@ -98,6 +98,8 @@ static uint32_t fill_labels(const struct builder *builder, const struct aggregat
 	labels[n++] = (struct profile_label){.key = "thread_id", .num = thread->tid, .num_unit = ""};
 	if (name[0])
 		labels[n++] = (struct profile_label){.key = "thread_name", .str = name, .num_unit = ""};
+	if (source && source->service[0])
+		labels[n++] = (struct profile_label){.key = "service.name", .str = source->service, .num_unit = ""};
 	return n;
 }
 
@@ -142,7 +144,7 @@ static uint32_t put_under(struct builder *builder, uint32_t work, const char *la
 	return n;
 }
 
-#define MAX_LABELS (3 + WIRE_LABELS + 3) // the thread's, its own, its trace's
+#define MAX_LABELS (THREAD_LABELS + WIRE_LABELS + 3) // the thread's, its own, its trace's
 
 static bool add_sample(struct builder *builder, const struct aggregate_sample *sample)
 {
@@ -160,7 +162,7 @@ static bool add_sample(struct builder *builder, const struct aggregate_sample *s
 	if (n == 0)
 		return false;
 	// Ours are last: no label of the program's replaces one.
-	nlabels = label_text_labels(text, builder->profile, labels, MAX_LABELS - 3);
+	nlabels = label_text_labels(text, builder->profile, labels, MAX_LABELS - THREAD_LABELS);
 	nlabels += fill_labels(builder, thread, labels + nlabels);
 	return profile_add_sample(builder->profile, builder->stack, n, labels, nlabels, values) == 0;
 }
@@ -218,6 +220,13 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 	profile_add_comment(profile, "profd %s", PROFD_VERSION);
 	if (builder->window->command)
 		profile_add_comment(profile, "command: %s", builder->window->command);
+	for (uint32_t i = 0; i < builder->window->sources.count; i++) {
+		const struct window_source *source = intern_item(&builder->window->sources, i);
+
+		if (source->service[0])
+			profile_add_comment(profile, "service.name: %s (process %d)", source->service,
+					    (int)source->session->pid);
+	}
 	// A timer that fires at the kernel's tick only makes up by weight what it lacks in records.
 	profile_add_comment(profile, "rate: %u Hz asked, %.1f Hz reached (samples per second of CPU)",
 			    builder->window->options.rate_hz, window_reached_hz(stats));

@@ -64,7 +64,7 @@ PROFD_EXPORT void profd_agent_trace_set(const unsigned char *trace_id, const uns
 		memcpy(trace.trace_id, trace_id, sizeof(trace.trace_id));
 	if (span_id)
 		memcpy(trace.span_id, span_id, sizeof(trace.span_id));
-	profd_labels_set_trace(trace_id ? &trace : NULL);
+	profd_labels_set_trace(trace_id != NULL, &trace);
 }
 
 PROFD_EXPORT unsigned int profd_agent_task_register(const char *name, const void *stack, unsigned long size)

@@ -119,15 +119,17 @@ static int change_own(const char *key, const char *value)
 
 // ---- The trace -----------------------------------------------------------------------------------------------------
 
-const struct wire_trace *profd_labels_trace(void)
+bool profd_labels_trace(struct wire_trace *ret_trace)
 {
 	const struct wire_slot *slot = profd_contexts_slot();
 
-	return slot && slot->has_trace ? &slot->trace : NULL;
+	*ret_trace = slot ? slot->trace : (struct wire_trace){.flags = 0};
+	return slot && __atomic_load_n(&slot->has_trace, __ATOMIC_RELAXED);
 }
 
-// A handler of the program's may come in between and do the same: it leaves an even turn, and so does this in the end.
-void profd_labels_set_trace(const struct wire_trace *trace)
+// A handler of the program's may come in between and do the same: it leaves an even turn, and so does this in the end. It also puts back
+// all that it found, so that what is half written then is still so, and is written to its end here.
+void profd_labels_set_trace(bool has, const struct wire_trace *trace)
 {
 	struct wire_slot *slot = profd_contexts_slot();
 	uint32_t turn;
@@ -137,9 +139,8 @@ void profd_labels_set_trace(const struct wire_trace *trace)
 	turn = __atomic_load_n(&slot->trace_turn, __ATOMIC_RELAXED) | 1;
 	__atomic_store_n(&slot->trace_turn, turn, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (trace)
-		slot->trace = *trace;
-	__atomic_store_n(&slot->has_trace, trace != NULL, __ATOMIC_RELAXED);
+	slot->trace = *trace;
+	__atomic_store_n(&slot->has_trace, has, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->trace_turn, turn + 1, __ATOMIC_RELEASE);
 }
 
@@ -168,12 +169,11 @@ static bool parse_hex(const char *text, uint8_t *bytes, size_t n)
 // value NULL: cleared. 1: the key is none of a trace's.
 static int set_trace_label(const char *key, const char *value)
 {
-	const struct wire_trace *current = profd_labels_trace();
-	struct wire_trace trace = {.flags = 0};
+	struct wire_trace trace;
 	bool fine = true;
 
-	if (current)
-		trace = *current;
+	if (!profd_labels_trace(&trace))
+		trace = (struct wire_trace){.flags = 0};
 	if (strcmp(key, "trace_id") == 0) {
 		memset(trace.trace_id, 0, sizeof(trace.trace_id));
 		fine = !value || parse_hex(value, trace.trace_id, sizeof(trace.trace_id));
@@ -187,7 +187,7 @@ static int set_trace_label(const char *key, const char *value)
 	}
 	if (!fine)
 		return -1;
-	profd_labels_set_trace(!value && strcmp(key, "trace_id") == 0 ? NULL : &trace);
+	profd_labels_set_trace(value || strcmp(key, "trace_id") != 0, &trace);
 	return 0;
 }
 

@@ -7,6 +7,7 @@
 #ifndef PROFD_LABELS_H
 #define PROFD_LABELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "profd/wire.h"
@@ -14,9 +15,9 @@
 // 0; −1: the key is bad, or there is no room (counted).
 int profd_labels_set(const char *key, const char *value);
 void profd_labels_clear(const char *key);
-// NULL: none.
-void profd_labels_set_trace(const struct wire_trace *trace);
-// NULL: there is none.
-const struct wire_trace *profd_labels_trace(void);
+// has: the thread has one; what trace says is written in any case.
+void profd_labels_set_trace(bool has, const struct wire_trace *trace);
+// The thread's trace, or what is left of its last one. Returns whether it has one.
+bool profd_labels_trace(struct wire_trace *ret_trace);
 
 #endif

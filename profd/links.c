@@ -32,32 +32,18 @@ static __thread struct level levels[MAX_DEPTH];
 
 void profd_links_capture(struct profd_caller caller, struct profd_link *ret_link)
 {
-	const struct wire_trace *trace = profd_labels_trace();
 	struct link link = {.cookie = profd_agent.cookie,
 			    .context = profd_contexts_note(WIRE_CONTEXT_QUEUED, caller),
 			    .labels = WIRE_WORK_LABELS(profd_contexts_work())};
 
-	if (trace) {
-		link.has_trace = 1;
-		link.trace = *trace;
-	}
+	link.has_trace = profd_labels_trace(&link.trace);
 	memcpy(ret_link, &link, sizeof(link));
 }
 
 static void save(struct level *level)
 {
-	const struct wire_trace *trace = profd_labels_trace();
-
 	level->work = profd_contexts_work();
-	level->has_trace = trace != NULL;
-	if (trace)
-		level->trace = *trace;
-}
-
-static void set_trace(uint32_t has_trace, const struct wire_trace *trace)
-{
-	if (has_trace || profd_labels_trace())
-		profd_labels_set_trace(has_trace ? trace : NULL);
+	level->has_trace = profd_labels_trace(&level->trace);
 }
 
 void profd_links_enter(const struct profd_link *pointer)
@@ -66,6 +52,7 @@ void profd_links_enter(const struct profd_link *pointer)
 
 	if (depth++ >= MAX_DEPTH)
 		return;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	save(&levels[depth - 1]);
 	if (!pointer)
 		return;
@@ -73,18 +60,24 @@ void profd_links_enter(const struct profd_link *pointer)
 	if (link.cookie != profd_agent.cookie)
 		link.context = link.labels = 0;
 	profd_contexts_set_work(WIRE_WORK(link.context, link.labels));
-	set_trace(link.has_trace, &link.trace);
+	profd_labels_set_trace(link.has_trace, &link.trace);
 }
 
 void profd_links_leave(void)
 {
-	const struct level *level;
+	struct level level;
 
-	if (depth == 0 || --depth >= MAX_DEPTH)
+	if (depth == 0 || depth > MAX_DEPTH) {
+		depth -= depth > 0;
 		return;
-	level = &levels[depth];
-	profd_contexts_set_work(level->work);
-	set_trace(level->has_trace, &level->trace);
+	}
+	// Before the place is given up: a handler of the program's that comes in between may take it.
+	level = levels[depth - 1];
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	depth--;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	profd_contexts_set_work(level.work);
+	profd_labels_set_trace(level.has_trace, &level.trace);
 }
 
 void profd_links_forget(void)
