@@ -236,7 +236,7 @@ void session_inherit(struct session *session)
 		memcpy(session->comm, parent->comm, sizeof(session->comm));
 }
 
-static void end_job(struct session *session)
+void session_end_job(struct session *session)
 {
 	struct collector *collector = session->collector;
 
@@ -295,7 +295,7 @@ static void run_resolve(struct worker_job *job)
 	session->resolving = false;
 	session->resolved = true;
 	session->known_gen = session->resolve_gen;
-	end_job(session);
+	session_end_job(session);
 }
 
 void session_resolve(struct session *session)
@@ -343,7 +343,7 @@ static void run_table(struct worker_job *job)
 	session->tables_pending--;
 	module_unref(table->module);
 	free(table);
-	end_job(session);
+	session_end_job(session);
 }
 
 // All mappings of one module share its job.
