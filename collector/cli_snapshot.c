@@ -13,6 +13,7 @@
 #include "collector/origins.h"
 #include "collector/process.h"
 #include "collector/snapshot.h"
+#include "collector/snapshot_tasks.h"
 #include "collector/table_cache.h"
 
 // With an agent in it, its memory says who made a thread.
@@ -23,6 +24,12 @@ static int take_now(pid_t pid, struct snapshot_source *source, const struct thre
 	int r = watch ? snapshot_take_watched(source, origins, watch, ret_dump)
 		      : snapshot_take(source, origins, ret_dump);
 
+	if (r == 0 && origins && origins->ntasks > 0) {
+		struct origins *after = origins_read_process(pid);
+
+		r = snapshot_tasks_confirm(*ret_dump, origins, after);
+		origins_destroy(after);
+	}
 	origins_destroy(origins);
 	return r;
 }

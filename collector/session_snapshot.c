@@ -8,6 +8,7 @@
 #include "collector/origins.h"
 #include "collector/session.h"
 #include "collector/snapshot.h"
+#include "collector/snapshot_tasks.h"
 
 static struct session *find_session(struct collector *collector, pid_t pid)
 {
@@ -55,6 +56,23 @@ static void end(struct collector *collector, struct visit *visit)
 	pthread_mutex_unlock(&collector->lock);
 }
 
+// Of tasks it is not known before whether they stood still.
+static int confirm_tasks(struct collector *collector, const struct visit *visit, struct thread_dump *dump)
+{
+	struct origins *after = NULL;
+	int r;
+
+	if (visit->origins->ntasks == 0)
+		return 0;
+	pthread_mutex_lock(&collector->lock);
+	if (visit->session->region.header)
+		after = origins_read(&visit->session->region);
+	pthread_mutex_unlock(&collector->lock);
+	r = snapshot_tasks_confirm(dump, visit->origins, after);
+	origins_destroy(after);
+	return r;
+}
+
 static int take(struct collector *collector, pid_t pid, snapshot_taker *taker, struct thread_dump **ret_dump)
 {
 	struct visit visit;
@@ -62,6 +80,8 @@ static int take(struct collector *collector, pid_t pid, snapshot_taker *taker, s
 
 	if (r == 0)
 		r = taker(visit.session->snapshot, visit.origins, ret_dump);
+	if (r == 0)
+		r = confirm_tasks(collector, &visit, *ret_dump);
 	end(collector, &visit);
 	return r;
 }
@@ -100,6 +120,8 @@ int collector_snapshot_watched(struct collector *collector, pid_t pid, const str
 
 	if (r == 0)
 		r = snapshot_take_watched(visit.session->snapshot, visit.origins, watch, ret_dump);
+	if (r == 0)
+		r = confirm_tasks(collector, &visit, *ret_dump);
 	end(collector, &visit);
 	return r;
 }
