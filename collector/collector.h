@@ -60,6 +60,7 @@ struct collector_counters {
 	uint64_t threads_created, threads_now; // of targets; created: those that are live when it registers, too
 	uint64_t threads_ended, thread_walks;
 	struct table_cache_counters tables;
+	uint64_t contexts_lost, labels_lost, tasks_lost; // that had no room in their target
 	uint64_t threads_unsampled, threads_slowed, foreign_forwarded, foreign_ignored, restarted_syscalls;
 };
 void collector_counters(struct collector *collector, struct collector_counters *ret_counters);
