@@ -67,7 +67,7 @@ def test_flood_is_counted(labelled):
     profile = labelled('flood')
     assert set(labels_in(profile, 'with_a')) == only(endpoint='a')
     lost, = [comment for comment in profile.comments if comment.startswith('no room since the start: ')]
-    assert 50000 < int(lost.split()[-1]) < 100000
+    assert 80000 < int(lost.split()[-1]) < 100000
 
 
 def test_limits(labelled):
