@@ -43,12 +43,22 @@ struct origin_labels {
 	struct context_labels *labels;
 };
 
+// A task that is suspended.
+struct origin_task {
+	uint32_t index; // in the region
+	uint64_t word;  // its turn and state: the same as long as it is suspended
+	uint64_t stack_low, stack_high, pc, sp, fp, since_ns;
+	uint32_t context, labels; // as of an origin
+	char name[32], waits_for[16];
+};
+
 struct origins {
 	uint32_t helper_tid; // the agent's own thread; 0: not known
-	uint64_t contexts_lost, labels_lost;
+	uint64_t contexts_lost, labels_lost, tasks_lost;
 	size_t count;
 	struct origin *threads; // by tid
-	uint32_t ncontexts, nlabels;
+	uint32_t ncontexts, nlabels, ntasks;
+	struct origin_task *tasks;       // by index
 	struct origin_context *contexts; // by number
 	struct origin_labels *labels;    // likewise
 };

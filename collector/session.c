@@ -468,6 +468,9 @@ static void add_counts(struct session *session, const struct ring_counts *counts
 	sums->threads_unsampled += news.unsampled;
 	sums->threads_created += growth(session->live.threads_seen, before.threads_seen);
 	sums->threads_slowed += news.slowed;
+	sums->contexts_lost += growth(session->live.contexts_lost, before.contexts_lost);
+	sums->labels_lost += growth(session->live.labels_lost, before.labels_lost);
+	sums->tasks_lost += growth(session->live.tasks_lost, before.tasks_lost);
 	if (session->live.threads_seen > session->live.threads_live)
 		count_ended(session, session->live.threads_seen - session->live.threads_live);
 	sums->foreign_forwarded += growth(session->live.foreign_forwarded, before.foreign_forwarded);

@@ -388,11 +388,14 @@ static void note_main_target(struct window *window)
 	window->command = strdup(session->cmdline ? session->cmdline : session->comm);
 }
 
-static void note_services(struct window *window)
+// What targets say of themselves as a whole.
+static void note_sources(struct window *window)
 {
 	for (uint32_t i = 0; i < window->sources.count; i++) {
 		struct window_source *source = intern_item(&window->sources, i);
 
+		window->stats.contexts_lost += source->session->live.contexts_lost;
+		window->stats.labels_lost += source->session->live.labels_lost;
 		memcpy(source->service, source->session->service, sizeof(source->service));
 	}
 }
@@ -412,7 +415,7 @@ void window_stop(struct window *window)
 		;
 	drain_targets(window, SESSION_WAITS_NO_MORE);
 	note_main_target(window);
-	note_services(window);
+	note_sources(window);
 	window->open = false;
 	window->stats.end_ns = core_epoch_ns();
 	TAILQ_REMOVE(&collector->windows, window, link);

@@ -44,13 +44,13 @@ static bool is_equal(const struct profd_pool *pool, uint32_t number, uint64_t he
 }
 
 // Word 0 names nothing.
-static uint32_t take_words(const struct profd_pool *pool, uint32_t n)
+static uint32_t take_words(const struct profd_pool *pool, uint32_t n, uint32_t limit)
 {
 	uint32_t used = __atomic_load_n(pool->used, __ATOMIC_RELAXED), first;
 
 	do {
 		first = used ? used : 1;
-		if (first > WIRE_POOL_WORDS || n > WIRE_POOL_WORDS - first)
+		if (first > limit || n > limit - first)
 			return 0;
 	} while (!__atomic_compare_exchange_n(pool->used, &used, first + n, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 	return first;
@@ -59,10 +59,17 @@ static uint32_t take_words(const struct profd_pool *pool, uint32_t n)
 // Relaxed atomics: the compiler must not make a call of memcpy, which is libc's, out of the loop.
 static uint32_t make(const struct profd_pool *pool, uint64_t head, const uint64_t *body, uint32_t nbody)
 {
-	uint32_t number = take_words(pool, WIRE_ITEM_WORDS(head));
+	bool labels = WIRE_ITEM_TYPE(head) == WIRE_ITEM_LABELS;
+	uint32_t number;
 
+	// A program with a label for each request must not take the room of who made its threads.
+	if (labels && __atomic_load_n(pool->labels, __ATOMIC_RELAXED) >= WIRE_POOL_INDEX / 2)
+		return 0;
+	number = take_words(pool, WIRE_ITEM_WORDS(head), labels ? WIRE_POOL_WORDS / 2 : WIRE_POOL_WORDS);
 	if (!number)
 		return 0;
+	if (labels)
+		__atomic_fetch_add(pool->labels, 1, __ATOMIC_RELAXED);
 	for (uint32_t i = 0; i < nbody; i++)
 		__atomic_store_n(&pool->words[number + 1 + i], body[i], __ATOMIC_RELAXED);
 	__atomic_store_n(&pool->words[number], head, __ATOMIC_RELEASE);

@@ -279,6 +279,7 @@ struct wire_header {
 	uint64_t contexts_lost;         // stacks and contexts that had no room in the pool
 	uint64_t labels_lost;           // sets of labels that had none
 	uint32_t pool_used;             // words; those before this were given out
+	uint32_t pool_labels;           // items that are labels: half of the index, and of the words, at the most
 	uint32_t tasks_used;            // tasks [0, tasks_used) were ever used
 	uint64_t tasks_lost;            // that had no room
 };
