@@ -18,6 +18,7 @@
 
 #include "profd/agent.h"
 #include "profd/connection.h"
+#include "profd/events.h"
 #include "profd/governor.h"
 #include "profd/handover.h"
 #include "profd/interpose.h"
@@ -26,6 +27,7 @@
 #include "profd/threads.h"
 #include "profd/timer.h"
 #include "profd/unwind_libunwind.h"
+#include "profd/wake.h"
 
 #define TICK_MS 50        // while sampling
 #define SWEEP_MS 10       // and with perf events, whose threads wait for us to have one
@@ -54,9 +56,7 @@ static uint32_t handed;       // atomic futex; enum handed
 static uint32_t handed_clock; // enum wire_clock: PERF, if the next helper is to take events again
 static struct profd_handover handover = {.fd = -1};
 static char error_text[200];
-static uint32_t refusal;                // enum wire_refusal
-static struct sockaddr_un wake_address; // a datagram here wakes the helper
-static socklen_t wake_length;
+static uint32_t refusal; // enum wire_refusal
 
 static void set_state(enum profd_channel_state to)
 {
@@ -77,25 +77,6 @@ static void fail_for(const char *reason)
 }
 
 // ---- Set-up --------------------------------------------------------------------------------------------------------
-
-// An autobound abstract datagram socket (unix(7)): what other threads send to wakes the helper's poll.
-static int make_wake_socket(void)
-{
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_un family = {.sun_family = AF_UNIX};
-
-	if (fd < 0)
-		return -errno;
-	wake_length = sizeof(wake_address);
-	if (bind(fd, (struct sockaddr *)&family, sizeof(family.sun_family)) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&wake_address, &wake_length) < 0) {
-		int error = errno;
-
-		close(fd);
-		return -error;
-	}
-	return fd;
-}
 
 // A stop interrupts it.
 static int connect_patiently(const char *name)
@@ -145,6 +126,10 @@ static void handle(const union profd_message_in *message, size_t size, int fd)
 	case WIRE_MSG_SAMPLING:
 		if (size == sizeof(message->sampling))
 			set_sampling(&message->sampling);
+		break;
+	case WIRE_MSG_TRACE:
+		if (size == sizeof(message->trace))
+			profd_events_request(&message->trace);
 		break;
 	case WIRE_MSG_REFUSED:
 		refusal = message->msg.arg;
@@ -199,6 +184,7 @@ static bool can_reconnect(void)
 
 static void disconnect(struct loop *loop)
 {
+	profd_events_disconnected();
 	close(loop->socket_fd);
 	loop->socket_fd = -1;
 	profd_timer_set_period(0, WIRE_CLOCK_CPU);
@@ -301,6 +287,7 @@ static void run(struct loop *loop)
 		if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) == PROFD_CHANNEL_READY)
 			loop->was_ready = true;
 		tell_tables(loop);
+		profd_events_tell(loop->socket_fd);
 		if (loop->socket_fd >= 0 && sampling())
 			tick(loop);
 	}
@@ -347,6 +334,7 @@ static void hand_over(const struct loop *loop)
 		handed_clock = WIRE_CLOCK_PERF;
 	if (with_perf_events())
 		profd_timer_set_period(header->period_ns, WIRE_CLOCK_CPU);
+	profd_events_forget_fd();
 	handed = profd_handover_give(&handover, profd_agent.region.fd, loop->socket_fd) ? HANDED_FAILED : HANDED_OVER;
 }
 
@@ -354,7 +342,7 @@ static void connect_and_run(int socket_fd)
 {
 	struct loop loop = {.socket_fd = socket_fd};
 
-	loop.wake_fd = make_wake_socket();
+	loop.wake_fd = profd_wake_open();
 	if (loop.wake_fd < 0) {
 		fail("cannot make a socket", -loop.wake_fd);
 		return;
@@ -387,6 +375,7 @@ static void begin(void)
 		return;
 	}
 	profd_agent.region.header->helper_tid = helper_tid;
+	profd_events_start(profd_agent.config.flight_s);
 	set_state(PROFD_CHANNEL_REGION);
 	if (profd_channel_wait(PROFD_CHANNEL_JOINED, -1) == PROFD_CHANNEL_JOINED)
 		connect_and_run(-1);
@@ -479,16 +468,6 @@ void profd_channel_joined(void)
 	set_state(PROFD_CHANNEL_JOINED);
 }
 
-void profd_channel_wake(void)
-{
-	long fd = profd_raw3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return;
-	profd_raw6(SYS_sendto, fd, (long)"w", 1, MSG_NOSIGNAL, (long)&wake_address, wake_length);
-	profd_raw1(SYS_close, fd);
-}
-
 // glibc's handler for it returns at once, for it is not from glibc; poll and connect return, too. A wake-up may miss the helper: by
 // its network namespace, or between its look at `stopping` and its call.
 static void interrupt(uint32_t tid)
@@ -505,7 +484,7 @@ static void end_helper(enum stop how)
 	uint32_t tid, last = 0;
 
 	__atomic_store_n(&stopping, how, __ATOMIC_RELEASE);
-	profd_channel_wake();
+	profd_wake();
 	while ((tid = __atomic_load_n(&helper_tid, __ATOMIC_ACQUIRE))) {
 		last = tid;
 		if (profd_raw_futex_wait(&helper_tid, tid, STOP_NS) == -ETIMEDOUT && tid != NOT_YET_BORN)
@@ -568,7 +547,7 @@ void profd_channel_want_tables(int timeout_ms)
 		return; // the next one asks
 	if (!__atomic_compare_exchange_n(&tables, &seen, TABLES_WANTED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return;
-	profd_channel_wake();
+	profd_wake();
 	seen = TABLES_WANTED;
 	while (timeout_ms-- > 0 && seen != TABLES_HERE) {
 		profd_raw_futex_wait(&tables, seen, 1000000);
@@ -582,6 +561,7 @@ void profd_channel_forget(void)
 	helper_started = false;
 	handed = HANDED_NOTHING;
 	profd_handover_close(&handover);
+	profd_events_forget_fd();
 	__atomic_store_n(&maps_dirty, 0, __ATOMIC_RELAXED);
 }
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/events.h"
 
 // Only our own user's collector, or root's, is told anything.
 static bool peer_trusted(int fd)
@@ -48,6 +49,25 @@ int profd_connection_open(const char *name)
 	return -error;
 }
 
+static int send_with_fd(int fd, const void *data, size_t size, int passed_fd, int flags)
+{
+	struct iovec iov = {(void *)data, size};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *header;
+
+	if (passed_fd >= 0) {
+		message.msg_control = control;
+		message.msg_controllen = sizeof(control);
+		header = CMSG_FIRSTHDR(&message);
+		header->cmsg_level = SOL_SOCKET;
+		header->cmsg_type = SCM_RIGHTS;
+		header->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(header), &passed_fd, sizeof(int));
+	}
+	return sendmsg(fd, &message, MSG_NOSIGNAL | flags) < 0 ? -errno : 0;
+}
+
 int profd_connection_hello(int fd)
 {
 	struct wire_hello hello = {.msg = {WIRE_MSG_HELLO, WIRE_VERSION},
@@ -55,17 +75,17 @@ int profd_connection_hello(int fd)
 				   .region_size = profd_agent.region.size,
 				   .pid = (uint32_t)getpid(),
 				   .ppid = (uint32_t)getppid()};
-	struct iovec iov = {&hello, sizeof(hello)};
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &profd_agent.region.fd, sizeof(int));
-	return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	int error = send_with_fd(fd, &hello, sizeof(hello), profd_agent.region.fd, 0);
+
+	if (!error)
+		profd_events_connected(fd);
+	return error;
+}
+
+int profd_connection_send(int fd, const void *data, size_t size, int passed_fd)
+{
+	return send_with_fd(fd, data, size, passed_fd, MSG_DONTWAIT);
 }
 
 ssize_t profd_connection_receive(int fd, union profd_message_in *message, int *ret_fd)

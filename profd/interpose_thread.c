@@ -14,6 +14,7 @@
 #include "profd/agent.h"
 #include "profd/channel.h"
 #include "profd/creators.h"
+#include "profd/events.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
 #include "profd/raw.h"
@@ -29,6 +30,7 @@ struct start {
 	};
 	void *argument;
 	uint64_t stack_size;
+	uint64_t token; // its own address: what CREATE and START say in the event trace
 	struct profd_thread_origin origin;
 	bool app_blocks;
 	bool own_mask; // its attributes say what it blocks
@@ -53,6 +55,7 @@ static void leave(void)
 	if (slot == PROFD_NO_SLOT || !profd_agent_is_on())
 		return;
 	profd_timer_flush(slot, start_routine);
+	profd_event(WIRE_EVENT_EXIT, .object = (uint64_t)pthread_self());
 	profd_thread_slot = PROFD_NO_SLOT;
 	profd_threads_leave(slot);
 }
@@ -132,6 +135,7 @@ void profd_interpose_thread_join_self(bool is_main)
 		forget_other_threads();
 	own_origin = (struct profd_thread_origin){0, 0}; // the region is new
 	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
+	profd_event(WIRE_EVENT_START);
 	expect_end();
 }
 
@@ -150,6 +154,8 @@ static struct start begin(void *pointer)
 		own_range = own_stack(start.stack_size);
 		own_origin = start.origin;
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
+		profd_event(WIRE_EVENT_START, .other = own_origin.tid, .context = own_origin.creator,
+			    .object = start.token);
 	}
 	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
@@ -178,7 +184,8 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 
 	if (!start)
 		return NULL;
-	*start = (struct start){.argument = argument, .app_blocks = profd_handler_app_blocks};
+	*start = (struct start){
+		.argument = argument, .app_blocks = profd_handler_app_blocks, .token = (uint64_t)(uintptr_t)start};
 	if (attr) {
 		pthread_attr_getstacksize(attr, &size);
 		start->own_mask = pthread_attr_getsigmask_np(attr, &mask) == 0;
@@ -188,6 +195,7 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 	if (profd_agent_is_on())
 		start->origin = (struct profd_thread_origin){.creator = profd_creators_note(caller),
 							     .tid = (uint32_t)profd_raw0(SYS_gettid)};
+	profd_event(WIRE_EVENT_CREATE, .context = start->origin.creator, .object = start->token);
 	__atomic_add_fetch(&app_threads, 1, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
@@ -246,9 +254,40 @@ static int released(pthread_t thread, int error)
 	return error;
 }
 
+static void join_begins(pthread_t thread)
+{
+	profd_event(WIRE_EVENT_PARK, .reason = WIRE_WAIT_JOIN, .object = (uint64_t)thread);
+}
+
+// The thread's EXIT has the same object: it let this one go on.
+static int join_ends(pthread_t thread, int error)
+{
+	profd_event(WIRE_EVENT_UNPARK, .reason = WIRE_WAIT_JOIN, .object = (uint64_t)thread);
+	return released(thread, error);
+}
+
 PROFD_EXPORT int pthread_join(pthread_t thread, void **result)
 {
-	return released(thread, PROFD_REAL(pthread_join)(thread, result));
+	join_begins(thread);
+	return join_ends(thread, PROFD_REAL(pthread_join)(thread, result));
+}
+
+PROFD_EXPORT int pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until)
+{
+	join_begins(thread);
+	return join_ends(thread, PROFD_REAL(pthread_timedjoin_np)(thread, result, until));
+}
+
+PROFD_EXPORT int pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock, const struct timespec *until)
+{
+	join_begins(thread);
+	return join_ends(thread, PROFD_REAL(pthread_clockjoin_np)(thread, result, clock, until));
+}
+
+PROFD_EXPORT int thrd_join(thrd_t thread, int *result)
+{
+	join_begins(thread);
+	return join_ends(thread, PROFD_REAL(thrd_join)(thread, result));
 }
 
 PROFD_EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
@@ -256,24 +295,9 @@ PROFD_EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
 	return released(thread, PROFD_REAL(pthread_tryjoin_np)(thread, result));
 }
 
-PROFD_EXPORT int pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until)
-{
-	return released(thread, PROFD_REAL(pthread_timedjoin_np)(thread, result, until));
-}
-
-PROFD_EXPORT int pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock, const struct timespec *until)
-{
-	return released(thread, PROFD_REAL(pthread_clockjoin_np)(thread, result, clock, until));
-}
-
 PROFD_EXPORT int pthread_detach(pthread_t thread)
 {
 	return released(thread, PROFD_REAL(pthread_detach)(thread));
-}
-
-PROFD_EXPORT int thrd_join(thrd_t thread, int *result)
-{
-	return released(thread, PROFD_REAL(thrd_join)(thread, result));
 }
 
 PROFD_EXPORT int thrd_detach(thrd_t thread)
@@ -287,5 +311,7 @@ PROFD_EXPORT int pthread_setname_np(pthread_t thread, const char *name)
 
 	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_agent_is_on())
 		profd_threads_set_name((uint32_t)profd_raw0(SYS_gettid), name);
+	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_events_are_on())
+		profd_events_put_name(name);
 	return result;
 }
