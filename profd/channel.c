@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "profd/agent.h"
@@ -21,9 +20,12 @@
 #include "profd/events.h"
 #include "profd/governor.h"
 #include "profd/handover.h"
+#include "profd/heap.h"
 #include "profd/interpose.h"
 #include "profd/modules.h"
+#include "profd/rates.h"
 #include "profd/raw.h"
+#include "profd/store.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
 #include "profd/unwind_libunwind.h"
@@ -78,17 +80,6 @@ static void fail_for(const char *reason)
 
 // ---- Set-up --------------------------------------------------------------------------------------------------------
 
-// A stop interrupts it.
-static int connect_patiently(const char *name)
-{
-	int fd;
-
-	do
-		fd = profd_connection_open(name);
-	while (fd == -EINTR && !__atomic_load_n(&stopping, __ATOMIC_ACQUIRE));
-	return fd;
-}
-
 // ---- Messages ------------------------------------------------------------------------------------------------------
 
 static void set_sampling(const struct wire_sampling *request)
@@ -112,7 +103,16 @@ static void tables_arrived(void)
 		profd_raw_futex_wake(&tables);
 }
 
-static void handle(const union profd_message_in *message, size_t size, int fd)
+// Its store goes to the collector before it can be asked for.
+static void set_rates(int socket_fd, const struct wire_rates *rates)
+{
+	bool had_store = profd_store.header != NULL;
+
+	if (profd_rates_set(rates) == 0 && !had_store)
+		profd_connection_store(socket_fd);
+}
+
+static void handle(int socket_fd, const union profd_message_in *message, size_t size, int fd)
 {
 	switch (message->msg.type) {
 	case WIRE_MSG_TABLE:
@@ -129,7 +129,11 @@ static void handle(const union profd_message_in *message, size_t size, int fd)
 		break;
 	case WIRE_MSG_TRACE:
 		if (size == sizeof(message->trace))
-			profd_events_request(&message->trace);
+			profd_events_request(&message->trace, socket_fd);
+		break;
+	case WIRE_MSG_RATES:
+		if (size == sizeof(message->rates))
+			set_rates(socket_fd, &message->rates.rates);
 		break;
 	case WIRE_MSG_REFUSED:
 		refusal = message->msg.arg;
@@ -154,7 +158,7 @@ static bool handle_all(int socket_fd)
 		if (size == -EAGAIN || size == -EINTR)
 			return true;
 		if (size >= (ssize_t)sizeof(struct wire_msg))
-			handle(&message, (size_t)size, fd);
+			handle(socket_fd, &message, (size_t)size, fd);
 		if (fd >= 0)
 			close(fd);
 		if (size <= 0)
@@ -251,12 +255,18 @@ static void tick(struct loop *loop)
 	profd_unwind_libunwind_learn();
 }
 
+// Nothing is sampled by time, but heap or lock profiles want unwind tables of what is loaded: maps_changed wakes us.
+static bool follows_maps(void)
+{
+	return profd_rates_any() && __atomic_load_n(&maps_dirty, __ATOMIC_ACQUIRE);
+}
+
 static int poll_timeout(const struct loop *loop)
 {
 	if (loop->socket_fd < 0)
 		return RECONNECT_MS;
 	if (!sampling())
-		return -1;
+		return follows_maps() ? TICK_MS : -1;
 	return with_perf_events() ? SWEEP_MS : TICK_MS;
 }
 
@@ -266,12 +276,10 @@ static void run(struct loop *loop)
 	while (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE)) {
 		struct pollfd fds[2] = {{.fd = loop->wake_fd, .events = POLLIN},
 					{.fd = loop->socket_fd, .events = POLLIN}};
-		char drop[8];
 
 		if (poll(fds, 2, poll_timeout(loop)) < 0 && errno != EINTR)
 			return;
-		while (recv(loop->wake_fd, drop, sizeof(drop), MSG_DONTWAIT) > 0)
-			;
+		profd_wake_drain(loop->wake_fd);
 		if (loop->socket_fd < 0) {
 			reconnect(loop);
 			continue;
@@ -287,9 +295,10 @@ static void run(struct loop *loop)
 		if (__atomic_load_n(&state, __ATOMIC_ACQUIRE) == PROFD_CHANNEL_READY)
 			loop->was_ready = true;
 		tell_tables(loop);
-		profd_events_tell(loop->socket_fd);
 		if (loop->socket_fd >= 0 && sampling())
 			tick(loop);
+		else if (loop->socket_fd >= 0 && follows_maps())
+			tell_maps(loop);
 	}
 }
 
@@ -306,7 +315,7 @@ static int introduce(struct loop *loop)
 {
 	int error;
 
-	loop->socket_fd = connect_patiently(profd_agent.config.socket);
+	loop->socket_fd = profd_connection_open_patiently(profd_agent.config.socket, &stopping);
 	if (loop->socket_fd < 0) {
 		if (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE))
 			unreachable(-loop->socket_fd);
@@ -334,8 +343,10 @@ static void hand_over(const struct loop *loop)
 		handed_clock = WIRE_CLOCK_PERF;
 	if (with_perf_events())
 		profd_timer_set_period(header->period_ns, WIRE_CLOCK_CPU);
-	profd_events_forget_fd();
-	handed = profd_handover_give(&handover, profd_agent.region.fd, loop->socket_fd) ? HANDED_FAILED : HANDED_OVER;
+	handed = profd_handover_give(&handover, &(struct profd_handover_fds){profd_agent.region.fd, loop->socket_fd,
+									     profd_store.fd, profd_events_fd(NULL)})
+			 ? HANDED_FAILED
+			 : HANDED_OVER;
 }
 
 static void connect_and_run(int socket_fd)
@@ -375,6 +386,7 @@ static void begin(void)
 		return;
 	}
 	profd_agent.region.header->helper_tid = helper_tid;
+	profd_rates_set(&profd_rates);
 	profd_events_start(profd_agent.config.flight_s);
 	set_state(PROFD_CHANNEL_REGION);
 	if (profd_channel_wait(PROFD_CHANNEL_JOINED, -1) == PROFD_CHANNEL_JOINED)
@@ -384,11 +396,16 @@ static void begin(void)
 static void go_on(void)
 {
 	struct wire_header *header = profd_agent.region.header;
-	int socket_fd = -1;
+	struct profd_handover_fds fds;
 	int error = profd_handover_own_table(handover.fd);
 
 	if (!error)
-		error = profd_handover_take(&handover, &profd_agent.region.fd, &socket_fd);
+		error = profd_handover_take(&handover, &fds);
+	if (!error) {
+		profd_agent.region.fd = fds.region;
+		profd_store.fd = fds.store;
+		profd_events_set_fd(fds.events);
+	}
 	header->helper_tid = helper_tid;
 	__atomic_store_n(&handed, error ? HANDED_FAILED : HANDED_NOTHING, __ATOMIC_RELEASE);
 	profd_raw_futex_wake(&handed);
@@ -397,7 +414,7 @@ static void go_on(void)
 	if (handed_clock == WIRE_CLOCK_PERF && header->period_ns)
 		profd_timer_set_period(header->period_ns, WIRE_CLOCK_PERF);
 	handed_clock = WIRE_CLOCK_CPU;
-	connect_and_run(socket_fd);
+	connect_and_run(fds.connection);
 }
 
 static void *helper_main(void *unused)
@@ -405,6 +422,7 @@ static void *helper_main(void *unused)
 	__atomic_store_n(&helper_tid, (uint32_t)profd_raw0(SYS_gettid), __ATOMIC_RELEASE);
 	prctl(PR_SET_NAME, "profd");
 	profd_timer_init_helper();
+	profd_heap_exclude_thread();
 	if (handed == HANDED_OVER)
 		go_on();
 	else
@@ -484,7 +502,7 @@ static void end_helper(enum stop how)
 	uint32_t tid, last = 0;
 
 	__atomic_store_n(&stopping, how, __ATOMIC_RELEASE);
-	profd_wake();
+	profd_wake_send();
 	while ((tid = __atomic_load_n(&helper_tid, __ATOMIC_ACQUIRE))) {
 		last = tid;
 		if (profd_raw_futex_wait(&helper_tid, tid, STOP_NS) == -ETIMEDOUT && tid != NOT_YET_BORN)
@@ -547,7 +565,7 @@ void profd_channel_want_tables(int timeout_ms)
 		return; // the next one asks
 	if (!__atomic_compare_exchange_n(&tables, &seen, TABLES_WANTED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return;
-	profd_wake();
+	profd_wake_send();
 	seen = TABLES_WANTED;
 	while (timeout_ms-- > 0 && seen != TABLES_HERE) {
 		profd_raw_futex_wait(&tables, seen, 1000000);
@@ -561,7 +579,6 @@ void profd_channel_forget(void)
 	helper_started = false;
 	handed = HANDED_NOTHING;
 	profd_handover_close(&handover);
-	profd_events_forget_fd();
 	__atomic_store_n(&maps_dirty, 0, __ATOMIC_RELAXED);
 }
 
@@ -574,4 +591,6 @@ void profd_channel_maps_changed(void)
 {
 	// The call that changes them is still to come: let the collector look now, and twice more.
 	__atomic_store_n(&maps_dirty, 3, __ATOMIC_RELEASE);
+	if (profd_rates_any() && !sampling())
+		profd_wake_send();
 }

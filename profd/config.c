@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/rates.h"
 
 #define DEFAULT_FLIGHT_S 10
 #define MAX_FLIGHT_S 86400
@@ -58,6 +59,20 @@ static uint32_t get_flight_s(void)
 	return 0;
 }
 
+// Bytes; 0: off.
+static uint64_t get_rate(const char *name)
+{
+	const char *value = get(name);
+	size_t length = value ? strlen(value) : 0;
+
+	if (length == 0)
+		return 0;
+	if (length <= 13 && strspn(value, "0123456789") == length)
+		return strtoull(value, NULL, 10);
+	profd_message("%s '%s': not a number of bytes; it stays off", name, value);
+	return 0;
+}
+
 void profd_config_read(struct profd_config *config)
 {
 	const char *socket = get("PROFD_SOCKET");
@@ -71,6 +86,8 @@ void profd_config_read(struct profd_config *config)
 	config->clock = get("PROFD_CLOCK");
 	config->max_overhead = get("PROFD_MAX_OVERHEAD");
 	config->flight_s = get_flight_s();
+	config->heap_rate = get("PROFD_HEAP_RATE");
+	profd_rates.heap_bytes = get_rate("PROFD_HEAP_RATE");
 	config->follow = get_bool("PROFD_FOLLOW", true);
 	config->unwinder = get_unwinder();
 	config->verbose = get_bool("PROFD_VERBOSE", false);

@@ -136,6 +136,7 @@ void profd_events_end(void)
 
 void profd_events_start(uint32_t flight_s)
 {
+	file.fd = -1;
 	file.flight_s = flight_s;
 	if (flight_s > 0 || file.on)
 		(void)profd_events_begin(file.mib ? file.mib : WIRE_EVENTS_DEFAULT_MIB);
@@ -143,11 +144,12 @@ void profd_events_start(uint32_t flight_s)
 
 int profd_events_fd(uint64_t *ret_size)
 {
-	*ret_size = file.size;
+	if (ret_size)
+		*ret_size = file.size;
 	return file.fd;
 }
 
-void profd_events_forget_fd(void)
+void profd_events_set_fd(int fd)
 {
-	file.fd = -1;
+	file.fd = fd;
 }

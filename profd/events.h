@@ -63,17 +63,15 @@ void profd_events_end(void);
 // At the helper's start, with a region: what the environment asks for, and what a fork's parent had on. There is no one to tell of an error;
 // a collector that wants events asks again.
 void profd_events_start(uint32_t flight_s);
-// The file's descriptor, in the helper's table, and its size; −1: there is none.
+// The file's descriptor, in the helper's table, and its size (NULL: not asked for); −1: there is none.
 int profd_events_fd(uint64_t *ret_size);
-// The descriptor is not ours (any more): in a fork's child, whose file will be another, or where the helper ended. A collector that has to
-// be told of a file then gets a new one.
-void profd_events_forget_fd(void);
+// The descriptor is another one, in the next helper's table; −1: it is lost, and the next one told of is of another file.
+void profd_events_set_fd(int fd);
 
 // ---- event_control.c: the helper, for the collector of its connection --------------------------------------------------
 
-void profd_events_request(const struct wire_trace_msg *request);
-// Tells of the file when there is something to tell. fd: the socket; −1: none. Often; cheap.
-void profd_events_tell(int fd);
+// fd: the socket.
+void profd_events_request(const struct wire_trace_msg *request, int fd);
 // Said hello: what is on already is told of. It hung up: nothing is on, but what the environment wants.
 void profd_events_connected(int fd);
 void profd_events_disconnected(void);

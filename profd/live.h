@@ -20,6 +20,9 @@
 
 #include "profd/wire.h"
 
+// Ours, and nobody else's: the compiler need not go through the global offset table.
+#define PROFD_NEAR __attribute__((visibility("hidden")))
+
 #define PROFD_LIVE_LEVELS 6u
 #define PROFD_LIVE_FIRST_GROUPS 256u // of level 0; 2,048 objects
 #define PROFD_LIVE_GROUPS (PROFD_LIVE_FIRST_GROUPS * ((1u << 2 * PROFD_LIVE_LEVELS) - 1) / 3)
@@ -27,7 +30,7 @@
 // A counter for the objects at addresses with the same hash; it stays where it is at UINT8_MAX. Near objects have near counters, as they
 // have near headers in the allocator. Private memory: a fork's child has its own.
 #define PROFD_LIVE_FILTER (1u << 20)
-extern uint8_t profd_live_filter[PROFD_LIVE_FILTER];
+extern uint8_t profd_live_filter[PROFD_LIVE_FILTER] PROFD_NEAR;
 
 static inline uint8_t *profd_live_counter(const void *object)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// wake.c: see wake.h. An autobound abstract datagram socket (unix(7)): it needs no file, and no descriptor in the target's table.
+// wake.c: see wake.h.
 
 #include "profd/wake.h"
 
@@ -33,7 +33,15 @@ int profd_wake_open(void)
 	return fd;
 }
 
-void profd_wake(void)
+void profd_wake_drain(int fd)
+{
+	char drop[8];
+
+	while (recv(fd, drop, sizeof(drop), MSG_DONTWAIT) > 0)
+		;
+}
+
+void profd_wake_send(void)
 {
 	long fd = profd_raw3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 

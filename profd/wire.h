@@ -228,6 +228,8 @@ struct wire_hello {
 	uint32_t pid;
 	uint32_t ppid;
 	struct wire_rates rates; // wished for, or in force already
+	uint32_t forked;         // 1: the same image as its parent, since fork; its mappings are its parent's
+	uint32_t reserved;
 };
 
 struct wire_store_msg {
@@ -444,7 +446,7 @@ WIRE_ASSERT(sizeof(struct wire_slot) == 128);
 WIRE_ASSERT(sizeof(struct wire_creator) == 512);
 WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
-WIRE_ASSERT(sizeof(struct wire_hello) == 56);
+WIRE_ASSERT(sizeof(struct wire_hello) == 64);
 WIRE_ASSERT(sizeof(struct wire_store_msg) == 16);
 WIRE_ASSERT(sizeof(struct wire_events_msg) == 16);
 WIRE_ASSERT(sizeof(struct wire_trace_msg) == 16);

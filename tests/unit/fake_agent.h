@@ -85,6 +85,7 @@ static inline struct wire_hello fake_agent_hello(const struct fake_agent *agent)
 		.region_size = agent->fake.size,
 		.pid = (uint32_t)getpid(),
 		.ppid = (uint32_t)getppid(),
+		.forked = agent->fake.header->period_ns != 0, // sampling goes on
 	};
 }
 

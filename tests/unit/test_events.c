@@ -38,7 +38,7 @@ static int open_file(void **state)
 
 	(void)state;
 	profd_clock_init();
-	profd_events_forget_fd();
+	profd_events_set_fd(-1);
 	assert_int_equal(profd_events_begin(1), 0);
 	fd = profd_events_fd(&size);
 	assert_true(fd >= 0);

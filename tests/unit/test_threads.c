@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/channel.h"
 #include "profd/handler.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
@@ -27,7 +28,7 @@
 struct profd_agent profd_agent;
 __thread uint64_t profd_handler_ending_pc;
 
-void profd_wake(void) {}
+void profd_wake_send(void) {}
 
 static uint32_t own_tid(void)
 {
