@@ -66,6 +66,8 @@ void aggregate_finish(struct aggregate *aggregate);
 
 // The index of thread tid of source. *ret_new: made now, its name is empty. −ENOMEM: past the budget.
 int aggregate_thread(struct aggregate *aggregate, uint32_t source, uint32_t tid, uint32_t *ret_index, bool *ret_new);
+// The leaf's node of a stack; frames: leaf first. AGGREGATE_ROOT: past the budget, or without frames.
+uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_frame *frames, size_t nframes);
 // frames: leaf first. −ENOMEM: past the budget; nothing was counted.
 int aggregate_add(struct aggregate *aggregate, uint32_t thread, const struct aggregate_frame *frames, size_t nframes,
 		  uint64_t samples, uint64_t cpu_ns);

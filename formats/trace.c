@@ -45,8 +45,8 @@ const char *trace_format_names(void)
 	return "perfetto, chrome, speedscope";
 }
 
-struct trace_output *trace_create(const struct trace_format *format, struct writer *writer,
-				  const struct trace_meta *meta)
+struct trace_output *trace_create_output(const struct trace_format *format, struct writer *writer,
+					 const struct trace_meta *meta)
 {
 	struct trace_output *output = calloc(1, format->state_size);
 
@@ -59,7 +59,7 @@ struct trace_output *trace_create(const struct trace_format *format, struct writ
 	return output;
 }
 
-void trace_destroy(struct trace_output *output)
+void trace_destroy_output(struct trace_output *output)
 {
 	if (!output)
 		return;

@@ -6,7 +6,7 @@
 //
 // One thread at a time. Calls, in this order:
 //
-//   trace_create ( trace_process | trace_thread | trace_stack | trace_event | trace_note )* trace_end trace_destroy
+//   trace_create_output ( trace_process | trace_thread | trace_stack | trace_event | trace_note )* trace_end trace_destroy_output
 //
 // A process comes before its threads, a thread before its events, a stack before the events that have it. Of one track, events are in order
 // of time, and slices nest; trace_end closes those that are open. All strings are copied or written at once.
@@ -83,9 +83,9 @@ struct trace_output {
 	uint64_t start_ns, end_ns;
 };
 
-struct trace_output *trace_create(const struct trace_format *format, struct writer *writer,
-				  const struct trace_meta *meta); // NULL: no memory
-void trace_destroy(struct trace_output *output);                  // accepts NULL
+struct trace_output *trace_create_output(const struct trace_format *format, struct writer *writer,
+					 const struct trace_meta *meta); // NULL: no memory
+void trace_destroy_output(struct trace_output *output);                  // accepts NULL
 
 void trace_process(struct trace_output *output, uint32_t pid, const char *name);
 void trace_thread(struct trace_output *output, const struct trace_thread *thread);
