@@ -154,6 +154,24 @@ struct profile *cli_wall_stop(struct cli_wall *recorder, const char *command);
 void cli_wall_summary(const struct cli_wall *recorder, char *buf, size_t size);
 void cli_wall_destroy(struct cli_wall *recorder); // accepts NULL; before the collector
 
+// ---- cli_trace.c -----------------------------------------------------------------------------------------------------
+
+struct cli_trace;
+struct cli_trace_options {
+	const char *path;  // its name tells the format
+	const char *title; // of the trace
+	uint32_t rate_hz;  // of samples
+	uint32_t flight_s; // only the last so many seconds, at the end or when told to; 0: all, as it happens
+};
+// Traces all targets from now on. 0 or −errno, and said why. The strings must outlive it.
+int cli_trace_start(struct collector *collector, const struct cli_trace_options *options,
+		    struct cli_trace **ret_recorder);
+// Ends it, writes the rest, and says what was written; once. false: said why not.
+bool cli_trace_stop(struct cli_trace *recorder);
+// A flight recorder's file, now; it goes on recording.
+void cli_trace_dump(struct cli_trace *recorder);
+void cli_trace_destroy(struct cli_trace *recorder); // accepts NULL; before the collector
+
 // ---- cli_run.c -----------------------------------------------------------------------------------------------------
 
 struct cli_run_options {
@@ -162,6 +180,8 @@ struct cli_run_options {
 	size_t noutputs;
 	const char *format; // NULL: by extension
 	struct cli_http http;
+	const char *trace; // NULL: none
+	uint32_t flight_s; // 0: the whole run
 	bool wait_for_all; // what the command leaves running, too
 	char **command;    // NULL-terminated
 	char default_output[300];

@@ -37,6 +37,7 @@ struct run {
 	struct collector *collector;
 	struct http_server *http;
 	struct cli_wall *wall; // instead of a window: --clock wall
+	struct cli_trace *trace;
 	struct window *window; // NULL when nothing is to be written
 	struct launch_signals signals;
 	int signal_fd;
@@ -52,10 +53,15 @@ struct run {
 	struct rusage usage; // of the command, when it has ended
 };
 
-enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN };
+#define RUN_FLIGHT_S 10
+#define RUN_MAX_FLIGHT_S 86400
+
+enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_TRACE, RUN_FLIGHT };
 
 static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
+	{"trace", required_argument, NULL, RUN_TRACE},
+	{"flight", optional_argument, NULL, RUN_FLIGHT},
 	{"output", required_argument, NULL, 'o'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
@@ -86,6 +92,12 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 	case RUN_WAIT:
 		options->wait_for_all = true;
 		return true;
+	case RUN_TRACE:
+		options->trace = optarg;
+		return true;
+	case RUN_FLIGHT:
+		options->flight_s = RUN_FLIGHT_S;
+		return optarg == NULL || cli_number("--flight", optarg, 1, RUN_MAX_FLIGHT_S, &options->flight_s);
 	case 'o':
 		return run_add_output(options, optarg);
 	case 'f':
@@ -112,7 +124,7 @@ static void run_default_output(struct cli_run_options *options)
 	const char *base = slash != NULL ? slash + 1 : options->command[0];
 	const struct format *format = options->format != NULL ? format_by_name(options->format) : &format_pprof;
 
-	if (options->noutputs > 0 || options->http.options.address != NULL)
+	if (options->noutputs > 0 || options->http.options.address != NULL || options->trace != NULL)
 		return;
 	snprintf(options->default_output, sizeof(options->default_output), "profd-%.200s%s", base, format->extension);
 	options->outputs[options->noutputs++] = options->default_output;
@@ -133,6 +145,10 @@ int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options)
 	}
 	if (optind >= argc || argv[optind][0] == '\0') {
 		cli_say("no command to run; usage: profd run [OPTION]… [--] COMMAND…");
+		return CLI_OWN_FAILURE;
+	}
+	if (ret_options->flight_s > 0 && ret_options->trace == NULL) {
+		cli_say("--flight needs --trace FILE");
 		return CLI_OWN_FAILURE;
 	}
 	ret_options->command = argv + optind;
@@ -208,6 +224,10 @@ static void run_on_signal(struct run *run, const struct signalfd_siginfo *info)
 		run->saw_tstp = true; // it went to the whole group
 	if (number == SIGCHLD || !from_user || from_command)
 		return;
+	if (number == SIGUSR2 && run->options->flight_s > 0 && run->trace != NULL) {
+		cli_trace_dump(run->trace);
+		return;
+	}
 	kill(run->child, number); // not reaped yet, so the number is still its own
 }
 
@@ -323,6 +343,12 @@ static bool run_prepare(struct run *run, char ***ret_environment)
 		cli_say("cannot start the collector: %s", strerror(-result));
 		return false;
 	}
+	const struct cli_trace_options trace = {.path = options->trace,
+						.title = options->command[0],
+						.rate_hz = options->sampling.rate_hz,
+						.flight_s = options->flight_s};
+	if (options->trace != NULL && cli_trace_start(run->collector, &trace, &run->trace) != 0)
+		return false;
 	if (!run_start_http(run))
 		return false;
 	*ret_environment = launch_environment(agent, socket);
@@ -404,6 +430,7 @@ static void run_finish(struct run *run)
 	http_server_destroy(run->http);
 	window_destroy(run->window);
 	cli_wall_destroy(run->wall);
+	cli_trace_destroy(run->trace);
 	collector_destroy(run->collector);
 	cli_outputs_abandon(&run->outputs);
 	close(run->signal_fd);
@@ -449,8 +476,10 @@ static int cli_run(int argc, char **argv)
 		written = run_write(&run);
 	else if (run.wall != NULL)
 		written = run_write_wall(&run);
-	else if (run.http != NULL)
+	else if (run.http != NULL && run.trace == NULL)
 		run_say_served(&run);
+	if (run.trace != NULL)
+		written = cli_trace_stop(run.trace) && written;
 	if (run.collector != NULL)
 		cli_run_say_survivors(run.collector);
 	status = run_exit_status(&run, written);
@@ -480,7 +509,16 @@ const struct cli_command cli_command_run = {
 		"tells:\n"
 		"                         .pb.gz .folded .svg .html .speedscope.json ('-' is pprof)\n"
 		"  -r, --rate HZ          samples for each second of CPU time, 1 to 10000 (default "
-		"100)\n" CLI_SAMPLING_HELP
+		"100)\n" CLI_SAMPLING_HELP "      --trace FILE       write what threads did on a time axis, as it "
+					   "happens: created, waiting for what, "
+		"woken by\n"
+		"                         whom, ended, and the samples between; the name tells for which viewer: "
+		".perfetto-trace\n"
+		"                         or .pftrace, .trace.json (Chrome, Perfetto), .speedscope.json\n"
+		"      --flight[=S]       of the trace only the last S seconds (default 10): written at the end, "
+		"however it "
+		"comes,\n"
+		"                         and when profd gets SIGUSR2, which then does not reach COMMAND\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
 		"  -h, --help             this text\n\n"
 		"HTTP, while COMMAND runs:\n"
