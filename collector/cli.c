@@ -4,6 +4,7 @@
 // cli.c: finds the command; the helpers that commands share.
 
 #include "collector/cli.h"
+#include "collector/heap_comments.h"
 #include "collector/http_address.h"
 #include "collector/wall.h"
 #include <errno.h>
@@ -108,6 +109,18 @@ static bool cli_overhead(const char *option, const char *text, uint32_t *ret_per
 	return true;
 }
 
+static bool cli_heap_rate(struct cli_sampling *sampling, const char *value)
+{
+	uint32_t rate = HEAP_DEFAULT_RATE;
+
+	if (value != NULL &&
+	    !cli_number(sampling->by_agent ? "PROFD_HEAP_RATE" : "--heap", value, 1, UINT32_MAX, &rate))
+		return false;
+	sampling->heap = true;
+	sampling->how.rates.heap_bytes = rate;
+	return true;
+}
+
 int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value)
 {
 	static const char *const clocks[WIRE_CLOCK_COUNT] = {"auto", "cpu", "perf"};
@@ -135,6 +148,8 @@ int cli_sampling_option(struct cli_sampling *sampling, int option, const char *v
 		}
 		cli_say("%s '%s': not auto, cpu, perf or wall", by_agent ? "PROFD_CLOCK" : "--clock", value);
 		return -1;
+	case CLI_OPT_HEAP:
+		return cli_heap_rate(sampling, value) ? 1 : -1;
 	default:
 		return 0;
 	}
@@ -146,6 +161,10 @@ bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall)
 
 	if (!sampling->wall)
 		return true;
+	if (sampling->heap) {
+		cli_say("a whole run is profiled by --clock wall or by its heap, not by both");
+		return false;
+	}
 	if (!may_wall) {
 		cli_say("%s wall: for a whole run alone; ask for /debug/pprof/wall",
 			sampling->by_agent ? "PROFD_CLOCK" : "--clock");

@@ -56,12 +56,14 @@ void cli_bad_option(char **argv, int result);
 // How to sample: options that the commands share. cli_sampling_option: as cli_http_option.
 #define CLI_SAMPLING_OPTIONS                                                                       \
 	{"rate", required_argument, NULL, 'r'}, {"clock", required_argument, NULL, CLI_OPT_CLOCK}, \
+		{"heap", optional_argument, NULL, CLI_OPT_HEAP},                                   \
 	{                                                                                          \
 		"max-overhead", required_argument, NULL, CLI_OPT_MAX_OVERHEAD                      \
 	}
 struct cli_sampling {
 	bool by_agent; // the agent passes on what the environment says: complaints name its variables
 	bool wall;     // no samples: looks at all threads (cli_wall.c)
+	bool heap;     // of a whole run, the heap is what is written (cli_heap.c)
 	bool has_rate; // was given
 	uint32_t rate_hz;
 	struct collector_sampling how;
@@ -78,7 +80,10 @@ struct cli_sampling {
 	"                         perf above the tick's rate, where the kernel allows it; wall (run alone): looks\n"  \
 	"                         at all threads, running or not, by --rate (default 20, at most 100)\n"              \
 	"      --max-overhead P   lower a thread's rate when the handler takes more than P percent of its CPU time\n" \
-	"                         (default 5)\n"
+	"                         (default 5)\n"                                                                      \
+	"      --heap[=BYTES]     profile the heap, with a sample for BYTES allocated (default 524288); what run "    \
+	"writes\n"                                                                                                    \
+	"                         is then the heap\n"
 int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value);
 // After the last option: what goes together. may_wall: the command knows --clock wall. false: said why not.
 bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall);
@@ -99,6 +104,7 @@ enum cli_option {
 	CLI_OPT_MAX_SECONDS,
 	CLI_OPT_CLOCK,
 	CLI_OPT_MAX_OVERHEAD,
+	CLI_OPT_HEAP,
 	CLI_OPT_FIRST_OWN, // each command's own come after
 };
 struct cli_http {
@@ -183,7 +189,9 @@ struct cli_run_options {
 	const char *trace; // NULL: none
 	uint32_t flight_s; // 0: the whole run
 	bool wait_for_all; // what the command leaves running, too
-	char **command;    // NULL-terminated
+	bool leaks;
+	double leaks_window_s; // <0: not given
+	char **command;        // NULL-terminated
 	char default_output[300];
 };
 // −1: go on; else the exit status (help was printed, or a complaint).

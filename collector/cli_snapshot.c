@@ -16,28 +16,22 @@
 #include "collector/table_cache.h"
 
 // With an agent in it, its memory says who made a thread.
-static int take_now(pid_t pid, struct snapshot_source *source, const struct thread_watch *watch,
-		    struct thread_dump **ret_dump)
+static struct origins *read_origins(void *context)
 {
-	struct origins *origins = origins_read_process(pid);
-	int r = watch ? snapshot_take_watched(source, origins, watch, ret_dump)
-		      : snapshot_take(source, origins, ret_dump);
-
-	origins_destroy(origins);
-	return r;
+	return origins_read_process(*(const pid_t *)context);
 }
 
-static int take_from(pid_t pid, struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
+static int take_from(struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
 {
 	struct thread_watch *watch = NULL;
-	int r = window_s ? snapshot_watch(source, NULL, &watch) : 0;
+	int r = window_s ? snapshot_watch(source, &watch) : 0;
 
 	if (r == 0) {
 		struct timespec left = {.tv_sec = window_s};
 
 		while (nanosleep(&left, &left) != 0 && errno == EINTR)
 			;
-		r = take_now(pid, source, watch, ret_dump);
+		r = watch ? snapshot_take_watched(source, watch, ret_dump) : snapshot_take(source, ret_dump);
 	}
 	thread_watch_destroy(watch);
 	return r;
@@ -47,8 +41,9 @@ static int take(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 {
 	struct table_cache *tables = table_cache_open(true);
 	struct module_cache *modules = module_cache_create(NULL, tables);
-	struct snapshot_source *source = modules && tables ? snapshot_source_create(pid, modules, tables) : NULL;
-	int r = source ? take_from(pid, source, window_s, ret_dump) : -ENOMEM;
+	struct snapshot_source *source =
+		modules && tables ? snapshot_source_create(pid, modules, tables, read_origins, &pid) : NULL;
+	int r = source ? take_from(source, window_s, ret_dump) : -ENOMEM;
 
 	snapshot_source_destroy(source);
 	table_cache_destroy(tables);

@@ -65,7 +65,7 @@ static void heap_set_headers(const struct heap_ask *ask, struct http_reply *repl
 static int heap_write(const struct heap_ask *ask, const struct profile *profile, const char *title,
 		      struct writer *writer)
 {
-	struct format_options options = {.title = title, .value_index = ask->kind->shown};
+	struct format_options options = {.title = title, .value_index = profile_default_value(profile)};
 
 	return ask->debug > 0 ? heap_text_write(profile, writer) : ask->format->write(profile, &options, writer);
 }

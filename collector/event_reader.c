@@ -132,7 +132,7 @@ static enum found read_cell(const struct wire_event *cell, uint64_t position, st
 			ret_event->name[i] = (char)wire_event_name_byte(what, ret_event->other, ret_event->context, i);
 	ret_event->name[WIRE_EVENT_NAME_BYTES] = '\0';
 	if (ret_event->reason >= WIRE_WAIT_COUNT)
-		ret_event->reason = WIRE_WAIT_OTHER;
+		ret_event->reason = WIRE_WAIT_NONE;
 	return FOUND_EVENT;
 }
 

@@ -132,11 +132,8 @@ void session_leave_store(struct session *session)
 	count_lost(session->store, collector->counters.store_lost);
 	if (collector->keeps_stores && collector->nended < CORE_MAX_ENDED_STORES) {
 		source = store_source_create(session);
-		if (source) {
-			source->ended_ns = core_now_ns();
-			source->replaced = !session_process_is_dead(session);
+		if (source)
 			collector->ended[collector->nended++] = source;
-		}
 	} else if (collector->keeps_stores) {
 		collector->counters.stores_not_kept++;
 	}
@@ -170,6 +167,10 @@ struct store_source *store_source_create(const struct session *session)
 	source->pid = session->pid;
 	source->uid = session->uid;
 	source->jitdump_fd = -1;
+	if (session->state != SESSION_LIVE) {
+		source->ended_ns = session->ending_since_ns ? session->ending_since_ns : core_now_ns();
+		source->replaced = !session_process_is_dead(session);
+	}
 	memcpy(source->comm, session->comm, sizeof(source->comm));
 	for (int i = 0; i < STORE_SOURCE_MAPS && i < SESSION_MAPPING_SETS && session->mapping_sets[i]; i++) {
 		source->maps[i] = mapping_set_copy(session->mapping_sets[i], session->mapping_sets[i]->maps_gen);
@@ -219,6 +220,19 @@ void store_sources_finish(struct store_sources *sources)
 		store_source_unref(sources->list[i]);
 	free(sources->list);
 	*sources = (struct store_sources){0};
+}
+
+// Of a run that is over: what has not been heard of yet, or not to its end.
+static void settle(struct collector *collector)
+{
+	struct session *session, *next;
+
+	core_accept_agents(collector);
+	for (session = TAILQ_FIRST(&collector->sessions); session; session = next) {
+		next = TAILQ_NEXT(session, link);
+		session_receive(session);
+		session_check_end(session);
+	}
 }
 
 static bool is_wanted(const struct session *session, pid_t pid)
@@ -277,6 +291,8 @@ int collector_stores(struct collector *collector, pid_t pid, struct store_source
 	int r = -ENOMEM;
 
 	pthread_mutex_lock(&collector->lock);
+	if (pid == 0 && collector->keeps_stores)
+		settle(collector);
 	refresh_maps(collector, pid);
 	sources.list = calloc((size_t)collector->nsessions + collector->nended + 1, sizeof(*sources.list));
 	if (sources.list)

@@ -74,24 +74,22 @@ struct trace_feed {
 	struct trace_frame lines[MAX_LINES];
 };
 
-static const char *const wait_names[WIRE_WAIT_COUNT] = {
-	[WIRE_WAIT_OTHER] = "wait",
-	[WIRE_WAIT_MUTEX] = "mutex lock",
-	[WIRE_WAIT_READ_LOCK] = "rwlock read",
-	[WIRE_WAIT_WRITE_LOCK] = "rwlock write",
-	[WIRE_WAIT_CONDITION] = "cond wait",
-	[WIRE_WAIT_SEMAPHORE] = "sem wait",
-	[WIRE_WAIT_BARRIER] = "barrier wait",
-	[WIRE_WAIT_JOIN] = "join thread",
-	[WIRE_WAIT_ONCE] = "once",
-	[WIRE_WAIT_SLEEP] = "sleep",
-	[WIRE_WAIT_POLL] = "poll",
-	[WIRE_WAIT_READ] = "read",
-	[WIRE_WAIT_WRITE] = "write",
-	[WIRE_WAIT_ACCEPT] = "accept",
-	[WIRE_WAIT_CONNECT] = "connect",
-	[WIRE_WAIT_SYNC] = "fsync",
-};
+static const char *wait_name(uint32_t reason)
+{
+	static const char *const names[WIRE_WAIT_COUNT] = {
+		[WIRE_WAIT_MUTEX] = "mutex lock",
+		[WIRE_WAIT_READ_LOCK] = "rwlock read",
+		[WIRE_WAIT_WRITE_LOCK] = "rwlock write",
+		[WIRE_WAIT_SPIN] = "spin lock",
+		[WIRE_WAIT_COND] = "cond wait",
+		[WIRE_WAIT_SEMAPHORE] = "sem wait",
+		[WIRE_WAIT_BARRIER] = "barrier wait",
+		[WIRE_WAIT_JOIN] = "join thread",
+		[WIRE_WAIT_FUTEX] = "futex",
+	};
+
+	return reason < WIRE_WAIT_COUNT && names[reason] ? names[reason] : "wait";
+}
 
 struct trace_feed *trace_feed_create(struct window *window, struct trace *trace, const struct trace_format *format,
 				     const char *title)
@@ -326,7 +324,7 @@ static void on_park(struct trace_feed *feed, struct thread *thread, const struct
 	put(feed, thread,
 	    (struct trace_event){.phase = TRACE_BEGIN,
 				 .time_ns = item->time_ns,
-				 .name = wait_names[item->reason],
+				 .name = wait_name(item->reason),
 				 .category = "wait",
 				 .object = item->object,
 				 .stack = send_stack(feed, item)});

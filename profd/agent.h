@@ -28,7 +28,6 @@ struct profd_config {
 	const char *clock;             // PROFD_CLOCK
 	const char *max_overhead;      // PROFD_MAX_OVERHEAD
 	uint32_t flight_s;             // PROFD_TRACE=flight:SECONDS; 0: not set
-	const char *heap_rate;         // PROFD_HEAP_RATE
 	bool follow;                   // PROFD_FOLLOW, default true
 	enum profd_unwinder unwinder;  // PROFD_UNWIND
 	bool verbose;                  // PROFD_VERBOSE

@@ -86,7 +86,6 @@ void profd_config_read(struct profd_config *config)
 	config->clock = get("PROFD_CLOCK");
 	config->max_overhead = get("PROFD_MAX_OVERHEAD");
 	config->flight_s = get_flight_s();
-	config->heap_rate = get("PROFD_HEAP_RATE");
 	profd_rates.heap_bytes = get_rate("PROFD_HEAP_RATE");
 	config->follow = get_bool("PROFD_FOLLOW", true);
 	config->unwinder = get_unwinder();

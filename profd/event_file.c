@@ -12,6 +12,7 @@
 #include "profd/agent.h"
 #include "profd/clock.h"
 #include "profd/events.h"
+#include "profd/waits.h"
 
 #define MIB (1u << 20)
 
@@ -114,6 +115,13 @@ static int open_file(uint32_t mib)
 	return 0;
 }
 
+static void set_on(bool on)
+{
+	file.on = on;
+	__atomic_store_n(&profd_events_page.events.on, on, __ATOMIC_RELEASE);
+	profd_waits_want(on ? PROFD_WAITS_TRACE : 0, on ? 0 : PROFD_WAITS_TRACE);
+}
+
 int profd_events_begin(uint32_t mib)
 {
 	int error = 0;
@@ -123,15 +131,13 @@ int profd_events_begin(uint32_t mib)
 		file.mib = mib;
 	if (file.fd < 0)
 		error = open_file(file.mib);
-	file.on = error == 0;
-	__atomic_store_n(&profd_events_page.events.on, file.on, __ATOMIC_RELEASE);
+	set_on(error == 0);
 	return error;
 }
 
 void profd_events_end(void)
 {
-	file.on = file.flight_s > 0 && file.fd >= 0;
-	__atomic_store_n(&profd_events_page.events.on, file.on, __ATOMIC_RELEASE);
+	set_on(file.flight_s > 0 && file.fd >= 0);
 }
 
 void profd_events_start(uint32_t flight_s)
@@ -140,6 +146,8 @@ void profd_events_start(uint32_t flight_s)
 	file.flight_s = flight_s;
 	if (flight_s > 0 || file.on)
 		(void)profd_events_begin(file.mib ? file.mib : WIRE_EVENTS_DEFAULT_MIB);
+	else
+		set_on(false);
 }
 
 int profd_events_fd(uint64_t *ret_size)

@@ -33,10 +33,9 @@ static bool claim(struct wire_event *cell, uint64_t position)
 					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
-static void put(uint64_t what, uint32_t other, uint32_t context)
+static void put(uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context)
 {
 	const struct profd_events *events = &profd_events_page.events;
-	uint64_t time_ns = profd_clock_now_ns();
 	uint32_t slot = profd_thread_slot, tid = own_tid(slot);
 	uint32_t shard = (slot == PROFD_NO_SLOT ? 0 : slot) & (events->nshards - 1);
 	uint64_t position = __atomic_fetch_add(&events->shards[shard].head, 1, __ATOMIC_RELAXED);
@@ -56,7 +55,8 @@ static void put(uint64_t what, uint32_t other, uint32_t context)
 
 void profd_events_put(const struct profd_event *event)
 {
-	put(WIRE_EVENT_WHAT(event->type, event->reason, event->object), event->other, event->context);
+	put(event->time_ns ? event->time_ns : profd_clock_now_ns(),
+	    WIRE_EVENT_WHAT(event->type, event->reason, event->object), event->other, event->context);
 }
 
 void profd_events_put_name(const char *name)
@@ -74,5 +74,5 @@ void profd_events_put_name(const char *name)
 		else
 			context |= (uint32_t)byte << 8 * (i - 11);
 	}
-	put(what, other, context);
+	put(profd_clock_now_ns(), what, other, context);
 }

@@ -37,6 +37,7 @@ struct profd_event {
 	uint32_t other;   // thread
 	uint32_t context; // as in wire_slot.creator
 	uint64_t object;
+	uint64_t time_ns; // 0: now
 };
 
 void profd_events_put(const struct profd_event *event);

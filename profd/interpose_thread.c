@@ -13,6 +13,7 @@
 
 #include "profd/agent.h"
 #include "profd/channel.h"
+#include "profd/clock.h"
 #include "profd/creators.h"
 #include "profd/events.h"
 #include "profd/handler.h"
@@ -20,6 +21,7 @@
 #include "profd/raw.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
+#include "profd/waits.h"
 
 #define MAIN_STACK_MAX (128u << 20) // what the kernel keeps free below the main stack at the least
 
@@ -54,6 +56,7 @@ static void leave(void)
 
 	if (slot == PROFD_NO_SLOT || !profd_agent_is_on())
 		return;
+	profd_waits_thread_ends();
 	profd_timer_flush(slot, start_routine);
 	profd_event(WIRE_EVENT_EXIT, .object = (uint64_t)pthread_self());
 	profd_thread_slot = PROFD_NO_SLOT;
@@ -143,6 +146,7 @@ void profd_interpose_thread_join_self(bool is_main)
 static struct start begin(void *pointer)
 {
 	struct start start = *(struct start *)pointer;
+	uint64_t begun_ns;
 
 	free(pointer);
 	profd_handler_app_blocks = start.app_blocks;
@@ -153,9 +157,10 @@ static struct start begin(void *pointer)
 			profd_interpose_signal_adopt_mask();
 		own_range = own_stack(start.stack_size);
 		own_origin = start.origin;
+		begun_ns = profd_clock_now_ns(); // before the first sample can be due
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 		profd_event(WIRE_EVENT_START, .other = own_origin.tid, .context = own_origin.creator,
-			    .object = start.token);
+			    .object = start.token, .time_ns = begun_ns);
 	}
 	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
@@ -254,41 +259,26 @@ static int released(pthread_t thread, int error)
 	return error;
 }
 
-static void join_begins(pthread_t thread)
-{
-	profd_event(WIRE_EVENT_PARK, .reason = WIRE_WAIT_JOIN, .object = (uint64_t)thread);
-}
+// Joining is waiting.
+#define JOIN(name, parameters, arguments)                                                   \
+	PROFD_EXPORT int name parameters                                                    \
+	{                                                                                   \
+		struct profd_wait wait;                                                     \
+		int error;                                                                  \
+                                                                                            \
+		if (!profd_waits_on())                                                      \
+			return released(thread, PROFD_REAL(name) arguments);                \
+		profd_wait_begins(&wait, WIRE_WAIT_JOIN, (uint64_t)thread, PROFD_CALLER()); \
+		error = PROFD_REAL(name) arguments;                                         \
+		profd_wait_ends(&wait);                                                     \
+		return released(thread, error);                                             \
+	}
 
-// The thread's EXIT has the same object: it let this one go on.
-static int join_ends(pthread_t thread, int error)
-{
-	profd_event(WIRE_EVENT_UNPARK, .reason = WIRE_WAIT_JOIN, .object = (uint64_t)thread);
-	return released(thread, error);
-}
-
-PROFD_EXPORT int pthread_join(pthread_t thread, void **result)
-{
-	join_begins(thread);
-	return join_ends(thread, PROFD_REAL(pthread_join)(thread, result));
-}
-
-PROFD_EXPORT int pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until)
-{
-	join_begins(thread);
-	return join_ends(thread, PROFD_REAL(pthread_timedjoin_np)(thread, result, until));
-}
-
-PROFD_EXPORT int pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock, const struct timespec *until)
-{
-	join_begins(thread);
-	return join_ends(thread, PROFD_REAL(pthread_clockjoin_np)(thread, result, clock, until));
-}
-
-PROFD_EXPORT int thrd_join(thrd_t thread, int *result)
-{
-	join_begins(thread);
-	return join_ends(thread, PROFD_REAL(thrd_join)(thread, result));
-}
+JOIN(pthread_join, (pthread_t thread, void **result), (thread, result))
+JOIN(pthread_timedjoin_np, (pthread_t thread, void **result, const struct timespec *until), (thread, result, until))
+JOIN(pthread_clockjoin_np, (pthread_t thread, void **result, clockid_t clock, const struct timespec *until),
+     (thread, result, clock, until))
+JOIN(thrd_join, (thrd_t thread, int *result), (thread, result))
 
 PROFD_EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
 {

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/rates.h"
 #include "profd/raw.h"
 
 #define READY_TIMEOUT_MS 10000
@@ -176,7 +177,7 @@ static int add_option(const char **argv, int count, const char *option, const ch
 static int launch(struct profd_config *config, const char *path, const char *output, int pipe_fds[2])
 {
 	char **environment = collector_environment();
-	char target[16], ready[16];
+	char target[16], ready[16], heap[32];
 	const char *argv[24] = {path, "private", "--socket", config->socket, "--target", target, "--ready-fd", ready};
 	int n = 8;
 	int error;
@@ -193,6 +194,10 @@ static int launch(struct profd_config *config, const char *path, const char *out
 	n = add_option(argv, n, "--rate", config->rate);
 	n = add_option(argv, n, "--clock", config->clock);
 	n = add_option(argv, n, "--max-overhead", config->max_overhead);
+	if (profd_rates.heap_bytes) {
+		snprintf(heap, sizeof(heap), "--heap=%llu", (unsigned long long)profd_rates.heap_bytes);
+		argv[n++] = heap;
+	}
 	argv[n] = NULL;
 	error = start(path, (char *const *)argv, environment, pipe_fds[1]);
 	free(environment);

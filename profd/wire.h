@@ -45,6 +45,7 @@
 
 #include "profd/wire_events.h"
 #include "profd/wire_store.h"
+#include "profd/wire_waits.h"
 
 #define WIRE_MAGIC 0x64666f7270ULL // "profd"
 #define WIRE_VERSION 4u

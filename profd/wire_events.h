@@ -26,6 +26,8 @@
 
 #include <stdint.h>
 
+#include "profd/wire_waits.h"
+
 #define WIRE_EVENTS_MAGIC 0x74766564666f7270ULL // "profdevt"
 #define WIRE_EVENTS_VERSION 1u
 #define WIRE_EVENTS_MAX_SHARDS 256u
@@ -39,31 +41,10 @@ enum wire_event_type {
 	WIRE_EVENT_START,  // a thread begins; other: who made it; context: the stack that made it
 	WIRE_EVENT_EXIT,   // it ends
 	WIRE_EVENT_NAME,   // it has another name: WIRE_EVENT_NAME_BYTES of it are in reason, object, other and context
-	WIRE_EVENT_PARK,   // it begins to wait; reason, object
+	WIRE_EVENT_PARK,   // it begins to wait; reason: enum wire_wait; object
 	WIRE_EVENT_UNPARK, // it goes on; reason and object as before; other: who woke it, if that is known; context: his stack
 	WIRE_EVENT_WAKE, // it lets one that waits for object go on (or would, if there is one)
 	WIRE_EVENT_COUNT
-};
-
-// What a thread waits for.
-enum wire_wait {
-	WIRE_WAIT_OTHER,
-	WIRE_WAIT_MUTEX,
-	WIRE_WAIT_READ_LOCK,
-	WIRE_WAIT_WRITE_LOCK,
-	WIRE_WAIT_CONDITION,
-	WIRE_WAIT_SEMAPHORE,
-	WIRE_WAIT_BARRIER,
-	WIRE_WAIT_JOIN, // object: the pthread_t
-	WIRE_WAIT_ONCE,
-	WIRE_WAIT_SLEEP,
-	WIRE_WAIT_POLL,
-	WIRE_WAIT_READ, // object: the descriptor, here and below
-	WIRE_WAIT_WRITE,
-	WIRE_WAIT_ACCEPT,
-	WIRE_WAIT_CONNECT,
-	WIRE_WAIT_SYNC,
-	WIRE_WAIT_COUNT
 };
 
 // One event, in half a cache line. All words are atomics.

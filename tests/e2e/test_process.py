@@ -16,7 +16,7 @@ import time
 import pytest
 
 import pprof_reader
-from conftest import natural
+from conftest import AGENT, natural
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason='needs root')
 
@@ -168,7 +168,7 @@ def test_what_exec_hands_on(helper, profd, tmp_path, what, follow):
 def test_daemon(profd, helper, tmp_path):
     """Double fork, all descriptors closed: profiled to its end, and nobody waits for more than that."""
     out, done = tmp_path / 'out.pb.gz', tmp_path / 'done'
-    env = dict(os.environ, LD_PRELOAD=os.path.join(os.path.dirname(profd), '../profd/libprofd.so'), PROFD_OUTPUT=str(out),
+    env = dict(os.environ, LD_PRELOAD=AGENT, PROFD_OUTPUT=str(out),
                PROFD_RATE='250')
     result = subprocess.run([helper('target_process'), 'daemon', str(done)], capture_output=True, text=True, timeout=60, env=env)
     assert (result.returncode, result.stdout, result.stderr) == (0, 'first: exit 0\n', '')
