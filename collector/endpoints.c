@@ -233,6 +233,7 @@ static enum http_endpoint endpoints_by_name(const char *name)
 		{"heap", HTTP_ENDPOINT_HEAP},
 		{"allocs", HTTP_ENDPOINT_ALLOCS},
 		{"config", HTTP_ENDPOINT_CONFIG},
+		{"trace", HTTP_ENDPOINT_TRACE},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -280,6 +281,9 @@ static void endpoints_pprof(struct endpoints *endpoints, const struct http_reque
 		break;
 	case HTTP_ENDPOINT_ALLOCS:
 		endpoint_allocs(endpoints, request, &target, whole, reply);
+		break;
+	case HTTP_ENDPOINT_TRACE:
+		endpoint_trace(endpoints, request, &target, whole, reply);
 		break;
 	case HTTP_ENDPOINT_CONFIG:
 		endpoint_config(endpoints, request, &target, whole, reply);

@@ -73,6 +73,9 @@ void endpoint_allocs(struct endpoints *endpoints, const struct http_request *req
 		     const struct collector_target *target, bool whole, struct http_reply *reply);
 void endpoint_config(struct endpoints *endpoints, const struct http_request *request,
 		     const struct collector_target *target, bool whole, struct http_reply *reply);
+// endpoint_trace.c. whole: as for endpoint_profile.
+void endpoint_trace(struct endpoints *endpoints, const struct http_request *request,
+		    const struct collector_target *target, bool whole, struct http_reply *reply);
 // endpoint_wall.c
 void endpoint_wall(struct endpoints *endpoints, const struct http_request *request,
 		   const struct collector_target *target, struct http_reply *reply);

@@ -49,9 +49,10 @@ struct trace_options {
 struct trace_counts {
 	struct event_counts events;
 	uint64_t samples;
-	uint64_t dropped;  // items that found no room in the queue
-	uint64_t without;  // targets that could not trace
-	int without_errno; // why, of the last one
+	uint64_t dropped;   // items that found no room in the queue
+	uint64_t recording; // targets that were writing events when they were read last
+	uint64_t without;   // targets that could not trace
+	int without_errno;  // why, of the last one
 };
 
 struct trace;

@@ -485,7 +485,7 @@ const char *trace_feed_losses(struct trace_feed *feed, char *buf, size_t size)
 		snprintf(buf, size, "nothing lost");
 	else
 		snprintf(buf, size,
-			 "lost: %" PRIu64 " events overwritten before they were read, %" PRIu64
+			 "lost: %" PRIu64 " events overwritten before they were read or not finished, %" PRIu64
 			 " without sense, %" PRIu64 " for want of memory",
 			 counts.events.lost, counts.events.bad, dropped);
 	return buf;

@@ -185,6 +185,8 @@ void window_trace_end(struct window *window, struct session *session)
 	if (!events || events->ended)
 		return;
 	events->ended = true;
+	trace_counting(trace)->recording +=
+		session->events.header && (session->trace_sent || session->events.flight_s > 0);
 	if (!session->events.header) {
 		trace_counting(trace)->without++;
 		trace_counting(trace)->without_errno = session->events_errno;

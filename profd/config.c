@@ -85,6 +85,7 @@ void profd_config_read(struct profd_config *config)
 	config->rate = get("PROFD_RATE");
 	config->clock = get("PROFD_CLOCK");
 	config->max_overhead = get("PROFD_MAX_OVERHEAD");
+	config->trace_output = get("PROFD_TRACE_OUTPUT");
 	config->flight_s = get_flight_s();
 	profd_rates.heap_bytes = get_rate("PROFD_HEAP_RATE");
 	config->follow = get_bool("PROFD_FOLLOW", true);
