@@ -24,10 +24,10 @@ TAILQ_HEAD(chunk_list, chunk);
 
 struct trace {
 	struct trace_options options;
-	uint64_t horizon_ns; // older items are not wanted
 	// The loop's.
 	struct trace_item *pending;
 	size_t npending, pending_capacity;
+	uint32_t last_order;
 	size_t forget_at; // npending at which a flight recorder looks for what is too old
 	struct trace_counts counting;
 	// Both sides'.
@@ -81,30 +81,41 @@ struct trace_counts *trace_counting(struct trace *trace)
 
 // ---- In -------------------------------------------------------------------------------------------------------------
 
+static bool make_room(struct trace *trace)
+{
+	size_t capacity = trace->pending_capacity ? trace->pending_capacity * 2 : 1024;
+	struct trace_item *pending;
+
+	if (trace->npending < trace->pending_capacity)
+		return true;
+	pending = capacity <= MAX_PENDING ? realloc(trace->pending, capacity * sizeof(*pending)) : NULL;
+	if (!pending)
+		return false;
+	trace->pending = pending;
+	trace->pending_capacity = capacity;
+	return true;
+}
+
 void trace_add(struct trace *trace, const struct trace_item *item)
 {
-	if (item->time_ns < trace->horizon_ns && item->kind != WIRE_EVENT_NAME)
-		return;
-	if (trace->npending == trace->pending_capacity) {
-		size_t capacity = trace->pending_capacity ? trace->pending_capacity * 2 : 1024;
-		struct trace_item *pending =
-			capacity <= MAX_PENDING ? realloc(trace->pending, capacity * sizeof(*pending)) : NULL;
+	struct trace_item *added;
 
-		if (!pending) {
-			trace->counting.dropped++;
-			return;
-		}
-		trace->pending = pending;
-		trace->pending_capacity = capacity;
+	if (!make_room(trace)) {
+		trace->counting.dropped++;
+		return;
 	}
-	trace->pending[trace->npending++] = *item;
+	added = &trace->pending[trace->npending++];
+	*added = *item;
+	added->order = trace->last_order++;
 }
 
 static int compare_items(const void *a, const void *b)
 {
 	const struct trace_item *left = a, *right = b;
 
-	return (left->time_ns > right->time_ns) - (left->time_ns < right->time_ns);
+	if (left->time_ns != right->time_ns)
+		return left->time_ns < right->time_ns ? -1 : 1;
+	return (int32_t)(left->order - right->order) < 0 ? -1 : left->order != right->order;
 }
 
 static struct chunk *chunk_with_room(struct trace *trace)
@@ -154,18 +165,30 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 	trace->npending = kept;
 }
 
-static void forget_old(struct trace *trace, uint64_t now_ns)
+// Of a flight recorder: what is older than horizon_ns.
+static void forget(struct trace *trace, uint64_t horizon_ns)
 {
-	uint64_t keep_ns = trace->options.keep_ns;
 	size_t kept = 0;
 
-	if (trace->npending < trace->forget_at)
-		return;
-	for (size_t i = 0; i < trace->npending; i++)
-		if (trace->pending[i].time_ns + keep_ns >= now_ns)
-			trace->pending[kept++] = trace->pending[i];
+	for (size_t i = 0; i < trace->npending; i++) {
+		struct trace_item item = trace->pending[i];
+
+		if (item.time_ns < horizon_ns && item.kind != WIRE_EVENT_NAME)
+			continue;
+		if (item.time_ns < horizon_ns)
+			item.time_ns = horizon_ns;
+		trace->pending[kept++] = item;
+	}
 	trace->npending = kept;
-	trace->forget_at = kept * 2 > FORGET_LEAST ? kept * 2 : FORGET_LEAST;
+}
+
+// Now and then.
+static void forget_old(struct trace *trace, uint64_t now_ns)
+{
+	if (trace->npending < trace->forget_at || now_ns < trace->options.keep_ns)
+		return;
+	forget(trace, now_ns - trace->options.keep_ns);
+	trace->forget_at = trace->npending * 2 > FORGET_LEAST ? trace->npending * 2 : FORGET_LEAST;
 }
 
 void trace_flush(struct trace *trace, uint32_t source, uint64_t until_ns)
@@ -176,14 +199,17 @@ void trace_flush(struct trace *trace, uint32_t source, uint64_t until_ns)
 		publish_pending(trace, source, until_ns);
 }
 
+// The last so long are those before the last event: a process may have died a while ago.
 void trace_finish(struct trace *trace)
 {
-	publish_pending(trace, 0, UINT64_MAX);
-}
+	uint64_t last_ns = 0;
 
-void trace_set_horizon(struct trace *trace, uint64_t horizon_ns)
-{
-	trace->horizon_ns = horizon_ns;
+	for (size_t i = 0; i < trace->npending; i++)
+		if (trace->pending[i].time_ns > last_ns && trace->pending[i].kind != TRACE_ITEM_GONE)
+			last_ns = trace->pending[i].time_ns;
+	if (trace->options.keep_ns && last_ns > trace->options.keep_ns)
+		forget(trace, last_ns - trace->options.keep_ns);
+	publish_pending(trace, 0, UINT64_MAX);
 }
 
 // ---- Out ------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@
 //   target did before `until` ─► queue
 //
 // Whoever drains a target says with `until` when he began: what is younger may still lack something from another shard, and waits for the
-// next flush. A flight recorder (keep_ns) keeps all as pending, and forgets what is older than keep_ns, until trace_finish. What finds no
+// next flush. A flight recorder (keep_ns) keeps all as pending, and forgets what is older than keep_ns (but not names), until trace_finish. What finds no
 // room is counted, and so is what the targets' files had lost.
 
 #ifndef PROFD_COLLECTOR_TRACE_H
@@ -22,8 +22,11 @@
 #include "collector/event_reader.h"
 #include "profd/wire.h"
 
-// What an item is, besides enum wire_event_type: object: CPU time that it stands for; stack.
-#define TRACE_ITEM_SAMPLE WIRE_EVENT_COUNT
+// What an item is, besides enum wire_event_type.
+enum trace_item_kind {
+	TRACE_ITEM_SAMPLE = WIRE_EVENT_COUNT, // object: CPU time that it stands for; stack
+	TRACE_ITEM_GONE, // the process has ended, or is another program by now: none of its threads is there any more
+};
 
 struct trace_item {
 	uint64_t time_ns;
@@ -38,6 +41,7 @@ struct trace_item {
 		char name[16];
 	};
 	uint8_t kind, reason;
+	uint32_t order; // trace_add's own: of items of one time
 };
 
 struct trace_options {
@@ -66,8 +70,6 @@ void trace_add(struct trace *trace, const struct trace_item *item);
 void trace_flush(struct trace *trace, uint32_t source, uint64_t until_ns);
 void trace_finish(struct trace *trace);                   // all that is pending; nothing more will come
 struct trace_counts *trace_counting(struct trace *trace); // to add to
-// How old what is added may be; 0: as old as it likes. Names always may.
-void trace_set_horizon(struct trace *trace, uint64_t horizon_ns);
 
 // The consumer. Never waits. Returns how many, at most max.
 size_t trace_take(struct trace *trace, struct trace_item *items, size_t max);

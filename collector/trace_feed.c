@@ -132,17 +132,6 @@ void trace_feed_destroy(struct trace_feed *feed)
 
 // ---- Processes and threads ------------------------------------------------------------------------------------------
 
-static const struct source *find_source(struct trace_feed *feed, uint32_t id)
-{
-	bool new;
-	uint32_t index = intern_add(&feed->sources, &id, &new);
-	struct source *source = index == INTERN_NONE ? NULL : intern_item(&feed->sources, index);
-
-	if (source && new &&window_trace_process(feed->window, id, &source->pid, source->name))
-		trace_process(feed->output, source->pid, source->name);
-	return source && source->pid ? source : NULL;
-}
-
 // Its own event's time, or that of the one before on its track.
 static uint64_t time_on_track(struct thread *thread, uint64_t time_ns)
 {
@@ -210,6 +199,37 @@ static void close_track(struct trace_feed *feed, struct thread *thread, uint64_t
 		put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = time_ns});
 	put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = time_ns});
 	thread->track = 0;
+}
+
+// All of that process, or of what it was before it became another program.
+static void close_tracks(struct trace_feed *feed, uint32_t source, uint64_t time_ns)
+{
+	for (uint32_t i = 0; i < feed->threads.count; i++) {
+		struct thread *thread = intern_item(&feed->threads, i);
+
+		if (thread->source == source && thread->track)
+			close_track(feed, thread, time_ns);
+	}
+}
+
+static const struct source *find_source(struct trace_feed *feed, const struct trace_item *item)
+{
+	bool new;
+	uint32_t index = intern_add(&feed->sources, &item->source, &new);
+	struct source *source = index == INTERN_NONE ? NULL : intern_item(&feed->sources, index);
+
+	if (!source)
+		return NULL;
+	if (new &&window_trace_process(feed->window, item->source, &source->pid, source->name)) {
+		for (uint32_t i = 0; i < index; i++) {
+			const struct source *other = intern_item(&feed->sources, i);
+
+			if (other->pid == source->pid)
+				close_tracks(feed, other->source, item->time_ns);
+		}
+		trace_process(feed->output, source->pid, source->name);
+	}
+	return source->pid ? source : NULL;
 }
 
 // ---- Arrows ---------------------------------------------------------------------------------------------------------
@@ -387,9 +407,15 @@ static void on_name(struct trace_feed *feed, const struct source *source, struct
 
 static void take(struct trace_feed *feed, const struct trace_item *item)
 {
-	const struct source *source = find_source(feed, item->source);
-	struct thread *thread = source ? add_thread(feed, item->source, item->tid) : NULL;
+	const struct source *source;
+	struct thread *thread;
 
+	if (item->kind == TRACE_ITEM_GONE) {
+		close_tracks(feed, item->source, item->time_ns);
+		return;
+	}
+	source = find_source(feed, item);
+	thread = source ? add_thread(feed, item->source, item->tid) : NULL;
 	if (!thread) {
 		feed->forgotten++;
 		return;

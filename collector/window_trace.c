@@ -191,15 +191,15 @@ void window_trace_end(struct window *window, struct session *session)
 		trace_counting(trace)->without++;
 		trace_counting(trace)->without_errno = session->events_errno;
 	}
-	if (trace_options(trace)->keep_ns) {
-		// What is lost by then is what a recorder is there to forget: only what cannot be read now counts.
-		if (session->events.header)
-			event_reader_init(&events->reader, &session->events, true);
-		if ((uint64_t)core_now_ns() > trace_options(trace)->keep_ns)
-			trace_set_horizon(trace, (uint64_t)core_now_ns() - trace_options(trace)->keep_ns);
-	}
+	// What a recorder has overwritten it was there to forget: only what cannot be read now counts as lost.
+	if (trace_options(trace)->keep_ns && session->events.header)
+		event_reader_init(&events->reader, &session->events, true);
 	read_file(window, session, EVENT_READER_LAST);
-	trace_set_horizon(trace, 0);
+	if (session->state == SESSION_ENDING)
+		trace_add(trace, &(struct trace_item){.time_ns = (uint64_t)session->ending_since_ns,
+						      .source = session->id,
+						      .tid = (uint32_t)session->pid,
+						      .kind = TRACE_ITEM_GONE});
 	trace_flush(trace, session->id, (uint64_t)core_now_ns());
 }
 
