@@ -35,7 +35,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_command_run, cli_command_serve, cli_command_dump, cli_command_leaks,
-	cli_command_check, cli_command_private;
+	cli_command_zombies, cli_command_check, cli_command_private;
 
 int cli_main(int argc, char **argv);
 
@@ -147,6 +147,8 @@ void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, c
 // All threads of a process, now, or after window_s seconds, with who did not run meanwhile; says why not. 0 or −errno; the caller destroys
 // the dump.
 int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump);
+// The same for zombies.h.
+int cli_snapshot_strictly(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump);
 
 // ---- cli_wall.c ------------------------------------------------------------------------------------------------------
 

@@ -15,19 +15,27 @@
 #include "collector/snapshot.h"
 #include "collector/table_cache.h"
 
+// How often: once (0), or twice; and whether only what is for ever counts as not running (thread_watch_be_strict).
+struct look {
+	uint32_t window_s;
+	bool strict;
+};
+
 // With an agent in it, its memory says who made a thread.
 static struct origins *read_origins(void *context)
 {
 	return origins_read_process(*(const pid_t *)context);
 }
 
-static int take_from(struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
+static int take_from(struct snapshot_source *source, const struct look *look, struct thread_dump **ret_dump)
 {
 	struct thread_watch *watch = NULL;
-	int r = window_s ? snapshot_watch(source, &watch) : 0;
+	int r = look->window_s ? snapshot_watch(source, &watch) : 0;
 
+	if (watch && look->strict)
+		thread_watch_be_strict(watch);
 	if (r == 0) {
-		struct timespec left = {.tv_sec = window_s};
+		struct timespec left = {.tv_sec = look->window_s};
 
 		while (nanosleep(&left, &left) != 0 && errno == EINTR)
 			;
@@ -37,13 +45,13 @@ static int take_from(struct snapshot_source *source, uint32_t window_s, struct t
 	return r;
 }
 
-static int take(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
+static int take(pid_t pid, const struct look *look, struct thread_dump **ret_dump)
 {
 	struct table_cache *tables = table_cache_open(true);
 	struct module_cache *modules = module_cache_create(NULL, tables);
 	struct snapshot_source *source =
 		modules && tables ? snapshot_source_create(pid, modules, tables, read_origins, &pid) : NULL;
-	int r = source ? take_from(source, window_s, ret_dump) : -ENOMEM;
+	int r = source ? take_from(source, look, ret_dump) : -ENOMEM;
 
 	snapshot_source_destroy(source);
 	table_cache_destroy(tables);
@@ -51,9 +59,9 @@ static int take(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 	return r;
 }
 
-int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
+static int take_or_say(pid_t pid, const struct look *look, struct thread_dump **ret_dump)
 {
-	int r = take(pid, window_s, ret_dump);
+	int r = take(pid, look, ret_dump);
 
 	if (r == -EPERM || r == -EACCES)
 		cli_say("no right to look into process %d: be its user with leave to trace it "
@@ -67,4 +75,14 @@ int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
 		cli_say(r == -ESRCH ? "there is no process %d" : "cannot read the threads of %d: %s", (int)pid,
 			strerror(-r));
 	return r;
+}
+
+int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
+{
+	return take_or_say(pid, &(struct look){.window_s = window_s}, ret_dump);
+}
+
+int cli_snapshot_strictly(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump)
+{
+	return take_or_say(pid, &(struct look){.window_s = window_s, .strict = true}, ret_dump);
 }

@@ -234,6 +234,7 @@ static enum http_endpoint endpoints_by_name(const char *name)
 		{"allocs", HTTP_ENDPOINT_ALLOCS},
 		{"config", HTTP_ENDPOINT_CONFIG},
 		{"trace", HTTP_ENDPOINT_TRACE},
+		{"zombies", HTTP_ENDPOINT_ZOMBIES},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -284,6 +285,9 @@ static void endpoints_pprof(struct endpoints *endpoints, const struct http_reque
 		break;
 	case HTTP_ENDPOINT_TRACE:
 		endpoint_trace(endpoints, request, &target, whole, reply);
+		break;
+	case HTTP_ENDPOINT_ZOMBIES:
+		endpoint_zombies(endpoints, request, &target, reply);
 		break;
 	case HTTP_ENDPOINT_CONFIG:
 		endpoint_config(endpoints, request, &target, whole, reply);

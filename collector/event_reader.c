@@ -42,10 +42,36 @@ static int check_header(const struct wire_events *header, uint64_t size, pid_t p
 	return 0;
 }
 
-int event_file_map(int fd, uint64_t size, pid_t pid, struct event_file *ret_file)
+int event_file_of(const void *base, uint64_t size, pid_t pid, struct event_file *ret_file)
 {
 	struct wire_events header;
-	const char *base;
+	int r;
+
+	if (size < WIRE_PAGE)
+		return -EINVAL;
+	for (size_t i = 0; i < sizeof(header) / 8; i++) {
+		uint64_t word = __atomic_load_n((const uint64_t *)base + i, __ATOMIC_ACQUIRE);
+
+		memcpy((char *)&header + i * 8, &word, 8);
+	}
+	r = check_header(&header, size, pid);
+	if (r < 0)
+		return r;
+	*ret_file = (struct event_file){
+		.header = base,
+		.shards = (const struct wire_event_shard *)((const char *)base + header.shards_off),
+		.cells = (const struct wire_event *)((const char *)base + header.cells_off),
+		.size = size,
+		.nshards = header.nshards,
+		.ncells = header.ncells,
+		.flight_s = header.flight_s,
+	};
+	return 0;
+}
+
+int event_file_map(int fd, uint64_t size, pid_t pid, struct event_file *ret_file)
+{
+	void *base;
 	int r = region_check_file(fd, size, EVENTS_MAX_SIZE);
 
 	if (r < 0)
@@ -53,26 +79,10 @@ int event_file_map(int fd, uint64_t size, pid_t pid, struct event_file *ret_file
 	base = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (base == MAP_FAILED)
 		return -errno;
-	for (size_t i = 0; i < sizeof(header) / 8; i++) {
-		uint64_t word = __atomic_load_n((const uint64_t *)base + i, __ATOMIC_ACQUIRE);
-
-		memcpy((char *)&header + i * 8, &word, 8);
-	}
-	r = check_header(&header, size, pid);
-	if (r < 0) {
-		munmap((void *)base, size);
-		return r;
-	}
-	*ret_file = (struct event_file){
-		.header = (const struct wire_events *)base,
-		.shards = (const struct wire_event_shard *)(base + header.shards_off),
-		.cells = (const struct wire_event *)(base + header.cells_off),
-		.size = size,
-		.nshards = header.nshards,
-		.ncells = header.ncells,
-		.flight_s = header.flight_s,
-	};
-	return 0;
+	r = event_file_of(base, size, pid, ret_file);
+	if (r < 0)
+		munmap(base, size);
+	return r;
 }
 
 void event_file_unmap(struct event_file *file)

@@ -32,6 +32,8 @@ struct event {
 
 // Maps the file behind fd, which stays the caller's. −EINVAL: not a sealed memfd, or a header that contradicts it, pid or size.
 int event_file_map(int fd, uint64_t size, pid_t pid, struct event_file *ret_file);
+// The same for what is in memory already, and stays there.
+int event_file_of(const void *base, uint64_t size, pid_t pid, struct event_file *ret_file);
 void event_file_unmap(struct event_file *file); // accepts a zeroed one
 
 // One reader's place in a file. Several may read the same file.

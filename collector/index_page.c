@@ -172,6 +172,10 @@ static const struct index_entry {
 	 "Wall-clock profile: where threads spend their time, on a CPU or waiting, with the same parameters as "
 	 "profile; rate=100 at "
 	 "most. No thread is stopped or woken."},
+	{"zombies", "zombies?window=10",
+	 "Threads that live and will not be woken again, as far as snapshots and the event trace agree: looks for "
+	 "window "
+	 "seconds. It knows more where PROFD_TRACE=flight is in the program's environment."},
 };
 #define INDEX_ENTRIES (sizeof(index_entries) / sizeof(index_entries[0]))
 

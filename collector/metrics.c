@@ -33,6 +33,7 @@ static const char *const metrics_paths[HTTP_ENDPOINT_COUNT] = {
 	[HTTP_ENDPOINT_ALLOCS] = "/debug/pprof/allocs",
 	[HTTP_ENDPOINT_CONFIG] = "/debug/pprof/config",
 	[HTTP_ENDPOINT_TRACE] = "/debug/pprof/trace",
+	[HTTP_ENDPOINT_ZOMBIES] = "/debug/pprof/zombies",
 };
 
 static const char *const metrics_drops[WIRE_DROP_COUNT] = {

@@ -46,6 +46,7 @@ struct trace_item {
 
 struct trace_options {
 	uint64_t keep_ns; // a flight recorder, for the last so long; 0: everything
+	bool from_oldest; // begins with what the targets' files have already
 	bool passive;     // takes what there is, and asks no target to trace
 	uint32_t mib;     // of each target's file; 0: the usual
 };

@@ -180,7 +180,9 @@ static int attach(struct window *window)
 		// What was sampled before is not this window's.
 		session_drain(session, RING_READER_LIVE);
 		if (window->options.trace && session->events.header)
-			window_trace_begin(window, session, trace_options(window->options.trace)->keep_ns > 0);
+			window_trace_begin(window, session,
+					   trace_options(window->options.trace)->keep_ns > 0 ||
+						   trace_options(window->options.trace)->from_oldest);
 		window->stats.threads_unsampled += session->live.threads_unsampled;
 	}
 	window->open = true;

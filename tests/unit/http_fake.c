@@ -92,6 +92,8 @@ int collector_snapshot_watched(struct collector *collector, pid_t pid, const str
 
 void thread_watch_destroy(struct thread_watch *watch) {}
 
+void thread_watch_be_strict(struct thread_watch *watch) {}
+
 int collector_sample_threads(struct collector *collector, pid_t pid, struct thread_dump **ret_dump)
 {
 	return collector_snapshot(collector, pid, ret_dump);
