@@ -99,8 +99,7 @@ TARGET_NOINLINE static pthread_t start_each(void *(*function)(void *))
 {
 	pthread_t thread = 0;
 
-#pragma GCC unroll 1
-	for (int i = 0; i < EACH; i++)
+	for (volatile int i = 0; i < EACH; i++) // not unrolled
 		thread = start(function);
 	__asm__ volatile(""); // no tail call
 	return thread;
