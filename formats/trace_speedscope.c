@@ -84,8 +84,10 @@ static void begin(struct trace_output *output, const struct trace_meta *meta)
 {
 	struct speedscope *speedscope = (struct speedscope *)output;
 
-	speedscope->title = strdup(meta->title);
-	if (!speedscope->title)
+	speedscope->title = malloc(strlen(meta->title) + 1);
+	if (speedscope->title)
+		memcpy(speedscope->title, meta->title, strlen(meta->title) + 1);
+	else
 		fail(speedscope);
 }
 
