@@ -11,6 +11,7 @@
 #include "collector/agent_path.h"
 #include "collector/cli.h"
 #include "collector/cli_heap.h"
+#include "collector/cli_waits.h"
 #include "collector/collector.h"
 #include "collector/launch.h"
 #include "collector/program.h"
@@ -33,7 +34,7 @@
 #include <unistd.h>
 
 struct run {
-	const struct cli_run_options *options;
+	struct cli_run_options *options;
 	struct cli_outputs outputs;
 	struct collector *collector;
 	struct http_server *http;
@@ -57,17 +58,19 @@ struct run {
 #define RUN_FLIGHT_S 10
 #define RUN_MAX_FLIGHT_S 86400
 
-enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_TRACE, RUN_FLIGHT, RUN_LEAKS };
+enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_TRACE, RUN_FLIGHT, RUN_FULL_NAMES, RUN_LEAKS };
 
 static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
 	{"trace", required_argument, NULL, RUN_TRACE},
 	{"flight", optional_argument, NULL, RUN_FLIGHT},
+	{"full-names", no_argument, NULL, RUN_FULL_NAMES},
 	{"leaks", optional_argument, NULL, RUN_LEAKS},
 	{"output", required_argument, NULL, 'o'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
 	CLI_SAMPLING_OPTIONS,
+	CLI_DEBUG_OPTIONS,
 	CLI_HTTP_OPTIONS,
 	{0},
 };
@@ -116,6 +119,9 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 	case RUN_FLIGHT:
 		options->flight_s = RUN_FLIGHT_S;
 		return optarg == NULL || cli_number("--flight", optarg, 1, RUN_MAX_FLIGHT_S, &options->flight_s);
+	case RUN_FULL_NAMES:
+		options->full_names = true;
+		return true;
 	case RUN_LEAKS:
 		return run_take_leaks(options, optarg);
 	case 'o':
@@ -130,6 +136,8 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 		break;
 	}
 	int taken = cli_sampling_option(&options->sampling, option, optarg);
+	if (taken == 0)
+		taken = cli_debug_option(&options->debug, option, optarg);
 	if (taken == 0)
 		taken = cli_http_option(&options->http, option, optarg);
 	if (taken == 0)
@@ -268,13 +276,16 @@ static void run_on_child(struct run *run, pid_t pid, int status, const struct ru
 	}
 }
 
+// Processes of ours that read debug info, or download it, are waited for by who started them. A container's first process has orphans to
+// bury, too.
 static void run_reap(struct run *run)
 {
+	const pid_t whom = getpid() == 1 ? -1 : run->child;
 	struct rusage usage;
 	int status;
 	pid_t pid;
 
-	while (!run->ended && (pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
+	while (!run->ended && (pid = wait4(whom, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
 		run_on_child(run, pid, status, &usage);
 }
 
@@ -304,21 +315,23 @@ static void run_wait(struct run *run)
 
 static int run_start_collector(struct run *run, char *name, size_t size)
 {
-	const struct cli_run_options *options = run->options;
+	struct cli_run_options *options = run->options;
 	struct window_options window = {.rate_hz = options->sampling.rate_hz};
 	struct collector_options collector = {
 		.socket = name, .sampling = options->sampling.how, .cache_tables = true, .family = getpid()};
-	bool heap = options->sampling.heap;
+	bool by_store = cli_sampling_store(&options->sampling) != WIRE_BUCKET_NONE;
 	uint64_t random;
 
-	collector.keep_stores = heap && (run->outputs.count > 0 || options->leaks);
+	collector.debug = cli_debug_finish(&options->debug);
+	collector.debug.leave_downloads = true;
+	collector.keep_stores = by_store && (run->outputs.count > 0 || options->leaks);
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -errno;
 	snprintf(name, size, "@profd-%d-%016" PRIx64, (int)getpid(), random);
 	int error = collector_create(&collector, &run->collector);
 	if (error == 0 && run->outputs.count > 0 && options->sampling.wall)
 		error = cli_wall_start(run->collector, options->sampling.rate_hz, &run->wall);
-	else if (error == 0 && run->outputs.count > 0 && !heap)
+	else if (error == 0 && run->outputs.count > 0 && !by_store)
 		error = window_open(run->collector, &window, &run->window);
 	return error;
 }
@@ -362,6 +375,8 @@ static bool run_prepare(struct run *run, char ***ret_environment)
 	}
 	if (!cli_outputs_open(&run->outputs, options->outputs, options->noutputs, options->format))
 		return false;
+	for (size_t i = 0; i < run->outputs.count; i++)
+		run->outputs.list[i].full_names = options->full_names;
 	int result = run_start_collector(run, socket, sizeof(socket));
 	if (result != 0) {
 		cli_say("cannot start the collector: %s", strerror(-result));
@@ -441,12 +456,15 @@ static bool run_write_wall(struct run *run)
 	return all;
 }
 
-static bool run_write_heap(struct run *run)
+static bool run_write_store(struct run *run)
 {
+	enum wire_bucket_kind kind = cli_sampling_store(&run->options->sampling);
 	const struct cli_heap_options heap = {.command = run->options->command[0],
 					      .leaks = run->options->leaks,
 					      .window_s = run->options->leaks_window_s};
 
+	if (kind != WIRE_BUCKET_HEAP)
+		return cli_waits_end(run->collector, &run->outputs, kind, heap.command, false);
 	return cli_heap_end(run->collector, &run->outputs, &heap);
 }
 
@@ -509,8 +527,9 @@ static int cli_run(int argc, char **argv)
 		written = run_write(&run);
 	else if (run.wall != NULL)
 		written = run_write_wall(&run);
-	else if (run.collector != NULL && options.sampling.heap && (run.outputs.count > 0 || options.leaks))
-		written = run_write_heap(&run);
+	else if (run.collector != NULL && cli_sampling_store(&options.sampling) != WIRE_BUCKET_NONE &&
+		 (run.outputs.count > 0 || options.leaks))
+		written = run_write_store(&run);
 	else if (run.http != NULL && run.trace == NULL)
 		run_say_served(&run);
 	if (run.trace != NULL)
@@ -544,10 +563,12 @@ const struct cli_command cli_command_run = {
 		"tells:\n"
 		"                         .pb.gz .folded .svg .html .speedscope.json ('-' is pprof)\n"
 		"  -r, --rate HZ          samples for each second of CPU time, 1 to 10000 (default "
-		"100)\n" CLI_SAMPLING_HELP "      --leaks[=SECONDS]  at the end say what is still in use, by stack, "
+		"100)\n" CLI_SAMPLING_HELP CLI_DEBUG_HELP
+		"      --leaks[=SECONDS]  at the end say what is still in use, by stack, "
 		"that was allocated more than SECONDS\n"
 		"                         before it (default: a tenth of the run); a FILE holds just that. Implies "
 		"--heap\n"
+		"      --full-names       flame graphs show template arguments and parameters in the boxes, too\n"
 		"      --trace FILE       write what threads did on a time axis, as it "
 		"happens: created, waiting for what, "
 		"woken by\n"

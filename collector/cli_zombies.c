@@ -106,7 +106,7 @@ static int of_url(const struct zombies_options *options)
 		cli_say("'%s' is not the address of a profd: http://HOST:PORT or http://HOST:PORT/PID", options->url);
 		return CLI_USAGE;
 	}
-	if (fetch_get(url, writer_memory_sink, &answer, error, sizeof(error)) < 0 ||
+	if (fetch_get(url, options->window_s, writer_memory_sink, &answer, error, sizeof(error)) < 0 ||
 	    writer_memory_sink(&answer, "", 1) < 0) {
 		cli_say("%s: %s", options->url, error);
 	} else {
@@ -176,12 +176,14 @@ static uint64_t now_ns(void)
 static int look(const struct zombies_options *options, struct look_back *back, struct zombies_window *window,
 		struct thread_dump **ret_dump)
 {
+	struct cli_debug environment = {0};
+	const struct module_debug debug = cli_debug_finish(&environment);
 	int r = back->trace && back->history ? read_recorder(back, options->pid, true) : -ENOMEM;
 
 	back->counts = (struct event_counts){0};
 	window->begin_ns = now_ns();
 	if (r == 0) {
-		r = cli_snapshot_strictly(options->pid, options->window_s, ret_dump);
+		r = cli_snapshot_strictly(options->pid, options->window_s, &debug, ret_dump);
 		if (r < 0)
 			return r;
 		window->end_ns = now_ns();

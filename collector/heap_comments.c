@@ -22,8 +22,6 @@ const char *heap_comments_unseen(uint32_t unseen)
 		return "allocations are not seen: the program has a malloc of its own, linked into it or preloaded "
 		       "before "
 		       "libprofd.so";
-	if (unseen & WIRE_UNSEEN_NEW)
-		return "C++'s operator new is not seen: the allocator has its own, which does not call malloc";
 	if (unseen & WIRE_UNSEEN_EXECUTABLE)
 		return "the executable itself imports no malloc: if it has an allocator linked into it, what it "
 		       "allocates "

@@ -425,12 +425,24 @@ void session_advance(struct session *session)
 
 // ---- Samples --------------------------------------------------------------------------------------------------------
 
+// A stack with generated code in it that keeps no frame pointers is only thought to be complete.
+static uint8_t judge_stop(const struct session *session, uint8_t stop, size_t nframes)
+{
+	const struct aggregate_frame *frames = session->collector->lookup.frames;
+
+	for (size_t i = 0; session->jit_skips_callers && stop == WIRE_STOP_END && i < nframes; i++)
+		if (frames[i].mapping && !frames[i].mapping->module)
+			return WINDOW_STOP_SKIPPED;
+	return stop;
+}
+
 static bool take_record(void *context, const struct ring_record *record)
 {
 	struct session *session = context;
 	struct collector *collector = session->collector;
 	struct window *window;
 	size_t nframes;
+	uint8_t stop;
 	bool unknown;
 
 	if (TAILQ_EMPTY(&collector->windows))
@@ -438,10 +450,11 @@ static bool take_record(void *context, const struct ring_record *record)
 	nframes = frame_lookup(&collector->lookup, session, record, &unknown);
 	if (session_waits_for_maps(session, record->sample.maps_gen, unknown))
 		return false;
+	stop = judge_stop(session, record->sample.stop, nframes);
 	TAILQ_FOREACH(window, &collector->windows, link)
 	{
 		if (window_covers(window, session))
-			window_take(window, session, record, collector->lookup.frames, nframes);
+			window_take(window, session, record, collector->lookup.frames, nframes, stop);
 	}
 	return true;
 }

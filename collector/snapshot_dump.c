@@ -417,6 +417,8 @@ int snapshot_name(struct snapshot_source *source, const struct thread_watch *wat
 		add_main_mapping(&builder);
 		prepare_names(&builder);
 		r = builds[kind](&builder);
+		profile_builder_add_notes(&builder.frames);
+		profile_builder_explain(&builder.frames);
 		if (r == 0 && profile_failed(builder.dump->profile))
 			r = -ENOMEM;
 	}

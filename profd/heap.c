@@ -248,17 +248,34 @@ void *profd_heap_realloc(void *object, size_t bytes, bool due)
 	return moved;
 }
 
-void profd_heap_free(void *object)
+static void forget(const void *object)
 {
 	struct profd_caller_work work;
 	struct wire_live live;
 
-	if (profd_caller_begin(&work)) {
-		if (profd_store.header && profd_live_take(object, &live))
-			count_freed(&live);
-		profd_caller_end(&work);
-	}
+	if (!profd_caller_begin(&work))
+		return;
+	if (profd_store.header && profd_live_take(object, &live))
+		count_freed(&live);
+	profd_caller_end(&work);
+}
+
+void profd_heap_free(void *object)
+{
+	forget(object);
 	profd_heap_reals.free(object);
+}
+
+// An exception from the real one passes by.
+void *profd_heap_new(uintptr_t bytes, uintptr_t a, uintptr_t b, void *(*real)(uintptr_t, uintptr_t, uintptr_t))
+{
+	SAMPLE(bytes, real(bytes, a, b));
+}
+
+void profd_heap_delete(void *object, uintptr_t a, uintptr_t b, void (*real)(void *, uintptr_t, uintptr_t))
+{
+	forget(object);
+	real(object, a, b);
 }
 
 // ---- The switch ----------------------------------------------------------------------------------------------------

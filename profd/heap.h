@@ -67,6 +67,8 @@ void *profd_heap_memalign(size_t alignment, size_t bytes);
 void *profd_heap_valloc(size_t bytes);
 void *profd_heap_pvalloc(size_t bytes);
 void profd_heap_free(void *object);
+void *profd_heap_new(uintptr_t bytes, uintptr_t a, uintptr_t b, void *(*real)(uintptr_t, uintptr_t, uintptr_t));
+void profd_heap_delete(void *object, uintptr_t a, uintptr_t b, void (*real)(void *, uintptr_t, uintptr_t));
 
 // Samples at this rate from now on; 0: no more, but what is live is followed still. Helper; there is a store.
 void profd_heap_set_rate(uint64_t rate);

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "profd/heap.h"
-#include "profd/interpose_heap.h"
+#include "profd/interpose.h"
 
 struct symbols {
 	const ElfW(Sym) * table;
@@ -82,16 +82,20 @@ static const void *home_of(const void *function)
 	return function && dladdr(function, &info) ? info.dli_fbase : NULL;
 }
 
+// What the whole program finds under a name. Not by RTLD_DEFAULT: for a library linked with -Bsymbolic, as ours is, that begins with itself.
+static const void *found_by_all(void *program, const char *name)
+{
+	return program ? dlsym(program, name) : NULL;
+}
+
 uint32_t profd_heap_unseen(void)
 {
-	const void *taken = dlsym(RTLD_DEFAULT, "malloc"), *new = dlsym(RTLD_DEFAULT, "_Znwm");
-	const void *allocator = home_of((const void *)(uintptr_t)profd_heap_reals.malloc);
+	void *program = PROFD_REAL(dlopen)(NULL, RTLD_LAZY);
+	const void *taken = found_by_all(program, "malloc");
 	uint32_t unseen = 0;
 
 	if (taken && home_of(taken) != home_of((const void *)(uintptr_t)profd_heap_unseen))
 		unseen |= WIRE_UNSEEN_ALL;
-	if (new &&home_of(new) == allocator)
-		unseen |= WIRE_UNSEEN_NEW;
 	if (!unseen && dl_iterate_phdr(look_at_executable, NULL) == 2)
 		unseen |= WIRE_UNSEEN_EXECUTABLE;
 	return unseen;

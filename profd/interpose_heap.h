@@ -3,7 +3,7 @@
 //
 // interpose_heap.h: the allocator's functions that the agent stands in front of, and the way to the real ones: whatever comes next in the
 // search order, be it libc's, or jemalloc's, preloaded or linked. What libc allocates itself (strdup, getline, fopen) comes through here
-// as well: libc calls malloc by its symbol. So does C++'s operator new, unless the allocator has its own.
+// as well: libc calls malloc by its symbol. So does C++'s operator new, unless the allocator has its own (interpose_new.h).
 //
 // Until they are found the pointers lead to functions that find them: programs allocate before our constructor runs. Nothing here is ever
 // NULL, so a call through them needs no test.

@@ -24,7 +24,7 @@
 #define PROFD_NEAR __attribute__((visibility("hidden")))
 
 #define PROFD_LIVE_LEVELS 6u
-#define PROFD_LIVE_FIRST_GROUPS 256u // of level 0; 2,048 objects
+#define PROFD_LIVE_FIRST_GROUPS 256u // of level 0; 2,560 objects
 #define PROFD_LIVE_GROUPS (PROFD_LIVE_FIRST_GROUPS * ((1u << 2 * PROFD_LIVE_LEVELS) - 1) / 3)
 
 // A counter for the objects at addresses with the same hash; it stays where it is at UINT8_MAX. Near objects have near counters, as they

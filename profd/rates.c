@@ -10,6 +10,7 @@
 #include "profd/agent.h"
 #include "profd/heap.h"
 #include "profd/store.h"
+#include "profd/waits.h"
 
 struct wire_rates profd_rates;
 
@@ -29,7 +30,8 @@ int profd_rates_set(const struct wire_rates *rates)
 		int error = is_any(rates) ? profd_store_open() : 0;
 
 		if (error) {
-			profd_message("heap profiling is off: cannot make its shared memory: %s", strerror(-error));
+			profd_message("heap and lock profiling are off: cannot make its shared memory: %s",
+				      strerror(-error));
 			memset(&profd_rates, 0, sizeof(profd_rates));
 			return error;
 		}
@@ -40,16 +42,21 @@ int profd_rates_set(const struct wire_rates *rates)
 	profd_rates = *rates;
 	if (rates->heap_bytes != profd_store.header->heap_rate)
 		profd_heap_set_rate(rates->heap_bytes);
+	__atomic_store_n(&profd_store.header->mutex_rate, rates->mutex, __ATOMIC_RELAXED);
+	__atomic_store_n(&profd_store.header->block_rate, rates->block, __ATOMIC_RELAXED);
+	profd_waits_set_rates(rates->mutex, rates->block, rates->block_io != 0);
 	return 0;
 }
 
 void profd_rates_stop(void)
 {
 	profd_heap_stop();
+	profd_waits_set_rates(0, 0, false);
 }
 
 void profd_rates_forget(void)
 {
 	profd_rates_stop();
+	profd_waits_forget();
 	profd_store_close();
 }

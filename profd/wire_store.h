@@ -34,8 +34,8 @@
 enum wire_bucket_kind {
 	WIRE_BUCKET_NONE, // not filled yet
 	WIRE_BUCKET_HEAP, // key: bytes of one object; above WIRE_STORE_EXACT_BYTES, when buckets run short, of the largest that it may count
-	WIRE_BUCKET_MUTEX, // key: the lock's address; the stack is the holder's
-	WIRE_BUCKET_BLOCK, // key: the lock's address; the stack is the waiter's
+	WIRE_BUCKET_MUTEX, // key: WIRE_WAIT_KEY (wire_waits.h); the stack is the holder's, who gives it back
+	WIRE_BUCKET_BLOCK, // key: WIRE_WAIT_KEY; the stack is the waiter's
 	WIRE_BUCKET_KINDS
 };
 
@@ -46,7 +46,10 @@ enum wire_heap_count {
 	WIRE_HEAP_FREE_OBJECTS,
 	WIRE_HEAP_FREE_BYTES,
 };
-enum wire_wait_count { WIRE_WAIT_CONTENTIONS, WIRE_WAIT_DELAY_NS };
+enum wire_wait_count {
+	WIRE_WAIT_CONTENTIONS,
+	WIRE_WAIT_DELAY_NS
+}; // scaled by the agent, the former in WIRE_WAIT_PARTS
 #define WIRE_BUCKET_COUNTS 4
 
 // Why something was sampled and is not, or not wholly, in the store.
@@ -60,7 +63,6 @@ enum wire_store_lost {
 // What of the heap the agent does not see. Bits of wire_store.heap_unseen.
 #define WIRE_UNSEEN_ALL 1u        // the executable, or a library before ours, has a malloc of its own
 #define WIRE_UNSEEN_EXECUTABLE 2u // the executable imports no malloc: either it needs none, or it has its own inside
-#define WIRE_UNSEEN_NEW 4u        // the allocator has its own operator new, which does not come through malloc
 
 struct wire_stack {
 	uint64_t hash; // of the PCs; the agent's own
@@ -81,8 +83,9 @@ struct wire_bucket {
 	uint64_t reserved;
 };
 
-// A live object is in one place of one group. Its address publishes the rest: 0: free, WIRE_LIVE_BUSY: being written.
-#define WIRE_LIVE_PLACES 8u
+// A live object is in one place of one group. Its address publishes the rest: 0: free, WIRE_LIVE_BUSY: being written. No group is on two pages:
+// a page that is not there has none in use.
+#define WIRE_LIVE_PLACES 10u
 #define WIRE_LIVE_BUSY 1u
 struct wire_live_group {
 	_Alignas(64) uint64_t addresses[WIRE_LIVE_PLACES]; // atomic
@@ -114,16 +117,18 @@ struct wire_store {
 // What is switched on: the agent's wish in its hello (from its environment, or handed on by fork), the collector's in WIRE_MSG_RATES.
 struct wire_rates {
 	uint64_t heap_bytes; // a sample for so many bytes allocated, on average; 0: off
-	uint64_t mutex;      // 0: off
-	uint64_t block;      // 0: off
+	uint64_t mutex;      // one contention of so many is kept; 0: off
+	uint64_t block;      // ns: one wait is kept for so long a time waited, on average; 0: off
+	uint32_t block_io;   // 1: waits for files, sockets and time, too
+	uint32_t wakers;     // 1: who is woken is linked to who woke it
 };
 
 #define WIRE_STORE_ASSERT(what) _Static_assert(what, #what)
 WIRE_STORE_ASSERT(sizeof(struct wire_stack) == WIRE_STACK_WORDS * 8);
 WIRE_STORE_ASSERT(sizeof(struct wire_bucket) == 64);
-WIRE_STORE_ASSERT(sizeof(struct wire_live_group) == 192);
+WIRE_STORE_ASSERT(sizeof(struct wire_live_group) == 256);
 WIRE_STORE_ASSERT(sizeof(struct wire_store) <= 4096);
-WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 24);
+WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 32);
 #undef WIRE_STORE_ASSERT
 
 #endif
