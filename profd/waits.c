@@ -13,6 +13,7 @@
 
 #include "profd/agent.h"
 #include "profd/contention.h"
+#include "profd/events.h"
 #include "profd/object_name.h"
 #include "profd/store.h"
 #include "profd/threads.h"
@@ -171,6 +172,7 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	wait->object = object;
 	wait->caller = caller;
 	wait->began_ns = now_ns();
+	profd_event(WIRE_EVENT_PARK, .reason = kind, .object = object, .time_ns = wait->began_ns);
 	if (is_lock(kind) && wanted(PROFD_WAITS_MUTEX)) {
 		stop_counting(wait->began_ns);
 		if (profd_contention_begin(object, wait->began_ns))
@@ -186,6 +188,7 @@ void profd_wait_ends(const struct profd_wait *wait)
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
 	at_ns = now_ns();
+	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns);
 	if (is_lock(wait->kind) && waited_lock == wait->object)
 		stop_counting(at_ns);
 	if (wanted(PROFD_WAITS_BLOCK))
@@ -195,9 +198,9 @@ void profd_wait_ends(const struct profd_wait *wait)
 
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller)
 {
-	(void)kind;
-	(void)object;
 	(void)caller;
+	if (profd_thread_slot != PROFD_NO_SLOT)
+		profd_event(WIRE_EVENT_WAKE, .reason = kind, .object = object);
 }
 
 void profd_release_begins(struct profd_release *release, enum wire_wait kind, uint64_t object,
