@@ -9,6 +9,8 @@
 // to a stderr that is a terminal or a file; with another, which must end with the target, errors go to syslog(3).
 
 #include "collector/cli.h"
+#include "collector/cli_heap.h"
+#include "collector/cli_waits.h"
 #include "collector/collector.h"
 #include "formats/profile.h"
 #include "profd/wire.h"
@@ -268,6 +270,8 @@ static int private_start(struct private *own, char *error, size_t size)
 	struct collector_options collector = {.socket = own->socket,
 					      .sampling = own->sampling.how,
 					      .cache_tables = true,
+					      .keep_stores = cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE &&
+							     own->output != NULL,
 					      .family = (pid_t)own->target,
 					      .debug = own->places};
 	struct window_options window = {.rate_hz = own->sampling.rate_hz};
@@ -282,7 +286,7 @@ static int private_start(struct private *own, char *error, size_t size)
 		return result;
 	}
 	result = private_listen(own, error, size);
-	if (result != 0 || own->outputs.count == 0)
+	if (result != 0 || own->outputs.count == 0 || cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE)
 		return result;
 	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &own->wall)
 				    : window_open(own->collector, &window, &own->window);
@@ -376,6 +380,19 @@ static void private_write_wall(struct private *own)
 		cli_outputs_write(&own->outputs, profile, title, written, sizeof(written));
 }
 
+static void private_write_store(struct private *own)
+{
+	enum wire_bucket_kind kind = cli_sampling_store(&own->sampling);
+	char title[32];
+	const struct cli_heap_options heap = {.command = title, .quiet = !isatty(STDERR_FILENO)};
+
+	snprintf(title, sizeof(title), "process %u", own->target);
+	if (kind == WIRE_BUCKET_HEAP)
+		cli_heap_end(own->collector, &own->outputs, &heap);
+	else
+		cli_waits_end(own->collector, &own->outputs, kind, title, heap.quiet);
+}
+
 static int cli_private(int argc, char **argv)
 {
 	struct private own = {.sampling = CLI_SAMPLING_DEFAULT, .ready_fd = -1, .pid_fd = -1, .signal_fd = -1};
@@ -409,6 +426,8 @@ static int cli_private(int argc, char **argv)
 			private_write(&own);
 		else if (own.wall != NULL)
 			private_write_wall(&own);
+		else if (own.outputs.count > 0)
+			private_write_store(&own);
 	}
 	http_server_destroy(own.http);
 	window_destroy(own.window);

@@ -10,6 +10,8 @@
 
 #include "collector/agent_path.h"
 #include "collector/cli.h"
+#include "collector/cli_heap.h"
+#include "collector/cli_waits.h"
 #include "collector/collector.h"
 #include "collector/launch.h"
 #include "collector/program.h"
@@ -52,11 +54,12 @@ struct run {
 	struct rusage usage; // of the command, when it has ended
 };
 
-enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_FULL_NAMES };
+enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_FULL_NAMES, RUN_LEAKS };
 
 static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
 	{"full-names", no_argument, NULL, RUN_FULL_NAMES},
+	{"leaks", optional_argument, NULL, RUN_LEAKS},
 	{"output", required_argument, NULL, 'o'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
@@ -82,6 +85,22 @@ static bool run_add_output(struct cli_run_options *options, char *path)
 	return true;
 }
 
+// Implies --heap, at its default rate if none is given.
+static bool run_take_leaks(struct cli_run_options *options, const char *window)
+{
+	char *end = NULL;
+
+	options->leaks = true;
+	options->leaks_window_s = -1;
+	if (window == NULL)
+		return true;
+	options->leaks_window_s = window[0] >= '0' && window[0] <= '9' ? strtod(window, &end) : -1;
+	if (end != NULL && *end == '\0' && options->leaks_window_s < 1e9)
+		return true;
+	cli_say("--leaks '%s': not a number of seconds", window);
+	return false;
+}
+
 static bool run_take_option(struct cli_run_options *options, int option, char **argv)
 {
 	switch (option) {
@@ -91,6 +110,8 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 	case RUN_FULL_NAMES:
 		options->full_names = true;
 		return true;
+	case RUN_LEAKS:
+		return run_take_leaks(options, optarg);
 	case 'o':
 		return run_add_output(options, optarg);
 	case 'f':
@@ -119,7 +140,7 @@ static void run_default_output(struct cli_run_options *options)
 	const char *base = slash != NULL ? slash + 1 : options->command[0];
 	const struct format *format = options->format != NULL ? format_by_name(options->format) : &format_pprof;
 
-	if (options->noutputs > 0 || options->http.options.address != NULL)
+	if (options->noutputs > 0 || options->leaks || options->http.options.address != NULL)
 		return;
 	snprintf(options->default_output, sizeof(options->default_output), "profd-%.200s%s", base, format->extension);
 	options->outputs[options->noutputs++] = options->default_output;
@@ -144,6 +165,8 @@ int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options)
 	}
 	ret_options->command = argv + optind;
 	ret_options->http.options.default_rate_hz = ret_options->sampling.rate_hz;
+	if (ret_options->leaks && !ret_options->sampling.heap)
+		cli_sampling_option(&ret_options->sampling, CLI_OPT_HEAP, NULL);
 	if (!cli_sampling_finish(&ret_options->sampling, true))
 		return CLI_OWN_FAILURE;
 	run_default_output(ret_options);
@@ -276,18 +299,19 @@ static int run_start_collector(struct run *run, char *name, size_t size)
 	struct window_options window = {.rate_hz = options->sampling.rate_hz};
 	struct collector_options collector = {
 		.socket = name, .sampling = options->sampling.how, .cache_tables = true, .family = getpid()};
+	bool by_store = cli_sampling_store(&options->sampling) != WIRE_BUCKET_NONE;
 	uint64_t random;
 
 	collector.debug = cli_debug_finish(&options->debug);
 	collector.debug.leave_downloads = true;
-
+	collector.keep_stores = by_store && (run->outputs.count > 0 || options->leaks);
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -errno;
 	snprintf(name, size, "@profd-%d-%016" PRIx64, (int)getpid(), random);
 	int error = collector_create(&collector, &run->collector);
 	if (error == 0 && run->outputs.count > 0 && options->sampling.wall)
 		error = cli_wall_start(run->collector, options->sampling.rate_hz, &run->wall);
-	else if (error == 0 && run->outputs.count > 0)
+	else if (error == 0 && run->outputs.count > 0 && !by_store)
 		error = window_open(run->collector, &window, &run->window);
 	return error;
 }
@@ -406,6 +430,18 @@ static bool run_write_wall(struct run *run)
 	return all;
 }
 
+static bool run_write_store(struct run *run)
+{
+	enum wire_bucket_kind kind = cli_sampling_store(&run->options->sampling);
+	const struct cli_heap_options heap = {.command = run->options->command[0],
+					      .leaks = run->options->leaks,
+					      .window_s = run->options->leaks_window_s};
+
+	if (kind != WIRE_BUCKET_HEAP)
+		return cli_waits_end(run->collector, &run->outputs, kind, heap.command, false);
+	return cli_heap_end(run->collector, &run->outputs, &heap);
+}
+
 static void run_say_served(const struct run *run)
 {
 	struct collector_counters counters = {0};
@@ -464,6 +500,9 @@ static int cli_run(int argc, char **argv)
 		written = run_write(&run);
 	else if (run.wall != NULL)
 		written = run_write_wall(&run);
+	else if (run.collector != NULL && cli_sampling_store(&options.sampling) != WIRE_BUCKET_NONE &&
+		 (run.outputs.count > 0 || options.leaks))
+		written = run_write_store(&run);
 	else if (run.http != NULL)
 		run_say_served(&run);
 	if (run.collector != NULL)
@@ -496,6 +535,10 @@ const struct cli_command cli_command_run = {
 		"                         .pb.gz .folded .svg .html .speedscope.json ('-' is pprof)\n"
 		"  -r, --rate HZ          samples for each second of CPU time, 1 to 10000 (default "
 		"100)\n" CLI_SAMPLING_HELP CLI_DEBUG_HELP
+		"      --leaks[=SECONDS]  at the end say what is still in use, by stack, "
+		"that was allocated more than SECONDS\n"
+		"                         before it (default: a tenth of the run); a FILE holds just that. Implies "
+		"--heap\n"
 		"      --full-names       flame graphs show template arguments and parameters in the boxes, too\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
 		"  -h, --help             this text\n\n"

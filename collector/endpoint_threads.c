@@ -35,23 +35,6 @@ struct threads_ask {
 	char thread[64]; // pattern; "": all
 };
 
-// A number of seconds. false: reply says why not.
-static bool threads_parse_seconds(const struct endpoints *endpoints, const char *name, const char *text,
-				  long *ret_seconds, struct http_reply *reply)
-{
-	size_t length = strlen(text);
-
-	*ret_seconds = length > 0 && length < 10 && strspn(text, "0123456789") == length ? strtol(text, NULL, 10) : 0;
-	if (*ret_seconds > 0 && *ret_seconds <= endpoints->max_seconds)
-		return true;
-	if (*ret_seconds == 0)
-		http_reply_error(reply, 400, "invalid value for \"%s\" - must be a positive integer", name);
-	else
-		http_reply_error(reply, 400, "%s=%ld is over the limit of %u seconds", name, *ret_seconds,
-				 endpoints->max_seconds);
-	return false;
-}
-
 // What does not go together: seconds are for delta profiles, as Go's; a window is for texts with verdicts. false: reply says so.
 static bool threads_check(const struct threads_ask *ask, bool format, struct http_reply *reply)
 {
@@ -85,10 +68,10 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 		return false;
 	}
 	if (http_request_param(request, "seconds", text, sizeof(text)) &&
-	    !threads_parse_seconds(endpoints, "seconds", text, &ask->seconds, reply))
+	    !endpoints_parse_seconds(endpoints, "seconds", text, &ask->seconds, reply))
 		return false;
 	if (http_request_param(request, "window", text, sizeof(text)) &&
-	    !threads_parse_seconds(endpoints, "window", text, &ask->window, reply))
+	    !endpoints_parse_seconds(endpoints, "window", text, &ask->window, reply))
 		return false;
 	ask->go_files = http_request_param(request, "files", text, sizeof(text));
 	if (ask->go_files && (strcmp(text, "go") != 0 || ask->debug < 2)) {

@@ -45,6 +45,9 @@ uint32_t endpoints_running(struct endpoints *endpoints);
 // Waits until deadline_ns (endpoints_now_ns), until early_fd (−1: none) is readable, or the server stops. false: the client hung up.
 bool endpoints_wait(const struct endpoints *endpoints, int early_fd, struct http_client *client, int64_t deadline_ns);
 int64_t endpoints_now_ns(void); // CLOCK_MONOTONIC
+// The value of a parameter that is a number of seconds, 1 to the limit. false: reply says why not.
+bool endpoints_parse_seconds(const struct endpoints *endpoints, const char *name, const char *text, long *ret_seconds,
+			     struct http_reply *reply);
 
 // endpoint_profile.c. whole: of all targets, not of this one alone (the path named none, and they are one program's).
 void endpoint_profile(struct endpoints *endpoints, const struct http_request *request,
@@ -67,6 +70,11 @@ void endpoint_profile_set_headers(struct http_reply *reply, const struct format 
 void endpoint_profile_answer(const struct profile_ask *ask, const struct collector_target *target,
 			     struct profile *profile, struct http_reply *reply);
 
+// endpoint_store.c, endpoint_config.c. whole: as for endpoint_profile. The former: heap, allocs, mutex or block, as reply->endpoint says.
+void endpoint_store(struct endpoints *endpoints, const struct http_request *request,
+		    const struct collector_target *target, bool whole, struct http_reply *reply);
+void endpoint_config(struct endpoints *endpoints, const struct http_request *request,
+		     const struct collector_target *target, bool whole, struct http_reply *reply);
 // endpoint_wall.c
 void endpoint_wall(struct endpoints *endpoints, const struct http_request *request,
 		   const struct collector_target *target, struct http_reply *reply);

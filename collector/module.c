@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #include "collector/cfi_table.h"
+#include "collector/data_symbol.h"
+#include "collector/debug_file.h"
 #include "collector/debuginfod.h"
 #include "collector/elf_file.h"
 #include "collector/log.h"
@@ -36,7 +38,8 @@
 
 struct segment {
 	uint64_t vaddr, offset, size; // size: in the file
-	bool executable;
+	uint64_t memory_size;
+	bool executable, writable;
 };
 
 struct module {
@@ -233,8 +236,13 @@ static int read_segments(struct module *module)
 		GElf_Phdr segment;
 
 		if (gelf_getphdr(module->file.elf, (int)i, &segment) && segment.p_type == PT_LOAD)
-			module->segments[module->nsegments++] = (struct segment){
-				segment.p_vaddr, segment.p_offset, segment.p_filesz, (segment.p_flags & PF_X) != 0};
+			module->segments[module->nsegments++] =
+				(struct segment){.vaddr = segment.p_vaddr,
+						 .offset = segment.p_offset,
+						 .size = segment.p_filesz,
+						 .memory_size = segment.p_memsz,
+						 .executable = (segment.p_flags & PF_X) != 0,
+						 .writable = (segment.p_flags & PF_W) != 0};
 	}
 	return module->nsegments ? 0 : -ENOEXEC;
 }
@@ -401,11 +409,15 @@ static bool may_cache(const struct module *module, uint32_t *ret_machine)
 	return true;
 }
 
+// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
+static struct debug_places debug_places(const struct module *module)
+{
+	return (struct debug_places){.dirs = module->debug_dirs, .root = module->root, .downloads = module->downloads};
+}
+
 static struct symbolizer *ensure_symbolizer(struct module *module)
 {
-	// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
-	const struct debug_places places = {
-		.dirs = module->debug_dirs, .root = module->root, .downloads = module->downloads};
+	const struct debug_places places = debug_places(module);
 	uint32_t machine;
 
 	if (!module->symbolizer)
@@ -555,6 +567,36 @@ size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_fra
 	}
 	pthread_mutex_unlock(&module->lock);
 	return count;
+}
+
+static bool is_writable(const struct module *module, uint64_t vaddr)
+{
+	for (size_t i = 0; i < module->nsegments; i++) {
+		const struct segment *segment = &module->segments[i];
+
+		if (segment->writable && vaddr >= segment->vaddr && vaddr - segment->vaddr < segment->memory_size)
+			return true;
+	}
+	return false;
+}
+
+bool module_variable(struct module *module, uint64_t vaddr, char *buf, size_t size)
+{
+	struct elf_file debug = {0};
+	const struct debug_places places = debug_places(module);
+	bool found;
+
+	if (!is_writable(module, vaddr))
+		return false;
+	pthread_mutex_lock(&module->lock);
+	found = data_symbol_find(&module->file, vaddr, buf, size);
+	if (!found) {
+		if (debug_file_find(&module->file, module->path, module->build_id, &places, &debug) == 0)
+			found = data_symbol_find(&debug, vaddr, buf, size);
+		elf_file_close(&debug);
+	}
+	pthread_mutex_unlock(&module->lock);
+	return found;
 }
 
 static int seal_table(const void *table, size_t size)

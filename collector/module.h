@@ -88,6 +88,10 @@ bool module_note(struct module *module, char *buf, size_t size);
 struct debuginfod_counters;
 void module_cache_downloads(struct module_cache *cache, struct debuginfod_counters *ret_counters);
 
+// The variable at vaddr, as data_symbol_find, in this file or its separate debug file. false: vaddr is in none of its writable segments, or
+// nothing is known there.
+bool module_variable(struct module *module, uint64_t vaddr, char *buf, size_t size);
+
 // Makes ready for module_symbolize of these, all at once: what names of them are not known yet is read by one process that is started
 // for it, which for a large file takes as long for one address as for thousands. count 0 does nothing.
 void module_prepare(struct module *module, const uint64_t *vaddrs, size_t count);

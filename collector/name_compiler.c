@@ -52,11 +52,12 @@ struct hand {
 // Not where the linker folded equal functions and the symbol is another one's: DWARF's identifier must be in it.
 static bool is_linkage_name(const struct symbol *symbol, const char *name)
 {
-	size_t length = strcspn(name, "<");
+	const char *identifier = name + (name[0] == '~'); // a destructor's class
+	size_t length = strcspn(identifier, "<");
 	bool mangled = strncmp(symbol->name, "_Z", 2) == 0 || strncmp(symbol->name, "_R", 2) == 0;
 
 	return mangled &&
-	       (strncmp(name, "operator", 8) == 0 || memmem(symbol->name, strlen(symbol->name), name, length));
+	       (strncmp(name, "operator", 8) == 0 || memmem(symbol->name, strlen(symbol->name), identifier, length));
 }
 
 static const char *find_linkage_name(const struct compiler *compiler, const struct dwarf_function *function)

@@ -97,7 +97,11 @@ static _Noreturn void run_child(struct worker *worker)
 	const struct elf_file *files[] = {sources->file, sources->debug, sources->alt, sources->package};
 	int keep[8] = {worker->socket, worker->output}, count = 2;
 	struct message message = {.kind = MESSAGE_RESULT};
+	sigset_t limits;
 
+	sigemptyset(&limits);
+	sigaddset(&limits, SIGXCPU); // says what it died of; else the kernel kills it a second later
+	pthread_sigmask(SIG_UNBLOCK, &limits, NULL);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		if (files[i] && files[i]->fd >= 0)

@@ -24,6 +24,7 @@
 #include "collector/worker.h"
 
 struct snapshot_source;
+struct store;
 
 #define SESSION_MAPPING_SETS 4
 
@@ -79,7 +80,9 @@ struct session {
 
 	uint32_t rate_sent; // last SAMPLING
 	uint32_t sampling_seq;
-	bool wants_tables; // sampled or not
+	bool wants_tables;                   // sampled or not
+	struct store *store;                 // a reference; NULL: it has shown none
+	struct wire_rates rates, rates_sent; // of heap and lock profiles: to be in force; as the agent knows
 	bool ready_sent;
 	enum session_patience patience;
 	int64_t drain_ns;     // when the drain under way began

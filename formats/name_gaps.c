@@ -24,11 +24,9 @@
 
 uint32_t name_gaps_value(const struct profile *profile)
 {
-	for (uint32_t i = 0; i < profile->nsample_types; i++)
-		if (profile->default_sample_type[0] &&
-		    strcmp(profile->sample_types[i].type, profile->default_sample_type) == 0)
-			return i;
-	return profile->nsample_types ? profile->nsample_types - 1 : 0;
+	if (profile->default_sample_type[0])
+		return profile_default_value(profile);
+	return profile->nsample_types ? profile->nsample_types - 1 : 0; // as pprof does
 }
 
 // ---- Counting ------------------------------------------------------------------------------------------------------

@@ -275,6 +275,14 @@ void profile_add_sample_type(struct profile *profile, const char *type, const ch
 		(struct profile_value_type){profile_string(profile, type), profile_string(profile, unit)};
 }
 
+uint32_t profile_default_value(const struct profile *profile)
+{
+	for (uint32_t i = 0; i < profile->nsample_types; i++)
+		if (strcmp(profile->sample_types[i].type, profile->default_sample_type) == 0)
+			return i;
+	return 0;
+}
+
 void profile_set_period(struct profile *profile, const char *type, const char *unit, int64_t period)
 {
 	profile->period_type =

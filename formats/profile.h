@@ -122,6 +122,9 @@ void profile_add_comment(struct profile *profile, const char *fmt, ...) __attrib
 int profile_add_sample(struct profile *profile, const uint32_t *location_ids, uint32_t nlocations,
 		       const struct profile_label *labels, uint32_t nlabels, const int64_t *values);
 
+// The sample type that is shown where there is room for one: the index of default_sample_type, or 0.
+uint32_t profile_default_value(const struct profile *profile);
+
 // The text shown for a location's line i; falls back to "module+0xoffset" (the offset in the module's file) or "0xaddress"
 // when there is no such line or it has no name. Writes to buf (always NUL-terminated, cut between characters), returns buf.
 const char *profile_frame_name(const struct profile *profile, const struct profile_location *location, uint32_t i,

@@ -15,7 +15,6 @@
 #include "profd/channel.h"
 #include "profd/modules.h"
 #include "profd/threads.h"
-#include "profd/unwind.h"
 
 #define PROBES 32u
 #define TABLES_WAIT_MS 20
@@ -80,35 +79,16 @@ static uint32_t find_or_add(const uint64_t *pcs, uint32_t npcs, uint8_t stop)
 	return 0;
 }
 
-static struct profd_stack_range stack_above(const struct profd_slot_private *private, uint64_t sp)
-{
-	if (sp >= private->stack_low && sp < private->stack_high)
-		return (struct profd_stack_range){sp, private->stack_high};
-	return (struct profd_stack_range){0, 0};
-}
-
 uint32_t profd_creators_note(struct profd_caller caller)
 {
-	static const struct profd_module_set no_modules;
-	struct profd_unwind_context context = {.regs[PROFD_ARCH_PC] = caller.pc - 1, // in the call, whose frame it is
-					       .regs[PROFD_ARCH_SP] = caller.sp,
-					       .regs[PROFD_ARCH_FP] = caller.fp};
-	uint32_t slot = profd_thread_slot, npcs;
-	struct profd_slot_private *private;
-	const struct profd_module_set *set;
-	uint64_t held;
 	uint64_t pcs[WIRE_CREATOR_FRAMES];
+	uint32_t npcs;
 	uint8_t stop;
 
-	if (slot == PROFD_NO_SLOT)
+	if (profd_thread_slot == PROFD_NO_SLOT)
 		return 0;
 	profd_channel_want_tables(__atomic_load_n(&profd_modules_current, __ATOMIC_RELAXED) ? 0 : TABLES_WAIT_MS);
-	private = profd_slot_private(&profd_agent.region.slots[slot]);
-	set = profd_modules_enter(private, &held);
-	npcs = profd_unwind_table(set ? set : &no_modules, &context, stack_above(private, caller.sp), pcs,
-				  WIRE_CREATOR_FRAMES, &stop);
-	profd_modules_leave(private, held);
-	pcs[0] = caller.pc;
+	npcs = profd_caller_walk(caller, pcs, WIRE_CREATOR_FRAMES, &stop);
 	return find_or_add(pcs, npcs, stop);
 }
 

@@ -10,16 +10,7 @@
 #include <pthread.h>
 #include <stdint.h>
 
-// Where a function was called from.
-struct profd_caller {
-	uint64_t pc, sp, fp; // the return address; SP and FP as they are behind the call
-};
-
-// In the interposed function itself; it needs a frame pointer.
-#define PROFD_CALLER()                                                                 \
-	((struct profd_caller){.pc = (uint64_t)(uintptr_t)__builtin_return_address(0), \
-			       .sp = (uint64_t)(uintptr_t)__builtin_dwarf_cfa(),       \
-			       .fp = *(const uint64_t *)__builtin_frame_address(0)})
+#include "profd/caller.h"
 
 // The region is new. Not while other threads run.
 void profd_creators_init(void);

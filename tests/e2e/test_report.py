@@ -254,7 +254,7 @@ def fixture_cpp(profd, helper):
 
 
 def test_names_of_formats(cpp):
-    full, default, made = (wait_for(f'{cpp}/profile?seconds=1&format=folded{names}') for names in ('&names=full', '', '&names=short'))
+    full, default, made = (wait_for(f'{cpp}/profile?seconds=2&rate=1000&format=folded{names}') for names in ('&names=full', '', '&names=short'))
     assert 'std::vector<shop::order' in full and 'std::vector<shop::order' in default
     assert '<shop::order' not in made and '<…>' in made and '(…)' in made
 
