@@ -241,6 +241,26 @@ def test_package(profd):
     assert library['advice'] == f'install {package}-dbgsym, or set DEBUGINFOD_URLS'
 
 
+JAVASCRIPT = 'function spin(n) { let s = 0; for (let i = 0; i < n; i++) s += i % 7; return s }; for (let k = 0; k < 1000; k++) spin(1e6)'
+
+
+@pytest.mark.skipif(not shutil.which('node'), reason='node is not installed')
+@pytest.mark.parametrize('option', [None, '--perf-basic-prof'])
+def test_generated_code(profd, tmp_path, option):
+    options = [option] if option else []
+    output = tmp_path / 'out.pb.gz'
+    subprocess.run([profd, 'run', '-r', '250', '-o', output, '--', 'node', *options, '-e', JAVASCRIPT], check=True,
+                   capture_output=True, cwd=tmp_path)
+    answer = report_json(profd, output)
+    generated = module_of(answer, '[anonymous]')
+    if option:
+        assert any('spin' in function['name'] for function in answer['functions'])
+        assert generated['nameless_total'] < 0.2 * answer['total']
+    else:
+        assert generated['nameless_total'] > 0.3 * answer['total']
+        assert generated['names_from'] == 'nothing' and '--perf-basic-prof' in generated['advice']
+
+
 # ---- Names made short -----------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope='module', name='cpp')
