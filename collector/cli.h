@@ -139,12 +139,13 @@ void cli_http_url(const struct http_options *options, uint16_t port, char *buf, 
 	{                                                                 \
 		"debuginfod", optional_argument, NULL, CLI_OPT_DEBUGINFOD \
 	}
-#define CLI_DEBUG_HELP                                                                                                 \
-	"      --debug-dir DIR    looks for separate debug info below DIR, built as /usr/lib/debug is, before "        \
-	"there;\n"                                                                                                     \
-	"                         may be given several times ($PROFD_DEBUG_DIR: DIR:DIR…)\n"                         \
-	"      --debuginfod[=URL]  asks debuginfod servers for what is not here, without waiting for them (default:\n" \
-	"                         those of $DEBUGINFOD_URLS; none: nobody; '--debuginfod=': nobody)\n"
+#define CLI_DEBUG_HELP                                                                                               \
+	"      --debug-dir DIR    looks for separate debug info below DIR, built as /usr/lib/debug is, before "      \
+	"there;\n"                                                                                                   \
+	"                         may be given several times ($PROFD_DEBUG_DIR: DIR:DIR…)\n"                       \
+	"      --debuginfod[=URLS]\n"                                                                                \
+	"                         asks debuginfod servers for what is not here, without waiting for them; without\n" \
+	"                         the option: those of $DEBUGINFOD_URLS, if it is set; '--debuginfod=': nobody\n"
 struct cli_debug {
 	char dirs[4096]; // colon-separated
 	bool has_urls;   // was given
@@ -193,7 +194,8 @@ int cli_snapshot_wall(pid_t pid, uint32_t seconds, const struct module_debug *de
 struct cli_wall;
 struct profile;
 // A wall-clock profile of all targets, from now on. 0 or −errno.
-int cli_wall_start(struct collector *collector, uint32_t rate_hz, struct cli_wall **ret_recorder);
+int cli_wall_start(struct collector *collector, uint32_t rate_hz, const struct profile_view *view,
+		   struct cli_wall **ret_recorder);
 // Ends it; once. The profile is the recorder's; NULL: nothing was seen, or no memory.
 struct profile *cli_wall_stop(struct cli_wall *recorder, const char *command);
 // "120 looks in 6.00 s, …"; after cli_wall_stop.
@@ -211,6 +213,7 @@ struct cli_run_options {
 	bool full_names;    // in flame graphs
 	struct cli_http http;
 	bool wait_for_all; // what the command leaves running, too
+	struct profile_view view;
 	bool leaks;
 	double leaks_window_s; // <0: not given
 	char **command;        // NULL-terminated

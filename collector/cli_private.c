@@ -288,7 +288,7 @@ static int private_start(struct private *own, char *error, size_t size)
 	result = private_listen(own, error, size);
 	if (result != 0 || own->outputs.count == 0 || cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE)
 		return result;
-	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &own->wall)
+	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &window.view, &own->wall)
 				    : window_open(own->collector, &window, &own->window);
 	if (result != 0)
 		snprintf(error, size, "cannot start sampling: %s", strerror(-result));
@@ -413,6 +413,7 @@ static int cli_private(int argc, char **argv)
 		return status;
 	}
 	own.places = cli_debug_finish(&own.debug);
+	own.places.leave_downloads = true;
 	private_leave_target(&own);
 	private_take_signals(&own);
 	own.pid_fd = (int)syscall(SYS_pidfd_open, (pid_t)own.target, 0); // −1: gone already

@@ -54,12 +54,24 @@ struct run {
 	struct rusage usage; // of the command, when it has ended
 };
 
-enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_FULL_NAMES, RUN_LEAKS };
+enum run_option {
+	RUN_WAIT = CLI_OPT_FIRST_OWN,
+	RUN_FULL_NAMES,
+	RUN_LEAKS,
+	RUN_CAUSAL,
+	RUN_LABEL,
+	RUN_GROUP,
+	RUN_SAMPLED_ONLY
+};
 
 static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
 	{"full-names", no_argument, NULL, RUN_FULL_NAMES},
 	{"leaks", optional_argument, NULL, RUN_LEAKS},
+	{"causal", no_argument, NULL, RUN_CAUSAL},
+	{"label", required_argument, NULL, RUN_LABEL},
+	{"group", required_argument, NULL, RUN_GROUP},
+	{"sampled-only", no_argument, NULL, RUN_SAMPLED_ONLY},
 	{"output", required_argument, NULL, 'o'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
@@ -101,6 +113,25 @@ static bool run_take_leaks(struct cli_run_options *options, const char *window)
 	return false;
 }
 
+static bool run_take_view(struct profile_view *view, int option, const char *value)
+{
+	struct label_choice *labels = &view->labels;
+
+	view->causal |= option == RUN_CAUSAL;
+	labels->sampled_only |= option == RUN_SAMPLED_ONLY;
+	if (option == RUN_LABEL && !label_choice_parse(value, labels)) {
+		cli_say("--label '%s': not KEY=VALUE", value);
+		return false;
+	}
+	if (option == RUN_GROUP && (value[0] == '\0' || strlen(value) >= sizeof(labels->group))) {
+		cli_say("--group '%s': not the key of a label", value);
+		return false;
+	}
+	if (option == RUN_GROUP)
+		memcpy(labels->group, value, strlen(value) + 1);
+	return true;
+}
+
 static bool run_take_option(struct cli_run_options *options, int option, char **argv)
 {
 	switch (option) {
@@ -112,6 +143,11 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 		return true;
 	case RUN_LEAKS:
 		return run_take_leaks(options, optarg);
+	case RUN_CAUSAL:
+	case RUN_LABEL:
+	case RUN_GROUP:
+	case RUN_SAMPLED_ONLY:
+		return run_take_view(&options->view, option, optarg);
 	case 'o':
 		return run_add_output(options, optarg);
 	case 'f':
@@ -296,7 +332,7 @@ static void run_wait(struct run *run)
 static int run_start_collector(struct run *run, char *name, size_t size)
 {
 	struct cli_run_options *options = run->options;
-	struct window_options window = {.rate_hz = options->sampling.rate_hz};
+	struct window_options window = {.rate_hz = options->sampling.rate_hz, .view = options->view};
 	struct collector_options collector = {
 		.socket = name, .sampling = options->sampling.how, .cache_tables = true, .family = getpid()};
 	bool by_store = cli_sampling_store(&options->sampling) != WIRE_BUCKET_NONE;
@@ -310,7 +346,7 @@ static int run_start_collector(struct run *run, char *name, size_t size)
 	snprintf(name, size, "@profd-%d-%016" PRIx64, (int)getpid(), random);
 	int error = collector_create(&collector, &run->collector);
 	if (error == 0 && run->outputs.count > 0 && options->sampling.wall)
-		error = cli_wall_start(run->collector, options->sampling.rate_hz, &run->wall);
+		error = cli_wall_start(run->collector, options->sampling.rate_hz, &options->view, &run->wall);
 	else if (error == 0 && run->outputs.count > 0 && !by_store)
 		error = window_open(run->collector, &window, &run->window);
 	return error;
@@ -541,6 +577,10 @@ const struct cli_command cli_command_run = {
 		"--heap\n"
 		"      --full-names       flame graphs show template arguments and parameters in the boxes, too\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
+		"      --causal           stacks under the stacks that made their threads, or queued their work\n"
+		"      --label KEY=VALUE  only samples with this label of the program's; --group KEY puts each under "
+		"its\n"
+		"                         label's frame; --sampled-only: only those with a trace that is recorded\n"
 		"  -h, --help             this text\n\n"
 		"HTTP, while COMMAND runs:\n"
 		"  --http ADDR            serve HTTP on HOST:PORT; ':6060' and '6060' are 127.0.0.1:6060, '[::1]:0' "

@@ -138,14 +138,24 @@ static bool crc_matches(int fd, uint32_t wanted)
 	return n == 0 && (uint32_t)crc == wanted;
 }
 
+// Two build IDs that differ settle it without reading all of the file.
+static bool is_linked(const struct elf_file *file, const struct search *search)
+{
+	char hex[ELF_BUILD_ID_HEX];
+
+	elf_file_build_id(file, hex);
+	if (hex[0] && search->build_id[0])
+		return strcmp(hex, search->build_id) == 0;
+	return crc_matches(file->fd, search->crc);
+}
+
 static int try_link_path(struct search *search, const char *path)
 {
 	struct elf_file file = {.fd = -1};
 
 	if (strcmp(path, search->path) == 0 || open_elf(search->root, path, &file) < 0)
 		return -ENOENT;
-	if (!debug_file_has_dwarf(&file) ||
-	    !(same_build_id(&file, search->build_id) || crc_matches(file.fd, search->crc))) {
+	if (!debug_file_has_dwarf(&file) || !is_linked(&file, search)) {
 		elf_file_close(&file);
 		return -ENOENT;
 	}

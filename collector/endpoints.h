@@ -10,6 +10,7 @@
 #include "collector/collector.h"
 #include "collector/http_message.h"
 #include "collector/metrics.h"
+#include "formats/profile_view.h"
 #include "formats/short_name.h"
 #include <pthread.h>
 #include <stdbool.h>
@@ -59,6 +60,7 @@ struct profile_ask {
 	uint32_t rate_hz, max_rate_hz;
 	const struct format *format;
 	enum name_form names;
+	struct profile_view view;
 };
 struct profile;
 bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http_request *request,
@@ -75,6 +77,9 @@ void endpoint_store(struct endpoints *endpoints, const struct http_request *requ
 		    const struct collector_target *target, bool whole, struct http_reply *reply);
 void endpoint_config(struct endpoints *endpoints, const struct http_request *request,
 		     const struct collector_target *target, bool whole, struct http_reply *reply);
+// endpoint_view.c. false: reply says why not.
+bool endpoint_view_parse(const struct http_request *request, struct profile_view *ret_view, struct http_reply *reply);
+
 // endpoint_wall.c
 void endpoint_wall(struct endpoints *endpoints, const struct http_request *request,
 		   const struct collector_target *target, struct http_reply *reply);

@@ -5,11 +5,10 @@
 // it does not (a file taken for its build ID), that is compared anew; and a file that was written to since is another module.
 // The vDSO is the kernel's: one for all.
 
-#include "collector/module.h"
+#include "collector/module_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -20,13 +19,8 @@
 #include <unistd.h>
 
 #include "collector/cfi_table.h"
-#include "collector/data_symbol.h"
-#include "collector/debug_file.h"
-#include "collector/debuginfod.h"
-#include "collector/elf_file.h"
 #include "collector/log.h"
 #include "collector/maps.h"
-#include "collector/module_open.h"
 #include "collector/symbolizer.h"
 #include "collector/table_cache.h"
 #include "collector/target_root.h"
@@ -35,42 +29,6 @@
 
 #define CACHE_KEEP 1024  // modules kept although no target uses them
 #define MAX_SEGMENTS 256 // PT_LOADs looked at
-
-struct segment {
-	uint64_t vaddr, offset, size; // size: in the file
-	uint64_t memory_size;
-	bool executable, writable;
-};
-
-struct module {
-	int refs;            // atomic; the cache holds one
-	struct module *next; // of the cache; newest first
-	uint64_t inode;
-	uint32_t dev_major, dev_minor;
-	char *path;
-	char *debug_dirs, *downloads;  // downloads: NULL: there are none
-	struct target_root *root;      // of the process that it was opened for, where that is not ours; NULL
-	struct debuginfod *debuginfod; // the cache's; NULL: none
-	bool sought;                   // atomic
-	char build_id[ELF_BUILD_ID_HEX];
-	enum module_open_by by;
-	int fd;                  // file.fd, which never changes; −1: the vDSO
-	struct timespec written; // when it was opened
-	off_t file_size;
-	struct segment *segments;
-	size_t nsegments;
-
-	pthread_mutex_t lock; // guards what follows
-	struct elf_file file;
-	struct symbolizer *symbolizer;
-	enum debuginfod_state download; // as of when it was last asked for
-	char download_reason[DEBUGINFOD_REASON];
-	struct table_cache *tables; // for its names; NULL: nowhere
-	bool table_tried;
-	int table_fd, table_error;
-	uint64_t table_size;
-	char *package; // NULL: not known yet
-};
 
 struct module_cache {
 	pthread_mutex_t lock;
@@ -396,8 +354,7 @@ int module_bias(const struct module *module, const struct maps_entry *entry, uin
 	return 0;
 }
 
-// Whoever can write the file may lie in its build ID, and so about the tables of another file of that build ID.
-static bool may_cache(const struct module *module, uint32_t *ret_machine)
+bool module_may_cache(const struct module *module, uint32_t *ret_machine)
 {
 	GElf_Ehdr header;
 	struct stat st;
@@ -407,196 +364,6 @@ static bool may_cache(const struct module *module, uint32_t *ret_machine)
 		return false;
 	*ret_machine = header.e_machine;
 	return true;
-}
-
-// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
-static struct debug_places debug_places(const struct module *module)
-{
-	return (struct debug_places){.dirs = module->debug_dirs, .root = module->root, .downloads = module->downloads};
-}
-
-static struct symbolizer *ensure_symbolizer(struct module *module)
-{
-	const struct debug_places places = debug_places(module);
-	uint32_t machine;
-
-	if (!module->symbolizer)
-		module->symbolizer = symbolizer_create(&module->file, module->path, module->build_id, &places,
-						       may_cache(module, &machine) ? module->tables : NULL);
-	return module->symbolizer;
-}
-
-// Asks debuginfod for what is not there. True: it has come since.
-static bool want_download(struct module *module)
-{
-	enum debuginfod_state before = module->download;
-
-	if (!module->debuginfod || !module->build_id[0] || symbolizer_has_dwarf(module->symbolizer))
-		return false;
-	module->download = debuginfod_want(module->debuginfod, module->build_id, module->download_reason);
-	return module->download == DEBUGINFOD_HERE && before != DEBUGINFOD_HERE;
-}
-
-static void say_error(const struct module *module)
-{
-	const char *error = symbolizer_take_error(module->symbolizer);
-
-	if (error)
-		log_line("names of %s are missing: %s", module->path, error);
-}
-
-enum module_symbols module_symbols(struct module *module)
-{
-	struct symbolizer *symbolizer;
-	enum module_symbols source = MODULE_SYMBOLS_NONE;
-
-	pthread_mutex_lock(&module->lock);
-	symbolizer = ensure_symbolizer(module);
-	if (symbolizer) {
-		source = symbolizer_source(symbolizer);
-		say_error(module);
-	}
-	pthread_mutex_unlock(&module->lock);
-	return source;
-}
-
-const char *module_failure(struct module *module)
-{
-	const char *failure = NULL;
-	int64_t retry_s;
-
-	pthread_mutex_lock(&module->lock);
-	if (module->symbolizer)
-		failure = symbolizer_error(module->symbolizer, &retry_s);
-	pthread_mutex_unlock(&module->lock);
-	return failure;
-}
-
-const char *module_package(struct module *module)
-{
-	const char *package;
-
-	pthread_mutex_lock(&module->lock);
-	package = module->package;
-	pthread_mutex_unlock(&module->lock);
-	return package;
-}
-
-void module_set_package(struct module *module, const char *package)
-{
-	pthread_mutex_lock(&module->lock);
-	if (!module->package)
-		module->package = strdup(package);
-	pthread_mutex_unlock(&module->lock);
-}
-
-void module_prepare(struct module *module, const uint64_t *vaddrs, size_t count)
-{
-	pthread_mutex_lock(&module->lock);
-	if (count && ensure_symbolizer(module)) {
-		symbolizer_look_again(module->symbolizer, want_download(module));
-		symbolizer_prepare(module->symbolizer, vaddrs, count);
-		say_error(module);
-	}
-	pthread_mutex_unlock(&module->lock);
-}
-
-void module_seek(struct module *module)
-{
-	if (__atomic_exchange_n(&module->sought, true, __ATOMIC_RELAXED))
-		return;
-	pthread_mutex_lock(&module->lock);
-	if (ensure_symbolizer(module))
-		(void)want_download(module);
-	pthread_mutex_unlock(&module->lock);
-}
-
-// What went wrong comes before what is not there.
-static bool describe(const struct module *module, char *buf, size_t size)
-{
-	int64_t retry_s = 0;
-	const char *error = symbolizer_error(module->symbolizer, &retry_s);
-
-	if (error)
-		snprintf(buf, size,
-			 "names of %s are missing: %s; it is read again in %" PRId64
-			 " s, or when its debug info changes",
-			 module->path, error, retry_s);
-	else if (!module->debuginfod || !module->build_id[0] || symbolizer_has_dwarf(module->symbolizer))
-		return false;
-	else if (module->download == DEBUGINFOD_WANTED)
-		snprintf(buf, size, "debug info of %s is being downloaded: later profiles have its names",
-			 module->path);
-	else if (module->download == DEBUGINFOD_NONE)
-		snprintf(buf, size, "debug info of %s is not here, and no debuginfod server has it", module->path);
-	else if (module->download == DEBUGINFOD_FAILED)
-		snprintf(buf, size, "debug info of %s could not be downloaded: %s", module->path,
-			 module->download_reason);
-	else
-		return false;
-	return true;
-}
-
-bool module_note(struct module *module, char *buf, size_t size)
-{
-	bool said;
-
-	pthread_mutex_lock(&module->lock);
-	said = module->symbolizer && describe(module, buf, size);
-	pthread_mutex_unlock(&module->lock);
-	return said;
-}
-
-void module_cache_downloads(struct module_cache *cache, struct debuginfod_counters *ret_counters)
-{
-	*ret_counters = (struct debuginfod_counters){0};
-	if (cache->debuginfod)
-		debuginfod_counters(cache->debuginfod, ret_counters);
-}
-
-size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_frame *frames, size_t max)
-{
-	struct symbolizer *symbolizer;
-	size_t count = 0;
-
-	pthread_mutex_lock(&module->lock);
-	symbolizer = ensure_symbolizer(module);
-	if (symbolizer && max) {
-		count = symbolizer_find(symbolizer, vaddr, frames, max);
-		say_error(module);
-	}
-	pthread_mutex_unlock(&module->lock);
-	return count;
-}
-
-static bool is_writable(const struct module *module, uint64_t vaddr)
-{
-	for (size_t i = 0; i < module->nsegments; i++) {
-		const struct segment *segment = &module->segments[i];
-
-		if (segment->writable && vaddr >= segment->vaddr && vaddr - segment->vaddr < segment->memory_size)
-			return true;
-	}
-	return false;
-}
-
-bool module_variable(struct module *module, uint64_t vaddr, char *buf, size_t size)
-{
-	struct elf_file debug = {0};
-	const struct debug_places places = debug_places(module);
-	bool found;
-
-	if (!is_writable(module, vaddr))
-		return false;
-	pthread_mutex_lock(&module->lock);
-	found = data_symbol_find(&module->file, vaddr, buf, size);
-	if (!found) {
-		if (debug_file_find(&module->file, module->path, module->build_id, &places, &debug) == 0)
-			found = data_symbol_find(&debug, vaddr, buf, size);
-		elf_file_close(&debug);
-	}
-	pthread_mutex_unlock(&module->lock);
-	return found;
 }
 
 static int seal_table(const void *table, size_t size)
@@ -616,7 +383,7 @@ static int find_table(struct module *module, struct table_cache *tables, struct 
 		      size_t *ret_size)
 {
 	struct table_cache_key key = {.build_id = module->build_id, .file_size = (uint64_t)module->file_size};
-	bool cached = may_cache(module, &key.machine);
+	bool cached = module_may_cache(module, &key.machine);
 	int error;
 
 	if (cached && table_cache_get(tables, &key, ret_table, ret_size) == 0)
@@ -660,4 +427,11 @@ int module_table(struct module *module, struct table_cache *tables, int *ret_fd,
 	}
 	pthread_mutex_unlock(&module->lock);
 	return error;
+}
+
+void module_cache_downloads(struct module_cache *cache, struct debuginfod_counters *ret_counters)
+{
+	*ret_counters = (struct debuginfod_counters){0};
+	if (cache->debuginfod)
+		debuginfod_counters(cache->debuginfod, ret_counters);
 }

@@ -293,13 +293,15 @@ static int open_sources(struct compiler *compiler)
 	if (!name_index_span(sources->file, &compiler->index.span))
 		return -EINVAL;
 	open_symbols(compiler);
+	compiler->index.symbols = compiler->symbols;
+	compiler->index.dwarf = &compiler->dwarf;
+	if (compiler->request->symbols_alone)
+		return 0;
 	open_dwarf(sources->debug ? sources->debug : sources->file, &compiler->dwarf);
 	open_dwarf(sources->alt, &compiler->alt);
 	if (sources->alt)
 		compiler->dwarf.alt = &compiler->alt;
 	compiler->package = name_package_open(sources->package);
-	compiler->index.dwarf = &compiler->dwarf;
-	compiler->index.symbols = compiler->symbols;
 	return 0;
 }
 
@@ -345,7 +347,7 @@ int name_compile(const struct name_request *request, int fd)
 
 	pthread_mutex_init(&compiler.lock, NULL);
 	error = open_sources(&compiler);
-	if (compiler.dwarf.sections.parts[DWARF_INFO].size < ALL_BELOW)
+	if (!request->symbols_alone && compiler.dwarf.sections.parts[DWARF_INFO].size < ALL_BELOW)
 		extent = NAME_EVERYTHING;
 	if (!error)
 		error = name_index_init(&compiler.index, request->addresses, request->count, extent);

@@ -35,6 +35,7 @@ struct name_request {
 	// Several units may say that an address is theirs. Most often the first is right, and the others are not read; where it was not,
 	// ask again for all of them.
 	bool each_unit;
+	bool symbols_alone;   // DWARF is not read: it was too much
 	uint64_t identity[2]; // of the sources, for the header
 };
 

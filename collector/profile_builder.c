@@ -5,6 +5,7 @@
 
 #include "collector/profile_builder.h"
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -14,6 +15,8 @@
 #include "collector/name_advice.h"
 #include "formats/profile.h"
 #include "profd/wire.h"
+
+#define MAX_NOTE (PATH_MAX + 512)
 
 // Mappings of several processes that are alike in all of this are one in the profile. The strings are interned by the profile.
 struct mapping_id {
@@ -30,11 +33,13 @@ void profile_builder_init(struct profile_builder *builder, struct profile *profi
 {
 	*builder = (struct profile_builder){.profile = profile, .budget.max = SIZE_MAX};
 	intern_init(&builder->mappings, sizeof(struct mapping_id), MAPPING_KEY_SIZE, &builder->budget);
+	intern_init(&builder->modules, sizeof(struct module *), sizeof(struct module *), &builder->budget);
 }
 
 void profile_builder_finish(struct profile_builder *builder)
 {
 	intern_finish(&builder->mappings);
+	intern_finish(&builder->modules);
 }
 
 static struct mapping_id *intern_mapping(struct profile_builder *builder, const struct mapping *mapping)
@@ -130,6 +135,7 @@ static uint32_t add_location(struct profile_builder *builder, uint32_t source, c
 	size_t n = 0;
 
 	if (mapping && mapping->module) {
+		(void)intern_add(&builder->modules, &mapping->module, NULL);
 		n = module_symbolize(mapping->module, location.address - mapping->bias, frames, MODULE_MAX_INLINE);
 		dwarf = n > 0 && module_symbols(mapping->module) == MODULE_SYMBOLS_DWARF;
 	} else {
@@ -195,5 +201,17 @@ void profile_builder_explain(struct profile_builder *builder)
 			name_advice(item->mapping, item->has_jit_names, advice, sizeof(advice));
 		profile_explain_mapping(builder->profile, (uint32_t)item->id,
 					name_advice_source(item->mapping, item->has_jit_names), advice);
+	}
+}
+
+void profile_builder_add_notes(struct profile_builder *builder)
+{
+	char note[MAX_NOTE];
+
+	for (uint32_t i = 0; i < builder->modules.count; i++) {
+		struct module *const *module = intern_item(&builder->modules, i);
+
+		if (module_note(*module, note, sizeof(note)))
+			profile_add_comment(builder->profile, "%s", note);
 	}
 }

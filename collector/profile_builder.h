@@ -18,6 +18,7 @@ struct profile_builder {
 	struct profile *profile;     // not owned
 	struct intern_budget budget; // without a limit: what is put in is bounded
 	struct intern mappings;
+	struct intern modules; // that have a location, each once
 	// The names of source's generated code; called when the first one is wanted. NULL: it has none.
 	const struct jit_names *(*jit_names)(void *context, uint32_t source);
 	void *context;
@@ -34,5 +35,7 @@ uint32_t profile_builder_location(struct profile_builder *builder, uint32_t sour
 // Says in the profile what each mapping's names come from, and what would help where names are missing (profile_explain_mapping). Once,
 // after the last location; may read the lists of packages.
 void profile_builder_explain(struct profile_builder *builder);
+// After the last location: why names are missing, module by module, as comments of the profile.
+void profile_builder_add_notes(struct profile_builder *builder);
 
 #endif

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "collector/context_pool.h"
 #include "profd/wire.h"
 
 #define REGION_MAX_SIZE (256u << 20) // the agent's own is a twentieth of that
@@ -19,7 +20,8 @@ struct region {
 	struct wire_header *header; // NULL: none
 	struct wire_shard *shards;
 	struct wire_slot *slots;
-	struct wire_creator *creators;
+	struct context_pool pool;
+	struct wire_task *tasks;
 	uint64_t *ring;
 	uint64_t size;
 	uint32_t nshards, nslots, shard_size;

@@ -549,6 +549,8 @@ unsigned session_tick(struct session *session)
 		session_check_end(session);
 	} else if (session->state == SESSION_LIVE) {
 		fill = session_drain(session, RING_READER_LIVE);
+		if (session->rate_sent > 0)
+			session_look_for_service(session);
 		if (session->rate_sent == 0 && session->drains_left > 0)
 			session->drains_left--;
 		if (session->maps_dirty || session->tables_since_ns > 0) {

@@ -45,6 +45,7 @@ struct symbolizer {
 	struct readable_names readable;
 	int64_t looked_s;        // when debug info was last looked for
 	bool failed, error_told; // until retry_s no more is compiled
+	bool makeshift;          // names are those of symbols alone: DWARF could not be read. They are not kept
 	int64_t retry_s;
 	uint32_t failures; // in a row
 	char error[NAME_WORKER_REASON];
@@ -99,7 +100,7 @@ static void forget_names(struct symbolizer *symbolizer)
 {
 	name_set_finish(&symbolizer->names);
 	symbolizer->loaded = false;
-	symbolizer->failed = symbolizer->error_told = false;
+	symbolizer->failed = symbolizer->error_told = symbolizer->makeshift = false;
 	symbolizer->failures = 0;
 }
 
@@ -130,8 +131,12 @@ void symbolizer_look_again(struct symbolizer *symbolizer, bool at_once)
 	if (at_once || debug_sources_changed(&symbolizer->sources) ||
 	    (lacks && now - symbolizer->looked_s >= LOOK_AGAIN_S))
 		look_for_sources(symbolizer);
-	if (symbolizer->failed && now >= symbolizer->retry_s)
+	if (symbolizer->failed && now >= symbolizer->retry_s) {
 		symbolizer->failed = symbolizer->error_told = false;
+		if (symbolizer->makeshift)
+			name_set_finish(&symbolizer->names);
+		symbolizer->makeshift = false;
+	}
 }
 
 bool symbolizer_has_dwarf(const struct symbolizer *symbolizer)
@@ -244,7 +249,8 @@ static int take_block(struct symbolizer *symbolizer, int fd, bool whole)
 		symbolizer->names = only;
 	}
 	symbolizer->maps[symbolizer->nmaps++] = map;
-	store(symbolizer, &map);
+	if (!symbolizer->makeshift)
+		store(symbolizer, &map);
 	return 0;
 }
 
@@ -253,9 +259,34 @@ static const struct elf_file *if_open(const struct elf_file *file)
 	return file->elf ? file : NULL;
 }
 
+static int run_worker(struct symbolizer *symbolizer, const struct name_request *request, bool whole,
+		      char reason[NAME_WORKER_REASON])
+{
+	int fd, error = -ENOSPC;
+
+	snprintf(reason, NAME_WORKER_REASON, "too many units were added one by one");
+	if (symbolizer->nmaps < MAX_MAPS)
+		error = name_worker_run(request, &fd, reason);
+	if (error)
+		return error;
+	error = take_block(symbolizer, fd, whole);
+	if (error)
+		snprintf(reason, NAME_WORKER_REASON, "the process that read its debug info made nothing of use");
+	return error;
+}
+
+static void note_failure(struct symbolizer *symbolizer)
+{
+	symbolizer->failed = true;
+	symbolizer->retry_s = now_s() + (FIRST_RETRY_S << (symbolizer->failures < 6 ? symbolizer->failures : 6));
+	symbolizer->failures++;
+	if (symbolizer->tables)
+		table_cache_count_names_failed(symbolizer->tables);
+}
+
 static void compile(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count, bool each_unit, bool whole)
 {
-	const struct name_request request = {
+	struct name_request request = {
 		.sources = {.file = &symbolizer->file,
 			    .debug = if_open(&symbolizer->sources.debug),
 			    .alt = if_open(&symbolizer->sources.alt),
@@ -264,28 +295,26 @@ static void compile(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_
 		.addresses = vaddrs,
 		.count = count,
 		.each_unit = each_unit,
+		.symbols_alone = symbolizer->makeshift,
 		.identity = {symbolizer->sources.identity[0], symbolizer->sources.identity[1]},
 	};
-	int fd, error = -ENOSPC;
+	bool first = symbolizer->names.count == 0;
+	char reason[NAME_WORKER_REASON];
 
-	snprintf(symbolizer->error, sizeof(symbolizer->error), "too many units were added one by one");
-	if (symbolizer->nmaps < MAX_MAPS)
-		error = name_worker_run(&request, &fd, symbolizer->error);
-	if (!error) {
-		error = take_block(symbolizer, fd, whole);
-		if (error)
-			snprintf(symbolizer->error, sizeof(symbolizer->error),
-				 "the process that read its debug info made nothing of use");
+	if (symbolizer->makeshift) {
+		(void)run_worker(symbolizer, &request, whole, reason); // what DWARF was too much stays the reason
+		return;
 	}
-	symbolizer->failed = error != 0;
-	if (!error) {
+	if (run_worker(symbolizer, &request, whole, symbolizer->error) == 0) {
 		symbolizer->failures = 0;
 		return;
 	}
-	symbolizer->retry_s = now_s() + (FIRST_RETRY_S << (symbolizer->failures < 6 ? symbolizer->failures : 6));
-	symbolizer->failures++;
-	if (symbolizer->tables)
-		table_cache_count_names_failed(symbolizer->tables);
+	note_failure(symbolizer);
+	if (!first || !symbolizer->sources.has_dwarf)
+		return;
+	request.symbols_alone = symbolizer->makeshift = true;
+	if (run_worker(symbolizer, &request, whole, reason) < 0)
+		symbolizer->makeshift = false;
 }
 
 // All that there is, and these, in one block: when there are as many blocks as there may be.
@@ -311,7 +340,7 @@ static void ensure_loaded(struct symbolizer *symbolizer)
 // False: nothing was missing, or nothing can be done about it.
 static bool compile_missing(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count, bool each_unit)
 {
-	uint64_t *missing = symbolizer->failed ? NULL : calloc(count + 1, sizeof(*missing));
+	uint64_t *missing = symbolizer->failed && !symbolizer->makeshift ? NULL : calloc(count + 1, sizeof(*missing));
 	bool first = symbolizer->names.count == 0;
 	size_t n = 0;
 
@@ -351,6 +380,11 @@ const char *symbolizer_take_error(struct symbolizer *symbolizer)
 	return symbolizer->error;
 }
 
+bool symbolizer_has_symbols_alone(const struct symbolizer *symbolizer)
+{
+	return symbolizer->makeshift;
+}
+
 const char *symbolizer_error(const struct symbolizer *symbolizer, int64_t *ret_retry_s)
 {
 	int64_t left = symbolizer->retry_s - now_s();
@@ -386,7 +420,7 @@ size_t symbolizer_find(struct symbolizer *symbolizer, uint64_t vaddr, struct mod
 		max = MODULE_MAX_INLINE;
 	ensure_loaded(symbolizer);
 	count = name_set_find(&symbolizer->names, vaddr, found, max, &missing);
-	if (count == 0 && (missing || symbolizer->names.count == 0) && !symbolizer->failed) {
+	if (count == 0 && (missing || symbolizer->names.count == 0) && (!symbolizer->failed || symbolizer->makeshift)) {
 		symbolizer_prepare(symbolizer, &vaddr, 1);
 		count = name_set_find(&symbolizer->names, vaddr, found, max, &missing);
 	}

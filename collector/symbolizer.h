@@ -32,6 +32,8 @@ size_t symbolizer_find(struct symbolizer *symbolizer, uint64_t vaddr, struct mod
 // Why there are names missing that should not be; NULL: none are. Told once.
 const char *symbolizer_take_error(struct symbolizer *symbolizer);
 // The same, told each time; *ret_retry_s: in so many seconds it is tried again, at the earliest.
+bool symbolizer_has_symbols_alone(
+	const struct symbolizer *symbolizer); // it names functions nevertheless, by ELF symbols
 const char *symbolizer_error(const struct symbolizer *symbolizer, int64_t *ret_retry_s);
 
 #endif

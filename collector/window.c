@@ -13,6 +13,7 @@
 #include "collector/module.h"
 #include "collector/session.h"
 #include "collector/window_impl.h"
+#include "collector/window_work.h"
 #include "collector/worker.h"
 
 #define ARM_NS 2000000000LL    // that window_open waits for its targets' tables
@@ -84,21 +85,21 @@ static void seek_debug_info(struct window *window)
 	}
 }
 
-static bool keep(struct window *window, struct session *session, const struct ring_record *record,
+static bool keep(struct window *window, struct session *session, const struct ring_record *record, uint32_t work,
 		 const struct aggregate_frame *frames, size_t nframes)
 {
 	const struct wire_sample *sample = &record->sample;
+	struct aggregate_sample sum = {.work = work, .samples = sample->weight, .cpu_ns = sample->cpu_ns};
 	struct aggregate_thread *thread;
-	uint32_t index;
 	bool new;
 
 	if (!add_source(window, session) ||
-	    aggregate_thread(&window->aggregate, session->id, sample->tid, &index, &new) < 0)
+	    aggregate_thread(&window->aggregate, session->id, sample->tid, &sum.thread, &new) < 0)
 		return false;
-	thread = intern_item(&window->aggregate.threads, index);
+	thread = intern_item(&window->aggregate.threads, sum.thread);
 	if (new)
 		session_thread_name(session, sample->tid, sample->slot, thread->name);
-	if (aggregate_add(&window->aggregate, index, frames, nframes, sample->weight, sample->cpu_ns) < 0)
+	if (aggregate_add(&window->aggregate, &sum, frames, nframes) < 0)
 		return false;
 	seek_debug_info(window);
 	return true;
@@ -114,8 +115,14 @@ void window_take(struct window *window, struct session *session, const struct ri
 		 const struct aggregate_frame *frames, size_t nframes, uint8_t stop)
 {
 	struct window_stats *stats = &window->stats;
+	uint32_t work;
+	bool fits = window_work_find(window, session, record, &work) == 0;
 
-	if (!keep(window, session, record, frames, nframes)) {
+	if (fits && !window_work_is_wanted(window, work)) {
+		stats->unwanted++;
+		return;
+	}
+	if (!fits || !keep(window, session, record, work, frames, nframes)) {
 		stats->dropped_aggregate++;
 		return;
 	}
@@ -381,6 +388,15 @@ static void note_main_target(struct window *window)
 	window->command = strdup(session->cmdline ? session->cmdline : session->comm);
 }
 
+static void note_services(struct window *window)
+{
+	for (uint32_t i = 0; i < window->sources.count; i++) {
+		struct window_source *source = intern_item(&window->sources, i);
+
+		memcpy(source->service, source->session->service, sizeof(source->service));
+	}
+}
+
 void window_stop(struct window *window)
 {
 	struct collector *collector = window->collector;
@@ -396,6 +412,7 @@ void window_stop(struct window *window)
 		;
 	drain_targets(window, SESSION_WAITS_NO_MORE);
 	note_main_target(window);
+	note_services(window);
 	window->open = false;
 	window->stats.end_ns = core_epoch_ns();
 	TAILQ_REMOVE(&collector->windows, window, link);

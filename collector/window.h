@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "formats/profile_view.h"
 #include "profd/wire.h"
 
 struct collector;
@@ -21,6 +22,7 @@ struct window;
 struct window_options {
 	pid_t pid; // only this target (its session of now: not what it becomes by exec); 0: all, those to come too
 	uint32_t rate_hz; // asked, 1..WIRE_MAX_RATE_HZ
+	struct profile_view view;
 };
 
 // One reason more than walks end for: callers may be missing in between.
@@ -30,6 +32,7 @@ struct window_options {
 struct window_stats {
 	uint64_t samples;                    // weight: 1 + overrun each
 	uint64_t records;                    // samples as delivered by the handler, and kept
+	uint64_t unwanted;                   // not kept: they have not the labels asked for
 	uint64_t cpu_ns;                     // CPU time that the samples stand for
 	uint64_t generated, dropped[3];      // in the targets' rings during the window; dropped by enum wire_drop
 	uint64_t dropped_aggregate;          // samples not kept because the window reached its memory limit

@@ -8,14 +8,16 @@
 
 #include "collector/aggregate.h"
 #include "collector/core.h"
+#include "collector/otel_context.h"
 #include "collector/ring_reader.h"
 #include "collector/window.h"
 
 struct mapping;
 
 struct window_source {
-	uint32_t id;             // session.id: aggregate_thread.source
-	struct session *session; // a reference
+	uint32_t id;                   // session.id: aggregate_thread.source
+	struct session *session;       // a reference
+	char service[OTEL_NAME_BYTES]; // as of window_stop; "": not known
 };
 
 struct window {

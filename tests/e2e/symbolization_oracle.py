@@ -167,19 +167,41 @@ def describe(kind, mine, other, readable, values):
     return f'{kind}: {len(mine)} and {len(other)} frames, of {mine[-1][0] if mine else "-"} | {other[-1][0] if other else "-"}'
 
 
+def rule(mine, other, readable, values):
+    """By which rule answers that are not the same to the letter count as equal; the first frame's."""
+    if not mine or not other:
+        return 'code without debug info, or without a function'
+    for (name, file, number), (their_name, their_file, _) in zip(mine, other):
+        if name != their_name:
+            if small.whole(name) == small.whole(their_name):
+                return 'a part of a function (.cold, .isra, .constprop…)'
+            if readable.get(small.whole(name)) == readable.get(small.whole(their_name)):
+                return 'the bodies of a constructor or destructor'
+            if not their_name.startswith(('_Z', '_R')):
+                return 'no linkage name in DWARF: the symbol here'
+            if not name.startswith(('_Z', '_R')):
+                return 'no linkage name in DWARF: the symbol there'
+            return 'folded functions'
+        if file != their_file:
+            return 'a path that is relative, or not known there' if number else 'a file without a line, of which there is none here'
+    return 'other'
+
+
 def compare(path, count):
     chosen = small.function_addresses(path, count)
     mine, other = small.ours(path, chosen, ''), small.theirs(path, chosen)
     readable, values = small.demangled(small.all_names(mine, other)), small.symbol_values(path)
-    kinds, places = collections.Counter(), collections.Counter()
+    kinds, places, rules = collections.Counter(), collections.Counter(), collections.Counter()
     for address in chosen:
         one, another = mine.get(address, []), other.get(address, [])
         kind = small.difference(one, another, readable, values)
         kinds[kind] += 1
         kinds['to the letter'] += one == another
+        if not kind and one != another:
+            rules[rule(one, another, readable, values)] += 1
         if kind:
             places[describe(kind, one, another, readable, values)] += 1
-    return len(chosen), kinds, places
+    return len(chosen), kinds, places, rules
 
 
 def main(arguments):
@@ -188,7 +210,7 @@ def main(arguments):
         keep, arguments = pathlib.Path(arguments[1]), arguments[2:]
     count, wanted = int(arguments[0]) if arguments else 1000000, arguments[1:]
     chosen = {name: how for name, how in programs().items() if (not wanted or name in wanted) and shutil.which(how[1])}
-    total, kinds = 0, collections.Counter()
+    total, kinds, all_rules = 0, collections.Counter(), collections.Counter()
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(keep or directory)
         for number, (name, (build, compiler, options)) in enumerate(chosen.items()):
@@ -198,13 +220,16 @@ def main(arguments):
                 build(compiler, options, output)
             built = time.monotonic()
             # What a small program could not have, the next ones do.
-            n, found, places = compare(output, (count - total) // (len(chosen) - number))
-            total, kinds = total + n, kinds + found
+            n, found, places, rules = compare(output, (count - total) // (len(chosen) - number))
+            total, kinds, all_rules = total + n, kinds + found, all_rules + rules
             print(f'{name}: {found[None]} of {n} equal ({found[None] / n:.4%}), {found["to the letter"]} of them to the letter; built in {built - start:.0f} s, compared in '
                   f'{time.monotonic() - built:.0f} s', flush=True)
             for place, times in places.most_common(EXAMPLES):
                 print(f'  {times:7}  {place}', flush=True)
-    print(f'\nall: {kinds[None]} of {total} equal ({kinds[None] / max(1, total):.4%}), {kinds["to the letter"]} of them to the '
+    print('\nequal by a rule:')
+    for name, times in all_rules.most_common():
+        print(f'  {times:7}  {name}')
+    print(f'all: {kinds[None]} of {total} equal ({kinds[None] / max(1, total):.4%}), {kinds["to the letter"]} of them to the '
           f'letter; different: {", ".join(f"{kind} {times}" for kind, times in kinds.most_common() if kind and kind != "to the letter")}')
     return 0 if kinds[None] >= small.AT_LEAST * total else 1
 

@@ -5,6 +5,7 @@
 # it is tried again when the debug info is another one, or later.
 
 import glob
+import json
 import os
 import resource
 import signal
@@ -13,19 +14,20 @@ import threading
 
 import pytest
 
-from test_debug_info import SOURCE, build_id_path, expect_dwarf, expect_nothing, share, split_off
-from test_debuginfod import Daemon
+from test_debug_info import SOURCE, build_id_path, expect_dwarf, expect_function_alone, expect_nothing, share, split_off
+from test_debuginfod import Daemon, get
 
-# Never called; but of the same unit, so their names are read, and make more than the process may write.
-MANY = 6000
+# Never called; but of the same unit, so they are read as well, and make more than the process may write: by their names, or by lines alone.
+NAMES = ''.join(f'int a_function_that_is_never_called_and_has_a_name_that_is_as_long_as_they_are_in_large_programs_{i}(int x) '
+                f'{{ return x * {i}; }}\n' for i in range(6000))
+LINES = 'volatile int v;\nvoid of_many_lines(void)\n{\n' + 'v = 1;\n' * 70000 + '}\n'
 LIMIT = 512 << 10
 
 
 @pytest.fixture
-def daemon(profd, agent, tmp_path):
+def daemon(request, profd, agent, tmp_path):
     """A daemon with a target, whose debug info is in the directory `given`; without a cache, so that nothing else is written."""
-    others = ''.join(f'int a_function_that_is_never_called_and_has_a_name_that_is_as_long_as_they_are_in_large_programs_{i}(int x) '
-                     f'{{ return x * {i}; }}\n' for i in range(MANY))
+    others = getattr(request, 'param', NAMES)
     (tmp_path / 'spin.c').write_text(SOURCE + others)
     program = tmp_path / 'spin'
     subprocess.run(['gcc', '-O1', '-g', tmp_path / 'spin.c', '-o', program], check=True)
@@ -55,8 +57,24 @@ def test_more_than_it_may_write(daemon):
     assert daemon.metric('profd_name_failures_total') == 1
     # It is not tried again each time; and each answer says so.
     assert failures(daemon.profile()) and daemon.metric('profd_name_failures_total') == 1
+    # Thread dumps say so as well; in text it is a comment.
+    text = get(f'{daemon.url}/debug/pprof/goroutine?debug=2').decode()
+    assert text.startswith('# names of ') and '/spin are missing: ' in text.splitlines()[0], text[:500]
+    notes = json.loads(get(f'{daemon.url}/debug/pprof/goroutine?format=json'))['notes']
+    assert any('/spin are missing: ' in note for note in notes)
     os.utime(daemon.debug_file)
     assert failures(daemon.profile()) and daemon.metric('profd_name_failures_total') == 2
+
+
+@pytest.mark.parametrize('daemon', [LINES], indirect=True, ids=['lines'])
+def test_symbols_stand_in(daemon):
+    """Where DWARF is too much, functions still have the names that their symbols have."""
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+    for _ in range(2):
+        profile = daemon.profile()
+        expect_function_alone(profile)
+        assert any(comment.startswith('lines and inlined calls of') and '/spin are missing: ' in comment for comment in profile.comments)
+    assert daemon.metric('profd_name_failures_total') == 1
 
 
 class Killer(threading.Thread):

@@ -21,23 +21,11 @@
 #include "collector/debug_file.h"
 #include "collector/dwarf_sections.h"
 #include "collector/symbolizer.h"
+#include "tests/unit/shell.h"
 
 #define TOO_LONG_S 20 // SIGALRM ends a test that waits for a FIFO
 
 static char directory[] = "/tmp/profd_debug_file_XXXXXX";
-
-__attribute__((format(printf, 1, 2))) static int try_run(const char *format, ...)
-{
-	char command[4096];
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(command, sizeof(command), format, arguments);
-	va_end(arguments);
-	return system(command); // NOLINT(cert-env33-c): the command is this file's
-}
-
-#define run(...) assert_int_equal(try_run(__VA_ARGS__), 0)
 
 static const char program[] =
 	"typedef struct { int one, two, three; } triple; "

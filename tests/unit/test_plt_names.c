@@ -19,22 +19,9 @@
 #include "collector/demangle.h"
 #include "collector/plt_names.h"
 #include "collector/symbol_table.h"
+#include "tests/unit/shell.h"
 
 static char directory[] = "/tmp/profd_plt_names_XXXXXX";
-
-__attribute__((format(printf, 1, 2))) static int try_run(const char *format, ...)
-{
-	char command[2048];
-	va_list arguments;
-
-	va_start(arguments, format);
-	// NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it takes va_start for nothing here
-	vsnprintf(command, sizeof(command), format, arguments);
-	va_end(arguments);
-	return system(command); // NOLINT(cert-env33-c): the command is this file's
-}
-
-#define run(...) assert_int_equal(try_run(__VA_ARGS__), 0)
 
 static const char program[] =
 	"#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"

@@ -21,6 +21,7 @@
 
 #include "collector/symbolizer.h"
 #include "collector/table_cache.h"
+#include "tests/unit/shell.h"
 
 static char directory[] = "/tmp/profd_again_XXXXXX";
 static char dirs[128];
@@ -37,28 +38,22 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
 	return r;
 }
 
-#define run(command) assert_int_equal(system(command), 0) // NOLINT(cert-env33-c): the command is this file's
-
 static int set_up(void **state)
 {
 	if (!mkdtemp(directory) || chdir(directory) < 0)
 		return -1;
 	snprintf(dirs, sizeof(dirs), "%s/debug", directory);
-	// NOLINTNEXTLINE(cert-env33-c)
-	return system("echo 'int main(int argc, char **argv) { return argc; }' > p.c && gcc -O1 -g p.c -o whole && "
-		      "strip -o p whole && nm whole | awk '$3 == \"main\" { print $1 }' > address && "
-		      "id=$(readelf -n p | sed -n 's/.*Build ID: //p') && mkdir -p debug/.build-id/${id%${id#??}} && "
-		      "echo debug/.build-id/${id%${id#??}}/${id#??}.debug > place") == 0
+	return try_run("echo 'int main(int argc, char **argv) { return argc; }' > p.c && gcc -O1 -g p.c -o whole && "
+		       "strip -o p whole && nm whole | awk '$3 == \"main\" { print $1 }' > address && "
+		       "id=$(readelf -n p | sed -n 's/.*Build ID: //p') && mkdir -p debug/.build-id/${id%%${id#??}} && "
+		       "echo debug/.build-id/${id%%${id#??}}/${id#??}.debug > place") == 0
 		       ? 0
 		       : -1;
 }
 
 static int tear_down(void **state)
 {
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -r %s", directory);
-	return chdir("/") < 0 || system(command) != 0 ? -1 : 0; // NOLINT(cert-env33-c)
+	return chdir("/") < 0 || try_run("rm -r %s", directory) ? -1 : 0;
 }
 
 static uint64_t address_of_main(void)
