@@ -13,6 +13,7 @@
 #include "collector/jit_names.h"
 #include "collector/mapping.h"
 #include "collector/name_wants.h"
+#include "formats/name_gaps.h"
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -209,6 +210,10 @@ struct profile *store_profile_end(struct store_profile *making, int r)
 {
 	struct profile *profile = making->profile;
 
+	if (r == 0) {
+		profile_builder_explain(&making->frames);
+		r = name_gaps_comment(profile);
+	}
 	for (size_t i = 0; making->jit_names && i < making->reading->sources.count; i++)
 		jit_names_destroy(making->jit_names[i]);
 	free(making->jit_names);
