@@ -161,6 +161,8 @@ bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall)
 
 	if (!sampling->wall)
 		return true;
+	if (sampling->heap && sampling->by_agent)
+		sampling->heap = false; // it is there for who asks over HTTP
 	if (sampling->heap) {
 		cli_say("a whole run is profiled by --clock wall or by its heap, not by both");
 		return false;

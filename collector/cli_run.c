@@ -516,7 +516,7 @@ const struct cli_command cli_command_run = {
 		"                         .pb.gz .folded .svg .html .speedscope.json ('-' is pprof)\n"
 		"  -r, --rate HZ          samples for each second of CPU time, 1 to 10000 (default "
 		"100)\n" CLI_SAMPLING_HELP "      --leaks[=SECONDS]  at the end say what is still in use, by stack, "
-					   "that was allocated more than SECONDS\n"
+		"that was allocated more than SECONDS\n"
 		"                         before it (default: a tenth of the run); a FILE holds just that. Implies "
 		"--heap\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
