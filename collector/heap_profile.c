@@ -144,7 +144,7 @@ static void scaled_values(const struct part *part, const struct store_bucket *bu
 
 void heap_reading_totals(const struct heap_reading *reading, struct heap_totals *ret_totals)
 {
-	struct heap_totals totals = {.processes = (uint32_t)reading->sources.count};
+	struct heap_totals totals = {.processes = (uint32_t)reading->sources.count, .error = reading->sources.error};
 
 	for (size_t i = 0; i < reading->sources.count; i++) {
 		const struct part *part = &reading->parts[i];

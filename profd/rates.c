@@ -29,7 +29,7 @@ int profd_rates_set(const struct wire_rates *rates)
 		int error = is_any(rates) ? profd_store_open() : 0;
 
 		if (error) {
-			profd_message("heap profiling is off: cannot make its shared memory: %s", strerror(-error));
+			__atomic_store_n(&profd_agent.region.header->store_errno, (uint32_t)-error, __ATOMIC_RELEASE);
 			memset(&profd_rates, 0, sizeof(profd_rates));
 			return error;
 		}
@@ -41,6 +41,15 @@ int profd_rates_set(const struct wire_rates *rates)
 	if (rates->heap_bytes != profd_store.header->heap_rate)
 		profd_heap_set_rate(rates->heap_bytes);
 	return 0;
+}
+
+void profd_rates_say_error(void)
+{
+	uint32_t error = __atomic_load_n(&profd_agent.region.header->store_errno, __ATOMIC_ACQUIRE);
+
+	if (error)
+		profd_message("the heap is not profiled: cannot make the shared memory for it: %s",
+			      strerror((int)error));
 }
 
 void profd_rates_stop(void)

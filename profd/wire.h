@@ -182,6 +182,8 @@ struct wire_header {
 	uint32_t threads_slowed;        // sampled below the rate now, to keep to max_overhead_permille
 	uint64_t slowed_total;          // times that a thread's rate was lowered
 	uint64_t creators_lost;         // threads whose creator had no room among the creators
+	uint32_t store_errno;           // why the profile store could not be made when it was asked for; 0: it could
+	uint32_t reserved;
 };
 
 // ---- Control socket -----------------------------------------------------------------------------------------------

@@ -171,6 +171,16 @@ def test_leaks_in_a_file(profd, helper, tmp_path):
     assert comment(profile, 'leaks: in use at the end')
 
 
+def test_no_room_for_the_store(heap, helper):
+    """One line says so, and the program runs on."""
+    script = f'ulimit -v 160000; exec {helper("target_heap")} family 0'
+    result, profile = heap('sh', '-c', script)
+    assert result.returncode == 0
+    assert result.stdout == natural('sh', '-c', script).stdout
+    assert 'profd: the heap is not profiled: cannot make the shared memory for it: ' in result.stderr
+    assert values_of(profile, 'heap_family') == [0, 0, 0, 0]
+
+
 # ---- Over HTTP ---------------------------------------------------------------------------------------------------------
 
 class Served:
