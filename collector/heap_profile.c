@@ -300,7 +300,8 @@ static void describe(struct builder *builder, enum heap_value shown, uint64_t ra
 			profile_builder_mapping(&builder->frames, builder->reading->parts[i].source->main_mapping);
 }
 
-static bool begin(struct builder *builder, const struct heap_reading *reading)
+static int begin(struct builder *builder, const struct heap_reading *reading, enum heap_value shown,
+		 struct heap_totals *ret_totals)
 {
 	*builder = (struct builder){.reading = reading, .profile = profile_create()};
 	builder->jit_names = calloc(reading->sources.count + 1, sizeof(*builder->jit_names));
@@ -308,7 +309,12 @@ static bool begin(struct builder *builder, const struct heap_reading *reading)
 	profile_builder_init(&builder->frames, builder->profile);
 	builder->frames.jit_names = get_jit_names;
 	builder->frames.context = builder;
-	return builder->profile && builder->jit_names && builder->jit_loaded;
+	if (!builder->profile || !builder->jit_names || !builder->jit_loaded)
+		return -ENOMEM;
+	heap_reading_totals(reading, ret_totals);
+	prepare_names(reading);
+	describe(builder, shown, ret_totals->rate);
+	return 0;
 }
 
 static struct profile *end(struct builder *builder, int r)
@@ -352,13 +358,8 @@ struct profile *heap_profile_make(const struct heap_reading *reading, const stru
 {
 	struct heap_totals totals;
 	struct builder builder;
-	int r = begin(&builder, reading) ? 0 : -ENOMEM;
+	int r = begin(&builder, reading, options->shown, &totals);
 
-	if (r == 0) {
-		heap_reading_totals(reading, &totals);
-		prepare_names(reading);
-		describe(&builder, options->shown, totals.rate);
-	}
 	for (size_t i = 0; i < reading->sources.count && r == 0; i++)
 		r = add_part(&builder, &reading->parts[i], same_part(options->before, &reading->parts[i]));
 	if (r == 0) {
@@ -415,13 +416,8 @@ struct profile *heap_profile_make_leaks(const struct heap_reading *reading, doub
 {
 	struct heap_totals totals;
 	struct builder builder;
-	int r = begin(&builder, reading) ? 0 : -ENOMEM;
+	int r = begin(&builder, reading, HEAP_INUSE_SPACE, &totals);
 
-	if (r == 0) {
-		heap_reading_totals(reading, &totals);
-		prepare_names(reading);
-		describe(&builder, HEAP_INUSE_SPACE, totals.rate);
-	}
 	for (size_t i = 0; i < reading->sources.count && r == 0; i++) {
 		const struct part *part = &reading->parts[i];
 
