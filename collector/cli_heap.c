@@ -13,6 +13,7 @@
 #include "collector/cli.h"
 #include "collector/heap_comments.h"
 #include "collector/heap_profile.h"
+#include "collector/store_profile.h"
 #include "formats/flame_units.h"
 #include "formats/profile.h"
 
@@ -124,7 +125,7 @@ static void say_leaks(const struct profile *profile, double window_s, double run
 
 // ---- The end -------------------------------------------------------------------------------------------------------
 
-static struct profile *make_profile(const struct heap_reading *reading, const struct cli_heap_options *options,
+static struct profile *make_profile(const struct store_reading *reading, const struct cli_heap_options *options,
 				    double window_s)
 {
 	const struct heap_profile_options plain = {.shown = HEAP_INUSE_SPACE, .command = options->command};
@@ -135,19 +136,19 @@ static struct profile *make_profile(const struct heap_reading *reading, const st
 
 bool cli_heap_end(struct collector *collector, struct cli_outputs *outputs, const struct cli_heap_options *options)
 {
-	struct heap_reading *reading = NULL;
+	struct store_reading *reading = NULL;
 	struct heap_totals totals;
 	struct profile *profile;
 	char written[2048] = "";
 	double run_s, window_s;
 	bool all = true;
 
-	if (heap_reading_take(collector, 0, &reading) < 0) {
+	if (store_reading_take(collector, 0, WIRE_BUCKET_HEAP, &reading) < 0) {
 		cli_say("heap: out of memory");
 		return false;
 	}
 	heap_reading_totals(reading, &totals);
-	run_s = heap_reading_seconds(reading);
+	run_s = store_reading_seconds(reading);
 	window_s = options->window_s < 0 ? run_s * TAIL : options->window_s;
 	profile = totals.processes > 0 ? make_profile(reading, options, window_s) : NULL;
 	if (profile != NULL && outputs->count > 0)
@@ -160,6 +161,6 @@ bool cli_heap_end(struct collector *collector, struct cli_outputs *outputs, cons
 		say_leaks(profile, window_s, run_s);
 	all = all && (profile != NULL || totals.processes == 0);
 	profile_destroy(profile);
-	heap_reading_destroy(reading);
+	store_reading_destroy(reading);
 	return all;
 }

@@ -146,6 +146,12 @@ static const struct index_entry {
 } index_entries[] = {
 	{"allocs", "allocs?debug=1",
 	 "What was allocated since heap profiling was switched on, freed or not: a sample of it. As heap, otherwise."},
+	{"block", "block?debug=1",
+	 "How long threads waited for locks, condition variables, semaphores, joins, and with block_io=1 for files, "
+	 "sockets "
+	 "and time: by the "
+	 "stacks that waited. As heap, otherwise. Off until it is switched on: PROFD_BLOCK_RATE=10000, or POST "
+	 "config?block_rate=10000."},
 	{"cmdline", "cmdline", "The command line, its arguments separated by NUL."},
 	{"goroutine", "goroutine?debug=1",
 	 "All threads now, with stacks and what they wait for: grouped (debug=1), one by one (debug=2), as pprof "
@@ -156,6 +162,10 @@ static const struct index_entry {
 	 "format: folded, "
 	 "svg, html, speedscope; with seconds=N what changed over so long. It is off until it is switched on: "
 	 "PROFD_HEAP_RATE=524288 in the program's environment, or POST config?heap_rate=524288."},
+	{"mutex", "mutex?debug=1",
+	 "How long threads waited for locks, by the stacks that gave them back: whose fault it was. As heap, "
+	 "otherwise. Off "
+	 "until it is switched on: PROFD_MUTEX_FRACTION=10, or POST config?mutex_fraction=10."},
 	{"profile", "profile",
 	 "CPU profile. You can give the duration in seconds, the rate in samples a second (rate=1000), and the format: "
 	 "pprof (default), folded, svg, html, speedscope. It samples only while such a request runs."},

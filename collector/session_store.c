@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collector/module.h"
 #include "collector/session.h"
 #include "collector/store.h"
 #include "collector/store_source.h"
@@ -38,6 +39,8 @@ void session_wish_rates(struct session *session, const struct wire_rates *wish)
 		.heap_bytes = choose(ours->heap_bytes, wish->heap_bytes),
 		.mutex = choose(ours->mutex, wish->mutex),
 		.block = choose(ours->block, wish->block),
+		.block_io = ours->block_io | wish->block_io,
+		.wakers = ours->wakers | wish->wakers,
 	};
 	session->wants_tables |= any(&session->rates);
 }
@@ -60,6 +63,8 @@ static void change(struct wire_rates *rates, const struct collector_rates_change
 		rates->mutex = change->rates.mutex;
 	if (change->has_block)
 		rates->block = change->rates.block;
+	if (change->has_block_io)
+		rates->block_io = change->rates.block_io;
 }
 
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted)
@@ -212,6 +217,19 @@ struct mapping *store_source_find(const struct store_source *source, uint64_t ad
 	for (int i = 0; i < STORE_SOURCE_MAPS && source->maps[i] && !mapping; i++)
 		mapping = mapping_set_find(source->maps[i], address);
 	return mapping;
+}
+
+bool store_source_variable(const struct store_source *source, uint64_t address, char *buf, size_t size)
+{
+	for (int i = 0; i < STORE_SOURCE_MAPS && source->maps[i]; i++) {
+		for (size_t k = 0; k < source->maps[i]->count; k++) {
+			const struct mapping *mapping = source->maps[i]->entries[k].mapping;
+
+			if (mapping->module && module_variable(mapping->module, address - mapping->bias, buf, size))
+				return true;
+		}
+	}
+	return false;
 }
 
 void store_sources_finish(struct store_sources *sources)

@@ -43,6 +43,8 @@ struct store_source *store_source_create(const struct session *session); // lock
 void store_source_unref(struct store_source *source);                    // accepts NULL
 // Where pc is mapped, in the newest set that knows it. NULL: nowhere.
 struct mapping *store_source_find(const struct store_source *source, uint64_t address);
+// The variable at that address, as module_variable. false: none is known there.
+bool store_source_variable(const struct store_source *source, uint64_t address, char *buf, size_t size);
 
 // Of the target with that pid, or of all (0), those that have ended included if the collector keeps them. 0 with none in the list: nothing is
 // switched on there. The caller finishes the list. 0, −ESRCH, −ENOMEM.

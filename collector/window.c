@@ -9,8 +9,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "collector/mapping.h"
+#include "collector/module.h"
 #include "collector/session.h"
 #include "collector/window_impl.h"
+#include "collector/window_work.h"
+#include "collector/worker.h"
 
 #define ARM_NS 2000000000LL    // that window_open waits for its targets' tables
 #define SETTLE_NS 2000000000LL // that window_stop waits for their mappings
@@ -51,21 +55,54 @@ static bool add_source(struct window *window, struct session *session)
 	return true;
 }
 
-static bool keep(struct window *window, struct session *session, const struct ring_record *record,
+struct seek_job {
+	struct worker_job job;
+	struct module *module; // a reference
+};
+
+static void run_seek(struct worker_job *job)
+{
+	struct seek_job *seek = (struct seek_job *)job;
+
+	module_seek(seek->module);
+	module_unref(seek->module);
+	free(seek);
+}
+
+// A mapping has its first sample: its names will be wanted at the end, when the process may be gone, and its root directory with it.
+static void seek_debug_info(struct window *window)
+{
+	const struct intern *mappings = &window->aggregate.mappings;
+
+	for (; window->nsought < mappings->count; window->nsought++) {
+		const struct aggregate_mapping *kept = intern_item(mappings, window->nsought);
+		struct seek_job *seek = kept->mapping->module ? malloc(sizeof(*seek)) : NULL;
+
+		if (!seek)
+			continue;
+		*seek = (struct seek_job){.job.run = run_seek, .module = module_ref(kept->mapping->module)};
+		worker_pool_submit(window->collector->workers, &seek->job);
+	}
+}
+
+static bool keep(struct window *window, struct session *session, const struct ring_record *record, uint32_t work,
 		 const struct aggregate_frame *frames, size_t nframes)
 {
 	const struct wire_sample *sample = &record->sample;
+	struct aggregate_sample sum = {.work = work, .samples = sample->weight, .cpu_ns = sample->cpu_ns};
 	struct aggregate_thread *thread;
-	uint32_t index;
 	bool new;
 
 	if (!add_source(window, session) ||
-	    aggregate_thread(&window->aggregate, session->id, sample->tid, &index, &new) < 0)
+	    aggregate_thread(&window->aggregate, session->id, sample->tid, &sum.thread, &new) < 0)
 		return false;
-	thread = intern_item(&window->aggregate.threads, index);
+	thread = intern_item(&window->aggregate.threads, sum.thread);
 	if (new)
 		session_thread_name(session, sample->tid, sample->slot, thread->name);
-	return aggregate_add(&window->aggregate, index, frames, nframes, sample->weight, sample->cpu_ns) == 0;
+	if (aggregate_add(&window->aggregate, &sum, frames, nframes) < 0)
+		return false;
+	seek_debug_info(window);
+	return true;
 }
 
 static void add_saturating(uint64_t *sum, uint64_t value)
@@ -75,16 +112,22 @@ static void add_saturating(uint64_t *sum, uint64_t value)
 }
 
 void window_take(struct window *window, struct session *session, const struct ring_record *record,
-		 const struct aggregate_frame *frames, size_t nframes)
+		 const struct aggregate_frame *frames, size_t nframes, uint8_t stop)
 {
 	struct window_stats *stats = &window->stats;
+	uint32_t work;
+	bool fits = window_work_find(window, session, record, &work) == 0;
 
-	if (!keep(window, session, record, frames, nframes)) {
+	if (fits && !window_work_is_wanted(window, work)) {
+		stats->unwanted++;
+		return;
+	}
+	if (!fits || !keep(window, session, record, work, frames, nframes)) {
 		stats->dropped_aggregate++;
 		return;
 	}
 	stats->records++;
-	add_saturating(&stats->stop_ns[record->sample.stop], record->sample.cpu_ns);
+	add_saturating(&stats->stop_ns[stop], record->sample.cpu_ns);
 	add_saturating(&stats->samples, record->sample.weight);
 	add_saturating(&stats->cpu_ns, record->sample.cpu_ns);
 }
@@ -345,6 +388,18 @@ static void note_main_target(struct window *window)
 	window->command = strdup(session->cmdline ? session->cmdline : session->comm);
 }
 
+// What targets say of themselves as a whole.
+static void note_sources(struct window *window)
+{
+	for (uint32_t i = 0; i < window->sources.count; i++) {
+		struct window_source *source = intern_item(&window->sources, i);
+
+		window->stats.contexts_lost += source->session->live.contexts_lost;
+		window->stats.labels_lost += source->session->live.labels_lost;
+		memcpy(source->service, source->session->service, sizeof(source->service));
+	}
+}
+
 void window_stop(struct window *window)
 {
 	struct collector *collector = window->collector;
@@ -360,6 +415,7 @@ void window_stop(struct window *window)
 		;
 	drain_targets(window, SESSION_WAITS_NO_MORE);
 	note_main_target(window);
+	note_sources(window);
 	window->open = false;
 	window->stats.end_ns = core_epoch_ns();
 	TAILQ_REMOVE(&collector->windows, window, link);

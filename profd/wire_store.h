@@ -34,8 +34,11 @@
 enum wire_bucket_kind {
 	WIRE_BUCKET_NONE, // not filled yet
 	WIRE_BUCKET_HEAP, // key: bytes of one object; above WIRE_STORE_EXACT_BYTES, when buckets run short, of the largest that it may count
-	WIRE_BUCKET_MUTEX, // key: the lock's address; the stack is the holder's
-	WIRE_BUCKET_BLOCK, // key: the lock's address; the stack is the waiter's
+	WIRE_BUCKET_MUTEX, // key: WIRE_WAIT_KEY (wire_waits.h); the stack is the holder's, who gives it back
+	WIRE_BUCKET_BLOCK, // key: WIRE_WAIT_KEY; the stack is the waiter's
+	// What a descriptor was. It counts nothing; its stack is no stack, but text: 8 bytes a word, padded with NUL. A bucket of a block profile
+	// whose key has a kind above WIRE_WAIT_LAST_ADDRESS names it by its number + 1; 0: not known.
+	WIRE_BUCKET_OBJECT,
 	WIRE_BUCKET_KINDS
 };
 
@@ -46,7 +49,10 @@ enum wire_heap_count {
 	WIRE_HEAP_FREE_OBJECTS,
 	WIRE_HEAP_FREE_BYTES,
 };
-enum wire_wait_count { WIRE_WAIT_CONTENTIONS, WIRE_WAIT_DELAY_NS };
+enum wire_wait_count {
+	WIRE_WAIT_CONTENTIONS,
+	WIRE_WAIT_DELAY_NS
+}; // scaled by the agent, the former in WIRE_WAIT_PARTS
 #define WIRE_BUCKET_COUNTS 4
 
 // Why something was sampled and is not, or not wholly, in the store.
@@ -114,8 +120,10 @@ struct wire_store {
 // What is switched on: the agent's wish in its hello (from its environment, or handed on by fork), the collector's in WIRE_MSG_RATES.
 struct wire_rates {
 	uint64_t heap_bytes; // a sample for so many bytes allocated, on average; 0: off
-	uint64_t mutex;      // 0: off
-	uint64_t block;      // 0: off
+	uint64_t mutex;      // one contention of so many is kept; 0: off
+	uint64_t block;      // ns: one wait is kept for so long a time waited, on average; 0: off
+	uint32_t block_io;   // 1: waits for files, sockets and time, too
+	uint32_t wakers;     // 1: who is woken is linked to who woke it
 };
 
 #define WIRE_STORE_ASSERT(what) _Static_assert(what, #what)
@@ -123,7 +131,7 @@ WIRE_STORE_ASSERT(sizeof(struct wire_stack) == WIRE_STACK_WORDS * 8);
 WIRE_STORE_ASSERT(sizeof(struct wire_bucket) == 64);
 WIRE_STORE_ASSERT(sizeof(struct wire_live_group) == 256);
 WIRE_STORE_ASSERT(sizeof(struct wire_store) <= 4096);
-WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 24);
+WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 32);
 #undef WIRE_STORE_ASSERT
 
 #endif

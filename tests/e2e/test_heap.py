@@ -177,7 +177,7 @@ def test_no_room_for_the_store(heap, helper):
     result, profile = heap('sh', '-c', script)
     assert result.returncode == 0
     assert result.stdout == natural('sh', '-c', script).stdout
-    assert 'profd: the heap is not profiled: cannot make the shared memory for it: ' in result.stderr
+    assert 'profd: heap and locks are not profiled: cannot make the shared memory for it: ' in result.stderr
     assert values_of(profile, 'heap_family') == [0, 0, 0, 0]
 
 
@@ -294,10 +294,10 @@ def wait_until(condition, seconds=30):
 
 def test_switched_while_it_runs(served, helper):
     target = served('--', helper('target_heap'), 'switched')
-    assert target.get('/debug/pprof/config')[1] == b'heap_rate 0\n'
-    assert target.get('/debug/pprof/config?heap_rate=1', 'POST')[1] == b'heap_rate 1\n'
+    assert b'heap_rate 0\n' in target.get('/debug/pprof/config')[1]
+    assert b'heap_rate 1\n' in target.get('/debug/pprof/config?heap_rate=1', 'POST')[1]
     wait_until(lambda: values_of(target.profile('/debug/pprof/heap'), 'heap_switched')[ALLOC_OBJECTS] > 1000)
-    assert target.get('/debug/pprof/config?heap_rate=0', 'POST')[1] == b'heap_rate 0\n'
+    assert b'heap_rate 0\n' in target.get('/debug/pprof/config?heap_rate=0', 'POST')[1]
     # What was sampled is followed until it is freed, also when nothing is sampled any more.
     wait_until(lambda: values_of(target.profile('/debug/pprof/heap'), 'heap_switched')[INUSE_OBJECTS] == 0)
     first = target.profile('/debug/pprof/allocs?seconds=1')
@@ -320,7 +320,7 @@ def test_config_is_checked(served, helper):
     target = served('--', helper('target_heap'), 'switched')
     for query in ('', '?heap_rate=', '?heap_rate=-1', '?heap_rate=abc', '?heap_rate=99999999999999'):
         assert target.get(f'/debug/pprof/config{query}', 'POST')[0].status == 400, query
-    assert target.get('/debug/pprof/config')[1] == b'heap_rate 0\n'
+    assert b'heap_rate 0\n' in target.get('/debug/pprof/config')[1]
 
 
 def test_environment(agent, helper, tmp_path):

@@ -60,7 +60,7 @@ static void test_redirects(void **state)
 static void test_unknown(void **state)
 {
 	struct http_server *server = http_client_serve(&(struct http_options){0});
-	static const char *const names[] = {"block", "mutex", "trace", "nonsense"};
+	static const char *const names[] = {"blocks", "Heap", "nonsense"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		char path[64];
@@ -416,13 +416,13 @@ static void test_config(void **state)
 	struct answer answer;
 
 	http_client_fetch(server, "/debug/pprof/config", &answer);
-	assert_string_equal(answer.body, "heap_rate 0\n");
+	assert_non_null(strstr(answer.body, "heap_rate 0\n"));
 	free(answer.body);
 	http_client_read(
 		http_client_ask(server, "POST", "/debug/pprof/config?heap_rate=4096", HOST "Content-Length: 0\r\n", ""),
 		&answer);
 	assert_int_equal(answer.status, 200);
-	assert_string_equal(answer.body, "heap_rate 4096\n");
+	assert_non_null(strstr(answer.body, "heap_rate 4096\n"));
 	assert_int_equal(fake.rates.heap_bytes, 4096);
 	free(answer.body);
 	http_client_read(
@@ -435,7 +435,7 @@ static void test_config(void **state)
 	assert_error(&answer, 400, "nothing to change");
 	free(answer.body);
 	http_client_fetch(server, "/debug/pprof/config?heap_rate=1", &answer); // a GET changes nothing
-	assert_string_equal(answer.body, "heap_rate 4096\n");
+	assert_non_null(strstr(answer.body, "heap_rate 4096\n"));
 	free(answer.body);
 	// Another site's page may not have the browser ask.
 	http_client_read(http_client_ask(server, "POST", "/debug/pprof/config?heap_rate=1",
