@@ -4,7 +4,9 @@
 // cli.c: finds the command; the helpers that commands share.
 
 #include "collector/cli.h"
+#include "collector/heap_comments.h"
 #include "collector/http_address.h"
+#include "collector/wait_profile.h"
 #include "collector/wall.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -14,8 +16,9 @@
 #include <sys/resource.h>
 #include <syslog.h>
 
-static const struct cli_command *const cli_commands[] = {&cli_command_run,   &cli_command_serve, &cli_command_dump,
-							 &cli_command_leaks, &cli_command_check, &cli_command_private};
+static const struct cli_command *const cli_commands[] = {
+	&cli_command_run,    &cli_command_serve, &cli_command_dump,    &cli_command_leaks,
+	&cli_command_report, &cli_command_check, &cli_command_private, &cli_command_fetch_debug};
 #define CLI_NCOMMANDS (sizeof(cli_commands) / sizeof(cli_commands[0]))
 
 static const char cli_usage[] = "usage: profd COMMAND [OPTION]…\n"
@@ -108,6 +111,40 @@ static bool cli_overhead(const char *option, const char *text, uint32_t *ret_per
 	return true;
 }
 
+static bool cli_heap_rate(struct cli_sampling *sampling, const char *value)
+{
+	uint32_t rate = HEAP_DEFAULT_RATE;
+
+	if (value != NULL &&
+	    !cli_number(sampling->by_agent ? "PROFD_HEAP_RATE" : "--heap", value, 1, UINT32_MAX, &rate))
+		return false;
+	sampling->heap = true;
+	sampling->how.rates.heap_bytes = rate;
+	return true;
+}
+
+static bool cli_wait_rate(struct cli_sampling *sampling, int option, const char *value)
+{
+	bool mutex = option == CLI_OPT_MUTEX;
+	uint32_t rate = mutex ? WAIT_DEFAULT_MUTEX : WAIT_DEFAULT_BLOCK;
+	const char *name = mutex                ? sampling->by_agent ? "PROFD_MUTEX_FRACTION" : "--mutex"
+			   : sampling->by_agent ? "PROFD_BLOCK_RATE"
+						: "--block";
+
+	if (value != NULL && !cli_number(name, value, 1, UINT32_MAX, &rate))
+		return false;
+	*(mutex ? &sampling->mutex : &sampling->block) = true;
+	*(mutex ? &sampling->how.rates.mutex : &sampling->how.rates.block) = rate;
+	return true;
+}
+
+enum wire_bucket_kind cli_sampling_store(const struct cli_sampling *sampling)
+{
+	if (sampling->heap)
+		return WIRE_BUCKET_HEAP;
+	return sampling->block ? WIRE_BUCKET_BLOCK : sampling->mutex ? WIRE_BUCKET_MUTEX : WIRE_BUCKET_NONE;
+}
+
 int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value)
 {
 	static const char *const clocks[WIRE_CLOCK_COUNT] = {"auto", "cpu", "perf"};
@@ -135,6 +172,14 @@ int cli_sampling_option(struct cli_sampling *sampling, int option, const char *v
 		}
 		cli_say("%s '%s': not auto, cpu, perf or wall", by_agent ? "PROFD_CLOCK" : "--clock", value);
 		return -1;
+	case CLI_OPT_HEAP:
+		return cli_heap_rate(sampling, value) ? 1 : -1;
+	case CLI_OPT_MUTEX:
+	case CLI_OPT_BLOCK:
+		return cli_wait_rate(sampling, option, value) ? 1 : -1;
+	case CLI_OPT_BLOCK_IO:
+		sampling->how.rates.block_io = 1;
+		return 1;
 	default:
 		return 0;
 	}
@@ -146,6 +191,11 @@ bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall)
 
 	if (!sampling->wall)
 		return true;
+	if (cli_sampling_store(sampling) != WIRE_BUCKET_NONE) {
+		cli_say("a whole run is profiled by --clock wall or by its %s, not by both",
+			sampling->heap ? "heap" : "locks");
+		return false;
+	}
 	if (!may_wall) {
 		cli_say("%s wall: for a whole run alone; ask for /debug/pprof/wall",
 			sampling->by_agent ? "PROFD_CLOCK" : "--clock");

@@ -35,7 +35,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_command_run, cli_command_serve, cli_command_dump, cli_command_leaks,
-	cli_command_check, cli_command_private;
+	cli_command_check, cli_command_report, cli_command_private, cli_command_fetch_debug;
 
 int cli_main(int argc, char **argv);
 
@@ -54,15 +54,19 @@ bool cli_number(const char *option, const char *text, uint32_t min, uint32_t max
 void cli_bad_option(char **argv, int result);
 
 // How to sample: options that the commands share. cli_sampling_option: as cli_http_option.
-#define CLI_SAMPLING_OPTIONS                                                                       \
-	{"rate", required_argument, NULL, 'r'}, {"clock", required_argument, NULL, CLI_OPT_CLOCK}, \
-	{                                                                                          \
-		"max-overhead", required_argument, NULL, CLI_OPT_MAX_OVERHEAD                      \
+#define CLI_SAMPLING_OPTIONS                                                                                          \
+	{"rate", required_argument, NULL, 'r'}, {"clock", required_argument, NULL, CLI_OPT_CLOCK},                    \
+		{"heap", optional_argument, NULL, CLI_OPT_HEAP}, {"mutex", optional_argument, NULL, CLI_OPT_MUTEX},   \
+		{"block", optional_argument, NULL, CLI_OPT_BLOCK}, {"block-io", no_argument, NULL, CLI_OPT_BLOCK_IO}, \
+	{                                                                                                             \
+		"max-overhead", required_argument, NULL, CLI_OPT_MAX_OVERHEAD                                         \
 	}
 struct cli_sampling {
-	bool by_agent; // the agent passes on what the environment says: complaints name its variables
-	bool wall;     // no samples: looks at all threads (cli_wall.c)
-	bool has_rate; // was given
+	bool by_agent;     // the agent passes on what the environment says: complaints name its variables
+	bool wall;         // no samples: looks at all threads (cli_wall.c)
+	bool heap;         // of a whole run, the heap is what is written (cli_heap.c)
+	bool mutex, block; // or one of these (cli_waits.c): see cli_sampling_store
+	bool has_rate;     // was given
 	uint32_t rate_hz;
 	struct collector_sampling how;
 };
@@ -72,14 +76,26 @@ struct cli_sampling {
 		.how = {.clock = WIRE_CLOCK_AUTO,                       \
 			.max_overhead_permille = CLI_DEFAULT_OVERHEAD } \
 	}
-#define CLI_SAMPLING_HELP                                                                                             \
-	"      --clock NAME       cpu: timers, which fire at the kernel's tick at most; perf: perf events; auto "     \
-	"(default):\n"                                                                                                \
-	"                         perf above the tick's rate, where the kernel allows it; wall (run alone): looks\n"  \
-	"                         at all threads, running or not, by --rate (default 20, at most 100)\n"              \
-	"      --max-overhead P   lower a thread's rate when the handler takes more than P percent of its CPU time\n" \
-	"                         (default 5)\n"
+#define CLI_SAMPLING_HELP                                                                                              \
+	"      --clock NAME       cpu: timers, which fire at the kernel's tick at most; perf: perf events; auto "      \
+	"(default):\n"                                                                                                 \
+	"                         perf above the tick's rate, where the kernel allows it; wall (run alone): looks\n"   \
+	"                         at all threads, running or not, by --rate (default 20, at most 100)\n"               \
+	"      --max-overhead P   lower a thread's rate when the handler takes more than P percent of its CPU time\n"  \
+	"                         (default 5)\n"                                                                       \
+	"      --heap[=BYTES]     profile the heap, with a sample for BYTES allocated (default 524288); what run "     \
+	"writes\n"                                                                                                     \
+	"                         is then the heap\n"                                                                  \
+	"      --block[=NS]       profile waiting, one wait kept for NS nanoseconds waited (default 10000); what run " \
+	"writes\n"                                                                                                     \
+	"                         is then where threads waited\n"                                                      \
+	"      --block-io         with --block: waits for files, sockets and time, too\n"                              \
+	"      --mutex[=N]        profile locks, one contention in N kept (default 1); what run writes is then who "   \
+	"kept\n"                                                                                                       \
+	"                         others waiting for locks\n"
 int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value);
+// What of the targets' stores is written of a whole run, as an enum wire_bucket_kind; NONE: the profile is of time.
+enum wire_bucket_kind cli_sampling_store(const struct cli_sampling *sampling);
 // After the last option: what goes together. may_wall: the command knows --clock wall. false: said why not.
 bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall);
 
@@ -99,6 +115,12 @@ enum cli_option {
 	CLI_OPT_MAX_SECONDS,
 	CLI_OPT_CLOCK,
 	CLI_OPT_MAX_OVERHEAD,
+	CLI_OPT_DEBUG_DIR,
+	CLI_OPT_DEBUGINFOD,
+	CLI_OPT_HEAP,
+	CLI_OPT_MUTEX,
+	CLI_OPT_BLOCK,
+	CLI_OPT_BLOCK_IO,
 	CLI_OPT_FIRST_OWN, // each command's own come after
 };
 struct cli_http {
@@ -109,6 +131,29 @@ int cli_http_option(struct cli_http *http, int option, const char *value);
 extern const char cli_http_help[];
 // "http://127.0.0.1:6060"
 void cli_http_url(const struct http_options *options, uint16_t port, char *buf, size_t size);
+
+// ---- cli_debug.c: where debug info comes from --------------------------------------------------------------------------
+
+#define CLI_DEBUG_OPTIONS                                                 \
+	{"debug-dir", required_argument, NULL, CLI_OPT_DEBUG_DIR},        \
+	{                                                                 \
+		"debuginfod", optional_argument, NULL, CLI_OPT_DEBUGINFOD \
+	}
+#define CLI_DEBUG_HELP                                                                                               \
+	"      --debug-dir DIR    looks for separate debug info below DIR, built as /usr/lib/debug is, before "      \
+	"there;\n"                                                                                                   \
+	"                         may be given several times ($PROFD_DEBUG_DIR: DIR:DIR…)\n"                       \
+	"      --debuginfod[=URLS]\n"                                                                                \
+	"                         asks debuginfod servers for what is not here, without waiting for them; without\n" \
+	"                         the option: those of $DEBUGINFOD_URLS, if it is set; '--debuginfod=': nobody\n"
+struct cli_debug {
+	char dirs[4096]; // colon-separated
+	bool has_urls;   // was given
+	const char *urls;
+};
+int cli_debug_option(struct cli_debug *debug, int option, const char *value); // as cli_http_option
+// With what the environment says. debug must stay.
+struct module_debug cli_debug_finish(struct cli_debug *debug);
 
 // A target costs descriptors: takes as many as the hard limit allows. Not in `run`, whose command would inherit it.
 void cli_raise_descriptor_limit(void);
@@ -140,7 +185,9 @@ void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, c
 
 // All threads of a process, now, or after window_s seconds, with who did not run meanwhile; says why not. 0 or −errno; the caller destroys
 // the dump.
-int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump);
+int cli_snapshot(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump);
+// Looks at all threads of a process for some seconds: the dump's profile is a wall-clock profile. The same otherwise.
+int cli_snapshot_wall(pid_t pid, uint32_t seconds, const struct module_debug *debug, struct thread_dump **ret_dump);
 
 // ---- cli_wall.c ------------------------------------------------------------------------------------------------------
 
@@ -159,13 +206,17 @@ void cli_wall_destroy(struct cli_wall *recorder); // accepts NULL; before the co
 
 struct cli_run_options {
 	struct cli_sampling sampling;
+	struct cli_debug debug;
 	char *outputs[CLI_MAX_OUTPUTS];
 	size_t noutputs;
 	const char *format; // NULL: by extension
+	bool full_names;    // in flame graphs
 	struct cli_http http;
 	bool wait_for_all; // what the command leaves running, too
 	struct profile_view view;
-	char **command;    // NULL-terminated
+	bool leaks;
+	double leaks_window_s; // <0: not given
+	char **command;        // NULL-terminated
 	char default_output[300];
 };
 // −1: go on; else the exit status (help was printed, or a complaint).

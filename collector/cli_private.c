@@ -9,6 +9,8 @@
 // to a stderr that is a terminal or a file; with another, which must end with the target, errors go to syslog(3).
 
 #include "collector/cli.h"
+#include "collector/cli_heap.h"
+#include "collector/cli_waits.h"
 #include "collector/collector.h"
 #include "formats/profile.h"
 #include "profd/wire.h"
@@ -53,7 +55,9 @@ struct private
 	const char *socket, *output, *format;
 	uint32_t target;
 	struct cli_sampling sampling;
-	int ready_fd; // −1: said all
+	struct cli_debug debug;     // the environment's
+	struct module_debug places; // what it comes to
+	int ready_fd;               // −1: said all
 	int pid_fd, signal_fd;
 
 	struct cli_outputs outputs;
@@ -266,7 +270,10 @@ static int private_start(struct private *own, char *error, size_t size)
 	struct collector_options collector = {.socket = own->socket,
 					      .sampling = own->sampling.how,
 					      .cache_tables = true,
-					      .family = (pid_t)own->target};
+					      .keep_stores = cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE &&
+							     own->output != NULL,
+					      .family = (pid_t)own->target,
+					      .debug = own->places};
 	struct window_options window = {.rate_hz = own->sampling.rate_hz};
 	int result = private_open_outputs(own, error, size);
 
@@ -279,7 +286,7 @@ static int private_start(struct private *own, char *error, size_t size)
 		return result;
 	}
 	result = private_listen(own, error, size);
-	if (result != 0 || own->outputs.count == 0)
+	if (result != 0 || own->outputs.count == 0 || cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE)
 		return result;
 	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &window.view, &own->wall)
 				    : window_open(own->collector, &window, &own->window);
@@ -373,6 +380,19 @@ static void private_write_wall(struct private *own)
 		cli_outputs_write(&own->outputs, profile, title, written, sizeof(written));
 }
 
+static void private_write_store(struct private *own)
+{
+	enum wire_bucket_kind kind = cli_sampling_store(&own->sampling);
+	char title[32];
+	const struct cli_heap_options heap = {.command = title, .quiet = !isatty(STDERR_FILENO)};
+
+	snprintf(title, sizeof(title), "process %u", own->target);
+	if (kind == WIRE_BUCKET_HEAP)
+		cli_heap_end(own->collector, &own->outputs, &heap);
+	else
+		cli_waits_end(own->collector, &own->outputs, kind, &heap.view, title, heap.quiet);
+}
+
 static int cli_private(int argc, char **argv)
 {
 	struct private own = {.sampling = CLI_SAMPLING_DEFAULT, .ready_fd = -1, .pid_fd = -1, .signal_fd = -1};
@@ -392,6 +412,8 @@ static int cli_private(int argc, char **argv)
 		private_report(&own, "error: %s\n", cli_said());
 		return status;
 	}
+	own.places = cli_debug_finish(&own.debug);
+	own.places.leave_downloads = true;
 	private_leave_target(&own);
 	private_take_signals(&own);
 	own.pid_fd = (int)syscall(SYS_pidfd_open, (pid_t)own.target, 0); // −1: gone already
@@ -405,6 +427,8 @@ static int cli_private(int argc, char **argv)
 			private_write(&own);
 		else if (own.wall != NULL)
 			private_write_wall(&own);
+		else if (own.outputs.count > 0)
+			private_write_store(&own);
 	}
 	http_server_destroy(own.http);
 	window_destroy(own.window);

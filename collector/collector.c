@@ -25,6 +25,7 @@
 #include "collector/module.h"
 #include "collector/session.h"
 #include "collector/snapshot.h"
+#include "collector/store_source.h"
 #include "collector/table_cache.h"
 #include "collector/window_impl.h"
 
@@ -285,6 +286,8 @@ void core_unref(struct collector *collector)
 {
 	if (__atomic_sub_fetch(&collector->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
+	for (size_t i = 0; i < collector->nended; i++)
+		store_source_unref(collector->ended[i]);
 	module_cache_destroy(collector->modules);
 	table_cache_destroy(collector->tables);
 	close_fd(collector->epoll_fd);
@@ -306,6 +309,7 @@ static struct collector *allocate(const struct collector_options *options)
 	collector->refs = 1;
 	collector->any_uid = options->any_uid;
 	collector->sampling = options->sampling;
+	collector->keeps_stores = options->keep_stores;
 	if (options->family > 0)
 		kinship_add(&collector->kinship, options->family);
 	collector->epoll_fd = collector->timer_fd = collector->wake_fd = collector->spare_fd = -1;
@@ -375,7 +379,7 @@ int collector_create(const struct collector_options *options, struct collector *
 	if (!collector)
 		return -ENOMEM;
 	collector->tables = table_cache_open(options->cache_tables);
-	collector->modules = module_cache_create(NULL, collector->tables);
+	collector->modules = module_cache_create(&options->debug, collector->tables);
 	r = collector->modules && collector->tables ? open_fds(collector, options->socket) : -ENOMEM;
 	if (r == 0)
 		r = start_threads(collector);
@@ -494,9 +498,11 @@ void collector_counters(struct collector *collector, struct collector_counters *
 			threads += session->live.threads_live;
 	}
 	*ret_counters = collector->counters;
+	collector_count_stores(collector, ret_counters);
 	ret_counters->threads_now = threads;
 	ret_counters->thread_walks = snapshot_walks();
 	table_cache_counters(collector->tables, &ret_counters->tables);
+	module_cache_downloads(collector->modules, &ret_counters->downloads);
 	pthread_mutex_unlock(&collector->lock);
 }
 

@@ -13,7 +13,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "collector/debuginfod.h"
+#include "collector/module.h"
 #include "collector/table_cache.h"
+#include "profd/wire.h"
 
 struct collector;
 
@@ -21,6 +24,7 @@ struct collector;
 struct collector_sampling {
 	uint32_t clock;                 // enum wire_clock
 	uint32_t max_overhead_permille; // of a thread's CPU time; 0: no limit
+	struct wire_rates rates;        // of heap and lock profiles, for each target; 0: what the target itself wishes
 };
 
 struct collector_options {
@@ -28,7 +32,9 @@ struct collector_options {
 	bool any_uid;       // accept agents of other users too (root's daemon only)
 	pid_t family; // root's collector: accept this process, and what descends from it, whatever user it has become; 0: none
 	struct collector_sampling sampling;
-	bool cache_tables; // on disk (table_cache.h)
+	bool cache_tables;         // on disk (table_cache.h)
+	bool keep_stores;          // of targets that end, for a profile of the whole run (store_source.h)
+	struct module_debug debug; // where debug info is looked for
 };
 
 // Starts the loop thread and listens. A new target that an open window covers (window.h: pid 0) is sampled from its very
@@ -61,12 +67,25 @@ struct collector_counters {
 	uint64_t threads_ended, thread_walks;
 	struct table_cache_counters tables;
 	uint64_t contexts_lost, labels_lost, tasks_lost; // that had no room in their target
+	struct debuginfod_counters downloads;
+	uint32_t stores_now;                        // targets with heap or lock profiling
+	uint64_t store_lost[WIRE_STORE_LOST_COUNT]; // in their stores; by enum wire_store_lost
+	uint64_t stores_not_kept;                   // of targets that ended, for there were too many
 	uint64_t threads_unsampled, threads_slowed, foreign_forwarded, foreign_ignored, restarted_syscalls;
 };
 void collector_counters(struct collector *collector, struct collector_counters *ret_counters);
 
 // Names at an address of a live target, for /symbol: "outer;inner" not needed, the function's demangled name. false: none.
 bool collector_symbol(struct collector *collector, pid_t pid, uint64_t address, char *buf, size_t size);
+
+// Heap and lock profiling, switched while the target runs: it takes effect as soon as the agent has heard of it. pid 0: all targets, those to
+// come too. 0 or −ESRCH.
+struct collector_rates_change {
+	bool has_heap, has_mutex, has_block, has_block_io;
+	struct wire_rates rates;
+};
+int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted);
+int collector_rates(struct collector *collector, pid_t pid, struct wire_rates *ret_rates); // 0 or −ESRCH
 
 // All threads of target pid, now (snapshot.h). The caller destroys the dump. 0, −ESRCH, −EPERM, −EACCES, −ENOMEM.
 struct thread_dump;

@@ -30,12 +30,14 @@
 #define CORE_MAX_FOREIGN_SESSIONS 1024u // of one other user
 #define CORE_MAX_UNREGISTERED 128u      // connections that have not said hello
 #define CORE_MAX_WINDOWS 64u
+#define CORE_MAX_ENDED_STORES 256u // that are kept for the end of a run
 #define CORE_WINDOW_BYTES (256u << 20)
 #define CORE_MAX_INTERVAL_MS 100u
 #define CORE_MIN_INTERVAL_MS 5u
 #define CORE_FIRST_INTERVAL_MS 20u
 
 struct session;
+struct store_source;
 
 TAILQ_HEAD(session_list, session);
 TAILQ_HEAD(window_list, window);
@@ -51,7 +53,7 @@ struct collector {
 	pthread_cond_t changed; // CLOCK_MONOTONIC; something that a waiting caller may be waiting for happened
 	uint32_t refs;
 	bool stopping;
-	bool any_uid;
+	bool any_uid, keeps_stores;
 	struct collector_sampling sampling;
 
 	int epoll_fd, timer_fd, wake_fd;
@@ -69,6 +71,8 @@ struct collector {
 	struct session_list sessions, closed;
 	uint32_t nsessions, nunregistered, last_session_id;
 	struct window_list windows;
+	struct store_source *ended[CORE_MAX_ENDED_STORES]; // references
+	size_t nended;
 	struct kinship kinship;             // who is or was a target
 	struct collector_counters counters; // of what is gone or drained; sessions add what they see
 	struct frame_lookup lookup;         // scratch of a drain
@@ -76,6 +80,9 @@ struct collector {
 
 int64_t core_now_ns(void);   // CLOCK_MONOTONIC
 int64_t core_epoch_ns(void); // CLOCK_REALTIME
+
+// Adds what the live targets' stores have (session_store.c). Lock held.
+void collector_count_stores(const struct collector *collector, struct collector_counters *counters);
 
 void core_unref(struct collector *collector); // not with the lock held
 // Waits for `changed` until deadline_ns (core_now_ns). false: the time is over.

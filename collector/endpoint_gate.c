@@ -7,6 +7,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -21,6 +23,22 @@ int64_t endpoints_now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
+bool endpoints_parse_seconds(const struct endpoints *endpoints, const char *name, const char *text, long *ret_seconds,
+			     struct http_reply *reply)
+{
+	size_t length = strlen(text);
+
+	*ret_seconds = length > 0 && length < 10 && strspn(text, "0123456789") == length ? strtol(text, NULL, 10) : 0;
+	if (*ret_seconds > 0 && *ret_seconds <= endpoints->max_seconds)
+		return true;
+	if (*ret_seconds == 0)
+		http_reply_error(reply, 400, "invalid value for \"%s\" - must be a positive integer", name);
+	else
+		http_reply_error(reply, 400, "%s=%ld is over the limit of %u seconds", name, *ret_seconds,
+				 endpoints->max_seconds);
+	return false;
 }
 
 int endpoints_enter(struct endpoints *endpoints, int64_t deadline_ns, struct http_reply *reply)

@@ -32,25 +32,9 @@ struct threads_ask {
 	bool json, go_files;
 	const struct format *format; // of debug=0
 	struct profile_view view;
+	enum name_form names;
 	char thread[64]; // pattern; "": all
 };
-
-// A number of seconds. false: reply says why not.
-static bool threads_parse_seconds(const struct endpoints *endpoints, const char *name, const char *text,
-				  long *ret_seconds, struct http_reply *reply)
-{
-	size_t length = strlen(text);
-
-	*ret_seconds = length > 0 && length < 10 && strspn(text, "0123456789") == length ? strtol(text, NULL, 10) : 0;
-	if (*ret_seconds > 0 && *ret_seconds <= endpoints->max_seconds)
-		return true;
-	if (*ret_seconds == 0)
-		http_reply_error(reply, 400, "invalid value for \"%s\" - must be a positive integer", name);
-	else
-		http_reply_error(reply, 400, "%s=%ld is over the limit of %u seconds", name, *ret_seconds,
-				 endpoints->max_seconds);
-	return false;
-}
 
 // What does not go together: seconds are for delta profiles, as Go's; a window is for texts with verdicts. false: reply says so.
 static bool threads_check(const struct threads_ask *ask, bool format, struct http_reply *reply)
@@ -85,10 +69,10 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 		return false;
 	}
 	if (http_request_param(request, "seconds", text, sizeof(text)) &&
-	    !threads_parse_seconds(endpoints, "seconds", text, &ask->seconds, reply))
+	    !endpoints_parse_seconds(endpoints, "seconds", text, &ask->seconds, reply))
 		return false;
 	if (http_request_param(request, "window", text, sizeof(text)) &&
-	    !threads_parse_seconds(endpoints, "window", text, &ask->window, reply))
+	    !endpoints_parse_seconds(endpoints, "window", text, &ask->window, reply))
 		return false;
 	ask->go_files = http_request_param(request, "files", text, sizeof(text));
 	if (ask->go_files && (strcmp(text, "go") != 0 || ask->debug < 2)) {
@@ -103,7 +87,8 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 		http_reply_error(reply, 400, "format must be one of: %s, json", format_names());
 		return false;
 	}
-	return endpoint_view_parse(request, &ask->view, reply) && threads_check(ask, format, reply);
+	return endpoint_view_parse(request, &ask->view, reply) && threads_check(ask, format, reply) &&
+	       endpoint_names_parse(request, &ask->names, reply);
 }
 
 static const char *threads_type(const struct threads_ask *ask)
@@ -116,12 +101,13 @@ static const char *threads_type(const struct threads_ask *ask)
 static int threads_write(const struct threads_ask *ask, struct thread_dump *dump, const char *title,
 			 struct writer *writer)
 {
-	const struct format_options options = {.title = title};
-	int r;
+	struct format_options options = {.title = title};
+	int r = name_form_prepare(ask->names, ask->debug > 0 ? NULL : ask->format, dump->profile, &options);
 
-	if (ask->debug > 0)
+	if (r == 0 && ask->debug > 0)
 		return thread_dump_write_grouped(dump, ask->kind->name, writer);
-	r = thread_dump_to_profile(dump, ask->kind->name, true);
+	if (r == 0)
+		r = thread_dump_to_profile(dump, ask->kind->name, true);
 	return r < 0 ? r : ask->format->write(dump->profile, &options, writer);
 }
 
@@ -254,8 +240,9 @@ static void threads_stream_destroy(void *context)
 static void threads_reply_stream(const struct threads_ask *ask, struct thread_dump *dump, struct http_reply *reply)
 {
 	struct threads_stream *stream = calloc(1, sizeof(*stream));
+	bool shortened = ask->names != NAME_FORM_SHORT || short_names_in(dump->profile) == 0;
 
-	if (stream) {
+	if (stream && shortened) {
 		stream->dump = dump;
 		stream->stream =
 			ask->json ? thread_dump_stream_json(dump) : thread_dump_stream_threads(dump, ask->go_files);

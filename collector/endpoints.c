@@ -230,6 +230,11 @@ static enum http_endpoint endpoints_by_name(const char *name)
 		{"threads", HTTP_ENDPOINT_THREADS},
 		{"threadcreate", HTTP_ENDPOINT_THREADCREATE},
 		{"wall", HTTP_ENDPOINT_WALL},
+		{"heap", HTTP_ENDPOINT_HEAP},
+		{"allocs", HTTP_ENDPOINT_ALLOCS},
+		{"mutex", HTTP_ENDPOINT_MUTEX},
+		{"block", HTTP_ENDPOINT_BLOCK},
+		{"config", HTTP_ENDPOINT_CONFIG},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -241,7 +246,7 @@ static enum http_endpoint endpoints_by_name(const char *name)
 
 static bool endpoints_method_is_allowed(const struct http_request *request, struct http_reply *reply)
 {
-	bool post_is_fine = reply->endpoint == HTTP_ENDPOINT_SYMBOL;
+	bool post_is_fine = reply->endpoint == HTTP_ENDPOINT_SYMBOL || reply->endpoint == HTTP_ENDPOINT_CONFIG;
 
 	if (request->method == HTTP_GET || request->method == HTTP_HEAD ||
 	    (request->method == HTTP_POST && post_is_fine))
@@ -266,10 +271,20 @@ static void endpoints_pprof(struct endpoints *endpoints, const struct http_reque
 	}
 	if (!endpoints_find(endpoints, pid, &target, reply))
 		return;
+	// A private collector's targets are one program and its children: without a PID, all of them are meant.
+	bool whole = pid == 0 && !endpoints->has_index;
 	switch (reply->endpoint) {
 	case HTTP_ENDPOINT_PROFILE:
-		// A private collector's targets are one program and its children: without a PID, all of them are meant.
-		endpoint_profile(endpoints, request, &target, pid == 0 && !endpoints->has_index, reply);
+		endpoint_profile(endpoints, request, &target, whole, reply);
+		break;
+	case HTTP_ENDPOINT_HEAP:
+	case HTTP_ENDPOINT_ALLOCS:
+	case HTTP_ENDPOINT_MUTEX:
+	case HTTP_ENDPOINT_BLOCK:
+		endpoint_store(endpoints, request, &target, whole, reply);
+		break;
+	case HTTP_ENDPOINT_CONFIG:
+		endpoint_config(endpoints, request, &target, whole, reply);
 		break;
 	case HTTP_ENDPOINT_CMDLINE:
 		endpoints_cmdline(&target, reply);

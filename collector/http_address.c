@@ -167,21 +167,35 @@ static bool http_address_is_loopback(const struct http_address_ip *ip)
 	return memcmp(ip->bytes, v6, sizeof(v6)) == 0 || memcmp(ip->bytes, v4_prefix, sizeof(v4_prefix)) == 0;
 }
 
+static bool http_address_of(const struct sockaddr_storage *address, struct http_address_ip *ret_ip)
+{
+	if (address->ss_family == AF_INET)
+		*ret_ip = http_address_mapped(&((const struct sockaddr_in *)address)->sin_addr);
+	else if (address->ss_family == AF_INET6)
+		memcpy(ret_ip->bytes, &((const struct sockaddr_in6 *)address)->sin6_addr, sizeof(ret_ip->bytes));
+	else
+		return false;
+	return true;
+}
+
+bool http_address_peer_is_loopback(int connection_fd)
+{
+	struct sockaddr_storage peer = {0};
+	socklen_t size = sizeof(peer);
+	struct http_address_ip ip;
+
+	return getpeername(connection_fd, (struct sockaddr *)&peer, &size) == 0 && http_address_of(&peer, &ip) &&
+	       http_address_is_loopback(&ip);
+}
+
 // Whether the connection came in on this very address.
 static bool http_address_is_local(const struct http_address_ip *ip, int fd)
 {
 	struct sockaddr_storage local = {0};
 	struct http_address_ip own;
 
-	if (!http_address_local(fd, &local))
-		return false;
-	if (local.ss_family == AF_INET)
-		own = http_address_mapped(&((struct sockaddr_in *)&local)->sin_addr);
-	else if (local.ss_family == AF_INET6)
-		memcpy(own.bytes, &((struct sockaddr_in6 *)&local)->sin6_addr, sizeof(own.bytes));
-	else
-		return false;
-	return memcmp(own.bytes, ip->bytes, sizeof(own.bytes)) == 0;
+	return http_address_local(fd, &local) && http_address_of(&local, &own) &&
+	       memcmp(own.bytes, ip->bytes, sizeof(own.bytes)) == 0;
 }
 
 static bool http_address_is_listed(const char *host, const char *list)

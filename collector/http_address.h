@@ -23,6 +23,9 @@ int http_address_listen(const struct http_address *address, char *error, size_t 
 // The port a socket is bound to; 0 when it is not.
 uint16_t http_address_port(int fd);
 
+// Is the other end of a connection on this host, by a loopback address?
+bool http_address_peer_is_loopback(int connection_fd);
+
 // Whether a Host header may be answered: a page in a browser whose name was made to point at us (DNS rebinding) carries its own
 // name there. Ours are: loopback names and addresses, the name that --http was given, the address that connection_fd
 // really came in on, and allowed (comma-separated names, may be NULL). Ports are free: forwarding changes them.

@@ -144,11 +144,28 @@ void index_page_targets(const struct collector_target *targets, size_t count, co
 static const struct index_entry {
 	const char *name, *href, *description;
 } index_entries[] = {
+	{"allocs", "allocs?debug=1",
+	 "What was allocated since heap profiling was switched on, freed or not: a sample of it. As heap, otherwise."},
+	{"block", "block?debug=1",
+	 "How long threads waited for locks, condition variables, semaphores, joins, and with block_io=1 for files, "
+	 "sockets "
+	 "and time: by the "
+	 "stacks that waited. As heap, otherwise. Off until it is switched on: PROFD_BLOCK_RATE=10000, or POST "
+	 "config?block_rate=10000."},
 	{"cmdline", "cmdline", "The command line, its arguments separated by NUL."},
 	{"goroutine", "goroutine?debug=1",
 	 "All threads now, with stacks and what they wait for: grouped (debug=1), one by one (debug=2), as pprof "
 	 "(debug=0), or in "
 	 "a format: json, folded, svg, html, speedscope. Also under the name threads. No thread is stopped or woken."},
+	{"heap", "heap?debug=1",
+	 "Allocations that are in use now: a sample of them, scaled. As pprof (debug=0), text (debug=1), or in a "
+	 "format: folded, "
+	 "svg, html, speedscope; with seconds=N what changed over so long. It is off until it is switched on: "
+	 "PROFD_HEAP_RATE=524288 in the program's environment, or POST config?heap_rate=524288."},
+	{"mutex", "mutex?debug=1",
+	 "How long threads waited for locks, by the stacks that gave them back: whose fault it was. As heap, "
+	 "otherwise. Off "
+	 "until it is switched on: PROFD_MUTEX_FRACTION=10, or POST config?mutex_fraction=10."},
 	{"profile", "profile",
 	 "CPU profile. You can give the duration in seconds, the rate in samples a second (rate=1000), and the format: "
 	 "pprof (default), folded, svg, html, speedscope. It samples only while such a request runs."},
@@ -174,12 +191,15 @@ static void index_profiles(struct endpoints *endpoints, const struct collector_t
 		writer_printf(writer, "<tr><td class=\"n\">%u</td><td><a href=\"%s\">%s</a></td></tr>\n", count,
 			      entry->href, entry->name);
 	}
-	writer_puts(writer, "</table>\n<p><a href=\"goroutine?debug=2\">full dump of all threads</a></p>\n<p>10 "
-			    "seconds of CPU as: <a href=\"profile?seconds=10&amp;format=html\">flame graph"
-			    "</a> · <a href=\"profile?seconds=10&amp;format=svg\">SVG</a> · "
-			    "<a href=\"profile?seconds=10&amp;format=folded\">folded stacks</a> · "
-			    "<a href=\"profile?seconds=10&amp;format=speedscope\">speedscope</a> · "
-			    "<a href=\"profile?seconds=10\">pprof</a></p>\n<h2>Profile descriptions</h2>\n<ul>\n");
+	writer_puts(writer,
+		    "</table>\n<p><a href=\"goroutine?debug=2\">full dump of all threads</a></p>\n<p>10 "
+		    "seconds of CPU as: <a href=\"profile?seconds=10&amp;format=html\">flame graph"
+		    "</a> · <a href=\"profile?seconds=10&amp;format=svg\">SVG</a> · "
+		    "<a href=\"profile?seconds=10&amp;format=folded\">folded stacks</a> · "
+		    "<a href=\"profile?seconds=10&amp;format=speedscope\">speedscope</a> · "
+		    "<a href=\"profile?seconds=10\">pprof</a></p>\n<p>Heap in use as: "
+		    "<a href=\"heap?format=html\">flame graph</a> · <a href=\"heap?format=folded\">folded stacks</a>"
+		    "</p>\n<h2>Profile descriptions</h2>\n<ul>\n");
 	for (size_t i = 0; i < INDEX_ENTRIES; i++)
 		writer_printf(writer, "<li><b>%s</b>: %s</li>\n", index_entries[i].name, index_entries[i].description);
 	writer_puts(writer, "</ul>\n");

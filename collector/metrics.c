@@ -29,6 +29,11 @@ static const char *const metrics_paths[HTTP_ENDPOINT_COUNT] = {
 	[HTTP_ENDPOINT_THREADS] = "/debug/pprof/goroutine",
 	[HTTP_ENDPOINT_THREADCREATE] = "/debug/pprof/threadcreate",
 	[HTTP_ENDPOINT_WALL] = "/debug/pprof/wall",
+	[HTTP_ENDPOINT_HEAP] = "/debug/pprof/heap",
+	[HTTP_ENDPOINT_ALLOCS] = "/debug/pprof/allocs",
+	[HTTP_ENDPOINT_MUTEX] = "/debug/pprof/mutex",
+	[HTTP_ENDPOINT_BLOCK] = "/debug/pprof/block",
+	[HTTP_ENDPOINT_CONFIG] = "/debug/pprof/config",
 };
 
 static const char *const metrics_drops[WIRE_DROP_COUNT] = {
@@ -152,6 +157,38 @@ static void metrics_tables(struct writer *writer, const struct table_cache_count
 		      counters->unwritten);
 }
 
+static void metrics_names(struct writer *writer, const struct collector_counters *counters)
+{
+	metrics_one(writer, "profd_name_failures_total", "counter",
+		    "Processes that were to read a file's debug info, and died or made nothing of it.",
+		    counters->tables.names_failed);
+	metrics_one(writer, "profd_debuginfod_asked_total", "counter",
+		    "Files of debug info that debuginfod servers were asked for.", counters->downloads.asked);
+	metrics_head(writer, "profd_debuginfod_answers_total", "counter", "What came of it.");
+	writer_printf(writer, "profd_debuginfod_answers_total{result=\"downloaded\"} %" PRIu64 "\n",
+		      counters->downloads.downloaded);
+	writer_printf(writer, "profd_debuginfod_answers_total{result=\"not_there\"} %" PRIu64 "\n",
+		      counters->downloads.not_there);
+	writer_printf(writer, "profd_debuginfod_answers_total{result=\"failed\"} %" PRIu64 "\n",
+		      counters->downloads.failed);
+}
+
+static void metrics_stores(struct writer *writer, const struct collector_counters *counters)
+{
+	static const char *const reasons[WIRE_STORE_LOST_COUNT] = {
+		[WIRE_STORE_LOST_STACKS] = "stacks_full",
+		[WIRE_STORE_LOST_BUCKETS] = "buckets_full",
+		[WIRE_STORE_LOST_LIVE] = "live_objects_full",
+	};
+
+	metrics_one(writer, "profd_stores", "gauge", "Targets with a heap or lock profile now.", counters->stores_now);
+	metrics_head(writer, "profd_store_dropped_total", "counter",
+		     "Samples of heap and lock profiles that found no room, or objects that cannot be followed.");
+	for (int i = 0; i < WIRE_STORE_LOST_COUNT; i++)
+		writer_printf(writer, "profd_store_dropped_total{reason=\"%s\"} %" PRIu64 "\n", reasons[i],
+			      counters->store_lost[i]);
+}
+
 static void metrics_requests(struct metrics *metrics, struct writer *writer)
 {
 	metrics_head(writer, "profd_http_requests_total", "counter", "Answered requests by path and status.");
@@ -208,6 +245,8 @@ void metrics_write(struct metrics *metrics, struct collector *collector, uint32_
 	if (with_states)
 		metrics_states(collector, writer);
 	metrics_tables(writer, &counters.tables);
+	metrics_names(writer, &counters);
+	metrics_stores(writer, &counters);
 	metrics_requests(metrics, writer);
 	metrics_one(writer, "profd_profiles_running", "gauge", "Profile requests running now.", profiles_running);
 	metrics_process(writer);

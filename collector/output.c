@@ -4,6 +4,7 @@
 // output.c: see output.h. The main thread's.
 
 #include "collector/output.h"
+#include "formats/profile.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -202,7 +203,8 @@ static int output_put_in_place(struct output *output)
 int output_write(struct output *output, const struct profile *profile, const char *title, char *error,
 		 size_t error_size)
 {
-	struct format_options options = {.title = title};
+	struct format_options options = {
+		.title = title, .value_index = profile_default_value(profile), .full_names = output->full_names};
 	struct writer writer;
 
 	writer_init(&writer, writer_fd_sink, &output->fd);

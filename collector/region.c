@@ -17,7 +17,7 @@
 #define MAX_ERRNO 4095u
 
 // Sealed against shrinking, so that no load of ours can fault; not on hugetlbfs, where a fault can fail for want of pages.
-static int check_file(int fd, uint64_t size)
+int region_check_file(int fd, uint64_t size, uint64_t max_size)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
 	struct statfs fs;
@@ -29,7 +29,7 @@ static int check_file(int fd, uint64_t size)
 		return -EINVAL;
 	if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != size)
 		return -EINVAL;
-	return size >= WIRE_PAGE && size <= REGION_MAX_SIZE ? 0 : -EINVAL;
+	return size >= WIRE_PAGE && size <= max_size ? 0 : -EINVAL;
 }
 
 static bool fits(uint64_t offset, uint64_t bytes, uint64_t least, uint64_t size)
@@ -76,7 +76,7 @@ int region_map(int fd, uint64_t size, pid_t pid, struct region *ret_region)
 {
 	struct wire_header header;
 	char *base;
-	int r = check_file(fd, size);
+	int r = region_check_file(fd, size, REGION_MAX_SIZE);
 
 	if (r < 0)
 		return r;

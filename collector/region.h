@@ -37,6 +37,8 @@ struct region_live {
 
 // Maps the region behind fd, which stays the caller's. −EINVAL: not a sealed memfd, or a header that contradicts it, pid or size.
 int region_map(int fd, uint64_t size, pid_t pid, struct region *ret_region);
+// Is it shared memory that can be mapped without fear: sealed against shrinking, and of just that size? 0, or −EINVAL.
+int region_check_file(int fd, uint64_t size, uint64_t max_size);
 // Is this copy of a header one of a region of that size and process? 0 or −EINVAL.
 int region_check_header(const struct wire_header *header, uint64_t size, pid_t pid);
 void region_unmap(struct region *region);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "collector/log.h"
+#include "collector/session_store.h"
 #include "collector/snapshot.h"
 #include "collector/window_impl.h"
 
@@ -46,6 +47,7 @@ void session_unref(struct session *session)
 
 static void release_target(struct session *session)
 {
+	session_leave_store(session);
 	ring_reader_finish(&session->reader);
 	region_unmap(&session->region);
 	if (session->transport.fd >= 0)
@@ -209,7 +211,8 @@ static void take_hello(struct session *session, const struct wire_hello *hello, 
 	collector->counters.targets_total++;
 	// Sampling before we said so: it goes on from the parent of a fork.
 	region_read_live(&session->region, &live);
-	if (live.period_ns > 0) {
+	session_wish_rates(session, &hello->rates);
+	if (hello->forked && (live.period_ns > 0 || session->wants_tables)) {
 		session->live.maps_gen = live.maps_gen;
 		session_inherit(session);
 	}
@@ -233,6 +236,8 @@ static void take_message(struct session *session, const void *data, size_t size,
 		session->wants_tables = true;
 		session->ready_sent = false;
 		session_advance(session);
+	} else if (hello.msg.type == WIRE_MSG_STORE && session_take_store(session, data, size, fd)) {
+		return;
 	} else {
 		log_limited(&refused_limit, "process %d sent a message that is none of an agent's", (int)session->pid);
 		hang_up(session);
@@ -390,6 +395,7 @@ void session_advance(struct session *session)
 		send_rate(session, rate_hz);
 	if (rate_hz == 0 && !session->wants_tables) {
 		session->tables_since_ns = 0;
+		session_send_rates(session);
 		send_ready(session);
 		return;
 	}
@@ -404,10 +410,22 @@ void session_advance(struct session *session)
 		return;
 	session->tables_since_ns = 0;
 	send_rate(session, rate_hz);
+	session_send_rates(session);
 	send_ready(session);
 }
 
 // ---- Samples --------------------------------------------------------------------------------------------------------
+
+// A stack with generated code in it that keeps no frame pointers is only thought to be complete.
+static uint8_t judge_stop(const struct session *session, uint8_t stop, size_t nframes)
+{
+	const struct aggregate_frame *frames = session->collector->lookup.frames;
+
+	for (size_t i = 0; session->jit_skips_callers && stop == WIRE_STOP_END && i < nframes; i++)
+		if (frames[i].mapping && !frames[i].mapping->module)
+			return WINDOW_STOP_SKIPPED;
+	return stop;
+}
 
 static bool take_record(void *context, const struct ring_record *record)
 {
@@ -415,6 +433,7 @@ static bool take_record(void *context, const struct ring_record *record)
 	struct collector *collector = session->collector;
 	struct window *window;
 	size_t nframes;
+	uint8_t stop;
 	bool unknown;
 
 	if (TAILQ_EMPTY(&collector->windows))
@@ -422,10 +441,11 @@ static bool take_record(void *context, const struct ring_record *record)
 	nframes = frame_lookup(&collector->lookup, session, record, &unknown);
 	if (session_waits_for_maps(session, record->sample.maps_gen, unknown))
 		return false;
+	stop = judge_stop(session, record->sample.stop, nframes);
 	TAILQ_FOREACH(window, &collector->windows, link)
 	{
 		if (window_covers(window, session))
-			window_take(window, session, record, collector->lookup.frames, nframes);
+			window_take(window, session, record, collector->lookup.frames, nframes, stop);
 	}
 	return true;
 }
@@ -551,5 +571,5 @@ bool session_needs_tick(const struct session *session)
 	if (session->state != SESSION_LIVE)
 		return false;
 	return session->rate_sent > 0 || session->drains_left > 0 || session->tables_since_ns > 0 ||
-	       (session->maps_dirty && window_rate(session) > 0);
+	       (session->maps_dirty && (window_rate(session) > 0 || session->wants_tables));
 }

@@ -25,6 +25,7 @@
 #include "collector/worker.h"
 
 struct snapshot_source;
+struct store;
 
 #define SESSION_MAPPING_SETS 4
 
@@ -50,6 +51,7 @@ struct session {
 	char *cmdline;                 // for people: arguments with a blank between. NULL: not known
 	int64_t since_ns;
 	struct mapping *main_mapping; // of exe; a reference, kept to the end
+	bool jit_skips_callers;       // jvm_options.h; set once a Java VM is in its mappings
 
 	struct transport transport;
 	int pidfd;
@@ -83,7 +85,9 @@ struct session {
 
 	uint32_t rate_sent; // last SAMPLING
 	uint32_t sampling_seq;
-	bool wants_tables; // sampled or not
+	bool wants_tables;                   // sampled or not
+	struct store *store;                 // a reference; NULL: it has shown none
+	struct wire_rates rates, rates_sent; // of heap and lock profiles: to be in force; as the agent knows
 	bool ready_sent;
 	enum session_patience patience;
 	int64_t drain_ns;     // when the drain under way began

@@ -8,7 +8,6 @@
 #include "collector/origins.h"
 #include "collector/session.h"
 #include "collector/snapshot.h"
-#include "collector/snapshot_tasks.h"
 
 static struct session *find_session(struct collector *collector, pid_t pid)
 {
@@ -22,67 +21,54 @@ static struct session *find_session(struct collector *collector, pid_t pid)
 	return NULL;
 }
 
-// A target's snapshots, while nobody may take them away.
-struct visit {
-	struct session *session;
-	struct origins *origins;
-};
-
-// 0 or −errno; end it in any case.
-static int begin(struct collector *collector, pid_t pid, struct visit *visit)
+static struct origins *read_origins(void *context)
 {
-	*visit = (struct visit){0};
+	struct session *session = context;
+	struct origins *origins;
+
+	pthread_mutex_lock(&session->collector->lock);
+	origins = session->state == SESSION_LIVE ? origins_read(&session->region) : NULL;
+	pthread_mutex_unlock(&session->collector->lock);
+	return origins;
+}
+
+// A target's snapshots, while nobody may take them away: end it in any case. 0 or −errno.
+static int begin(struct collector *collector, pid_t pid, struct session **ret_session)
+{
+	struct session *session;
+	int r = -ESRCH;
+
 	pthread_mutex_lock(&collector->lock);
-	visit->session = find_session(collector, pid);
-	if (visit->session) {
-		if (!visit->session->snapshot)
-			visit->session->snapshot = snapshot_source_create(pid, collector->modules, collector->tables);
-		visit->origins = origins_read(&visit->session->region);
-		session_ref(visit->session);
+	session = find_session(collector, pid);
+	if (session) {
+		if (!session->snapshot)
+			session->snapshot = snapshot_source_create(pid, collector->modules, collector->tables,
+								   read_origins, session);
+		r = session->snapshot ? 0 : -ENOMEM;
+		session_ref(session);
 	}
 	pthread_mutex_unlock(&collector->lock);
-	if (!visit->session)
-		return -ESRCH;
-	return visit->session->snapshot && visit->origins ? 0 : -ENOMEM;
+	*ret_session = session;
+	return r;
 }
 
-static void end(struct collector *collector, struct visit *visit)
+static void end(struct collector *collector, struct session *session)
 {
-	origins_destroy(visit->origins);
-	if (!visit->session)
+	if (!session)
 		return;
 	pthread_mutex_lock(&collector->lock);
-	session_unref(visit->session);
+	session_unref(session);
 	pthread_mutex_unlock(&collector->lock);
-}
-
-// Of tasks it is not known before whether they stood still.
-static int confirm_tasks(struct collector *collector, const struct visit *visit, struct thread_dump *dump)
-{
-	struct origins *after = NULL;
-	int r;
-
-	if (visit->origins->ntasks == 0)
-		return 0;
-	pthread_mutex_lock(&collector->lock);
-	if (visit->session->region.header)
-		after = origins_read(&visit->session->region);
-	pthread_mutex_unlock(&collector->lock);
-	r = snapshot_tasks_confirm(dump, visit->origins, after);
-	origins_destroy(after);
-	return r;
 }
 
 static int take(struct collector *collector, pid_t pid, snapshot_taker *taker, struct thread_dump **ret_dump)
 {
-	struct visit visit;
-	int r = begin(collector, pid, &visit);
+	struct session *session;
+	int r = begin(collector, pid, &session);
 
 	if (r == 0)
-		r = taker(visit.session->snapshot, visit.origins, ret_dump);
-	if (r == 0)
-		r = confirm_tasks(collector, &visit, *ret_dump);
-	end(collector, &visit);
+		r = taker(session->snapshot, ret_dump);
+	end(collector, session);
 	return r;
 }
 
@@ -103,25 +89,23 @@ int collector_thread_creators(struct collector *collector, pid_t pid, struct thr
 
 int collector_watch_threads(struct collector *collector, pid_t pid, struct thread_watch **ret_watch)
 {
-	struct visit visit;
-	int r = begin(collector, pid, &visit);
+	struct session *session;
+	int r = begin(collector, pid, &session);
 
 	if (r == 0)
-		r = snapshot_watch(visit.session->snapshot, visit.origins, ret_watch);
-	end(collector, &visit);
+		r = snapshot_watch(session->snapshot, ret_watch);
+	end(collector, session);
 	return r;
 }
 
 int collector_snapshot_watched(struct collector *collector, pid_t pid, const struct thread_watch *watch,
 			       struct thread_dump **ret_dump)
 {
-	struct visit visit;
-	int r = begin(collector, pid, &visit);
+	struct session *session;
+	int r = begin(collector, pid, &session);
 
 	if (r == 0)
-		r = snapshot_take_watched(visit.session->snapshot, visit.origins, watch, ret_dump);
-	if (r == 0)
-		r = confirm_tasks(collector, &visit, *ret_dump);
-	end(collector, &visit);
+		r = snapshot_take_watched(session->snapshot, watch, ret_dump);
+	end(collector, session);
 	return r;
 }

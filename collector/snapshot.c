@@ -14,9 +14,11 @@
 #include "collector/mapping.h"
 #include "collector/origins.h"
 #include "collector/snapshot_impl.h"
+#include "collector/snapshot_tasks.h"
 #include "collector/thread_groups.h"
 #include "collector/thread_scan.h"
 #include "collector/thread_walk.h"
+#include "formats/thread_dump.h"
 #include "profd/wire.h"
 
 static uint64_t walks; // atomic
@@ -26,7 +28,8 @@ uint64_t snapshot_walks(void)
 	return __atomic_load_n(&walks, __ATOMIC_RELAXED);
 }
 
-struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *modules, struct table_cache *tables)
+struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *modules, struct table_cache *tables,
+					       snapshot_origins *read_origins, void *context)
 {
 	struct snapshot_source *source = calloc(1, sizeof(*source));
 
@@ -35,6 +38,8 @@ struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *m
 	source->pid = pid;
 	source->modules = modules;
 	source->tables = tables;
+	source->read_origins = read_origins;
+	source->origins_context = context;
 	source->groups = thread_groups_create();
 	if (!source->groups) {
 		free(source);
@@ -50,6 +55,7 @@ void snapshot_source_destroy(struct snapshot_source *source)
 		return;
 	thread_groups_destroy(source->groups);
 	free(source->findings);
+	origins_destroy(source->origins);
 	thread_scan_destroy(source->scan);
 	walk_image_destroy(source->image);
 	mapping_set_destroy(source->mappings);
@@ -121,11 +127,24 @@ static bool has_moved(const struct snapshot_source *source, const struct thread_
 	return false;
 }
 
+static void read_origins(struct snapshot_source *source)
+{
+	origins_destroy(source->origins);
+	source->origins = source->read_origins(source->origins_context);
+}
+
 // A scan by the mappings of now. What is taken over from the last scan needs none of them.
-static int scan(struct snapshot_source *source, uint32_t helper_tid)
+static int scan(struct snapshot_source *source)
 {
 	struct thread_scan *now = NULL;
-	int r = source->image ? 0 : read_mappings(source);
+	uint32_t helper_tid;
+	int r;
+
+	// For the agent's own thread, which stays the same but for rare events; a guess is good enough.
+	if (!source->origins)
+		read_origins(source);
+	helper_tid = source->origins ? source->origins->helper_tid : 0;
+	r = source->image ? 0 : read_mappings(source);
 
 	if (r >= 0)
 		r = thread_scan_take(source->pid, source->image, source->scan, helper_tid, &now);
@@ -145,6 +164,7 @@ static int scan(struct snapshot_source *source, uint32_t helper_tid)
 	free(source->findings);
 	source->scan = now;
 	source->findings = NULL;
+	read_origins(source);
 	source->counted = false;
 	source->scan_time_ns = snapshot_clock_ns(CLOCK_REALTIME) - (snapshot_clock_ns(CLOCK_MONOTONIC) - now->start_ns);
 	__atomic_fetch_add(&walks, 1, __ATOMIC_RELAXED);
@@ -152,51 +172,69 @@ static int scan(struct snapshot_source *source, uint32_t helper_tid)
 }
 
 // Lock held.
-static int scan_since(struct snapshot_source *source, const struct origins *origins, int64_t asked_ns)
+static int scan_since(struct snapshot_source *source, int64_t asked_ns)
 {
 	// Whoever had to wait for another's walk may find that a later one has begun and ended meanwhile.
-	if (source->scan && source->scan->start_ns >= asked_ns)
-		return 0;
-	return scan(source, origins ? origins->helper_tid : 0);
+	return source->scan && source->scan->start_ns >= asked_ns ? 0 : scan(source);
 }
 
-static int take(struct snapshot_source *source, const struct origins *origins, const struct thread_watch *watch,
-		enum snapshot_kind kind, struct thread_dump **ret_dump)
+// Of tasks it is known only afterwards whether they stood still.
+static int confirm_tasks(const struct snapshot_source *source, struct thread_dump **dump)
+{
+	struct origins *after;
+	int r;
+
+	if (!source->origins || source->origins->ntasks == 0)
+		return 0;
+	after = source->read_origins(source->origins_context);
+	r = snapshot_tasks_confirm(*dump, source->origins, after);
+	origins_destroy(after);
+	if (r < 0) {
+		thread_dump_destroy(*dump);
+		*dump = NULL;
+	}
+	return r;
+}
+
+static int take(struct snapshot_source *source, const struct thread_watch *watch, enum snapshot_kind kind,
+		struct thread_dump **ret_dump)
 {
 	int64_t asked_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
 	int r;
 
 	pthread_mutex_lock(&source->lock);
-	r = scan_since(source, origins, asked_ns);
+	r = scan_since(source, asked_ns);
 	if (r == 0)
-		r = snapshot_name(source, origins, watch, kind, ret_dump);
+		r = snapshot_name(source, watch, kind, ret_dump);
+	if (r == 0 && kind == SNAPSHOT_DUMP)
+		r = confirm_tasks(source, ret_dump);
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }
 
-int snapshot_take(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
+int snapshot_take(struct snapshot_source *source, struct thread_dump **ret_dump)
 {
-	return take(source, origins, NULL, SNAPSHOT_DUMP, ret_dump);
+	return take(source, NULL, SNAPSHOT_DUMP, ret_dump);
 }
 
-int snapshot_take_watched(struct snapshot_source *source, const struct origins *origins,
-			  const struct thread_watch *watch, struct thread_dump **ret_dump)
+int snapshot_take_watched(struct snapshot_source *source, const struct thread_watch *watch,
+			  struct thread_dump **ret_dump)
 {
-	return take(source, origins, watch, SNAPSHOT_DUMP, ret_dump);
+	return take(source, watch, SNAPSHOT_DUMP, ret_dump);
 }
 
-int snapshot_sample(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
+int snapshot_sample(struct snapshot_source *source, struct thread_dump **ret_dump)
 {
-	return take(source, origins, NULL, SNAPSHOT_SAMPLE, ret_dump);
+	return take(source, NULL, SNAPSHOT_SAMPLE, ret_dump);
 }
 
-int snapshot_watch(struct snapshot_source *source, const struct origins *origins, struct thread_watch **ret_watch)
+int snapshot_watch(struct snapshot_source *source, struct thread_watch **ret_watch)
 {
 	int64_t asked_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
 	int r;
 
 	pthread_mutex_lock(&source->lock);
-	r = scan_since(source, origins, asked_ns);
+	r = scan_since(source, asked_ns);
 	if (r == 0) {
 		*ret_watch = thread_watch_create(source->scan);
 		r = *ret_watch ? 0 : -ENOMEM;
@@ -205,14 +243,20 @@ int snapshot_watch(struct snapshot_source *source, const struct origins *origins
 	return r;
 }
 
-int snapshot_creators(struct snapshot_source *source, const struct origins *origins, struct thread_dump **ret_dump)
+// By origins of now; those of the last scan stay with it, for its sharers.
+int snapshot_creators(struct snapshot_source *source, struct thread_dump **ret_dump)
 {
+	struct origins *of_scan;
 	int r;
 
 	pthread_mutex_lock(&source->lock);
+	of_scan = source->origins;
+	source->origins = source->read_origins(source->origins_context);
 	r = read_mappings(source);
 	if (r >= 0)
-		r = snapshot_name(source, origins, NULL, SNAPSHOT_CREATORS, ret_dump);
+		r = snapshot_name(source, NULL, SNAPSHOT_CREATORS, ret_dump);
+	origins_destroy(source->origins);
+	source->origins = of_scan;
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }

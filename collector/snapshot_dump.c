@@ -46,7 +46,7 @@ struct stack_item {
 
 struct builder {
 	struct snapshot_source *source;   // locked
-	const struct origins *origins;    // NULL: none
+	const struct origins *origins;    // the source's. NULL: none
 	const struct thread_watch *watch; // NULL: none
 	struct thread_dump *dump;
 	uint32_t *context_stacks; // ids in the dump, of origins->contexts; 0: not named yet
@@ -488,9 +488,10 @@ static void set_command(struct thread_dump *dump)
 	free(command);
 }
 
-int snapshot_name(struct snapshot_source *source, const struct origins *origins, const struct thread_watch *watch,
-		  enum snapshot_kind kind, struct thread_dump **ret_dump)
+int snapshot_name(struct snapshot_source *source, const struct thread_watch *watch, enum snapshot_kind kind,
+		  struct thread_dump **ret_dump)
 {
+	const struct origins *origins = source->origins;
 	static int (*const builds[])(struct builder * builder) = {
 		[SNAPSHOT_DUMP] = build_dump, [SNAPSHOT_SAMPLE] = build_threads, [SNAPSHOT_CREATORS] = build_creators};
 	struct builder builder = {.source = source,
@@ -515,6 +516,8 @@ int snapshot_name(struct snapshot_source *source, const struct origins *origins,
 		prepare_names(&builder);
 		if (r == 0)
 			r = builds[kind](&builder);
+		profile_builder_add_notes(&builder.frames);
+		profile_builder_explain(&builder.frames);
 		if (r == 0 && profile_failed(builder.dump->profile))
 			r = -ENOMEM;
 	}

@@ -29,21 +29,24 @@ struct snapshot_source {
 	pid_t pid;
 	struct module_cache *modules;
 	struct table_cache *tables;
+	snapshot_origins *read_origins;
+	void *origins_context;
 	pthread_mutex_t lock; // guards what follows; held while a snapshot is taken
 	struct mapping_set *mappings;
 	struct walk_image *image;
 	struct thread_scan *scan; // the last one
 	struct finding *findings; // of each of its records; NULL: no dump has been made of it
 	int64_t scan_time_ns;     // CLOCK_REALTIME: when it began
+	struct origins *origins;  // read when it had ended: of all its threads. NULL: no agent
 	struct thread_groups *groups;
 	bool counted; // by groups: the last scan
 };
 
 enum snapshot_kind { SNAPSHOT_DUMP, SNAPSHOT_SAMPLE, SNAPSHOT_CREATORS };
 
-// Lock held. Makes a dump of the last scan; of none for SNAPSHOT_CREATORS. 0 or −ENOMEM.
-int snapshot_name(struct snapshot_source *source, const struct origins *origins, const struct thread_watch *watch,
-		  enum snapshot_kind kind, struct thread_dump **ret_dump);
+// Lock held. Makes a dump of the last scan and its origins; of the origins alone for SNAPSHOT_CREATORS. 0 or −ENOMEM.
+int snapshot_name(struct snapshot_source *source, const struct thread_watch *watch, enum snapshot_kind kind,
+		  struct thread_dump **ret_dump);
 bool snapshot_is_agents_own(const struct mapping_set *mappings, const struct thread_scan_record *record);
 
 static inline int64_t snapshot_clock_ns(clockid_t clock)

@@ -151,9 +151,18 @@ uint32_t profile_add_mapping(struct profile *profile, const struct profile_mappi
 	*added = *mapping;
 	added->file = profile_string(profile, mapping->file);
 	added->build_id = profile_string(profile, mapping->build_id);
+	added->names_from = profile_string(profile, mapping->names_from);
+	added->advice = profile_string(profile, mapping->advice);
 	if (profile_failed(profile))
 		return 0;
 	return ++profile->nmappings;
+}
+
+void profile_explain_mapping(struct profile *profile, uint32_t mapping_id, const char *names_from, const char *advice)
+{
+	struct profile_mapping *mapping = &profile->mappings[mapping_id - 1];
+	mapping->names_from = profile_string(profile, names_from);
+	mapping->advice = profile_string(profile, advice);
 }
 
 // The key: name, system_name, file. `a` and `b` hold interned strings.
@@ -264,6 +273,14 @@ void profile_add_sample_type(struct profile *profile, const char *type, const ch
 	}
 	profile->sample_types[profile->nsample_types++] =
 		(struct profile_value_type){profile_string(profile, type), profile_string(profile, unit)};
+}
+
+uint32_t profile_default_value(const struct profile *profile)
+{
+	for (uint32_t i = 0; i < profile->nsample_types; i++)
+		if (strcmp(profile->sample_types[i].type, profile->default_sample_type) == 0)
+			return i;
+	return 0;
 }
 
 void profile_set_period(struct profile *profile, const char *type, const char *unit, int64_t period)

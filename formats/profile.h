@@ -34,6 +34,8 @@ struct profile_mapping {
 	const char *file;      // path, or "[vdso]"
 	const char *build_id;  // hex, "" when none
 	bool has_functions, has_filenames, has_line_numbers, has_inline_frames;
+	const char *names_from; // what its names come from: "DWARF", ".dynsym"…; "" not known
+	const char *advice;     // what would name code of it that has no name, or why nothing will; "" nothing to say
 };
 
 struct profile_function {
@@ -102,6 +104,7 @@ bool profile_failed(const struct profile *profile);
 // Each returns an id ≥ 1, or 0 when out of memory. Text is copied. A location that names a mapping or a function that does
 // not exist is refused with 0 as well; profile_failed does not tell of that.
 uint32_t profile_add_mapping(struct profile *profile, const struct profile_mapping *mapping);
+void profile_explain_mapping(struct profile *profile, uint32_t mapping_id, const char *names_from, const char *advice);
 uint32_t profile_add_function(struct profile *profile, const struct profile_function *function); // interned
 // Interned by (mapping_id, address): a second call with these returns the first id and ignores the lines.
 uint32_t profile_add_location(struct profile *profile, const struct profile_location *location);
@@ -118,6 +121,9 @@ void profile_add_comment(struct profile *profile, const char *fmt, ...) __attrib
 // 0 or −ENOMEM, −EINVAL (an id that does not exist, a label without a key).
 int profile_add_sample(struct profile *profile, const uint32_t *location_ids, uint32_t nlocations,
 		       const struct profile_label *labels, uint32_t nlabels, const int64_t *values);
+
+// The sample type that is shown where there is room for one: the index of default_sample_type, or 0.
+uint32_t profile_default_value(const struct profile *profile);
 
 // The text shown for a location's line i; falls back to "module+0xoffset" (the offset in the module's file) or "0xaddress"
 // when there is no such line or it has no name. Writes to buf (always NUL-terminated, cut between characters), returns buf.

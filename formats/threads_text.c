@@ -26,41 +26,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/name_gaps.h"
+#include "formats/text_frames.h"
 #include "formats/thread_dump.h"
 #include "formats/thread_stream.h"
-#include "formats/utf8.h"
 #include "formats/writer.h"
 
-#define NAME_MAX_BYTES 4096
+#define NAME_MAX_BYTES TEXT_NAME_MAX
 #define DIVISION_SLASH "\xe2\x88\x95"    // U+2215
 #define FULLWIDTH_PERCENT "\xef\xbc\x85" // U+FF05
 #define FULLWIDTH_OPEN "\xef\xbc\x88"    // U+FF08
 #define FULLWIDTH_CLOSE "\xef\xbc\x89"   // U+FF09
 #define RATIO "\xe2\x88\xb6"             // U+2236
-
-// Of the text's first size bytes.
-static void put_clean_part(struct writer *writer, const char *text, size_t size)
-{
-	const char *end = text + size;
-
-	for (const char *from = text; from < end;) {
-		const char *at = from;
-		int step = 1;
-
-		while (at < end && (step = utf8_step(at)) > 0 && (unsigned char)*at >= ' ' && *at != 0x7f)
-			at += step;
-		writer_put(writer, from, (size_t)(at - from));
-		if (at >= end)
-			return;
-		writer_puts(writer, step > 0 ? "_" : UTF8_REPLACEMENT);
-		from = at + (step > 0 ? step : -step);
-	}
-}
-
-static void put_clean(struct writer *writer, const char *text)
-{
-	put_clean_part(writer, text, utf8_prefix(text, NAME_MAX_BYTES));
-}
 
 // As deep as a name's parentheses are at most; INT_MAX when one has no other.
 static int count_nesting(const char *name)
@@ -102,7 +79,7 @@ static void put_go_name(struct writer *writer, const char *name)
 	for (;;) {
 		size_t length = strcspn(name, path ? "%()" : "%/()");
 
-		put_clean_part(writer, name, length);
+		text_put_part(writer, name, length);
 		name += length;
 		if (!*name)
 			return;
@@ -130,30 +107,10 @@ static void put_go_file(struct writer *writer, const char *file)
 	for (; (length = strcspn(file, ":")), file[length]; file += length + 1) {
 		bool digit = file[length + 1] >= '0' && file[length + 1] <= '9';
 
-		put_clean_part(writer, file, length);
+		text_put_part(writer, file, length);
 		writer_puts(writer, digit ? RATIO : ":");
 	}
-	put_clean(writer, file);
-}
-
-static uint64_t module_offset(const struct profile *profile, const struct profile_location *location)
-{
-	const struct profile_mapping *mapping =
-		location->mapping_id ? &profile->mappings[location->mapping_id - 1] : NULL;
-
-	return mapping ? location->address - mapping->start + mapping->file_offset : location->address;
-}
-
-static int64_t line_number(const struct profile_location *location, uint32_t i)
-{
-	return location->lines[i].line > 0 ? location->lines[i].line : 0;
-}
-
-static const char *line_file(const struct profile *profile, const struct profile_location *location, uint32_t i)
-{
-	uint32_t id = i < location->nlines ? location->lines[i].function_id : 0;
-
-	return id ? profile->functions[id - 1].file : "";
+	text_put_clean(writer, file);
 }
 
 // NULL: there is no frame to show.
@@ -179,7 +136,7 @@ static void put_call(const struct text *text, const struct profile_location *loc
 	const struct profile *profile = text->dump->profile;
 	struct writer *writer = text->writer;
 	char name[NAME_MAX_BYTES];
-	const char *file = line_file(profile, location, i);
+	const char *file = text_line_file(profile, location, i);
 	bool named = file[0] && (!text->go_files || has_go_suffix(file));
 
 	writer_puts(writer, before);
@@ -187,8 +144,8 @@ static void put_call(const struct text *text, const struct profile_location *loc
 	writer_puts(writer, after);
 	writer_puts(writer, "\n\t");
 	put_go_file(writer, named ? file : "??");
-	writer_printf(writer, ":%" PRId64 " +0x%" PRIx64 "\n", named ? line_number(location, i) : 0,
-		      module_offset(profile, location));
+	writer_printf(writer, ":%" PRId64 " +0x%" PRIx64 "\n", named ? text_line_number(location, i) : 0,
+		      text_module_offset(profile, location));
 }
 
 static void put_stack(const struct text *text, const struct thread_dump_stack *stack)
@@ -360,24 +317,6 @@ static uint32_t make_groups(const struct thread_dump *dump, struct group *groups
 	return n;
 }
 
-static void put_location(struct writer *writer, const struct profile *profile, const struct profile_location *location)
-{
-	char name[NAME_MAX_BYTES];
-
-	for (uint32_t i = 0; i < (location->nlines ? location->nlines : 1); i++) {
-		const char *file = line_file(profile, location, i);
-
-		writer_printf(writer, "#\t0x%" PRIx64 "\t", location->address);
-		put_clean(writer, profile_frame_name(profile, location, i, name, sizeof(name)));
-		// A name without a symbol has its offset already.
-		if (i < location->nlines)
-			writer_printf(writer, "+0x%" PRIx64, module_offset(profile, location));
-		writer_puts(writer, "\t");
-		put_clean(writer, file[0] ? file : "??");
-		writer_printf(writer, ":%" PRId64 "\n", file[0] ? line_number(location, i) : 0);
-	}
-}
-
 static void put_group(struct writer *writer, const struct thread_dump *dump, const struct group *group)
 {
 	const struct thread_dump_stack *stack = group->stack ? &dump->stacks[group->stack - 1] : NULL;
@@ -394,8 +333,30 @@ static void put_group(struct writer *writer, const struct thread_dump *dump, con
 	writer_json(writer, group->state);
 	writer_puts(writer, "\"}\n");
 	for (uint32_t i = 0; stack && i < stack->nlocations; i++)
-		put_location(writer, profile, &profile->locations[stack->location_ids[i] - 1]);
+		text_put_location(writer, profile, &profile->locations[stack->location_ids[i] - 1]);
 	writer_puts(writer, "\n");
+}
+
+// At the end, as comments to who reads this: which modules lack names, and what would help.
+static int put_name_gaps(const struct thread_dump *dump, const struct group *groups, uint32_t ngroups,
+			 struct writer *writer)
+{
+	struct name_gaps gaps;
+	int error = name_gaps_init(&gaps, dump->profile);
+
+	gaps.noun = "threads";
+	for (uint32_t i = 0; i < ngroups && !error; i++) {
+		const struct thread_dump_stack *stack = groups[i].stack ? &dump->stacks[groups[i].stack - 1] : NULL;
+
+		name_gaps_add(&gaps, stack ? stack->location_ids : NULL, stack ? stack->nlocations : 0,
+			      groups[i].count);
+	}
+	if (!error) {
+		name_gaps_sort(&gaps);
+		name_gaps_put(&gaps, "# ", writer);
+	}
+	name_gaps_finish(&gaps);
+	return error;
 }
 
 int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, struct writer *writer)
@@ -403,6 +364,7 @@ int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, 
 	struct group *groups = calloc((size_t)dump->nthreads + 1, sizeof(*groups));
 	int64_t count;
 	uint32_t n;
+	int error;
 
 	if (!groups)
 		return -ENOMEM;
@@ -411,6 +373,7 @@ int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, 
 	writer_printf(writer, "%s profile: total %" PRId64 "\n", name, count);
 	for (uint32_t i = 0; i < n && !writer->error; i++)
 		put_group(writer, dump, &groups[i]);
+	error = put_name_gaps(dump, groups, n, writer);
 	free(groups);
-	return writer_flush(writer);
+	return error ? error : writer_flush(writer);
 }

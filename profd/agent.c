@@ -23,7 +23,10 @@
 #include "profd/contexts.h"
 #include "profd/creators.h"
 #include "profd/handler.h"
+#include "profd/heap.h"
 #include "profd/interpose.h"
+#include "profd/interpose_heap.h"
+#include "profd/rates.h"
 #include "profd/raw.h"
 #include "profd/safe_read.h"
 #include "profd/tasks.h"
@@ -97,6 +100,7 @@ static void give_up(const char *why)
 	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
 		profd_timer_set_period(0, WIRE_CLOCK_CPU); // before the default action can be back in place
 	set_on(false);
+	profd_rates_stop();
 	if (profd_handler_app_action)
 		profd_interpose_handler_remove();
 	if (why)
@@ -109,6 +113,7 @@ void profd_agent_restart(void)
 {
 	uint32_t period_ns = 0;
 
+	profd_agent.forked = true;
 	if (profd_agent.region.header) {
 		period_ns = profd_agent.region.header->period_ns;
 		profd_contexts_save();
@@ -133,6 +138,7 @@ static void fork_child(void)
 	if (!__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) || profd_agent.sealed)
 		return;
 	set_on(false);
+	profd_rates_forget();
 	recalling = 0;
 	profd_channel_forget();
 	if (profd_agent.config.follow) {
@@ -202,6 +208,7 @@ void profd_agent_seal(void)
 	if (!profd_agent_recall(&recall))
 		return;
 	profd_channel_end();
+	profd_rates_stop();
 	profd_timer_set_period(0, WIRE_CLOCK_CPU);
 	profd_message(
 		"no longer profiled: the program installs a seccomp filter, which may forbid what profiling needs");
@@ -254,6 +261,8 @@ __attribute__((constructor)) static void agent_construct(void)
 	struct profd_config *config = &profd_agent.config;
 
 	profd_reals_find_all();
+	profd_heap_reals_find();
+	profd_agent.heap_unseen = profd_heap_unseen();
 	profd_config_read(config);
 	if (!config->follow)
 		profd_config_unfollow();

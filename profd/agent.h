@@ -50,6 +50,8 @@ struct profd_agent {
 	uint32_t sealed; // atomic; a filter may forbid what we do: the handler stays in place, all else is over
 	pid_t pid;       // whose agent this is; another pid (a raw fork's child) means: do nothing
 	uint32_t cookie; // random; high half of the sival_ptr of our timers
+	uint32_t heap_unseen; // WIRE_UNSEEN_…
+	bool forked;          // the process is a fork's child
 	struct profd_config config;
 	struct profd_region region;
 };

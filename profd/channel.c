@@ -13,19 +13,22 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "profd/agent.h"
 #include "profd/connection.h"
 #include "profd/governor.h"
 #include "profd/handover.h"
+#include "profd/heap.h"
 #include "profd/interpose.h"
 #include "profd/modules.h"
+#include "profd/rates.h"
 #include "profd/raw.h"
+#include "profd/store.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
 #include "profd/unwind_libunwind.h"
+#include "profd/wake.h"
 
 #define TICK_MS 50        // while sampling
 #define SWEEP_MS 10       // and with perf events, whose threads wait for us to have one
@@ -54,9 +57,7 @@ static uint32_t handed;       // atomic futex; enum handed
 static uint32_t handed_clock; // enum wire_clock: PERF, if the next helper is to take events again
 static struct profd_handover handover = {.fd = -1};
 static char error_text[200];
-static uint32_t refusal;                // enum wire_refusal
-static struct sockaddr_un wake_address; // a datagram here wakes the helper
-static socklen_t wake_length;
+static uint32_t refusal; // enum wire_refusal
 
 static void set_state(enum profd_channel_state to)
 {
@@ -77,25 +78,6 @@ static void fail_for(const char *reason)
 }
 
 // ---- Set-up --------------------------------------------------------------------------------------------------------
-
-// An autobound abstract datagram socket (unix(7)): what other threads send to wakes the helper's poll.
-static int make_wake_socket(void)
-{
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_un family = {.sun_family = AF_UNIX};
-
-	if (fd < 0)
-		return -errno;
-	wake_length = sizeof(wake_address);
-	if (bind(fd, (struct sockaddr *)&family, sizeof(family.sun_family)) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&wake_address, &wake_length) < 0) {
-		int error = errno;
-
-		close(fd);
-		return -error;
-	}
-	return fd;
-}
 
 // A stop interrupts it.
 static int connect_patiently(const char *name)
@@ -131,7 +113,16 @@ static void tables_arrived(void)
 		profd_raw_futex_wake(&tables);
 }
 
-static void handle(const union profd_message_in *message, size_t size, int fd)
+// Its store goes to the collector before it can be asked for.
+static void set_rates(int socket_fd, const struct wire_rates *rates)
+{
+	bool had_store = profd_store.header != NULL;
+
+	if (profd_rates_set(rates) == 0 && !had_store)
+		profd_connection_store(socket_fd);
+}
+
+static void handle(int socket_fd, const union profd_message_in *message, size_t size, int fd)
 {
 	switch (message->msg.type) {
 	case WIRE_MSG_TABLE:
@@ -145,6 +136,10 @@ static void handle(const union profd_message_in *message, size_t size, int fd)
 	case WIRE_MSG_SAMPLING:
 		if (size == sizeof(message->sampling))
 			set_sampling(&message->sampling);
+		break;
+	case WIRE_MSG_RATES:
+		if (size == sizeof(message->rates))
+			set_rates(socket_fd, &message->rates.rates);
 		break;
 	case WIRE_MSG_REFUSED:
 		refusal = message->msg.arg;
@@ -169,7 +164,7 @@ static bool handle_all(int socket_fd)
 		if (size == -EAGAIN || size == -EINTR)
 			return true;
 		if (size >= (ssize_t)sizeof(struct wire_msg))
-			handle(&message, (size_t)size, fd);
+			handle(socket_fd, &message, (size_t)size, fd);
 		if (fd >= 0)
 			close(fd);
 		if (size <= 0)
@@ -265,12 +260,18 @@ static void tick(struct loop *loop)
 	profd_unwind_libunwind_learn();
 }
 
+// Nothing is sampled by time, but heap or lock profiles want unwind tables of what is loaded: maps_changed wakes us.
+static bool follows_maps(void)
+{
+	return profd_rates_any() && __atomic_load_n(&maps_dirty, __ATOMIC_ACQUIRE);
+}
+
 static int poll_timeout(const struct loop *loop)
 {
 	if (loop->socket_fd < 0)
 		return RECONNECT_MS;
 	if (!sampling())
-		return -1;
+		return follows_maps() ? TICK_MS : -1;
 	return with_perf_events() ? SWEEP_MS : TICK_MS;
 }
 
@@ -280,12 +281,10 @@ static void run(struct loop *loop)
 	while (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE)) {
 		struct pollfd fds[2] = {{.fd = loop->wake_fd, .events = POLLIN},
 					{.fd = loop->socket_fd, .events = POLLIN}};
-		char drop[8];
 
 		if (poll(fds, 2, poll_timeout(loop)) < 0 && errno != EINTR)
 			return;
-		while (recv(loop->wake_fd, drop, sizeof(drop), MSG_DONTWAIT) > 0)
-			;
+		profd_wake_drain(loop->wake_fd);
 		if (loop->socket_fd < 0) {
 			reconnect(loop);
 			continue;
@@ -303,6 +302,8 @@ static void run(struct loop *loop)
 		tell_tables(loop);
 		if (loop->socket_fd >= 0 && sampling())
 			tick(loop);
+		else if (loop->socket_fd >= 0 && follows_maps())
+			tell_maps(loop);
 	}
 }
 
@@ -347,14 +348,17 @@ static void hand_over(const struct loop *loop)
 		handed_clock = WIRE_CLOCK_PERF;
 	if (with_perf_events())
 		profd_timer_set_period(header->period_ns, WIRE_CLOCK_CPU);
-	handed = profd_handover_give(&handover, profd_agent.region.fd, loop->socket_fd) ? HANDED_FAILED : HANDED_OVER;
+	handed = profd_handover_give(&handover, &(struct profd_handover_fds){profd_agent.region.fd, loop->socket_fd,
+									     profd_store.fd})
+			 ? HANDED_FAILED
+			 : HANDED_OVER;
 }
 
 static void connect_and_run(int socket_fd)
 {
 	struct loop loop = {.socket_fd = socket_fd};
 
-	loop.wake_fd = make_wake_socket();
+	loop.wake_fd = profd_wake_open();
 	if (loop.wake_fd < 0) {
 		fail("cannot make a socket", -loop.wake_fd);
 		return;
@@ -387,6 +391,7 @@ static void begin(void)
 		return;
 	}
 	profd_agent.region.header->helper_tid = helper_tid;
+	profd_rates_set(&profd_rates);
 	set_state(PROFD_CHANNEL_REGION);
 	if (profd_channel_wait(PROFD_CHANNEL_JOINED, -1) == PROFD_CHANNEL_JOINED)
 		connect_and_run(-1);
@@ -395,11 +400,15 @@ static void begin(void)
 static void go_on(void)
 {
 	struct wire_header *header = profd_agent.region.header;
-	int socket_fd = -1;
+	struct profd_handover_fds fds;
 	int error = profd_handover_own_table(handover.fd);
 
 	if (!error)
-		error = profd_handover_take(&handover, &profd_agent.region.fd, &socket_fd);
+		error = profd_handover_take(&handover, &fds);
+	if (!error) {
+		profd_agent.region.fd = fds.region;
+		profd_store.fd = fds.store;
+	}
 	header->helper_tid = helper_tid;
 	__atomic_store_n(&handed, error ? HANDED_FAILED : HANDED_NOTHING, __ATOMIC_RELEASE);
 	profd_raw_futex_wake(&handed);
@@ -408,7 +417,7 @@ static void go_on(void)
 	if (handed_clock == WIRE_CLOCK_PERF && header->period_ns)
 		profd_timer_set_period(header->period_ns, WIRE_CLOCK_PERF);
 	handed_clock = WIRE_CLOCK_CPU;
-	connect_and_run(socket_fd);
+	connect_and_run(fds.connection);
 }
 
 static void *helper_main(void *unused)
@@ -416,6 +425,7 @@ static void *helper_main(void *unused)
 	__atomic_store_n(&helper_tid, (uint32_t)profd_raw0(SYS_gettid), __ATOMIC_RELEASE);
 	prctl(PR_SET_NAME, "profd");
 	profd_timer_init_helper();
+	profd_heap_exclude_thread();
 	if (handed == HANDED_OVER)
 		go_on();
 	else
@@ -479,16 +489,6 @@ void profd_channel_joined(void)
 	set_state(PROFD_CHANNEL_JOINED);
 }
 
-void profd_channel_wake(void)
-{
-	long fd = profd_raw3(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return;
-	profd_raw6(SYS_sendto, fd, (long)"w", 1, MSG_NOSIGNAL, (long)&wake_address, wake_length);
-	profd_raw1(SYS_close, fd);
-}
-
 // glibc's handler for it returns at once, for it is not from glibc; poll and connect return, too. A wake-up may miss the helper: by
 // its network namespace, or between its look at `stopping` and its call.
 static void interrupt(uint32_t tid)
@@ -505,7 +505,7 @@ static void end_helper(enum stop how)
 	uint32_t tid, last = 0;
 
 	__atomic_store_n(&stopping, how, __ATOMIC_RELEASE);
-	profd_channel_wake();
+	profd_wake_send();
 	while ((tid = __atomic_load_n(&helper_tid, __ATOMIC_ACQUIRE))) {
 		last = tid;
 		if (profd_raw_futex_wait(&helper_tid, tid, STOP_NS) == -ETIMEDOUT && tid != NOT_YET_BORN)
@@ -568,7 +568,7 @@ void profd_channel_want_tables(int timeout_ms)
 		return; // the next one asks
 	if (!__atomic_compare_exchange_n(&tables, &seen, TABLES_WANTED, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 		return;
-	profd_channel_wake();
+	profd_wake_send();
 	seen = TABLES_WANTED;
 	while (timeout_ms-- > 0 && seen != TABLES_HERE) {
 		profd_raw_futex_wait(&tables, seen, 1000000);
@@ -594,4 +594,6 @@ void profd_channel_maps_changed(void)
 {
 	// The call that changes them is still to come: let the collector look now, and twice more.
 	__atomic_store_n(&maps_dirty, 3, __ATOMIC_RELEASE);
+	if (profd_rates_any() && !sampling())
+		profd_wake_send();
 }

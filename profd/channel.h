@@ -39,8 +39,6 @@ void profd_channel_recall(void);
 int profd_channel_resume(void);
 void profd_channel_end(void);
 const char *profd_channel_error(void);
-// Makes the helper look at what is asked of it (timer.h). Any thread; errno stays.
-void profd_channel_wake(void);
 // Lets the collector send unwind tables even while nothing is sampled, and waits for them, if this is the first call, up to timeout_ms.
 // Any thread but the helper; not the handler.
 void profd_channel_want_tables(int timeout_ms);

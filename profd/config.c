@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/rates.h"
 
 static const char *get(const char *name)
 {
@@ -37,6 +38,28 @@ static enum profd_unwinder get_unwinder(void)
 	return PROFD_UNWIND_TABLE;
 }
 
+// A number of `unit`; 0: off.
+static uint64_t get_rate(const char *name, const char *unit)
+{
+	const char *value = get(name);
+	size_t length = value ? strlen(value) : 0;
+
+	if (length == 0)
+		return 0;
+	if (length <= 13 && strspn(value, "0123456789") == length)
+		return strtoull(value, NULL, 10);
+	profd_message("%s '%s': not a number of %s; it stays off", name, value, unit);
+	return 0;
+}
+
+static struct wire_rates get_rates(void)
+{
+	return (struct wire_rates){.heap_bytes = get_rate("PROFD_HEAP_RATE", "bytes"),
+				   .mutex = get_rate("PROFD_MUTEX_FRACTION", "contentions"),
+				   .block = get_rate("PROFD_BLOCK_RATE", "nanoseconds"),
+				   .block_io = get_bool("PROFD_BLOCK_IO", false)};
+}
+
 void profd_config_read(struct profd_config *config)
 {
 	const char *socket = get("PROFD_SOCKET");
@@ -49,6 +72,7 @@ void profd_config_read(struct profd_config *config)
 	config->rate = get("PROFD_RATE");
 	config->clock = get("PROFD_CLOCK");
 	config->max_overhead = get("PROFD_MAX_OVERHEAD");
+	profd_rates = get_rates();
 	config->follow = get_bool("PROFD_FOLLOW", true);
 	config->unwinder = get_unwinder();
 	config->verbose = get_bool("PROFD_VERBOSE", false);

@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/rates.h"
+#include "profd/store.h"
 
 // Only our own user's collector, or root's, is told anything.
 static bool peer_trusted(int fd)
@@ -48,14 +50,9 @@ int profd_connection_open(const char *name)
 	return -error;
 }
 
-int profd_connection_hello(int fd)
+static int send_with(int fd, void *data, size_t size, int passed_fd)
 {
-	struct wire_hello hello = {.msg = {WIRE_MSG_HELLO, WIRE_VERSION},
-				   .magic = WIRE_MAGIC,
-				   .region_size = profd_agent.region.size,
-				   .pid = (uint32_t)getpid(),
-				   .ppid = (uint32_t)getppid()};
-	struct iovec iov = {&hello, sizeof(hello)};
+	struct iovec iov = {data, size};
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
 	struct msghdr message = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
@@ -64,8 +61,29 @@ int profd_connection_hello(int fd)
 	header->cmsg_level = SOL_SOCKET;
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &profd_agent.region.fd, sizeof(int));
+	memcpy(CMSG_DATA(header), &passed_fd, sizeof(int));
 	return sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int profd_connection_hello(int fd)
+{
+	struct wire_hello hello = {.msg = {WIRE_MSG_HELLO, WIRE_VERSION},
+				   .magic = WIRE_MAGIC,
+				   .region_size = profd_agent.region.size,
+				   .pid = (uint32_t)getpid(),
+				   .ppid = (uint32_t)getppid(),
+				   .rates = profd_rates,
+				   .forked = profd_agent.forked};
+	int error = send_with(fd, &hello, sizeof(hello), profd_agent.region.fd);
+
+	return error || !profd_store.header ? error : profd_connection_store(fd);
+}
+
+int profd_connection_store(int fd)
+{
+	struct wire_store_msg message = {.msg = {WIRE_MSG_STORE, 0}, .size = profd_store.size};
+
+	return profd_store.header ? send_with(fd, &message, sizeof(message), profd_store.fd) : 0;
 }
 
 ssize_t profd_connection_receive(int fd, union profd_message_in *message, int *ret_fd)

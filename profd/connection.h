@@ -15,12 +15,15 @@ union profd_message_in {
 	struct wire_msg msg;
 	struct wire_table_msg table;
 	struct wire_sampling sampling;
+	struct wire_rates_msg rates;
 };
 
 // Connects to the collector at that name, ours or root's. The fd or −errno; EINTR where a signal came.
 int profd_connection_open(const char *name);
-// Says hello, with the region. 0 or −errno.
+// Says hello, with the region, and then shows the store, if there is one. 0 or −errno.
 int profd_connection_hello(int fd);
+// Shows the store alone, once there is one. 0 or −errno.
+int profd_connection_store(int fd);
 // Never waits. Returns the size, 0 at the end of the connection, or −errno. *ret_fd is −1 or ours to close.
 ssize_t profd_connection_receive(int fd, union profd_message_in *message, int *ret_fd);
 // Why a collector that hung up does not want us (enum wire_refusal), as far as it said.

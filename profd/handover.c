@@ -67,39 +67,55 @@ void profd_handover_close(struct profd_handover *handover)
 	handover->fd = -1;
 }
 
-int profd_handover_give(const struct profd_handover *handover, int region, int connection)
+// The message's bytes say, in the order of struct profd_handover_fds, which of them come along.
+#define FDS 3
+
+static void spread(const struct profd_handover_fds *fds, int ret_list[FDS])
 {
-	int fds[2] = {region, connection};
-	size_t size = connection >= 0 ? sizeof(fds) : sizeof(fds[0]);
-	struct iovec iov = {(char[]){'h'}, 1};
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(fds))] = {0};
+	ret_list[0] = fds->region;
+	ret_list[1] = fds->connection;
+	ret_list[2] = fds->store;
+}
+
+int profd_handover_give(const struct profd_handover *handover, const struct profd_handover_fds *fds)
+{
+	int list[FDS], count = 0;
+	char there[FDS];
+	struct iovec iov = {there, sizeof(there)};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(list))] = {0};
 	struct msghdr message = {.msg_name = (void *)&handover->address,
 				 .msg_namelen = handover->length,
 				 .msg_iov = &iov,
 				 .msg_iovlen = 1,
-				 .msg_control = control,
-				 .msg_controllen = CMSG_SPACE(size)};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+				 .msg_control = control};
+	struct cmsghdr *header = (struct cmsghdr *)(void *)control;
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int error;
 
 	if (fd < 0)
 		return -errno;
+	spread(fds, list);
+	for (int i = 0; i < FDS; i++) {
+		there[i] = list[i] >= 0;
+		if (there[i])
+			list[count++] = list[i];
+	}
+	message.msg_controllen = CMSG_SPACE((size_t)count * sizeof(int));
 	header->cmsg_level = SOL_SOCKET;
 	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(size);
-	memcpy(CMSG_DATA(header), fds, size);
+	header->cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
+	memcpy(CMSG_DATA(header), list, (size_t)count * sizeof(int));
 	error = sendmsg(fd, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 	close(fd);
 	return error;
 }
 
-int profd_handover_take(const struct profd_handover *handover, int *ret_region, int *ret_connection)
+int profd_handover_take(const struct profd_handover *handover, struct profd_handover_fds *ret_fds)
 {
-	int fds[2] = {-1, -1};
-	char byte;
-	struct iovec iov = {&byte, 1};
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(fds))];
+	int list[FDS] = {-1, -1, -1}, count = 0;
+	char there[FDS] = {0};
+	struct iovec iov = {there, sizeof(there)};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(list))];
 	struct msghdr message = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
 	struct cmsghdr *header;
@@ -110,10 +126,11 @@ int profd_handover_take(const struct profd_handover *handover, int *ret_region, 
 		return error;
 	header = CMSG_FIRSTHDR(&message);
 	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
-		memcpy(fds, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
-	if (fds[0] < 0)
+		memcpy(list, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
+	if (!there[0] || list[0] < 0)
 		return -ENOTCONN;
-	*ret_region = fds[0];
-	*ret_connection = fds[1];
+	ret_fds->region = list[count++];
+	ret_fds->connection = there[1] ? list[count++] : -1;
+	ret_fds->store = there[2] ? list[count] : -1;
 	return 0;
 }

@@ -22,10 +22,14 @@ struct profd_handover {
 // By the thread that changes its credentials: makes the socket, and closes it. Raw system calls: errno stays. 0 or −errno.
 int profd_handover_open(struct profd_handover *handover);
 void profd_handover_close(struct profd_handover *handover);
-// By the helper that ends. connection: −1, if there is none. 0 or −errno.
-int profd_handover_give(const struct profd_handover *handover, int region, int connection);
-// By its successor, in whose table handover->fd is the only descriptor; it is closed. 0 or −errno.
-int profd_handover_take(const struct profd_handover *handover, int *ret_region, int *ret_connection);
+// −1: there is none.
+struct profd_handover_fds {
+	int region, connection, store;
+};
+// By the helper that ends. 0 or −errno.
+int profd_handover_give(const struct profd_handover *handover, const struct profd_handover_fds *fds);
+// By its successor, in whose table handover->fd is the only descriptor; it is closed. 0 or −errno: there is a region at the least.
+int profd_handover_take(const struct profd_handover *handover, struct profd_handover_fds *ret_fds);
 
 // The calling thread gets a table of its own, with keep in it alone (−1: with nothing). 0 or −errno.
 int profd_handover_own_table(int keep);

@@ -21,6 +21,7 @@
 #include "profd/raw.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
+#include "profd/waits.h"
 
 #define MAIN_STACK_MAX (128u << 20) // what the kernel keeps free below the main stack at the least
 
@@ -54,6 +55,7 @@ static void leave(void)
 
 	if (slot == PROFD_NO_SLOT || !profd_agent_is_on())
 		return;
+	profd_waits_thread_ends();
 	profd_timer_flush(slot, start_routine);
 	profd_thread_slot = PROFD_NO_SLOT;
 	profd_threads_leave(slot);
@@ -250,34 +252,35 @@ static int released(pthread_t thread, int error)
 	return error;
 }
 
-PROFD_EXPORT int pthread_join(pthread_t thread, void **result)
-{
-	return released(thread, PROFD_REAL(pthread_join)(thread, result));
-}
+// Joining is waiting.
+#define JOIN(name, parameters, arguments)                                                   \
+	PROFD_EXPORT int name parameters                                                    \
+	{                                                                                   \
+		struct profd_wait wait;                                                     \
+		int error;                                                                  \
+                                                                                            \
+		if (!profd_waits_on())                                                      \
+			return released(thread, PROFD_REAL(name) arguments);                \
+		profd_wait_begins(&wait, WIRE_WAIT_JOIN, (uint64_t)thread, PROFD_CALLER()); \
+		error = PROFD_REAL(name) arguments;                                         \
+		profd_wait_ends(&wait);                                                     \
+		return released(thread, error);                                             \
+	}
+
+JOIN(pthread_join, (pthread_t thread, void **result), (thread, result))
+JOIN(pthread_timedjoin_np, (pthread_t thread, void **result, const struct timespec *until), (thread, result, until))
+JOIN(pthread_clockjoin_np, (pthread_t thread, void **result, clockid_t clock, const struct timespec *until),
+     (thread, result, clock, until))
+JOIN(thrd_join, (thrd_t thread, int *result), (thread, result))
 
 PROFD_EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
 {
 	return released(thread, PROFD_REAL(pthread_tryjoin_np)(thread, result));
 }
 
-PROFD_EXPORT int pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until)
-{
-	return released(thread, PROFD_REAL(pthread_timedjoin_np)(thread, result, until));
-}
-
-PROFD_EXPORT int pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock, const struct timespec *until)
-{
-	return released(thread, PROFD_REAL(pthread_clockjoin_np)(thread, result, clock, until));
-}
-
 PROFD_EXPORT int pthread_detach(pthread_t thread)
 {
 	return released(thread, PROFD_REAL(pthread_detach)(thread));
-}
-
-PROFD_EXPORT int thrd_join(thrd_t thread, int *result)
-{
-	return released(thread, PROFD_REAL(thrd_join)(thread, result));
 }
 
 PROFD_EXPORT int thrd_detach(thrd_t thread)

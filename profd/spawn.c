@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/rates.h"
 #include "profd/raw.h"
 
 #define READY_TIMEOUT_MS 10000
@@ -173,11 +174,20 @@ static int add_option(const char **argv, int count, const char *option, const ch
 	return count;
 }
 
+static int add_rate(const char **argv, int count, char text[40], const char *option, uint64_t rate)
+{
+	if (rate) {
+		snprintf(text, 40, "%s=%llu", option, (unsigned long long)rate);
+		argv[count++] = text;
+	}
+	return count;
+}
+
 static int launch(struct profd_config *config, const char *path, const char *output, int pipe_fds[2])
 {
 	char **environment = collector_environment();
-	char target[16], ready[16];
-	const char *argv[24] = {path, "private", "--socket", config->socket, "--target", target, "--ready-fd", ready};
+	char target[16], ready[16], heap[40], mutex[40], block[40];
+	const char *argv[26] = {path, "private", "--socket", config->socket, "--target", target, "--ready-fd", ready};
 	int n = 8;
 	int error;
 
@@ -193,6 +203,9 @@ static int launch(struct profd_config *config, const char *path, const char *out
 	n = add_option(argv, n, "--rate", config->rate);
 	n = add_option(argv, n, "--clock", config->clock);
 	n = add_option(argv, n, "--max-overhead", config->max_overhead);
+	n = add_rate(argv, n, heap, "--heap", profd_rates.heap_bytes);
+	n = add_rate(argv, n, mutex, "--mutex", profd_rates.mutex);
+	n = add_rate(argv, n, block, "--block", profd_rates.block);
 	argv[n] = NULL;
 	error = start(path, (char *const *)argv, environment, pipe_fds[1]);
 	free(environment);

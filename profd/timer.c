@@ -17,6 +17,7 @@
 #include "profd/perf_event.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
+#include "profd/wake.h"
 
 #define HOLD_TIMEOUT_NS 1000000000LL
 #define MAX_OWED_US 1000000u
@@ -325,7 +326,7 @@ void profd_timer_suspend(uint32_t slot)
 	word = __atomic_load_n(&private->timer_word, __ATOMIC_SEQ_CST);
 	if (word == PROFD_TIMER_PERF || (word & PROFD_TIMER_BUSY)) {
 		__atomic_fetch_add(&holds_asked, 1, __ATOMIC_SEQ_CST);
-		profd_channel_wake();
+		profd_wake_send();
 		while (__atomic_load_n(hold, __ATOMIC_ACQUIRE) == PROFD_HOLD_ASKED)
 			if (profd_raw_futex_wait(hold, PROFD_HOLD_ASKED, HOLD_TIMEOUT_NS) == -ETIMEDOUT)
 				break;
@@ -342,7 +343,7 @@ void profd_timer_forbid_perf(void)
 	__atomic_compare_exchange_n(&perf_forbidden, &seen, FORBIDDEN_ASKED, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 	if (seen == FORBIDDEN_DONE || !wants_perf())
 		return;
-	profd_channel_wake();
+	profd_wake_send();
 	while (__atomic_load_n(&perf_forbidden, __ATOMIC_ACQUIRE) == FORBIDDEN_ASKED)
 		if (profd_raw_futex_wait(&perf_forbidden, FORBIDDEN_ASKED, HOLD_TIMEOUT_NS) == -ETIMEDOUT)
 			return;

@@ -3,10 +3,11 @@
 //
 // wire.h: everything the agent (inside the target) and the collector (another process) share.
 //
-// Two channels carry it:
+// Three things carry it:
 //  1. The region: one memfd, created by the agent, mapped by both. It holds the header, the ring's shards and the
 //     thread slots. It outlives the target, so that a SIGKILL loses nothing that was committed.
 //  2. The control socket: AF_UNIX, SOCK_SEQPACKET. The region's fd and the unwind tables' fds travel as SCM_RIGHTS.
+//  3. The profile store (wire_store.h), where heap, mutex or block profiling was switched on: another memfd of the agent's.
 //
 // Trust: the collector copies every value out of the region once, then checks it; a hostile target can spoil its own
 // profile and nothing else. The agent checks a table's sizes when it maps it, and bounds every load in its walk.
@@ -41,6 +42,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "profd/wire_store.h"
+#include "profd/wire_waits.h"
 
 #define WIRE_MAGIC 0x64666f7270ULL // "profd"
 #define WIRE_VERSION 4u
@@ -166,7 +170,7 @@ struct wire_slot {
 //                       └──► stack {PCs}
 //   sample, slot ──► labels {"key\0value\0…"}
 //
-// The index finds equal items: open addressing from the hash on, an item's number or 0. Who finds a free place puts his own there by
+// The index finds equal items: open addressing from the hash on, by triangular numbers; an item's number or 0. Who finds a free place puts his own there by
 // compare-and-swap; who loses looks again.
 #define WIRE_POOL_INDEX (1u << 15)
 #define WIRE_POOL_PROBES 64u
@@ -288,13 +292,15 @@ enum wire_msg_type {
 		1,         // struct wire_hello + the region's fd. First message; version mismatch: the collector closes
 	WIRE_MSG_MAPS = 2, // struct wire_msg, arg = the new maps_gen
 	WIRE_MSG_WANT_TABLES =
-		3, // struct wire_msg: unwind tables, from now on, sampled or not; READY when they were sent
+		3,          // struct wire_msg: unwind tables, from now on, sampled or not; READY when they were sent
+	WIRE_MSG_STORE = 4, // struct wire_store_msg + the profile store's fd
 	// collector → agent
 	WIRE_MSG_TABLE = 32,    // struct wire_table_msg + the table's fd: [start,end) is unwound by it from now on
 	WIRE_MSG_FORGET = 33,   // struct wire_table_msg without fd: [start,end) holds that module no more
 	WIRE_MSG_SAMPLING = 34, // struct wire_sampling
 	WIRE_MSG_READY = 35,    // struct wire_msg: all that start-up needs, or WANT_TABLES asked for, was sent
 	WIRE_MSG_REFUSED = 36,  // struct wire_msg, arg = enum wire_refusal; the collector hangs up
+	WIRE_MSG_RATES = 37,    // struct wire_rates_msg: in force from now on
 };
 
 enum wire_refusal {
@@ -317,6 +323,19 @@ struct wire_hello {
 	uint64_t region_size;
 	uint32_t pid;
 	uint32_t ppid;
+	struct wire_rates rates; // wished for, or in force already
+	uint32_t forked;         // 1: the same image as its parent, since fork; its mappings are its parent's
+	uint32_t reserved;
+};
+
+struct wire_store_msg {
+	struct wire_msg msg;
+	uint64_t size; // bytes of the fd
+};
+
+struct wire_rates_msg {
+	struct wire_msg msg;
+	struct wire_rates rates;
 };
 
 struct wire_table_msg {
@@ -517,7 +536,9 @@ WIRE_ASSERT(sizeof(struct wire_pool_labels) == 16);
 WIRE_ASSERT(WIRE_POOL_BYTES % WIRE_PAGE == 0);
 WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
-WIRE_ASSERT(sizeof(struct wire_hello) == 32);
+WIRE_ASSERT(sizeof(struct wire_hello) == 72);
+WIRE_ASSERT(sizeof(struct wire_store_msg) == 16);
+WIRE_ASSERT(sizeof(struct wire_rates_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_sampling) == 24);
 WIRE_ASSERT(sizeof(struct wire_rule) == 20);

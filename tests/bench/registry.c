@@ -25,6 +25,7 @@
 #include "profd/handler.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
+#include "profd/wake.h"
 
 #define LIVE 1000
 #define SLOTS 65536u
@@ -36,7 +37,7 @@
 struct profd_agent profd_agent;
 __thread uint64_t profd_handler_ending_pc;
 
-void profd_channel_wake(void) {}
+void profd_wake_send(void) {}
 
 // ---- The table behind a lock -------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The profd authors
 #
-# conftest.py: where the things under test are. PROFD_BUILD names the build directory (default: build in the checkout),
-# PROFD a collector from elsewhere: a sanitized one, with the agent of PROFD_BUILD (scripts/test sets what profd itself reads as well).
+# conftest.py: where the things under test are. PROFD_BUILD names the build directory (default: build in the checkout) with the programs
+# to profile, and the product unless PROFD_PRODUCT names another one for that: the sanitized one.
 
 import glob
 import os
@@ -16,6 +16,13 @@ import pprof_reader
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get('PROFD_BUILD', os.path.join(ROOT, 'build')))
+PRODUCT = os.path.abspath(os.environ.get('PROFD_PRODUCT', BUILD))
+PROFD = os.path.join(PRODUCT, 'collector/profd')
+AGENT = os.path.join(PRODUCT, 'profd/libprofd.so')
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'figures: of shares, times or memory, or of very many threads: not for a product that sanitizers slow down')
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -31,12 +38,12 @@ def build_dir():
 
 @pytest.fixture(scope='session')
 def profd():
-    return os.environ.get('PROFD', os.path.join(BUILD, 'collector/profd'))
+    return PROFD
 
 
 @pytest.fixture(scope='session')
 def agent():
-    return os.path.join(BUILD, 'profd/libprofd.so')
+    return AGENT
 
 
 @pytest.fixture(scope='session')

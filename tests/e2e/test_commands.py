@@ -15,10 +15,7 @@ import time
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.abspath(os.environ.get('PROFD_BUILD', os.path.join(ROOT, 'build')))
-PROFD = os.environ.get('PROFD', os.path.join(BUILD, 'collector/profd'))
-AGENT = os.environ.get('PROFD_AGENT', os.path.join(BUILD, 'profd/libprofd.so'))
+from conftest import AGENT, PROFD
 
 # A program of our own: spins in two functions, prints its PID, forks or threads if told.
 SPINNER = r'''
@@ -69,11 +66,8 @@ def spinner(tmp_path_factory):
     return str(program)
 
 
-KEEP = {'PROFD_COLLECTOR', 'PROFD_AGENT'}  # where else than in build/ things are
-
-
 def environment(**more):
-    result = {key: value for key, value in os.environ.items() if not key.startswith('PROFD_') or key in KEEP}
+    result = {key: value for key, value in os.environ.items() if not key.startswith('PROFD_')}
     result.update(more)
     return result
 
@@ -311,7 +305,7 @@ def test_run_http(start, spinner):
     assert b'spin_inner' in gzip.decompress(body)
     stacks = folded_profile(port, f'/{pid}/debug/pprof/profile?seconds=1', pid, rate=200)
     assert all('spin_outer' in stack for stack, count in stacks.items() if count > 5)
-    response, body = get(port, '/debug/pprof/heap?debug=2')
+    response, body = get(port, '/debug/pprof/trace?debug=2')
     assert (response.status, body) == (404, b'Unknown profile\n')
     metrics = get(port, '/metrics')[1].decode()
     delivered = int(re.search(r'^profd_samples_delivered_total (\d+)$', metrics, re.M)[1])

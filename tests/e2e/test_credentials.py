@@ -12,6 +12,7 @@ import tempfile
 import pytest
 
 import pprof_reader
+from conftest import AGENT
 from test_commands import wait_until
 from test_process import as_root, cpu_in
 
@@ -59,7 +60,7 @@ def test_namespaces(same, helper):
 def test_tools(profd, public, tmp_path, command):
     if not shutil.which(command[0]):
         pytest.skip(f'{command[0]} is not installed')
-    agent = public(os.path.join(os.path.dirname(profd), '../profd/libprofd.so'))
+    agent = public(AGENT)
     alone = subprocess.run(command, capture_output=True, text=True, timeout=30)
     result = subprocess.run([profd, 'run', '-o', str(tmp_path / 'x.folded'), '--', *command], capture_output=True, text=True, timeout=30,
                             env=dict(os.environ, PROFD_AGENT=agent))
@@ -71,7 +72,7 @@ def test_tools(profd, public, tmp_path, command):
 def test_exec_as_another_user(profd, public, helper, tmp_path, way):
     """The exec ends one session of the process and begins another, with nobody of root's around it."""
     out = tmp_path / 'out.pb.gz'
-    agent = public(os.path.join(os.path.dirname(profd), '../profd/libprofd.so'))
+    agent = public(AGENT)
     target = public(helper('target_process'))
     command = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', target, 'die', 'exit', '300']
     if way == 'run':
@@ -87,7 +88,7 @@ def test_exec_as_another_user(profd, public, helper, tmp_path, way):
 
 
 def test_refused_user_is_told(profd, public, helper, tmp_path):
-    agent = public(os.path.join(os.path.dirname(profd), '../profd/libprofd.so'))
+    agent = public(AGENT)
     target = public(helper('target_process'))
     with tempfile.TemporaryDirectory(dir='/tmp') as directory:
         os.chmod(directory, 0o755)

@@ -10,9 +10,7 @@ import subprocess
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PROFD = os.environ.get('PROFD', os.path.join(ROOT, 'build/collector/profd'))
-BUILD = os.path.dirname(os.path.dirname(PROFD))
+from conftest import PRODUCT, PROFD, ROOT
 
 ASKS = r'''
 #include <profd.h>
@@ -74,7 +72,7 @@ def test_header_in_a_static_program(tmp_path):
 def fixture_installed(tmp_path_factory):
     """Where a package would be put together."""
     root = tmp_path_factory.mktemp('install')
-    subprocess.run(['meson', 'install', '-C', BUILD, '--no-rebuild', '--destdir', str(root)], check=True, capture_output=True)
+    subprocess.run(['meson', 'install', '-C', PRODUCT, '--no-rebuild', '--destdir', str(root)], check=True, capture_output=True)
     return root
 
 

@@ -16,7 +16,7 @@ import time
 import pytest
 
 import pprof_reader
-from conftest import natural
+from conftest import AGENT, natural
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason='needs root')
 
@@ -120,6 +120,7 @@ def test_fork_not_followed(same, helper):
     assert cpu_in(profile, 'burn_in_child') == 0
 
 
+@pytest.mark.figures
 def test_fork_among_threads(same, helper):
     profile = same(helper('target_process'), 'forkthreads').profile
     assert cpu_in(profile, 'burn_in_child') >= 0.25
@@ -127,6 +128,7 @@ def test_fork_among_threads(same, helper):
     assert len(processes(profile)) == 3
 
 
+@pytest.mark.figures
 def test_fork_storm(same, helper):
     result = same(helper('target_process'), 'forkstorm', 10000, timeout=240)
     assert result.stdout == '10000 of 10000\n'
@@ -168,7 +170,7 @@ def test_what_exec_hands_on(helper, profd, tmp_path, what, follow):
 def test_daemon(profd, helper, tmp_path):
     """Double fork, all descriptors closed: profiled to its end, and nobody waits for more than that."""
     out, done = tmp_path / 'out.pb.gz', tmp_path / 'done'
-    env = dict(os.environ, LD_PRELOAD=os.path.join(os.path.dirname(profd), '../profd/libprofd.so'), PROFD_OUTPUT=str(out),
+    env = dict(os.environ, LD_PRELOAD=AGENT, PROFD_OUTPUT=str(out),
                PROFD_RATE='250')
     result = subprocess.run([helper('target_process'), 'daemon', str(done)], capture_output=True, text=True, timeout=60, env=env)
     assert (result.returncode, result.stdout, result.stderr) == (0, 'first: exit 0\n', '')

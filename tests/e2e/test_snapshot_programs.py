@@ -51,7 +51,7 @@ def wait_for(ready, process, seconds=60):
 def snapshot(profd, pid):
     """The threads, each with its frames and what its stack lacks."""
     result = subprocess.run([profd, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=60, check=False)
-    if f'no process {pid}' in result.stderr: # a server's helper that had to end
+    if f'no process {pid}' in result.stderr or f'process {pid} has ended' in result.stderr: # a server's helper that had to end
         return []
     assert result.returncode == 0, result.stderr
     shot = json.loads(result.stdout)
@@ -76,8 +76,9 @@ def at_rest(profd, process, *more_pids):
 
 
 def children(pid):
-    """Those of its main thread, theirs too."""
-    with open(f'/proc/{pid}/task/{pid}/children', encoding='ascii') as file:
+    """Those of its main thread, theirs too. One that ends meanwhile has none."""
+    own = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f'/proc/{pid}/task/{pid}/children', encoding='ascii') as file:
         own = [int(word) for word in file.read().split()]
     return own + [further for child in own for further in children(child)]
 

@@ -16,9 +16,7 @@ import time
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.abspath(os.environ.get('PROFD_BUILD', os.path.join(ROOT, 'build')))
-PROFD = os.environ.get('PROFD', os.path.join(BUILD, 'collector/profd'))
+from conftest import PROFD
 
 # A child that says what it gets. Busy, so that it is sampled.
 CHILD = r'''

@@ -29,12 +29,15 @@ struct fake_agent {
 	uint64_t table_start, table_end; // of the last one
 	uint64_t forget_start;
 	uint32_t rate_hz;
+	unsigned rate_messages;  // of heap and lock profiles
+	struct wire_rates rates; // of the last one
 };
 
 union fake_message {
 	struct wire_msg msg;
 	struct wire_table_msg table;
 	struct wire_sampling sampling;
+	struct wire_rates_msg rates;
 };
 
 static inline void fake_sleep_ms(long ms)
@@ -85,6 +88,7 @@ static inline struct wire_hello fake_agent_hello(const struct fake_agent *agent)
 		.region_size = agent->fake.size,
 		.pid = (uint32_t)getpid(),
 		.ppid = (uint32_t)getppid(),
+		.forked = agent->fake.header->period_ns != 0, // sampling goes on
 	};
 }
 
@@ -119,6 +123,10 @@ static inline ssize_t fake_agent_receive(struct fake_agent *agent, union fake_me
 		agent->rate_hz = message->sampling.rate_hz;
 		__atomic_store_n(&agent->fake.header->period_ns, agent->rate_hz ? 1000000000u / agent->rate_hz : 0,
 				 __ATOMIC_RELEASE);
+	}
+	if (size == sizeof(message->rates) && message->msg.type == WIRE_MSG_RATES) {
+		agent->rate_messages++;
+		agent->rates = message->rates.rates;
 	}
 	if (fd >= 0)
 		close(fd);

@@ -4,7 +4,10 @@
 // http_fake.c: see http_fake.h.
 
 #include "tests/unit/http_fake.h"
+#include "collector/heap_profile.h"
+#include "collector/store_profile.h"
 #include "collector/thread_watch.h"
+#include "collector/wait_profile.h"
 #include "collector/window.h"
 #include "formats/profile.h"
 #include "formats/thread_dump.h"
@@ -101,6 +104,77 @@ int collector_thread_creators(struct collector *collector, pid_t pid, struct thr
 	return thread_dump_add_thread(*ret_dump, &thread);
 }
 
+int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted)
+{
+	fake.rates = wanted->rates;
+	fake.last_pid = pid;
+	return fake.open_error;
+}
+
+int collector_rates(struct collector *collector, pid_t pid, struct wire_rates *ret_rates)
+{
+	*ret_rates = fake.rates;
+	return 0;
+}
+
+// A heap where main has 3 objects of 1,000 bytes in use, of 8.
+int store_reading_take(struct collector *collector, pid_t pid, enum wire_bucket_kind kind,
+		       struct store_reading **ret_reading)
+{
+	fake.last_pid = pid;
+	*ret_reading = NULL;
+	return fake.open_error;
+}
+
+void store_reading_destroy(struct store_reading *reading) {}
+
+struct profile *heap_profile_make(const struct store_reading *reading, const struct heap_profile_options *options)
+{
+	static const char *const types[][2] = {{"alloc_objects", "count"},
+					       {"alloc_space", "bytes"},
+					       {"inuse_objects", "count"},
+					       {"inuse_space", "bytes"}};
+	const struct profile_function function = {.name = "main", .system_name = "main", .file = "main.c"};
+	const struct profile_label label = {.key = "bytes", .num = 1000, .num_unit = "bytes"};
+	const int64_t values[] = {8, 8000, 3, 3000};
+	struct profile *profile = profile_create();
+	struct profile_line line;
+	struct profile_location location = {.address = 0x1233, .nlines = 1, .lines = &line};
+	uint32_t id;
+
+	assert_non_null(profile);
+	for (int i = 0; i < HEAP_VALUES; i++)
+		profile_add_sample_type(profile, types[i][0], types[i][1]);
+	profile_set_period(profile, "space", "bytes", 1);
+	profile->default_sample_type = types[options->shown][0];
+	line = (struct profile_line){profile_add_function(profile, &function), 7};
+	id = profile_add_location(profile, &location);
+	assert_int_equal(profile_add_sample(profile, &id, 1, &label, 1, values), 0);
+	return profile;
+}
+
+// Or where main let others wait for 5 ms in all, twice.
+struct profile *wait_profile_make(const struct store_reading *reading, const struct store_reading *before,
+				  enum wire_bucket_kind kind, const char *command)
+{
+	const struct profile_function function = {.name = "main", .system_name = "main", .file = "main.c"};
+	const struct profile_label label = {.key = "lock", .str = "0x1000", .num_unit = ""};
+	const int64_t values[] = {2, 5000000};
+	struct profile *profile = profile_create();
+	struct profile_line line;
+	struct profile_location location = {.address = 0x1233, .nlines = 1, .lines = &line};
+	uint32_t id;
+
+	assert_non_null(profile);
+	profile_add_sample_type(profile, "contentions", "count");
+	profile_add_sample_type(profile, "delay", "nanoseconds");
+	profile->default_sample_type = "delay";
+	line = (struct profile_line){profile_add_function(profile, &function), 7};
+	id = profile_add_location(profile, &location);
+	assert_int_equal(profile_add_sample(profile, &id, 1, &label, 1, values), 0);
+	return profile;
+}
+
 int window_open(struct collector *collector, const struct window_options *options, struct window **ret_window)
 {
 	if (fake.open_error != 0)
@@ -122,6 +196,11 @@ int window_open(struct collector *collector, const struct window_options *option
 int window_fd(struct window *window)
 {
 	return window->fd;
+}
+
+void window_prepare(struct window *window)
+{
+	assert_false(window->stopped);
 }
 
 void window_stop(struct window *window)

@@ -22,6 +22,7 @@ struct http_fake {
 	int opened;         // windows, ever
 	uint32_t last_rate; // asked of the last window
 	pid_t last_pid;
+	struct wire_rates rates;
 };
 extern struct http_fake fake;
 int http_fake_live(void);                // windows

@@ -18,6 +18,7 @@
 #include "profd/handler.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
+#include "profd/wake.h"
 
 #define SLOTS 1024u
 #define STARTERS 4
@@ -27,7 +28,7 @@
 struct profd_agent profd_agent;
 __thread uint64_t profd_handler_ending_pc;
 
-void profd_channel_wake(void) {}
+void profd_wake_send(void) {}
 
 static uint32_t own_tid(void)
 {

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// heap_profile.c: see heap_profile.h.
+
+#include "collector/heap_profile.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/heap_comments.h"
+#include "collector/store_profile.h"
+#include "formats/profile.h"
+
+// ---- Values --------------------------------------------------------------------------------------------------------
+
+// What one sampled object of so many bytes stands for.
+static double scale(uint64_t objects, uint64_t bytes, uint64_t rate)
+{
+	double size = objects ? (double)bytes / (double)objects : 0;
+
+	if (rate <= 1 || size <= 0)
+		return 1;
+	return -1 / expm1(-size / (double)rate);
+}
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+// What was in use in an image that exec replaced is gone.
+static void raw_values(const struct store_part *part, const struct store_bucket *bucket, uint64_t raw[HEAP_VALUES])
+{
+	const uint64_t *counts = bucket->counts;
+
+	raw[HEAP_ALLOC_OBJECTS] = counts[WIRE_HEAP_ALLOC_OBJECTS];
+	raw[HEAP_ALLOC_SPACE] = counts[WIRE_HEAP_ALLOC_BYTES];
+	raw[HEAP_INUSE_OBJECTS] =
+		part->source->replaced ? 0 : minus(counts[WIRE_HEAP_ALLOC_OBJECTS], counts[WIRE_HEAP_FREE_OBJECTS]);
+	raw[HEAP_INUSE_SPACE] =
+		part->source->replaced ? 0 : minus(counts[WIRE_HEAP_ALLOC_BYTES], counts[WIRE_HEAP_FREE_BYTES]);
+}
+
+static void scaled_values(const struct store_part *part, const struct store_bucket *bucket, int64_t *values)
+{
+	uint64_t raw[HEAP_VALUES];
+	double factor;
+
+	raw_values(part, bucket, raw);
+	factor = scale(raw[HEAP_ALLOC_OBJECTS], raw[HEAP_ALLOC_SPACE], bucket->rate);
+	for (int i = 0; i < HEAP_VALUES; i++)
+		values[i] = (int64_t)fmin((double)raw[i] * factor + 0.5, 9e18);
+}
+
+void heap_reading_totals(const struct store_reading *reading, struct heap_totals *ret_totals)
+{
+	struct heap_totals totals = {.processes = (uint32_t)reading->sources.count};
+
+	for (size_t i = 0; i < reading->sources.count; i++) {
+		const struct store_part *part = &reading->parts[i];
+		uint64_t rate = part->live.rates.heap_bytes;
+
+		if (rate && (!totals.rate || rate < totals.rate))
+			totals.rate = rate;
+		totals.unseen |= part->live.heap_unseen;
+		for (int k = 0; k < WIRE_STORE_LOST_COUNT; k++)
+			totals.lost += part->live.lost[k];
+		for (size_t k = 0; k < part->count; k++) {
+			int64_t values[HEAP_VALUES];
+			uint64_t raw[HEAP_VALUES];
+
+			raw_values(part, &part->buckets[k], raw);
+			scaled_values(part, &part->buckets[k], values);
+			totals.sampled += raw[HEAP_ALLOC_OBJECTS];
+			totals.in_use += raw[HEAP_INUSE_OBJECTS];
+			for (int n = 0; n < HEAP_VALUES; n++)
+				totals.values[n] += values[n];
+		}
+	}
+	*ret_totals = totals;
+}
+
+// ---- Profiles ------------------------------------------------------------------------------------------------------
+
+static int add_sample(struct store_profile *making, const struct store_part *part, const struct store_bucket *bucket,
+		      const int64_t *values)
+{
+	const struct profile_label size = {.key = "bytes", .num = (int64_t)bucket->key, .num_unit = "bytes"};
+
+	return store_profile_add(making, part, bucket, values, &size, 1, bucket->counts[WIRE_HEAP_ALLOC_OBJECTS]);
+}
+
+static void describe(struct store_profile *builder, enum heap_value shown, uint64_t rate)
+{
+	static const struct profile_value_type types[HEAP_VALUES] = {
+		[HEAP_ALLOC_OBJECTS] = {"alloc_objects", "count"},
+		[HEAP_ALLOC_SPACE] = {"alloc_space", "bytes"},
+		[HEAP_INUSE_OBJECTS] = {"inuse_objects", "count"},
+		[HEAP_INUSE_SPACE] = {"inuse_space", "bytes"},
+	};
+
+	for (int i = 0; i < HEAP_VALUES; i++)
+		profile_add_sample_type(builder->profile, types[i].type, types[i].unit);
+	profile_set_period(builder->profile, "space", "bytes", (int64_t)rate);
+	builder->profile->default_sample_type = types[shown].type;
+	store_profile_add_main_mappings(builder);
+}
+
+static const struct store_profile_kind heap_kind = {scaled_values, add_sample};
+
+struct profile *heap_profile_make(const struct store_reading *reading, const struct heap_profile_options *options)
+{
+	struct heap_totals totals;
+	struct store_profile builder;
+	int r = store_profile_begin(&builder, reading) ? 0 : -ENOMEM;
+
+	if (r == 0) {
+		heap_reading_totals(reading, &totals);
+		store_profile_prepare_names(reading);
+		describe(&builder, options->shown, totals.rate);
+	}
+	if (r == 0)
+		r = store_profile_add_all(&builder, options->before, &heap_kind);
+	if (r == 0) {
+		builder.profile->time_ns = reading->time_ns;
+		if (options->before)
+			builder.profile->duration_ns = reading->now_ns - options->before->now_ns;
+		heap_comments_add(builder.profile, &totals, options->command);
+		heap_comments_add_truncated(builder.profile, builder.ntruncated, builder.nstacks);
+	}
+	return store_profile_end(&builder, r);
+}
+
+// ---- Leaks ---------------------------------------------------------------------------------------------------------
+
+struct leaks {
+	const struct store_part *part;
+	uint64_t (*old)[2]; // of each bucket of the part: objects, bytes
+};
+
+static void add_old(void *context, uint32_t number, uint64_t bytes)
+{
+	struct leaks *leaks = context;
+	const struct store_bucket *bucket = store_part_bucket(leaks->part, number);
+
+	if (!bucket)
+		return;
+	leaks->old[bucket - leaks->part->buckets][0]++;
+	leaks->old[bucket - leaks->part->buckets][1] += bytes;
+}
+
+static int add_leaks(struct store_profile *builder, const struct store_part *part, int64_t before_ns)
+{
+	struct leaks leaks = {part, calloc(part->count + 1, sizeof(*leaks.old))};
+	int r = 0;
+
+	if (!leaks.old)
+		return -ENOMEM;
+	store_read_live_objects(part->source->store, before_ns, add_old, &leaks);
+	for (size_t i = 0; i < part->count && r == 0; i++) {
+		double factor = scale(leaks.old[i][0], leaks.old[i][1], part->buckets[i].rate);
+		const int64_t values[HEAP_VALUES] = {(int64_t)((double)leaks.old[i][0] * factor + 0.5),
+						     (int64_t)fmin((double)leaks.old[i][1] * factor + 0.5, 9e18),
+						     (int64_t)((double)leaks.old[i][0] * factor + 0.5),
+						     (int64_t)fmin((double)leaks.old[i][1] * factor + 0.5, 9e18)};
+
+		if (leaks.old[i][0])
+			r = add_sample(builder, part, &part->buckets[i], values);
+	}
+	free(leaks.old);
+	return r;
+}
+
+struct profile *heap_profile_make_leaks(const struct store_reading *reading, double older_than_s, const char *command)
+{
+	struct heap_totals totals;
+	struct store_profile builder;
+	int r = store_profile_begin(&builder, reading) ? 0 : -ENOMEM;
+
+	if (r == 0) {
+		heap_reading_totals(reading, &totals);
+		store_profile_prepare_names(reading);
+		describe(&builder, HEAP_INUSE_SPACE, totals.rate);
+	}
+	for (size_t i = 0; i < reading->sources.count && r == 0; i++) {
+		const struct store_part *part = &reading->parts[i];
+
+		if (!part->source->replaced)
+			r = add_leaks(&builder, part,
+				      store_reading_end_of(reading, part) - (int64_t)(older_than_s * 1e9));
+	}
+	if (r == 0) {
+		builder.profile->time_ns = reading->time_ns;
+		heap_comments_add(builder.profile, &totals, command);
+		profile_add_comment(builder.profile,
+				    "leaks: in use at the end, and allocated more than %.1f s before it", older_than_s);
+	}
+	return store_profile_end(&builder, r);
+}

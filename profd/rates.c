@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// rates.c: see rates.h.
+
+#include "profd/rates.h"
+
+#include <string.h>
+
+#include "profd/agent.h"
+#include "profd/heap.h"
+#include "profd/store.h"
+#include "profd/waits.h"
+
+struct wire_rates profd_rates;
+
+static bool is_any(const struct wire_rates *rates)
+{
+	return rates->heap_bytes || rates->mutex || rates->block;
+}
+
+bool profd_rates_any(void)
+{
+	return profd_store.header && is_any(&profd_rates);
+}
+
+int profd_rates_set(const struct wire_rates *rates)
+{
+	if (!profd_store.header) {
+		int error = is_any(rates) ? profd_store_open() : 0;
+
+		if (error) {
+			profd_message("heap and lock profiling are off: cannot make its shared memory: %s",
+				      strerror(-error));
+			memset(&profd_rates, 0, sizeof(profd_rates));
+			return error;
+		}
+		if (!profd_store.header)
+			return 0;
+		profd_store.header->heap_unseen = profd_agent.heap_unseen;
+	}
+	profd_rates = *rates;
+	if (rates->heap_bytes != profd_store.header->heap_rate)
+		profd_heap_set_rate(rates->heap_bytes);
+	__atomic_store_n(&profd_store.header->mutex_rate, rates->mutex, __ATOMIC_RELAXED);
+	__atomic_store_n(&profd_store.header->block_rate, rates->block, __ATOMIC_RELAXED);
+	profd_waits_set_rates(rates->mutex, rates->block, rates->block_io != 0);
+	return 0;
+}
+
+void profd_rates_stop(void)
+{
+	profd_heap_stop();
+	profd_waits_set_rates(0, 0, false);
+}
+
+void profd_rates_forget(void)
+{
+	profd_rates_stop();
+	profd_waits_forget();
+	profd_store_close();
+}
