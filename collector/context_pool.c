@@ -38,7 +38,7 @@ enum wire_item_type context_pool_type(const struct context_pool *pool, uint32_t 
 
 static bool read_stack(const struct context_pool *pool, uint32_t number, struct context_item *item)
 {
-	struct wire_pool_stack stack;
+	struct wire_pool_stack stack = {0};
 	const uint32_t words = sizeof(stack) / 8;
 
 	if (!read_item(pool, WIRE_ITEM_STACK, number, words, (uint64_t *)&stack) || stack.npcs < 1 ||
@@ -54,7 +54,7 @@ static bool read_stack(const struct context_pool *pool, uint32_t number, struct 
 
 bool context_pool_context(const struct context_pool *pool, uint32_t number, struct context_item *ret_item)
 {
-	struct wire_pool_context context;
+	struct wire_pool_context context = {0};
 
 	if (!read_item(pool, WIRE_ITEM_CONTEXT, number, sizeof(context) / 8, (uint64_t *)&context) ||
 	    context.kind >= WIRE_CONTEXT_KINDS || !read_stack(pool, context.stack, ret_item))
@@ -81,7 +81,7 @@ static const char *next_text(const char **at, const char *end, size_t limit)
 
 bool context_pool_labels(const struct context_pool *pool, uint32_t number, struct context_labels *ret_labels)
 {
-	struct wire_pool_labels head;
+	struct wire_pool_labels head = {0};
 	const uint32_t words = sizeof(head) / 8;
 	const char *at = ret_labels->text, *end;
 
