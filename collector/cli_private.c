@@ -431,7 +431,7 @@ static void private_write_store(struct private *own)
 	if (kind == WIRE_BUCKET_HEAP)
 		cli_heap_end(own->collector, &own->outputs, &heap);
 	else
-		cli_waits_end(own->collector, &own->outputs, kind, title, heap.quiet);
+		cli_waits_end(own->collector, &own->outputs, kind, &heap.view, title, heap.quiet);
 }
 
 static int cli_private(int argc, char **argv)

@@ -498,11 +498,12 @@ static bool run_write_store(struct run *run)
 {
 	enum wire_bucket_kind kind = cli_sampling_store(&run->options->sampling);
 	const struct cli_heap_options heap = {.command = run->options->command[0],
+					      .view = run->options->view,
 					      .leaks = run->options->leaks,
 					      .window_s = run->options->leaks_window_s};
 
 	if (kind != WIRE_BUCKET_HEAP)
-		return cli_waits_end(run->collector, &run->outputs, kind, heap.command, false);
+		return cli_waits_end(run->collector, &run->outputs, kind, &heap.view, heap.command, false);
 	return cli_heap_end(run->collector, &run->outputs, &heap);
 }
 

@@ -14,7 +14,6 @@
 #include "collector/origins.h"
 #include "collector/process.h"
 #include "collector/snapshot.h"
-#include "collector/snapshot_tasks.h"
 #include "collector/table_cache.h"
 #include "collector/wall.h"
 #include "formats/profile.h"

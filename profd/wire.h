@@ -172,7 +172,7 @@ struct wire_slot {
 //                       └──► stack {PCs}
 //   sample, slot ──► labels {"key\0value\0…"}
 //
-// The index finds equal items: open addressing from the hash on, an item's number or 0. Who finds a free place puts his own there by
+// The index finds equal items: open addressing from the hash on, by triangular numbers; an item's number or 0. Who finds a free place puts his own there by
 // compare-and-swap; who loses looks again.
 #define WIRE_POOL_INDEX (1u << 15)
 #define WIRE_POOL_PROBES 64u

@@ -6,6 +6,7 @@
 #include "tests/unit/http_fake.h"
 #include "collector/heap_profile.h"
 #include "collector/store_profile.h"
+#include "collector/store_source.h"
 #include "collector/thread_watch.h"
 #include "collector/trace.h"
 #include "collector/trace_feed.h"
@@ -161,8 +162,10 @@ int collector_rates(struct collector *collector, pid_t pid, struct wire_rates *r
 int store_reading_take(struct collector *collector, pid_t pid, enum wire_bucket_kind kind,
 		       struct store_reading **ret_reading)
 {
+	static struct store_reading reading;
+
 	fake.last_pid = pid;
-	*ret_reading = NULL;
+	*ret_reading = &reading;
 	return fake.open_error;
 }
 
