@@ -4,11 +4,12 @@
 // target_wakers.c: work that is handed from thread to thread by nothing but libc: whoever burns CPU time was woken by somebody known. Two producers,
 // ask_for_red and ask_for_blue, wake one consumer, which works on one job after the other: red jobs in paint_red, blue ones in paint_blue.
 //
-// usage: target_wakers KIND [ROUNDS]       KIND: cond, sem, eventfd, pipe, socketpair, epoll, futex
+// usage: target_wakers KIND [ROUNDS]       KIND: cond, sem, eventfd, pipe, socketpair, epoll, futex; 0 ROUNDS: until its stdin ends
 
 #include "target.h"
 
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdbool.h>
@@ -149,6 +150,13 @@ TARGET_NOINLINE static void ask_for_blue(void)
 	__asm__ volatile("");
 }
 
+static bool stdin_ended(void)
+{
+	struct pollfd input = {.fd = 0, .events = POLLIN};
+
+	return poll(&input, 1, 0) != 0;
+}
+
 static void open_fds(const char *name)
 {
 	bool by_epoll = strcmp(name, "epoll") == 0;
@@ -181,7 +189,7 @@ int main(int argc, char **argv)
 	TARGET_CHECK(pthread_create(&thread, NULL, consume, NULL) == 0);
 	puts("ready");
 	fflush(stdout);
-	for (long i = 0; i < rounds; i++) {
+	for (long i = 0; rounds ? i < rounds : !stdin_ended(); i++) {
 		ask_for_red();
 		ask_for_blue();
 	}

@@ -48,7 +48,7 @@ def test_environment(agent, profd, helper, run):
 
 
 def test_switched_while_it_runs(served, helper):
-    target = served('--', helper('target_wakers'), 'sem', 600)
+    target = served('--', helper('target_wakers'), 'sem', 0)
     wait_until(lambda: b'wakers 0\n' in target.get('/debug/pprof/config')[1])
     assert b'wakers 1\n' in target.get('/debug/pprof/config?wakers=1', 'POST')[1]
     wait_until(lambda: shares(target.profile('/debug/pprof/profile?seconds=1&rate=250&causal=1'), 'paint_red', 'ask_for_red')[1] > 0.9)
