@@ -455,6 +455,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_index, http_fake_reset),
 		cmocka_unit_test_setup(test_redirects, http_fake_reset),
+		cmocka_unit_test_setup(test_mutex_and_block, http_fake_reset),
 		cmocka_unit_test_setup(test_unknown, http_fake_reset),
 		cmocka_unit_test_setup(test_threads, http_fake_reset),
 		cmocka_unit_test_setup(test_cmdline, http_fake_reset),
