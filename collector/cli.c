@@ -193,6 +193,8 @@ bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall)
 
 	if (!sampling->wall)
 		return true;
+	if (sampling->by_agent)
+		sampling->heap = sampling->mutex = sampling->block = false; // they are there for who asks over HTTP
 	if (cli_sampling_store(sampling) != WIRE_BUCKET_NONE) {
 		cli_say("a whole run is profiled by --clock wall or by its %s, not by both",
 			sampling->heap ? "heap" : "locks");

@@ -282,6 +282,17 @@ static void refresh_maps(struct collector *collector, pid_t pid)
 	}
 }
 
+static void note_error(const struct session *session, struct store_sources *sources)
+{
+	struct region_live live;
+
+	if (!session->region.header)
+		return;
+	region_read_live(&session->region, &live);
+	if (live.store_errno)
+		sources->error = (int)live.store_errno;
+}
+
 // −ESRCH: there is no such target.
 static int collect(struct collector *collector, pid_t pid, struct store_sources *sources)
 {
@@ -293,8 +304,10 @@ static int collect(struct collector *collector, pid_t pid, struct store_sources 
 		if (!is_wanted(session, pid))
 			continue;
 		r = 0;
-		if (!session->store)
+		if (!session->store) {
+			note_error(session, sources);
 			continue;
+		}
 		sources->list[sources->count] = store_source_create(session);
 		if (!sources->list[sources->count])
 			return -ENOMEM;
