@@ -35,7 +35,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_command_run, cli_command_serve, cli_command_dump, cli_command_leaks,
-	cli_command_check, cli_command_private;
+	cli_command_check, cli_command_report, cli_command_private, cli_command_fetch_debug;
 
 int cli_main(int argc, char **argv);
 
@@ -117,6 +117,8 @@ enum cli_option {
 	CLI_OPT_MAX_SECONDS,
 	CLI_OPT_CLOCK,
 	CLI_OPT_MAX_OVERHEAD,
+	CLI_OPT_DEBUG_DIR,
+	CLI_OPT_DEBUGINFOD,
 	CLI_OPT_HEAP,
 	CLI_OPT_MUTEX,
 	CLI_OPT_BLOCK,
@@ -132,6 +134,29 @@ int cli_http_option(struct cli_http *http, int option, const char *value);
 extern const char cli_http_help[];
 // "http://127.0.0.1:6060"
 void cli_http_url(const struct http_options *options, uint16_t port, char *buf, size_t size);
+
+// ---- cli_debug.c: where debug info comes from --------------------------------------------------------------------------
+
+#define CLI_DEBUG_OPTIONS                                                 \
+	{"debug-dir", required_argument, NULL, CLI_OPT_DEBUG_DIR},        \
+	{                                                                 \
+		"debuginfod", optional_argument, NULL, CLI_OPT_DEBUGINFOD \
+	}
+#define CLI_DEBUG_HELP                                                                                               \
+	"      --debug-dir DIR    looks for separate debug info below DIR, built as /usr/lib/debug is, before "      \
+	"there;\n"                                                                                                   \
+	"                         may be given several times ($PROFD_DEBUG_DIR: DIR:DIR…)\n"                       \
+	"      --debuginfod[=URLS]\n"                                                                                \
+	"                         asks debuginfod servers for what is not here, without waiting for them; without\n" \
+	"                         the option: those of $DEBUGINFOD_URLS, if it is set; '--debuginfod=': nobody\n"
+struct cli_debug {
+	char dirs[4096]; // colon-separated
+	bool has_urls;   // was given
+	const char *urls;
+};
+int cli_debug_option(struct cli_debug *debug, int option, const char *value); // as cli_http_option
+// With what the environment says. debug must stay.
+struct module_debug cli_debug_finish(struct cli_debug *debug);
 
 // A target costs descriptors: takes as many as the hard limit allows. Not in `run`, whose command would inherit it.
 void cli_raise_descriptor_limit(void);
@@ -163,7 +188,9 @@ void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, c
 
 // All threads of a process, now, or after window_s seconds, with who did not run meanwhile; says why not. 0 or −errno; the caller destroys
 // the dump.
-int cli_snapshot(pid_t pid, uint32_t window_s, struct thread_dump **ret_dump);
+int cli_snapshot(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump);
+// Looks at all threads of a process for some seconds: the dump's profile is a wall-clock profile. The same otherwise.
+int cli_snapshot_wall(pid_t pid, uint32_t seconds, const struct module_debug *debug, struct thread_dump **ret_dump);
 
 // ---- cli_wall.c ------------------------------------------------------------------------------------------------------
 
@@ -182,9 +209,11 @@ void cli_wall_destroy(struct cli_wall *recorder); // accepts NULL; before the co
 
 struct cli_run_options {
 	struct cli_sampling sampling;
+	struct cli_debug debug;
 	char *outputs[CLI_MAX_OUTPUTS];
 	size_t noutputs;
 	const char *format; // NULL: by extension
+	bool full_names;    // in flame graphs
 	struct cli_http http;
 	bool wait_for_all; // what the command leaves running, too
 	struct profile_view view;

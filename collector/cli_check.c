@@ -21,12 +21,15 @@
 #include "collector/module_open.h"
 #include "collector/process.h"
 #include "collector/program.h"
+#include "collector/target_root.h"
 #include "formats/writer.h"
 
 #define CHECK_MAX_MODULES 4096u
 
 struct checks {
-	size_t count; // the program first, then its libraries
+	struct debug_places places;
+	struct target_root *root; // of the process
+	size_t count;             // the program first, then its libraries
 	struct check_report *reports;
 };
 
@@ -39,8 +42,9 @@ static const char check_help[] =
 	"checked,\n"
 	"too. A file whose name is a number: './4711'.\n"
 	"\n"
-	"      --json   JSON\n"
-	"      --help   this text\n"
+	"      --json           JSON\n"
+	"      --debug-dir DIR  separate debug info is looked for there, too, as below /usr/lib/debug\n"
+	"      --help           this text\n"
 	"\n"
 	"Exit status: 0 it will (notes aside), 1 it will not, or not well, 2 wrong usage or nothing to check.\n";
 
@@ -86,7 +90,7 @@ static int check_binary(const char *name, struct checks *checks)
 	if (!program.path[0])
 		snprintf(program.path, sizeof(program.path), "%s", name);
 	fd = elf_file_open_path(program.path);
-	r = !report ? -ENOMEM : fd < 0 ? fd : elf_check(fd, program.path, "", report);
+	r = !report ? -ENOMEM : fd < 0 ? fd : elf_check(fd, program.path, &checks->places, report);
 	if (r == -ENOENT)
 		cli_say("%s: there is no such file", name);
 	else if (r == -ENOEXEC)
@@ -115,19 +119,17 @@ static void check_mapping(pid_t pid, const struct maps_entry *entry, struct chec
 	struct check_report *report;
 	enum module_open_by by;
 	struct elf_file file;
-	char root[32];
 	int r;
 
 	if (entry->path[0] != '/' || is_known(checks, entry->path) || !(report = new_report(checks)))
 		return;
-	snprintf(root, sizeof(root), "/proc/%d/root", (int)pid);
 	snprintf(report->path, sizeof(report->path), "%s", entry->path);
 	r = module_open(pid, entry, &file, &by);
 	if (r == 0) {
 		int fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0);
 
 		elf_file_close(&file);
-		r = fd < 0 ? -errno : elf_check(fd, entry->path, root, report);
+		r = fd < 0 ? -errno : elf_check(fd, entry->path, &checks->places, report);
 	}
 	if (r < 0)
 		check_report_add(report, CHECK_POOR, "file", "", "cannot be read (%s): no names, no unwinding",
@@ -162,6 +164,7 @@ static int check_process(pid_t pid, struct checks *checks)
 	const pid_t living = process_living_task(pid, 0);
 	int r = maps_read(living, &maps);
 
+	checks->places.root = checks->root = target_root_open(living, NULL);
 	snprintf(exe, sizeof(exe), "/proc/%d/exe", (int)living);
 	if (r == 0 && readlink(exe, path, sizeof(path) - 1) < 0)
 		r = -errno;
@@ -299,10 +302,12 @@ static int print_json(const struct checks *checks)
 // ---- The command ---------------------------------------------------------------------------------------------------
 
 // −1: go on; else the exit status.
-static int parse(int argc, char **argv, bool *ret_json)
+static int parse(int argc, char **argv, bool *ret_json, struct cli_debug *debug)
 {
-	static const struct option options[] = {
-		{"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+						{"help", no_argument, NULL, 'h'},
+						{"debug-dir", required_argument, NULL, CLI_OPT_DEBUG_DIR},
+						{NULL, 0, NULL, 0}};
 	int option;
 
 	while ((option = getopt_long(argc, argv, ":h", options, NULL)) >= 0) {
@@ -314,7 +319,10 @@ static int parse(int argc, char **argv, bool *ret_json)
 			fputs(check_help, stdout);
 			return 0;
 		default:
-			cli_bad_option(argv, option);
+			if (cli_debug_option(debug, option, optarg) > 0)
+				break;
+			if (option == '?' || option == ':')
+				cli_bad_option(argv, option);
 			return CLI_USAGE;
 		}
 	}
@@ -328,12 +336,17 @@ static int parse(int argc, char **argv, bool *ret_json)
 static int check_run(int argc, char **argv)
 {
 	struct checks checks = {0};
+	struct cli_debug debug = {0};
+	char dirs[sizeof(debug.dirs) + sizeof(MODULE_DEBUG_DIRS)];
 	bool json = false;
 	uint32_t pid;
-	int r = parse(argc, argv, &json);
+	int r = parse(argc, argv, &json, &debug);
 
 	if (r >= 0)
 		return r;
+	(void)cli_debug_finish(&debug);
+	snprintf(dirs, sizeof(dirs), "%s%s" MODULE_DEBUG_DIRS, debug.dirs, debug.dirs[0] ? ":" : "");
+	checks.places.dirs = dirs;
 	if (strspn(argv[optind], "0123456789") == strlen(argv[optind]) && argv[optind][0])
 		r = cli_number("PID", argv[optind], 1, INT32_MAX, &pid) ? check_process((pid_t)pid, &checks) : -1;
 	else
@@ -344,6 +357,7 @@ static int check_run(int argc, char **argv)
 		print_all(&checks);
 	r = r < 0 ? CLI_USAGE : worst_of(&checks) >= CHECK_POOR;
 	free(checks.reports);
+	target_root_unref(checks.root);
 	return r;
 }
 

@@ -22,6 +22,7 @@ struct dump_options {
 	bool json, group;
 	uint32_t window_s;  // 0: none
 	const char *thread; // pattern, or NULL
+	struct cli_debug debug;
 };
 
 static const char dump_help[] =
@@ -39,16 +40,20 @@ static const char dump_help[] =
 	"      --json             JSON\n"
 	"      --thread PATTERN   only threads whose name or number fits the pattern ('worker*', '4711')\n"
 	"      --window N         looks twice, N seconds apart, and says which threads did not run in between,\n"
-	"                         where nobody was woken: idle, or forgotten\n"
+	"                         where nobody was woken: idle, or forgotten\n" CLI_DEBUG_HELP
 	"      --help             this text\n";
 
 // 0: options are taken; else the exit status + 1.
 static int parse(int argc, char **argv, struct dump_options *options)
 {
 	static const struct option long_options[] = {
-		{"group", no_argument, NULL, 'g'},        {"json", no_argument, NULL, 'j'},
-		{"thread", required_argument, NULL, 't'}, {"window", required_argument, NULL, 'w'},
-		{"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0},
+		{"group", no_argument, NULL, 'g'},
+		{"json", no_argument, NULL, 'j'},
+		{"thread", required_argument, NULL, 't'},
+		{"window", required_argument, NULL, 'w'},
+		{"help", no_argument, NULL, 'h'},
+		CLI_DEBUG_OPTIONS,
+		{NULL, 0, NULL, 0},
 	};
 	uint32_t pid;
 	int option;
@@ -72,7 +77,10 @@ static int parse(int argc, char **argv, struct dump_options *options)
 			fputs(dump_help, stdout);
 			return 1;
 		default:
-			cli_bad_option(argv, option);
+			if (cli_debug_option(&options->debug, option, optarg) > 0)
+				break;
+			if (option == '?' || option == ':')
+				cli_bad_option(argv, option);
 			return CLI_USAGE + 1;
 		}
 	}
@@ -126,7 +134,7 @@ static int dump_url(const struct dump_options *options)
 		cli_say("'%s' is not the address of a profd: http://HOST:PORT or http://HOST:PORT/PID", options->url);
 		return CLI_USAGE;
 	}
-	if (fetch_get(url, writer_fd_sink, &fd, error, sizeof(error)) < 0) {
+	if (fetch_get(url, 0, writer_fd_sink, &fd, error, sizeof(error)) < 0) {
 		cli_say("%s: %s", options->url, error);
 		return 1;
 	}
@@ -137,13 +145,15 @@ static int dump_run(int argc, char **argv)
 {
 	struct dump_options options = {0};
 	struct thread_dump *dump = NULL;
+	struct module_debug debug;
 	int r = parse(argc, argv, &options);
 
 	if (r != 0)
 		return r - 1;
 	if (options.url)
 		return dump_url(&options);
-	r = cli_snapshot(options.pid, options.window_s, &dump);
+	debug = cli_debug_finish(&options.debug);
+	r = cli_snapshot(options.pid, options.window_s, &debug, &dump);
 	if (r < 0)
 		return 1;
 	if (options.thread)

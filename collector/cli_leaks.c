@@ -223,7 +223,9 @@ static bool read_process(pid_t pid, struct dump_file **ret_dump)
 	struct thread_dump *dump = NULL;
 	struct writer writer;
 	char error[256];
-	int r = cli_snapshot(pid, 0, &dump);
+	struct cli_debug environment = {0};
+	const struct module_debug debug = cli_debug_finish(&environment);
+	int r = cli_snapshot(pid, 0, &debug, &dump);
 
 	if (r < 0)
 		return false;
@@ -246,7 +248,7 @@ static bool read_url(const char *address, struct dump_file **ret_dump)
 	char url[FETCH_URL_MAX],
 		error[256] = "that is not the address of a profd: http://HOST:PORT or http://HOST:PORT/PID";
 	bool taken = fetch_profile_url(address, "goroutine", "format=json", url) &&
-		     fetch_get(url, writer_memory_sink, &memory, error, sizeof(error)) == 0 &&
+		     fetch_get(url, 0, writer_memory_sink, &memory, error, sizeof(error)) == 0 &&
 		     dump_file_parse(memory.data, memory.size, ret_dump, error, sizeof(error)) == 0;
 
 	free(memory.data);
@@ -295,32 +297,15 @@ static bool read_both(const struct leaks_options *options, struct dump_file **re
 
 // ---- Output -------------------------------------------------------------------------------------------------------------
 
-// Names are anybody's: a terminal must not obey them.
-static void put_clean(struct writer *writer, const char *text)
-{
-	while (*text) {
-		size_t plain = 0;
-
-		while ((unsigned char)text[plain] >= ' ' && text[plain] != 0x7f)
-			plain++;
-		writer_put(writer, text, plain);
-		text += plain;
-		if (*text) {
-			writer_puts(writer, "?");
-			text++;
-		}
-	}
-}
-
 static void put_stack(struct writer *writer, const char *indent, const struct dump_file_stack *stack)
 {
 	for (uint32_t i = 0; i < stack->nframes; i++) {
 		const char *file = leak_groups_file(&stack->frames[i]);
 
 		writer_puts(writer, indent);
-		put_clean(writer, leak_groups_function(&stack->frames[i]));
+		writer_plain(writer, leak_groups_function(&stack->frames[i]));
 		writer_puts(writer, file[0] ? "  " : "");
-		put_clean(writer, file);
+		writer_plain(writer, file);
 		writer_puts(writer, "\n");
 	}
 }
@@ -352,7 +337,7 @@ static int print(const struct leak_groups *groups)
 			writer_puts(&writer, "BEFORE   AFTER     NEW        STATE\n");
 		writer_printf(&writer, "%6" PRIu32 "  %6" PRIu32 "  %6" PRIu32 "  %s  ", group->before, group->after,
 			      group->after - group->before, group->leak ? "LEAK" : "    ");
-		put_clean(&writer, group->state);
+		writer_plain(&writer, group->state);
 		writer_puts(&writer, "\n");
 		put_stacks(&writer, "\t", group);
 		writer_puts(&writer, "\n");

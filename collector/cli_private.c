@@ -55,7 +55,9 @@ struct private
 	const char *socket, *output, *format;
 	uint32_t target;
 	struct cli_sampling sampling;
-	int ready_fd; // −1: said all
+	struct cli_debug debug;     // the environment's
+	struct module_debug places; // what it comes to
+	int ready_fd;               // −1: said all
 	int pid_fd, signal_fd;
 
 	struct cli_outputs outputs;
@@ -270,7 +272,8 @@ static int private_start(struct private *own, char *error, size_t size)
 					      .cache_tables = true,
 					      .keep_stores = cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE &&
 							     own->output != NULL,
-					      .family = (pid_t)own->target};
+					      .family = (pid_t)own->target,
+					      .debug = own->places};
 	struct window_options window = {.rate_hz = own->sampling.rate_hz};
 	int result = private_open_outputs(own, error, size);
 
@@ -387,7 +390,7 @@ static void private_write_store(struct private *own)
 	if (kind == WIRE_BUCKET_HEAP)
 		cli_heap_end(own->collector, &own->outputs, &heap);
 	else
-		cli_waits_end(own->collector, &own->outputs, kind, title, heap.quiet);
+		cli_waits_end(own->collector, &own->outputs, kind, &heap.view, title, heap.quiet);
 }
 
 static int cli_private(int argc, char **argv)
@@ -409,6 +412,8 @@ static int cli_private(int argc, char **argv)
 		private_report(&own, "error: %s\n", cli_said());
 		return status;
 	}
+	own.places = cli_debug_finish(&own.debug);
+	own.places.leave_downloads = true;
 	private_leave_target(&own);
 	private_take_signals(&own);
 	own.pid_fd = (int)syscall(SYS_pidfd_open, (pid_t)own.target, 0); // −1: gone already

@@ -34,7 +34,7 @@
 #include <unistd.h>
 
 struct run {
-	const struct cli_run_options *options;
+	struct cli_run_options *options;
 	struct cli_outputs outputs;
 	struct collector *collector;
 	struct http_server *http;
@@ -54,10 +54,19 @@ struct run {
 	struct rusage usage; // of the command, when it has ended
 };
 
-enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_LEAKS, RUN_CAUSAL, RUN_LABEL, RUN_GROUP, RUN_SAMPLED_ONLY };
+enum run_option {
+	RUN_WAIT = CLI_OPT_FIRST_OWN,
+	RUN_FULL_NAMES,
+	RUN_LEAKS,
+	RUN_CAUSAL,
+	RUN_LABEL,
+	RUN_GROUP,
+	RUN_SAMPLED_ONLY
+};
 
 static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
+	{"full-names", no_argument, NULL, RUN_FULL_NAMES},
 	{"leaks", optional_argument, NULL, RUN_LEAKS},
 	{"causal", no_argument, NULL, RUN_CAUSAL},
 	{"label", required_argument, NULL, RUN_LABEL},
@@ -67,6 +76,7 @@ static const struct option run_long_options[] = {
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
 	CLI_SAMPLING_OPTIONS,
+	CLI_DEBUG_OPTIONS,
 	CLI_HTTP_OPTIONS,
 	{0},
 };
@@ -85,22 +95,6 @@ static bool run_add_output(struct cli_run_options *options, char *path)
 	}
 	options->outputs[options->noutputs++] = path;
 	return true;
-}
-
-// Implies --heap, at its default rate if none is given.
-static bool run_take_leaks(struct cli_run_options *options, const char *window)
-{
-	char *end = NULL;
-
-	options->leaks = true;
-	options->leaks_window_s = -1;
-	if (window == NULL)
-		return true;
-	options->leaks_window_s = window[0] >= '0' && window[0] <= '9' ? strtod(window, &end) : -1;
-	if (end != NULL && *end == '\0' && options->leaks_window_s < 1e9)
-		return true;
-	cli_say("--leaks '%s': not a number of seconds", window);
-	return false;
 }
 
 static bool run_take_view(struct profile_view *view, int option, const char *value)
@@ -122,19 +116,38 @@ static bool run_take_view(struct profile_view *view, int option, const char *val
 	return true;
 }
 
+// Implies --heap, at its default rate if none is given.
+static bool run_take_leaks(struct cli_run_options *options, const char *window)
+{
+	char *end = NULL;
+
+	options->leaks = true;
+	options->leaks_window_s = -1;
+	if (window == NULL)
+		return true;
+	options->leaks_window_s = window[0] >= '0' && window[0] <= '9' ? strtod(window, &end) : -1;
+	if (end != NULL && *end == '\0' && options->leaks_window_s < 1e9)
+		return true;
+	cli_say("--leaks '%s': not a number of seconds", window);
+	return false;
+}
+
 static bool run_take_option(struct cli_run_options *options, int option, char **argv)
 {
 	switch (option) {
 	case RUN_WAIT:
 		options->wait_for_all = true;
 		return true;
-	case RUN_LEAKS:
-		return run_take_leaks(options, optarg);
 	case RUN_CAUSAL:
 	case RUN_LABEL:
 	case RUN_GROUP:
 	case RUN_SAMPLED_ONLY:
 		return run_take_view(&options->view, option, optarg);
+	case RUN_FULL_NAMES:
+		options->full_names = true;
+		return true;
+	case RUN_LEAKS:
+		return run_take_leaks(options, optarg);
 	case 'o':
 		return run_add_output(options, optarg);
 	case 'f':
@@ -147,6 +160,8 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 		break;
 	}
 	int taken = cli_sampling_option(&options->sampling, option, optarg);
+	if (taken == 0)
+		taken = cli_debug_option(&options->debug, option, optarg);
 	if (taken == 0)
 		taken = cli_http_option(&options->http, option, optarg);
 	if (taken == 0)
@@ -277,13 +292,16 @@ static void run_on_child(struct run *run, pid_t pid, int status, const struct ru
 	}
 }
 
+// Processes of ours that read debug info, or download it, are waited for by who started them. A container's first process has orphans to
+// bury, too.
 static void run_reap(struct run *run)
 {
+	const pid_t whom = getpid() == 1 ? -1 : run->child;
 	struct rusage usage;
 	int status;
 	pid_t pid;
 
-	while (!run->ended && (pid = wait4(-1, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
+	while (!run->ended && (pid = wait4(whom, &status, WNOHANG | WUNTRACED | WCONTINUED, &usage)) > 0)
 		run_on_child(run, pid, status, &usage);
 }
 
@@ -313,13 +331,15 @@ static void run_wait(struct run *run)
 
 static int run_start_collector(struct run *run, char *name, size_t size)
 {
-	const struct cli_run_options *options = run->options;
+	struct cli_run_options *options = run->options;
 	struct window_options window = {.rate_hz = options->sampling.rate_hz, .view = options->view};
 	struct collector_options collector = {
 		.socket = name, .sampling = options->sampling.how, .cache_tables = true, .family = getpid()};
 	bool by_store = cli_sampling_store(&options->sampling) != WIRE_BUCKET_NONE;
 	uint64_t random;
 
+	collector.debug = cli_debug_finish(&options->debug);
+	collector.debug.leave_downloads = true;
 	collector.keep_stores = by_store && (run->outputs.count > 0 || options->leaks);
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -errno;
@@ -371,6 +391,8 @@ static bool run_prepare(struct run *run, char ***ret_environment)
 	}
 	if (!cli_outputs_open(&run->outputs, options->outputs, options->noutputs, options->format))
 		return false;
+	for (size_t i = 0; i < run->outputs.count; i++)
+		run->outputs.list[i].full_names = options->full_names;
 	int result = run_start_collector(run, socket, sizeof(socket));
 	if (result != 0) {
 		cli_say("cannot start the collector: %s", strerror(-result));
@@ -448,11 +470,12 @@ static bool run_write_store(struct run *run)
 {
 	enum wire_bucket_kind kind = cli_sampling_store(&run->options->sampling);
 	const struct cli_heap_options heap = {.command = run->options->command[0],
+					      .view = run->options->view,
 					      .leaks = run->options->leaks,
 					      .window_s = run->options->leaks_window_s};
 
 	if (kind != WIRE_BUCKET_HEAP)
-		return cli_waits_end(run->collector, &run->outputs, kind, heap.command, false);
+		return cli_waits_end(run->collector, &run->outputs, kind, &heap.view, heap.command, false);
 	return cli_heap_end(run->collector, &run->outputs, &heap);
 }
 
@@ -548,10 +571,12 @@ const struct cli_command cli_command_run = {
 		"tells:\n"
 		"                         .pb.gz .folded .svg .html .speedscope.json ('-' is pprof)\n"
 		"  -r, --rate HZ          samples for each second of CPU time, 1 to 10000 (default "
-		"100)\n" CLI_SAMPLING_HELP "      --leaks[=SECONDS]  at the end say what is still in use, by stack, "
+		"100)\n" CLI_SAMPLING_HELP CLI_DEBUG_HELP
+		"      --leaks[=SECONDS]  at the end say what is still in use, by stack, "
 		"that was allocated more than SECONDS\n"
 		"                         before it (default: a tenth of the run); a FILE holds just that. Implies "
 		"--heap\n"
+		"      --full-names       flame graphs show template arguments and parameters in the boxes, too\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
 		"      --causal           stacks under the stacks that made their threads, or queued their work\n"
 		"      --label KEY=VALUE  only samples with this label of the program's; --group KEY puts each under "

@@ -24,6 +24,7 @@ static const struct option serve_long_options[] = {
 	{"allow-any-user", no_argument, NULL, SERVE_ANY_USER},
 	{"help", no_argument, NULL, 'h'},
 	CLI_SAMPLING_OPTIONS,
+	CLI_DEBUG_OPTIONS,
 	CLI_HTTP_OPTIONS,
 	{0},
 };
@@ -31,6 +32,7 @@ static const struct option serve_long_options[] = {
 struct serve {
 	struct cli_http http;
 	struct cli_sampling sampling;
+	struct cli_debug debug;
 	struct collector_options collector;
 	char socket[256];
 };
@@ -46,6 +48,8 @@ static bool serve_take_option(struct serve *serve, int option, char **argv)
 		return true;
 	}
 	int taken = cli_sampling_option(&serve->sampling, option, optarg);
+	if (taken == 0)
+		taken = cli_debug_option(&serve->debug, option, optarg);
 	if (taken == 0)
 		taken = cli_http_option(&serve->http, option, optarg);
 	if (taken == 0)
@@ -103,6 +107,7 @@ static int serve_parse(int argc, char **argv, struct serve *serve)
 	serve->http.options.default_rate_hz = serve->sampling.rate_hz;
 	serve->collector.sampling = serve->sampling.how;
 	serve->collector.cache_tables = true;
+	serve->collector.debug = cli_debug_finish(&serve->debug);
 	return serve_default_socket(serve) ? -1 : CLI_USAGE;
 }
 
@@ -168,7 +173,7 @@ const struct cli_command cli_command_serve = {
 		"                         $XDG_RUNTIME_DIR/profd.sock); '@NAME' is an abstract socket\n"
 		"      --allow-any-user   accept other users' programs too; root's daemon only\n"
 		"  -r, --rate HZ          rate of a profile that asks for none, 1 to 10000 (default "
-		"100)\n" CLI_SAMPLING_HELP "  -h, --help             this text\n\n"
+		"100)\n" CLI_SAMPLING_HELP CLI_DEBUG_HELP "  -h, --help             this text\n\n"
 		"HTTP:\n"
 		"  --http ADDR            serve HTTP on HOST:PORT (default 127.0.0.1:6060); ':6060' and '6060' are\n"
 		"                         127.0.0.1:6060, '[::1]:0' takes any free port of ::1 (the one taken is "

@@ -379,7 +379,7 @@ int collector_create(const struct collector_options *options, struct collector *
 	if (!collector)
 		return -ENOMEM;
 	collector->tables = table_cache_open(options->cache_tables);
-	collector->modules = module_cache_create(NULL, collector->tables);
+	collector->modules = module_cache_create(&options->debug, collector->tables);
 	r = collector->modules && collector->tables ? open_fds(collector, options->socket) : -ENOMEM;
 	if (r == 0)
 		r = start_threads(collector);
@@ -502,6 +502,7 @@ void collector_counters(struct collector *collector, struct collector_counters *
 	ret_counters->threads_now = threads;
 	ret_counters->thread_walks = snapshot_walks();
 	table_cache_counters(collector->tables, &ret_counters->tables);
+	module_cache_downloads(collector->modules, &ret_counters->downloads);
 	pthread_mutex_unlock(&collector->lock);
 }
 

@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "collector/debuginfod.h"
+#include "collector/module.h"
 #include "collector/table_cache.h"
 #include "profd/wire.h"
 
@@ -30,8 +32,9 @@ struct collector_options {
 	bool any_uid;       // accept agents of other users too (root's daemon only)
 	pid_t family; // root's collector: accept this process, and what descends from it, whatever user it has become; 0: none
 	struct collector_sampling sampling;
-	bool cache_tables; // on disk (table_cache.h)
-	bool keep_stores;  // of targets that end, for a profile of the whole run (store_source.h)
+	bool cache_tables;         // on disk (table_cache.h)
+	bool keep_stores;          // of targets that end, for a profile of the whole run (store_source.h)
+	struct module_debug debug; // where debug info is looked for
 };
 
 // Starts the loop thread and listens. A new target that an open window covers (window.h: pid 0) is sampled from its very
@@ -63,6 +66,8 @@ struct collector_counters {
 	uint64_t threads_created, threads_now; // of targets; created: those that are live when it registers, too
 	uint64_t threads_ended, thread_walks;
 	struct table_cache_counters tables;
+	uint64_t contexts_lost, labels_lost, tasks_lost; // that had no room in their target
+	struct debuginfod_counters downloads;
 	uint32_t stores_now;                        // targets with heap or lock profiling
 	uint64_t store_lost[WIRE_STORE_LOST_COUNT]; // in their stores; by enum wire_store_lost
 	uint64_t stores_not_kept;                   // of targets that ended, for there were too many

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // debug_file.c: see debug_file.h. The search order is gdb's: build ID first, then debuglink beside the file, in its .debug
-// directory, and below each debug directory.
+// directory, and below each debug directory. The process's root comes before ours; what debuginfod's client has comes last.
 
 #include "collector/debug_file.h"
 
@@ -18,6 +18,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "collector/target_root.h"
+
 #define MAX_MINI (256u << 20) // bytes, unpacked
 #define MAX_LZMA_MEMORY (256u << 20)
 
@@ -31,9 +33,9 @@ bool debug_file_has_dwarf(const struct elf_file *file)
 	return scn && header.sh_type != SHT_NOBITS && header.sh_size > 0;
 }
 
-static int open_elf(const char *path, struct elf_file *ret_file)
+static int open_elf(int root, const char *path, struct elf_file *ret_file)
 {
-	int fd = elf_file_open_path(path);
+	int fd = elf_file_open_at(root, path);
 
 	return fd < 0 ? fd : elf_file_open(fd, ret_file);
 }
@@ -68,27 +70,58 @@ static int each_dir(const char *dirs, try_dir try, void *context)
 }
 
 struct search {
-	const char *root, *build_id, *path, *link;
+	const struct target_root *target;
+	int root; // where we are looking: target's, or −1: ours
+	const char *build_id, *path, *link;
 	uint32_t crc;
 	struct elf_file *ret_file;
+	int fd; // of a package
 };
+
+// Looks in the process's root, if it has one of its own, then in ours.
+static int in_each_root(struct search *search, const char *dirs, int (*look)(struct search *search, const char *dirs))
+{
+	const char *path = search->path;
+
+	if (search->target) {
+		search->root = target_root_fd(search->target);
+		search->path = target_root_inside(search->target, path);
+		if (look(search, dirs) == 0)
+			return 0;
+	}
+	search->root = -1;
+	search->path = path;
+	return look(search, dirs);
+}
+
+static int take_build_id(struct search *search, const char *path)
+{
+	struct elf_file file = {.fd = -1};
+
+	if (open_elf(search->root, path, &file) < 0)
+		return -ENOENT;
+	if (!same_build_id(&file, search->build_id) || !debug_file_has_dwarf(&file)) {
+		elf_file_close(&file);
+		return -EINVAL;
+	}
+	*search->ret_file = file;
+	return 0;
+}
 
 static int try_build_id(const char *dir, void *context)
 {
 	struct search *search = context;
-	struct elf_file file = {.fd = -1};
 	char path[PATH_MAX];
 
-	if (snprintf(path, sizeof(path), "%s%s/.build-id/%.2s/%s.debug", search->root, dir, search->build_id,
-		     search->build_id + 2) >= (int)sizeof(path) ||
-	    open_elf(path, &file) < 0)
+	if (snprintf(path, sizeof(path), "%s/.build-id/%.2s/%s.debug", dir, search->build_id, search->build_id + 2) >=
+	    (int)sizeof(path))
 		return -ENOENT;
-	if (!same_build_id(&file, search->build_id) || !debug_file_has_dwarf(&file)) {
-		elf_file_close(&file);
-		return -ENOENT;
-	}
-	*search->ret_file = file;
-	return 0;
+	return take_build_id(search, path);
+}
+
+static int find_by_build_id(struct search *search, const char *dirs)
+{
+	return each_dir(dirs, try_build_id, search);
 }
 
 static bool crc_matches(int fd, uint32_t wanted)
@@ -105,14 +138,24 @@ static bool crc_matches(int fd, uint32_t wanted)
 	return n == 0 && (uint32_t)crc == wanted;
 }
 
+// Two build IDs that differ settle it without reading all of the file.
+static bool is_linked(const struct elf_file *file, const struct search *search)
+{
+	char hex[ELF_BUILD_ID_HEX];
+
+	elf_file_build_id(file, hex);
+	if (hex[0] && search->build_id[0])
+		return strcmp(hex, search->build_id) == 0;
+	return crc_matches(file->fd, search->crc);
+}
+
 static int try_link_path(struct search *search, const char *path)
 {
 	struct elf_file file = {.fd = -1};
 
-	if (strcmp(path, search->path) == 0 || open_elf(path, &file) < 0)
+	if (strcmp(path, search->path) == 0 || open_elf(search->root, path, &file) < 0)
 		return -ENOENT;
-	if (!debug_file_has_dwarf(&file) ||
-	    !(same_build_id(&file, search->build_id) || crc_matches(file.fd, search->crc))) {
+	if (!debug_file_has_dwarf(&file) || !is_linked(&file, search)) {
 		elf_file_close(&file);
 		return -ENOENT;
 	}
@@ -133,8 +176,8 @@ static int try_link(const char *dir, void *context)
 	struct search *search = context;
 	char path[PATH_MAX];
 
-	if (snprintf(path, sizeof(path), "%s%s%.*s/%s", search->root, dir, dir_length(search->path), search->path,
-		     search->link) >= (int)sizeof(path))
+	if (snprintf(path, sizeof(path), "%s%.*s/%s", dir, dir_length(search->path), search->path, search->link) >=
+	    (int)sizeof(path))
 		return -ENOENT;
 	return try_link_path(search, path);
 }
@@ -149,25 +192,64 @@ static int find_by_link(struct search *search, const char *dirs)
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
 		char path[PATH_MAX];
 
-		if (snprintf(path, sizeof(path), "%s%.*s%s/%s", search->root, dir_length(search->path), search->path,
-			     places[i], search->link) < (int)sizeof(path) &&
+		if (snprintf(path, sizeof(path), "%.*s%s/%s", dir_length(search->path), search->path, places[i],
+			     search->link) < (int)sizeof(path) &&
 		    try_link_path(search, path) == 0)
 			return 0;
 	}
 	return each_dir(dirs, try_link, search);
 }
 
-int debug_file_find(const struct elf_file *main, const char *path, const char *build_id, const char *dirs,
-		    const char *root, struct elf_file *ret_file)
+int debug_file_find(const struct elf_file *main, const char *path, const char *build_id,
+		    const struct debug_places *places, struct elf_file *ret_file)
 {
-	struct search search = {.root = root, .build_id = build_id, .path = path, .ret_file = ret_file};
+	struct search search = {.target = places->root, .build_id = build_id, .path = path, .ret_file = ret_file};
 	GElf_Word crc = 0;
 
-	if (strlen(build_id) > 2 && each_dir(dirs, try_build_id, &search) == 0)
+	if (strlen(build_id) > 2 && in_each_root(&search, places->dirs, find_by_build_id) == 0)
 		return 0;
 	search.link = dwelf_elf_gnu_debuglink(main->elf, &crc);
 	search.crc = crc;
-	return search.link ? find_by_link(&search, dirs) : -ENOENT;
+	if (search.link && in_each_root(&search, places->dirs, find_by_link) == 0)
+		return 0;
+	return places->downloads && debug_file_downloaded(build_id, places->downloads, ret_file) == 0 ? 0 : -ENOENT;
+}
+
+int debug_file_downloaded(const char *build_id, const char *downloads, struct elf_file *ret_file)
+{
+	struct search search = {.root = -1, .build_id = build_id, .ret_file = ret_file};
+	char path[PATH_MAX];
+
+	if (!*build_id || snprintf(path, sizeof(path), "%s/%s/debuginfo", downloads, build_id) >= (int)sizeof(path))
+		return -ENOENT;
+	return take_build_id(&search, path);
+}
+
+static int take_package(struct search *search, const char *dir)
+{
+	char path[PATH_MAX];
+
+	if (search->path[0] != '/' || snprintf(path, sizeof(path), "%s%s.dwp", dir, search->path) >= (int)sizeof(path))
+		return -ENOENT;
+	search->fd = elf_file_open_at(search->root, path);
+	return search->fd < 0 ? -ENOENT : 0;
+}
+
+static int try_package(const char *dir, void *context)
+{
+	return take_package(context, dir);
+}
+
+static int find_package(struct search *search, const char *dirs)
+{
+	return take_package(search, "") == 0 ? 0 : each_dir(dirs, try_package, search);
+}
+
+int debug_file_package(const char *path, const struct debug_places *places)
+{
+	struct search search = {.target = places->root, .path = path, .fd = -1};
+
+	return in_each_root(&search, places->dirs, find_package) == 0 ? search.fd : -ENOENT;
 }
 
 // ---- MiniDebugInfo -------------------------------------------------------------------------------------------------
@@ -215,7 +297,8 @@ int debug_file_mini(const struct elf_file *main, struct elf_file *ret_file)
 // ---- dwz -----------------------------------------------------------------------------------------------------------
 
 struct alt_search {
-	const char *root, *name;
+	int root;
+	const char *name;
 	char id_hex[ELF_BUILD_ID_HEX];
 	struct elf_file *ret_file;
 };
@@ -224,7 +307,7 @@ static int try_alt_path(struct alt_search *search, const char *path)
 {
 	struct elf_file file = {.fd = -1};
 
-	if (open_elf(path, &file) < 0)
+	if (open_elf(search->root, path, &file) < 0)
 		return -ENOENT;
 	if (!same_build_id(&file, search->id_hex)) {
 		elf_file_close(&file);
@@ -240,12 +323,11 @@ static int try_alt_dir(const char *dir, void *context)
 	const char *slash = strrchr(search->name, '/');
 	char path[PATH_MAX];
 
-	if (snprintf(path, sizeof(path), "%s%s/.build-id/%.2s/%s.debug", search->root, dir, search->id_hex,
-		     search->id_hex + 2) < (int)sizeof(path) &&
+	if (snprintf(path, sizeof(path), "%s/.build-id/%.2s/%s.debug", dir, search->id_hex, search->id_hex + 2) <
+		    (int)sizeof(path) &&
 	    try_alt_path(search, path) == 0)
 		return 0;
-	if (snprintf(path, sizeof(path), "%s%s/.dwz/%s", search->root, dir, slash ? slash + 1 : search->name) >=
-	    (int)sizeof(path))
+	if (snprintf(path, sizeof(path), "%s/.dwz/%s", dir, slash ? slash + 1 : search->name) >= (int)sizeof(path))
 		return -ENOENT;
 	return try_alt_path(search, path);
 }
@@ -267,16 +349,22 @@ static bool read_alt_link(const struct elf_file *file, struct alt_search *search
 	return true;
 }
 
-int debug_file_alt(const struct elf_file *file, const char *dirs, const char *root, struct elf_file *ret_file)
+static int find_alt(struct alt_search *search, const char *dirs)
 {
-	struct alt_search search = {.root = root, .ret_file = ret_file};
-	char path[PATH_MAX];
+	if (each_dir(dirs, try_alt_dir, search) == 0)
+		return 0;
+	return search->name[0] == '/' ? try_alt_path(search, search->name) : -ENOENT;
+}
+
+int debug_file_alt(const struct elf_file *file, const struct debug_places *places, struct elf_file *ret_file)
+{
+	struct alt_search search = {.ret_file = ret_file};
 
 	if (!read_alt_link(file, &search))
 		return -ENOENT;
-	if (each_dir(dirs, try_alt_dir, &search) == 0)
+	search.root = target_root_fd(places->root);
+	if (places->root && find_alt(&search, places->dirs) == 0)
 		return 0;
-	if (search.name[0] != '/' || snprintf(path, sizeof(path), "%s%s", root, search.name) >= (int)sizeof(path))
-		return -ENOENT;
-	return try_alt_path(&search, path);
+	search.root = -1;
+	return find_alt(&search, places->dirs);
 }

@@ -11,7 +11,8 @@
 
 #include <libiberty/demangle.h>
 
-#define MAX_MANGLED 8192    // bytes
+#define MAX_MANGLED 8192 // bytes
+#define PLT_SUFFIX "@plt"
 #define MAX_DEMANGLED 16384 // bytes shown; what is longer is cut and marked
 
 // Substitutions can make a short name exponentially long, and time with it: the demangler is fed through its callback, which
@@ -79,11 +80,29 @@ char *demangle(const char *name)
 	return fitted ? fitted : output.text;
 }
 
+// Of a PLT's entry, whose name is that of the function that it jumps to, and PLT_SUFFIX.
+static char *demangle_entry(const char *name, size_t length)
+{
+	char *function = strndup(name, length), *text = function ? demangle(function) : NULL;
+	char *grown = text ? realloc(text, strlen(text) + sizeof(PLT_SUFFIX)) : NULL;
+
+	free(function);
+	if (grown)
+		strcat(grown, PLT_SUFFIX); // NOLINT(clang-analyzer-security.insecureAPI.strcpy): there is room
+	else
+		free(text);
+	return grown;
+}
+
 char *demangle_function(const char *name)
 {
-	char *text = demangle(name);
-	char *clone = text ? strstr(text, " [clone ") : NULL;
+	size_t length = strlen(name), suffix = strlen(PLT_SUFFIX);
+	char *text, *clone;
 
+	if (length > suffix && strcmp(name + length - suffix, PLT_SUFFIX) == 0)
+		return demangle_entry(name, length - suffix);
+	text = demangle(name);
+	clone = text ? strstr(text, " [clone ") : NULL;
 	if (clone)
 		*clone = '\0';
 	return text;

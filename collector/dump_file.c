@@ -16,10 +16,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collector/read_all.h"
 #include "formats/writer.h"
 
 #define FORMAT_VERSION 1
-#define READ_BYTES ((size_t)65536)
 
 // What is being read, and where complaints go. `where` and `index` say which item: "thread 17".
 struct reading {
@@ -285,28 +285,11 @@ fail:
 	return r;
 }
 
-// Its size is not asked for: a pipe has none. One byte past the limit is taken, so that the parser sees that it is too much.
-static int read_all(int fd, struct writer_memory *memory)
-{
-	memory->max = DUMP_FILE_MAX_BYTES + READ_BYTES;
-	while (memory->size <= DUMP_FILE_MAX_BYTES) {
-		char buf[READ_BYTES];
-		ssize_t n = read(fd, buf, sizeof(buf));
-		int r = n > 0 ? writer_memory_sink(memory, buf, (size_t)n) : 0;
-
-		if (n == 0 || r < 0)
-			return r;
-		if (n < 0 && errno != EINTR)
-			return -errno;
-	}
-	return 0;
-}
-
 int dump_file_read(const char *path, struct dump_file **ret_dump, char *error, size_t error_size)
 {
 	struct writer_memory memory = {0};
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int r = fd < 0 ? -errno : read_all(fd, &memory);
+	int r = fd < 0 ? -errno : read_all(fd, DUMP_FILE_MAX_BYTES, &memory);
 
 	if (r < 0)
 		snprintf(error, error_size, "%s", strerror(-r));

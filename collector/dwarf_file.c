@@ -382,3 +382,38 @@ void dwarf_file_close(struct dwarf_file *file)
 	free(file->shares);
 	*file = (struct dwarf_file){0};
 }
+
+// Attributes of an abbreviation. True: one of them is that of a skeleton.
+static bool skip_attributes(struct dwarf_cursor *cursor)
+{
+	bool skeleton = false;
+
+	while (!cursor->failed) {
+		uint64_t name = dwarf_cursor_uleb(cursor), form = dwarf_cursor_uleb(cursor);
+
+		if (form == DW_FORM_implicit_const)
+			(void)dwarf_cursor_sleb(cursor);
+		skeleton |= name == DW_AT_dwo_name || name == DW_AT_GNU_dwo_name;
+		if (name == 0 && form == 0)
+			break;
+	}
+	return skeleton;
+}
+
+// What kinds of DIEs there are stands at the beginning of each unit's abbreviations: in most files the first few bytes tell.
+bool dwarf_file_has_functions(const struct dwarf_file *file)
+{
+	struct dwarf_cursor cursor = dwarf_cursor_at(&file->sections.parts[DWARF_ABBREV], 0);
+
+	while (!cursor.failed && cursor.at < cursor.end) {
+		uint64_t tag;
+
+		if (dwarf_cursor_uleb(&cursor) == 0) // the end of a unit's
+			continue;
+		tag = dwarf_cursor_uleb(&cursor);
+		dwarf_cursor_skip(&cursor, 1);
+		if (skip_attributes(&cursor) || tag == DW_TAG_subprogram || tag == DW_TAG_skeleton_unit)
+			return true;
+	}
+	return false;
+}

@@ -47,6 +47,8 @@ struct dwarf_file {
 // ret_file must stay where it is until it is closed; takes over the sections. What is damaged ends the list of units.
 void dwarf_file_init(struct dwarf_file *ret_file, struct dwarf_sections *sections);
 void dwarf_file_close(struct dwarf_file *file); // accepts a zeroed one
+// Has it functions, or skeletons of units that may? False: lines at most, as of assembler.
+bool dwarf_file_has_functions(const struct dwarf_file *file);
 
 // Bytes of a form; −1: varies, or not known.
 int dwarf_form_size(const struct dwarf_cu *cu, uint16_t form);

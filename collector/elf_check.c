@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "collector/cfi_table.h"
-#include "collector/debug_file.h"
 #include "profd/wire.h"
 
 #define DEBUG_DIRS "/usr/lib/debug"
@@ -32,7 +31,7 @@ struct checked {
 	GElf_Ehdr header;
 	struct stat status;
 	struct check_report *report;
-	const char *root;
+	const struct debug_places *places;
 	bool has_interpreter, has_dynamic, has_soname, is_pie, has_relr;
 };
 
@@ -199,8 +198,9 @@ static double frame_pointer_share(const struct checked *checked)
 
 	if (!section)
 		section = elf_file_section(&checked->file, ".dynsym", &header);
-	data = section ? elf_getdata(section, NULL) : NULL;
-	for (size_t i = 0; data && i < data->d_size / sizeof(Elf64_Sym) && seen < FUNCTIONS_LOOKED_AT; i++) {
+	// A section that has no bytes in the file may say that it has any number.
+	data = section && header.sh_type != SHT_NOBITS ? elf_getdata(section, NULL) : NULL;
+	for (size_t i = 0; data && data->d_buf && i < data->d_size / sizeof(Elf64_Sym) && seen < FUNCTIONS_LOOKED_AT; i++) {
 		const uint8_t *code;
 		GElf_Sym symbol;
 		size_t size;
@@ -288,15 +288,14 @@ static void check_dwarf(struct checked *checked, const struct elf_file *file, co
 				 "debug info %s is split: %u of %u units are in .dwo files", where, split,
 				 split + whole);
 	else if (elf_file_section(file, ".gnu_debugaltlink", &header) &&
-		 debug_file_alt(file, DEBUG_DIRS, checked->root, &alt) < 0)
+		 debug_file_alt(file, checked->places, &alt) < 0)
 		check_report_add(checked->report, CHECK_NOTE, "names", "install the package of that debug info again",
 				 "debug info %s lacks the part that it shares with other files (.gnu_debugaltlink)",
 				 where);
 	else
 		check_report_add(checked->report, CHECK_GOOD, "names", "", "functions, inlined functions and lines, %s",
 				 where);
-	if (elf_file_section(file, ".gnu_debugaltlink", &header) &&
-	    debug_file_alt(file, DEBUG_DIRS, checked->root, &alt) == 0)
+	if (elf_file_section(file, ".gnu_debugaltlink", &header) && debug_file_alt(file, checked->places, &alt) == 0)
 		elf_file_close(&alt);
 }
 
@@ -341,8 +340,7 @@ static void check_names(struct checked *checked)
 				 "it has no sections (packed, or stripped of them): no names");
 	} else if (debug_file_has_dwarf(&checked->file)) {
 		check_dwarf(checked, &checked->file, "in the file itself");
-	} else if (debug_file_find(&checked->file, path, checked->report->build_id, DEBUG_DIRS, checked->root,
-				   &separate) == 0) {
+	} else if (debug_file_find(&checked->file, path, checked->report->build_id, checked->places, &separate) == 0) {
 		if (debug_file_has_dwarf(&separate))
 			check_dwarf(checked, &separate, "in a separate file");
 		else
@@ -356,9 +354,9 @@ static void check_names(struct checked *checked)
 
 // ---- All of it -----------------------------------------------------------------------------------------------------
 
-int elf_check(int fd, const char *path, const char *root, struct check_report *ret_report)
+int elf_check(int fd, const char *path, const struct debug_places *places, struct check_report *ret_report)
 {
-	struct checked checked = {.report = ret_report, .root = root};
+	struct checked checked = {.report = ret_report, .places = places};
 	int r;
 
 	*ret_report = (struct check_report){0};

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "collector/debug_file.h"
 #include "collector/elf_file.h"
 
 enum check_level {
@@ -43,8 +44,7 @@ void check_report_add(struct check_report *report, enum check_level level, const
 enum check_level check_report_level(const struct check_report *report);
 const char *check_level_name(enum check_level level); // "good", "note", "poor", "bad"
 
-// Takes over fd, an open regular file. path: as the user knows it. root: where separate debug files are looked for ("" or
-// "/proc/PID/root"). 0; −ENOEXEC neither a program nor a library, −ENOTSUP not 64-bit little-endian, −ENOMEM, −errno.
-int elf_check(int fd, const char *path, const char *root, struct check_report *ret_report);
+// Takes over fd, an open regular file. path: as the user knows it. places: where separate debug files are looked for. 0; −ENOEXEC neither a program nor a library, −ENOTSUP not 64-bit little-endian, −ENOMEM, −errno.
+int elf_check(int fd, const char *path, const struct debug_places *places, struct check_report *ret_report);
 
 #endif

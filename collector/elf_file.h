@@ -24,6 +24,8 @@ struct elf_file {
 // Opens a regular file for reading; anything else by that path (a FIFO that would hold us, a device that would start something) is
 // left alone. The descriptor, or −errno; −ENOENT when it is no regular file.
 int elf_file_open_path(const char *path);
+// The same below another root directory, an O_PATH descriptor: links in the path lead no further than there. root −1: ours.
+int elf_file_open_at(int root, const char *path);
 
 // Takes over fd (closed on failure too). 0, −ENOEXEC not ELF, −ENOTSUP not 64-bit little-endian, −ENOMEM.
 int elf_file_open(int fd, struct elf_file *ret_file);

@@ -17,6 +17,7 @@
 #define PROFILE_MAX_BYTES (256u << 20)
 #define PROFILE_BUSY_RETRY_S 1
 #define NS_PER_S 1000000000LL
+#define PROFILE_LAST_LOOK_NS NS_PER_S
 
 // As Go: what strconv.ParseInt refuses, and what is not positive, is 30.
 static int64_t profile_seconds(const char *text)
@@ -40,6 +41,16 @@ static uint32_t profile_rate(const char *text, uint32_t max)
 		return 0;
 	unsigned long rate = strtoul(text, NULL, 10);
 	return rate <= max ? (uint32_t)rate : 0;
+}
+
+bool endpoint_names_parse(const struct http_request *request, enum name_form *form, struct http_reply *reply)
+{
+	char text[16];
+
+	if (!http_request_param(request, "names", text, sizeof(text)) || name_form_by_name(text, form))
+		return true;
+	http_reply_error(reply, 400, "names must be full or short");
+	return false;
 }
 
 bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http_request *request,
@@ -66,7 +77,7 @@ bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http
 		http_reply_error(reply, 400, "format must be one of: %s", format_names());
 		return false;
 	}
-	return endpoint_view_parse(request, &ask->view, reply);
+	return endpoint_view_parse(request, &ask->view, reply) && endpoint_names_parse(request, &ask->names, reply);
 }
 
 void endpoint_profile_set_headers(struct http_reply *reply, const struct format *format)
@@ -95,7 +106,9 @@ void endpoint_profile_answer(const struct profile_ask *ask, const struct collect
 	}
 	snprintf(title, sizeof(title), "%.15s (%d)", target->comm, (int)target->pid);
 	http_page_init(&page, PROFILE_MAX_BYTES);
-	int error = ask->format->write(profile, &options, &page.writer);
+	int error = name_form_prepare(ask->names, ask->format, profile, &options);
+	if (error == 0)
+		error = ask->format->write(profile, &options, &page.writer);
 	if (error != 0 && page.writer.error == 0)
 		page.writer.error = error;
 	http_page_end(&page, reply, ask->format->content_type);
@@ -115,6 +128,24 @@ static void profile_refuse(int error, const struct collector_target *target, str
 	}
 }
 
+// Names of what was seen are read meanwhile: at half time most of the program is known, and a second before the end nearly all.
+// false: the client hung up.
+static bool profile_wait(const struct endpoints *endpoints, struct window *window, struct http_client *client,
+			 int64_t deadline_ns)
+{
+	int64_t start_ns = endpoints_now_ns();
+	const int64_t stops_ns[] = {start_ns + (deadline_ns - start_ns) / 2, deadline_ns - PROFILE_LAST_LOOK_NS};
+
+	for (size_t i = 0; i < 2 && deadline_ns - start_ns > 2 * PROFILE_LAST_LOOK_NS; i++) {
+		if (!endpoints_wait(endpoints, window_fd(window), client, stops_ns[i]))
+			return false;
+		if (endpoints_now_ns() < stops_ns[i])
+			return true; // there is no more to come
+		window_prepare(window);
+	}
+	return endpoints_wait(endpoints, window_fd(window), client, deadline_ns);
+}
+
 static void profile_run(struct endpoints *endpoints, const struct profile_ask *ask, const struct http_request *request,
 			const struct collector_target *target, bool whole, int64_t deadline_ns,
 			struct http_reply *reply)
@@ -127,7 +158,7 @@ static void profile_run(struct endpoints *endpoints, const struct profile_ask *a
 		profile_refuse(error, target, reply);
 		return;
 	}
-	reply->hung_up = !endpoints_wait(endpoints, window_fd(window), request->client, deadline_ns);
+	reply->hung_up = !profile_wait(endpoints, window, request->client, deadline_ns);
 	window_stop(window);
 	if (!reply->hung_up) {
 		struct profile *profile = window_profile(window);

@@ -32,6 +32,7 @@ struct threads_ask {
 	bool json, go_files;
 	const struct format *format; // of debug=0
 	struct profile_view view;
+	enum name_form names;
 	char thread[64]; // pattern; "": all
 };
 
@@ -86,7 +87,8 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 		http_reply_error(reply, 400, "format must be one of: %s, json", format_names());
 		return false;
 	}
-	return endpoint_view_parse(request, &ask->view, reply) && threads_check(ask, format, reply);
+	return endpoint_view_parse(request, &ask->view, reply) && threads_check(ask, format, reply) &&
+	       endpoint_names_parse(request, &ask->names, reply);
 }
 
 static const char *threads_type(const struct threads_ask *ask)
@@ -99,12 +101,13 @@ static const char *threads_type(const struct threads_ask *ask)
 static int threads_write(const struct threads_ask *ask, struct thread_dump *dump, const char *title,
 			 struct writer *writer)
 {
-	const struct format_options options = {.title = title};
-	int r;
+	struct format_options options = {.title = title};
+	int r = name_form_prepare(ask->names, ask->debug > 0 ? NULL : ask->format, dump->profile, &options);
 
-	if (ask->debug > 0)
+	if (r == 0 && ask->debug > 0)
 		return thread_dump_write_grouped(dump, ask->kind->name, writer);
-	r = thread_dump_to_profile(dump, ask->kind->name, true);
+	if (r == 0)
+		r = thread_dump_to_profile(dump, ask->kind->name, true);
 	return r < 0 ? r : ask->format->write(dump->profile, &options, writer);
 }
 
@@ -237,8 +240,9 @@ static void threads_stream_destroy(void *context)
 static void threads_reply_stream(const struct threads_ask *ask, struct thread_dump *dump, struct http_reply *reply)
 {
 	struct threads_stream *stream = calloc(1, sizeof(*stream));
+	bool shortened = ask->names != NAME_FORM_SHORT || short_names_in(dump->profile) == 0;
 
-	if (stream) {
+	if (stream && shortened) {
 		stream->dump = dump;
 		stream->stream =
 			ask->json ? thread_dump_stream_json(dump) : thread_dump_stream_threads(dump, ask->go_files);

@@ -11,6 +11,7 @@
 #include "collector/http_message.h"
 #include "collector/metrics.h"
 #include "formats/profile_view.h"
+#include "formats/short_name.h"
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,23 +60,26 @@ struct profile_ask {
 	uint32_t rate_hz, max_rate_hz;
 	const struct format *format;
 	struct profile_view view;
+	enum name_form names;
 };
 struct profile;
 bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http_request *request,
 			    struct profile_ask *ask, struct http_reply *reply);
+// The parameter "names". false: reply says what is wrong.
+bool endpoint_names_parse(const struct http_request *request, enum name_form *form, struct http_reply *reply);
 void endpoint_profile_set_headers(struct http_reply *reply, const struct format *format);
 // profile stays the caller's; NULL: there was no memory for it.
 void endpoint_profile_answer(const struct profile_ask *ask, const struct collector_target *target,
 			     struct profile *profile, struct http_reply *reply);
+
+// endpoint_view.c. false: reply says why not.
+bool endpoint_view_parse(const struct http_request *request, struct profile_view *ret_view, struct http_reply *reply);
 
 // endpoint_store.c, endpoint_config.c. whole: as for endpoint_profile. The former: heap, allocs, mutex or block, as reply->endpoint says.
 void endpoint_store(struct endpoints *endpoints, const struct http_request *request,
 		    const struct collector_target *target, bool whole, struct http_reply *reply);
 void endpoint_config(struct endpoints *endpoints, const struct http_request *request,
 		     const struct collector_target *target, bool whole, struct http_reply *reply);
-// endpoint_view.c. false: reply says why not.
-bool endpoint_view_parse(const struct http_request *request, struct profile_view *ret_view, struct http_reply *reply);
-
 // endpoint_wall.c
 void endpoint_wall(struct endpoints *endpoints, const struct http_request *request,
 		   const struct collector_target *target, struct http_reply *reply);

@@ -137,7 +137,7 @@ static size_t take(char *data, size_t one, size_t size, void *context)
 	return transfer->sink(transfer->context, data, size) == 0 ? size : 0;
 }
 
-static void set_options(struct transfer *transfer, const char *url)
+static void set_options(struct transfer *transfer, const char *url, uint32_t wait_s)
 {
 	CURLcode (*set)(CURL * curl, CURLoption option, ...) = transfer->library->easy_setopt;
 
@@ -147,7 +147,7 @@ static void set_options(struct transfer *transfer, const char *url)
 	set(transfer->curl, CURLOPT_NOSIGNAL, 1L);
 	set(transfer->curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
 	set(transfer->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	set(transfer->curl, CURLOPT_LOW_SPEED_TIME, SILENT_SECONDS);
+	set(transfer->curl, CURLOPT_LOW_SPEED_TIME, SILENT_SECONDS + (long)wait_s);
 	set(transfer->curl, CURLOPT_USERAGENT, "profd/" PROFD_VERSION);
 	set(transfer->curl, CURLOPT_WRITEFUNCTION, take);
 	set(transfer->curl, CURLOPT_WRITEDATA, transfer);
@@ -156,7 +156,7 @@ static void set_options(struct transfer *transfer, const char *url)
 		set(transfer->curl, CURLOPT_NOPROXY, "*");
 }
 
-int fetch_get(const char *url, writer_sink sink, void *context, char *error, size_t error_size)
+int fetch_get(const char *url, uint32_t wait_s, writer_sink sink, void *context, char *error, size_t error_size)
 {
 	struct transfer transfer = {.library = load(error, error_size),
 				    .sink = sink,
@@ -173,7 +173,7 @@ int fetch_get(const char *url, writer_sink sink, void *context, char *error, siz
 		snprintf(error, error_size, "out of memory");
 		return -1;
 	}
-	set_options(&transfer, url);
+	set_options(&transfer, url, wait_s);
 	code = transfer.library->easy_perform(transfer.curl);
 	if (transfer.status == 0)
 		transfer.library->easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &transfer.status);

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "formats/writer.h"
 
@@ -21,8 +22,8 @@ bool fetch_is_url(const char *text);
 bool fetch_profile_url(const char *text, const char *profile, const char *query, char url[FETCH_URL_MAX]);
 // The value of a query's parameter, encoded; false when it is too long.
 bool fetch_encode(const char *value, char *buf, size_t size);
-// Gives the body of a 200 answer to sink. Follows nothing to other places; a server that says nothing for a minute is given up. 0, or −1
-// with a line that says why: the server's own if it sent one.
-int fetch_get(const char *url, writer_sink sink, void *context, char *error, size_t error_size);
+// Gives the body of a 200 answer to sink. Follows nothing to other places; a server that says nothing for a minute longer than wait_s, in
+// which it makes what was asked for, is given up. 0, or −1 with a line that says why: the server's own if it sent one.
+int fetch_get(const char *url, uint32_t wait_s, writer_sink sink, void *context, char *error, size_t error_size);
 
 #endif

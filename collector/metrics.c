@@ -82,6 +82,12 @@ static void metrics_samples(struct writer *writer, const struct collector_counte
 		    "Threads that could not be given a timer or slot.", counters->threads_unsampled);
 	metrics_one(writer, "profd_threads_slowed_total", "counter",
 		    "Times that a thread's rate was lowered to keep to --max-overhead.", counters->threads_slowed);
+	metrics_head(writer, "profd_pool_lost_total", "counter",
+		     "What had no room in its target: contexts (of threads made, of work handed over), sets of labels, "
+		     "tasks.");
+	writer_printf(writer, "profd_pool_lost_total{what=\"contexts\"} %" PRIu64 "\n", counters->contexts_lost);
+	writer_printf(writer, "profd_pool_lost_total{what=\"labels\"} %" PRIu64 "\n", counters->labels_lost);
+	writer_printf(writer, "profd_pool_lost_total{what=\"tasks\"} %" PRIu64 "\n", counters->tasks_lost);
 	metrics_head(writer, "profd_foreign_sigprof_total", "counter",
 		     "SIGPROF that was not ours, by what became of it.");
 	writer_printf(writer, "profd_foreign_sigprof_total{disposition=\"forwarded\"} %" PRIu64 "\n",
@@ -149,6 +155,22 @@ static void metrics_tables(struct writer *writer, const struct table_cache_count
 	writer_printf(writer, "profd_table_cache_errors_total{reason=\"damaged\"} %" PRIu64 "\n", counters->damaged);
 	writer_printf(writer, "profd_table_cache_errors_total{reason=\"unwritten\"} %" PRIu64 "\n",
 		      counters->unwritten);
+}
+
+static void metrics_names(struct writer *writer, const struct collector_counters *counters)
+{
+	metrics_one(writer, "profd_name_failures_total", "counter",
+		    "Processes that were to read a file's debug info, and died or made nothing of it.",
+		    counters->tables.names_failed);
+	metrics_one(writer, "profd_debuginfod_asked_total", "counter",
+		    "Files of debug info that debuginfod servers were asked for.", counters->downloads.asked);
+	metrics_head(writer, "profd_debuginfod_answers_total", "counter", "What came of it.");
+	writer_printf(writer, "profd_debuginfod_answers_total{result=\"downloaded\"} %" PRIu64 "\n",
+		      counters->downloads.downloaded);
+	writer_printf(writer, "profd_debuginfod_answers_total{result=\"not_there\"} %" PRIu64 "\n",
+		      counters->downloads.not_there);
+	writer_printf(writer, "profd_debuginfod_answers_total{result=\"failed\"} %" PRIu64 "\n",
+		      counters->downloads.failed);
 }
 
 static void metrics_stores(struct writer *writer, const struct collector_counters *counters)
@@ -223,6 +245,7 @@ void metrics_write(struct metrics *metrics, struct collector *collector, uint32_
 	if (with_states)
 		metrics_states(collector, writer);
 	metrics_tables(writer, &counters.tables);
+	metrics_names(writer, &counters);
 	metrics_stores(writer, &counters);
 	metrics_requests(metrics, writer);
 	metrics_one(writer, "profd_profiles_running", "gauge", "Profile requests running now.", profiles_running);

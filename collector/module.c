@@ -5,10 +5,11 @@
 // it does not (a file taken for its build ID), that is compared anew; and a file that was written to since is another module.
 // The vDSO is the kernel's: one for all.
 
-#include "collector/module.h"
+#include "collector/module_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,74 +19,65 @@
 #include <unistd.h>
 
 #include "collector/cfi_table.h"
-#include "collector/data_symbol.h"
-#include "collector/debug_file.h"
-#include "collector/elf_file.h"
 #include "collector/log.h"
 #include "collector/maps.h"
-#include "collector/module_open.h"
 #include "collector/symbolizer.h"
 #include "collector/table_cache.h"
+#include "collector/target_root.h"
 #include "formats/writer.h"
 #include "profd/wire.h"
 
 #define CACHE_KEEP 1024  // modules kept although no target uses them
 #define MAX_SEGMENTS 256 // PT_LOADs looked at
 
-struct segment {
-	uint64_t vaddr, offset, size; // size: in the file
-	uint64_t memory_size;
-	bool executable, writable;
-};
-
-struct module {
-	int refs;            // atomic; the cache holds one
-	struct module *next; // of the cache; newest first
-	uint64_t inode;
-	uint32_t dev_major, dev_minor;
-	char *path;
-	char *debug_dirs;
-	char build_id[ELF_BUILD_ID_HEX];
-	enum module_open_by by;
-	int fd;                  // file.fd, which never changes; −1: the vDSO
-	struct timespec written; // when it was opened
-	off_t file_size;
-	struct segment *segments;
-	size_t nsegments;
-
-	pthread_mutex_t lock; // guards what follows
-	struct elf_file file;
-	pid_t pid; // whose root directory to look for debug files in
-	struct symbolizer *symbolizer;
-	struct table_cache *tables; // for its names; NULL: nowhere
-	bool table_tried;
-	int table_fd, table_error;
-	uint64_t table_size;
-};
-
 struct module_cache {
 	pthread_mutex_t lock;
 	struct module *modules;
 	size_t count;
 	char *debug_dirs;
+	char downloads[PATH_MAX]; // debuginfod's directory; "": none
+	struct debuginfod *debuginfod;
+	struct target_root *last_root; // guarded by lock
 	struct table_cache *tables;
 };
 
 // ---- The cache -----------------------------------------------------------------------------------------------------
 
-struct module_cache *module_cache_create(const char *debug_dirs, struct table_cache *tables)
+static char *join_dirs(const struct module_debug *debug)
+{
+	bool more = debug && debug->dirs && debug->dirs[0];
+	char *dirs;
+
+	return asprintf(&dirs, "%s%s" MODULE_DEBUG_DIRS, more ? debug->dirs : "", more ? ":" : "") < 0 ? NULL : dirs;
+}
+
+// Without debuginfod all else works.
+static void start_debuginfod(struct module_cache *cache, const struct module_debug *debug)
+{
+	if (!debug || !debug->debuginfod_urls || !debug->debuginfod_urls[0])
+		return;
+	if (debuginfod_directory(cache->downloads, sizeof(cache->downloads)))
+		cache->debuginfod = debuginfod_create(&(struct debuginfod_options){
+			.urls = debug->debuginfod_urls, .leave_running = debug->leave_downloads});
+	if (!cache->debuginfod)
+		log_line("debuginfod servers are not asked: %s",
+			 cache->downloads[0] ? "out of memory" : "neither DEBUGINFOD_CACHE_PATH nor HOME is set");
+}
+
+struct module_cache *module_cache_create(const struct module_debug *debug, struct table_cache *tables)
 {
 	struct module_cache *cache = calloc(1, sizeof(*cache));
 
 	if (!cache)
 		return NULL;
-	cache->debug_dirs = strdup(debug_dirs ? debug_dirs : "/usr/lib/debug");
+	cache->debug_dirs = join_dirs(debug);
 	if (!cache->debug_dirs) {
 		free(cache);
 		return NULL;
 	}
 	cache->tables = tables;
 	pthread_mutex_init(&cache->lock, NULL);
+	start_debuginfod(cache, debug);
 	return cache;
 }
 
@@ -97,8 +89,11 @@ static void module_free(struct module *module)
 		close(module->table_fd);
 	pthread_mutex_destroy(&module->lock);
 	free(module->segments);
+	target_root_unref(module->root);
+	free(module->package);
 	free(module->path);
 	free(module->debug_dirs);
+	free(module->downloads);
 	free(module);
 }
 
@@ -112,6 +107,8 @@ void module_cache_destroy(struct module_cache *cache)
 		cache->modules = module->next;
 		module_unref(module);
 	}
+	debuginfod_destroy(cache->debuginfod);
+	target_root_unref(cache->last_root);
 	pthread_mutex_destroy(&cache->lock);
 	free(cache->debug_dirs);
 	free(cache);
@@ -222,7 +219,27 @@ static int note_state(struct module *module)
 	return 0;
 }
 
-static int module_create(const struct module_cache *cache, pid_t pid, const struct maps_entry *entry,
+// Modules of one process share its root.
+static struct target_root *root_of(struct module_cache *cache, pid_t pid)
+{
+	struct target_root *root, *before;
+
+	pthread_mutex_lock(&cache->lock);
+	before = cache->last_root ? target_root_ref(cache->last_root) : NULL;
+	pthread_mutex_unlock(&cache->lock);
+	root = target_root_open(pid, before);
+	target_root_unref(before);
+	if (root && root != before) {
+		pthread_mutex_lock(&cache->lock);
+		before = cache->last_root;
+		cache->last_root = target_root_ref(root);
+		pthread_mutex_unlock(&cache->lock);
+		target_root_unref(before);
+	}
+	return root;
+}
+
+static int module_create(struct module_cache *cache, pid_t pid, const struct maps_entry *entry,
 			 struct module **ret_module)
 {
 	struct module *module = calloc(1, sizeof(*module));
@@ -235,12 +252,15 @@ static int module_create(const struct module_cache *cache, pid_t pid, const stru
 	module->table_fd = -1;
 	module->file.fd = -1;
 	module->pid = pid;
+	module->root = root_of(cache, pid);
 	module->inode = entry->inode;
 	module->dev_major = entry->dev_major;
 	module->dev_minor = entry->dev_minor;
 	module->path = strdup(entry->path);
 	module->tables = cache->tables;
+	module->debuginfod = cache->debuginfod;
 	module->debug_dirs = strdup(cache->debug_dirs);
+	module->downloads = cache->debuginfod ? strdup(cache->downloads) : NULL;
 	if (module->path && module->debug_dirs)
 		error = module_open(pid, entry, &module->file, &module->by);
 	if (!error)
@@ -294,6 +314,11 @@ const char *module_build_id(const struct module *module)
 	return module->build_id;
 }
 
+pid_t module_pid(const struct module *module)
+{
+	return module->pid;
+}
+
 // The segment that a mapping from file_offset on shows. A page of the file may belong to two segments (lld and gold put them
 // end to end) and is then mapped twice, with two biases: our mappings are the executable ones.
 static const struct segment *find_segment(const struct module *module, uint64_t file_offset)
@@ -330,8 +355,7 @@ int module_bias(const struct module *module, const struct maps_entry *entry, uin
 	return 0;
 }
 
-// Whoever can write the file may lie in its build ID, and so about the tables of another file of that build ID.
-static bool may_cache(const struct module *module, uint32_t *ret_machine)
+bool module_may_cache(const struct module *module, uint32_t *ret_machine)
 {
 	GElf_Ehdr header;
 	struct stat st;
@@ -341,107 +365,6 @@ static bool may_cache(const struct module *module, uint32_t *ret_machine)
 		return false;
 	*ret_machine = header.e_machine;
 	return true;
-}
-
-// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
-static void debug_root(const struct module *module, char root[32])
-{
-	snprintf(root, 32, "/proc/%d/root", module->pid);
-	if (access(root, X_OK) < 0)
-		root[0] = 0;
-}
-
-static struct symbolizer *ensure_symbolizer(struct module *module)
-{
-	char root[32];
-	uint32_t machine;
-
-	if (module->symbolizer)
-		return module->symbolizer;
-	debug_root(module, root);
-	module->symbolizer = symbolizer_create(&module->file, module->path, module->build_id, module->debug_dirs, root,
-					       may_cache(module, &machine) ? module->tables : NULL);
-	return module->symbolizer;
-}
-
-static void say_error(const struct module *module)
-{
-	const char *error = symbolizer_take_error(module->symbolizer);
-
-	if (error)
-		log_line("names of %s are missing: %s", module->path, error);
-}
-
-enum module_symbols module_symbols(struct module *module)
-{
-	struct symbolizer *symbolizer;
-	enum module_symbols source = MODULE_SYMBOLS_NONE;
-
-	pthread_mutex_lock(&module->lock);
-	symbolizer = ensure_symbolizer(module);
-	if (symbolizer) {
-		source = symbolizer_source(symbolizer);
-		say_error(module);
-	}
-	pthread_mutex_unlock(&module->lock);
-	return source;
-}
-
-void module_prepare(struct module *module, const uint64_t *vaddrs, size_t count)
-{
-	pthread_mutex_lock(&module->lock);
-	if (count && ensure_symbolizer(module)) {
-		symbolizer_prepare(module->symbolizer, vaddrs, count);
-		say_error(module);
-	}
-	pthread_mutex_unlock(&module->lock);
-}
-
-size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_frame *frames, size_t max)
-{
-	struct symbolizer *symbolizer;
-	size_t count = 0;
-
-	pthread_mutex_lock(&module->lock);
-	symbolizer = ensure_symbolizer(module);
-	if (symbolizer && max) {
-		count = symbolizer_find(symbolizer, vaddr, frames, max);
-		say_error(module);
-	}
-	pthread_mutex_unlock(&module->lock);
-	return count;
-}
-
-static bool is_writable(const struct module *module, uint64_t vaddr)
-{
-	for (size_t i = 0; i < module->nsegments; i++) {
-		const struct segment *segment = &module->segments[i];
-
-		if (segment->writable && vaddr >= segment->vaddr && vaddr - segment->vaddr < segment->memory_size)
-			return true;
-	}
-	return false;
-}
-
-bool module_variable(struct module *module, uint64_t vaddr, char *buf, size_t size)
-{
-	struct elf_file debug = {0};
-	char root[32];
-	bool found;
-
-	if (!is_writable(module, vaddr))
-		return false;
-	pthread_mutex_lock(&module->lock);
-	found = data_symbol_find(&module->file, vaddr, buf, size);
-	if (!found) {
-		debug_root(module, root);
-		if (debug_file_find(&module->file, module->path, module->build_id, module->debug_dirs, root, &debug) ==
-		    0)
-			found = data_symbol_find(&debug, vaddr, buf, size);
-		elf_file_close(&debug);
-	}
-	pthread_mutex_unlock(&module->lock);
-	return found;
 }
 
 static int seal_table(const void *table, size_t size)
@@ -461,7 +384,7 @@ static int find_table(struct module *module, struct table_cache *tables, struct 
 		      size_t *ret_size)
 {
 	struct table_cache_key key = {.build_id = module->build_id, .file_size = (uint64_t)module->file_size};
-	bool cached = may_cache(module, &key.machine);
+	bool cached = module_may_cache(module, &key.machine);
 	int error;
 
 	if (cached && table_cache_get(tables, &key, ret_table, ret_size) == 0)
@@ -505,4 +428,11 @@ int module_table(struct module *module, struct table_cache *tables, int *ret_fd,
 	}
 	pthread_mutex_unlock(&module->lock);
 	return error;
+}
+
+void module_cache_downloads(struct module_cache *cache, struct debuginfod_counters *ret_counters)
+{
+	*ret_counters = (struct debuginfod_counters){0};
+	if (cache->debuginfod)
+		debuginfod_counters(cache->debuginfod, ret_counters);
 }

@@ -21,9 +21,16 @@ struct module_cache;
 struct module;
 struct table_cache;
 
-// debug_dirs: colon-separated directories of separate debug files; NULL: "/usr/lib/debug". tables: where names are kept on disk; NULL:
-// nowhere. It must outlive the modules' use.
-struct module_cache *module_cache_create(const char *debug_dirs, struct table_cache *tables);
+#define MODULE_DEBUG_DIRS "/usr/lib/debug"
+// Where debug info is looked for beyond the files themselves and MODULE_DEBUG_DIRS.
+struct module_debug {
+	const char *dirs; // colon-separated, each built as /usr/lib/debug is, looked at before it; NULL: none
+	const char *debuginfod_urls; // servers, separated by spaces; NULL: nobody is asked
+	bool leave_downloads;        // at the end they go on: for a command that is done
+};
+
+// debug: NULL: nowhere. tables: where names are kept on disk; NULL: nowhere. It must outlive the modules' use.
+struct module_cache *module_cache_create(const struct module_debug *debug, struct table_cache *tables);
 void module_cache_destroy(struct module_cache *cache);
 
 // The module behind a mapping of pid. Opens it through /proc/PID/map_files (needs rights), else /proc/PID/root/PATH, else
@@ -36,6 +43,7 @@ void module_unref(struct module *module);
 
 const char *module_path(const struct module *module);     // as mapped; "[vdso]"
 const char *module_build_id(const struct module *module); // lowercase hex, "" when none
+pid_t module_pid(const struct module *module);            // a process that had it mapped; it may be gone
 // address − bias = vaddr in the ELF file, for an address inside the entry. −EINVAL when no PT_LOAD fits.
 int module_bias(const struct module *module, const struct maps_entry *entry, uint64_t *ret_bias);
 
@@ -51,17 +59,33 @@ struct module_frame {
 
 // Which debug info names come from, best first.
 enum module_symbols {
-	MODULE_SYMBOLS_DWARF,
+	MODULE_SYMBOLS_DWARF, // functions, inlined calls, lines
+	MODULE_SYMBOLS_LINES, // DWARF with lines only; functions are those of the symbol table, if it has one
 	MODULE_SYMBOLS_SYMTAB,
 	MODULE_SYMBOLS_MINIDEBUG,
 	MODULE_SYMBOLS_DYNSYM,
 	MODULE_SYMBOLS_NONE
 };
 enum module_symbols module_symbols(struct module *module);
+// Why there are names missing that should not be: the process that read the debug info failed. NULL: none are. Valid as long as the module.
+const char *module_failure(struct module *module);
+// The package that the file is of, as it was set; NULL: nobody has looked yet; "": none is known.
+const char *module_package(struct module *module);
+void module_set_package(struct module *module, const char *package); // once; later ones are ignored
 
 // Frames at vaddr, innermost inline first, into frames[0..max). Returns how many (≥1), or 0 when the file names nothing
 // there. The caller subtracts 1 from return addresses before.
 size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_frame *frames, size_t max);
+
+// Somebody will want names of it, later: looks for its debug info now, while the process is there that maps it, and has it downloaded if
+// there is none. May wait for files. The first time only; later calls cost nothing.
+void module_seek(struct module *module);
+
+// Why names of it are missing, or not as good as they could be: one line. False: there is nothing to say.
+bool module_note(struct module *module, char *buf, size_t size);
+
+struct debuginfod_counters;
+void module_cache_downloads(struct module_cache *cache, struct debuginfod_counters *ret_counters);
 
 // The variable at vaddr, as data_symbol_find, in this file or its separate debug file. false: vaddr is in none of its writable segments, or
 // nothing is known there.

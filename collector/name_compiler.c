@@ -52,11 +52,12 @@ struct hand {
 // Not where the linker folded equal functions and the symbol is another one's: DWARF's identifier must be in it.
 static bool is_linkage_name(const struct symbol *symbol, const char *name)
 {
-	size_t length = strcspn(name, "<");
+	const char *identifier = name + (name[0] == '~'); // a destructor's class
+	size_t length = strcspn(identifier, "<");
 	bool mangled = strncmp(symbol->name, "_Z", 2) == 0 || strncmp(symbol->name, "_R", 2) == 0;
 
 	return mangled &&
-	       (strncmp(name, "operator", 8) == 0 || memmem(symbol->name, strlen(symbol->name), name, length));
+	       (strncmp(name, "operator", 8) == 0 || memmem(symbol->name, strlen(symbol->name), identifier, length));
 }
 
 static const char *find_linkage_name(const struct compiler *compiler, const struct dwarf_function *function)
@@ -250,30 +251,39 @@ static void open_dwarf(const struct elf_file *file, struct dwarf_file *ret_dwarf
 		dwarf_file_init(ret_dwarf, &sections);
 }
 
+// Names of the PLT's entries come with any of them; where there are none but those, the file's own functions have no names.
+static bool try_symbols(struct compiler *compiler, struct symbol_source *found, size_t count,
+			enum module_symbols source)
+{
+	symbol_table_destroy(compiler->symbols);
+	found[count++] = (struct symbol_source){compiler->request->sources.file, SYMBOL_SOURCE_PLT};
+	compiler->symbols = symbol_table_create(found, count);
+	compiler->source = source;
+	if (compiler->symbols && !symbol_table_has_plt_alone(compiler->symbols))
+		return true;
+	compiler->source = MODULE_SYMBOLS_NONE;
+	return false;
+}
+
 static void open_symbols(struct compiler *compiler)
 {
 	const struct name_sources *sources = &compiler->request->sources;
 	struct symbol_source found[4];
+	enum module_symbols source = MODULE_SYMBOLS_DYNSYM;
 	size_t count = 0;
 
 	found[count++] = (struct symbol_source){sources->file, SHT_SYMTAB};
 	if (sources->debug)
 		found[count++] = (struct symbol_source){sources->debug, SHT_SYMTAB};
-	compiler->symbols = symbol_table_create(found, count);
-	if (compiler->symbols) {
-		compiler->source = MODULE_SYMBOLS_SYMTAB;
+	if (try_symbols(compiler, found, count, MODULE_SYMBOLS_SYMTAB))
 		return;
-	}
 	count = 0;
-	compiler->source = MODULE_SYMBOLS_DYNSYM;
 	if (debug_file_mini(sources->file, &compiler->mini) == 0) {
 		found[count++] = (struct symbol_source){&compiler->mini, SHT_SYMTAB};
-		compiler->source = MODULE_SYMBOLS_MINIDEBUG;
+		source = MODULE_SYMBOLS_MINIDEBUG;
 	}
 	found[count++] = (struct symbol_source){sources->file, SHT_DYNSYM};
-	compiler->symbols = symbol_table_create(found, count);
-	if (!compiler->symbols)
-		compiler->source = MODULE_SYMBOLS_NONE;
+	(void)try_symbols(compiler, found, count, source);
 }
 
 static int open_sources(struct compiler *compiler)
@@ -283,13 +293,15 @@ static int open_sources(struct compiler *compiler)
 	if (!name_index_span(sources->file, &compiler->index.span))
 		return -EINVAL;
 	open_symbols(compiler);
+	compiler->index.symbols = compiler->symbols;
+	compiler->index.dwarf = &compiler->dwarf;
+	if (compiler->request->symbols_alone)
+		return 0;
 	open_dwarf(sources->debug ? sources->debug : sources->file, &compiler->dwarf);
 	open_dwarf(sources->alt, &compiler->alt);
 	if (sources->alt)
 		compiler->dwarf.alt = &compiler->alt;
 	compiler->package = name_package_open(sources->package);
-	compiler->index.dwarf = &compiler->dwarf;
-	compiler->index.symbols = compiler->symbols;
 	return 0;
 }
 
@@ -299,7 +311,8 @@ static int start_writer(struct compiler *compiler)
 	const struct name_index *index = &compiler->index;
 
 	if (index->nranges)
-		compiler->source = MODULE_SYMBOLS_DWARF;
+		compiler->source =
+			dwarf_file_has_functions(&compiler->dwarf) ? MODULE_SYMBOLS_DWARF : MODULE_SYMBOLS_LINES;
 	writer->ranges = index->ranges;
 	writer->pages = index->pages;
 	writer->header = (struct name_header){
@@ -334,7 +347,7 @@ int name_compile(const struct name_request *request, int fd)
 
 	pthread_mutex_init(&compiler.lock, NULL);
 	error = open_sources(&compiler);
-	if (compiler.dwarf.sections.parts[DWARF_INFO].size < ALL_BELOW)
+	if (!request->symbols_alone && compiler.dwarf.sections.parts[DWARF_INFO].size < ALL_BELOW)
 		extent = NAME_EVERYTHING;
 	if (!error)
 		error = name_index_init(&compiler.index, request->addresses, request->count, extent);

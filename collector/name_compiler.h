@@ -14,12 +14,15 @@
 
 #include "collector/elf_file.h"
 
+struct target_root;
+
 // What names come from. Files that are not there: NULL.
 struct name_sources {
 	const struct elf_file *file;    // what is mapped
 	const struct elf_file *debug;   // a separate file with its DWARF, perhaps its .symtab
 	const struct elf_file *alt;     // dwz's
 	const struct elf_file *package; // .dwp
+	const struct target_root *root; // where .dwo files may lie, for who opens them; NULL: in ours
 	// Opens a .dwo file, for reading; the descriptor or −errno. Called by one thread at a time. NULL: none can be had.
 	int (*open_split)(void *context, const char *dir, const char *name);
 	void *context;
@@ -32,6 +35,7 @@ struct name_request {
 	// Several units may say that an address is theirs. Most often the first is right, and the others are not read; where it was not,
 	// ask again for all of them.
 	bool each_unit;
+	bool symbols_alone;   // DWARF is not read: it was too much
 	uint64_t identity[2]; // of the sources, for the header
 };
 

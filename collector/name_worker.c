@@ -24,6 +24,7 @@
 
 #include "collector/name_sandbox.h"
 #include "collector/name_table.h"
+#include "collector/target_root.h"
 
 #define MAX_SECONDS 120
 #define MAX_SPLIT_FILES 65536u
@@ -96,7 +97,11 @@ static _Noreturn void run_child(struct worker *worker)
 	const struct elf_file *files[] = {sources->file, sources->debug, sources->alt, sources->package};
 	int keep[8] = {worker->socket, worker->output}, count = 2;
 	struct message message = {.kind = MESSAGE_RESULT};
+	sigset_t limits;
 
+	sigemptyset(&limits);
+	sigaddset(&limits, SIGXCPU); // says what it died of; else the kernel kills it a second later
+	pthread_sigmask(SIG_UNBLOCK, &limits, NULL);
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 		if (files[i] && files[i]->fd >= 0)
@@ -120,7 +125,7 @@ static bool ends_with(const char *text, const char *end)
 }
 
 // It is mapped and read by the worker alone; but who could make us open any file by any name could tell which ones there are.
-static int open_split(const struct message *message)
+static int open_split(const struct target_root *root, const struct message *message)
 {
 	char path[2 * PATH_MAX];
 	struct stat st;
@@ -131,7 +136,9 @@ static int open_split(const struct message *message)
 		return -EINVAL;
 	snprintf(path, sizeof(path), "%s%s%s", message->name[0] == '/' ? "" : message->dir,
 		 message->name[0] == '/' ? "" : "/", message->name);
-	fd = elf_file_open_path(path);
+	fd = elf_file_open_at(target_root_fd(root), path);
+	if (fd < 0 && root)
+		fd = elf_file_open_path(path);
 	if (fd >= 0 && (fstat(fd, &st) < 0 || (st.st_uid != 0 && st.st_uid != geteuid()))) {
 		close(fd);
 		return -EACCES;
@@ -145,7 +152,7 @@ static void answer_split(struct worker *worker, const struct message *request)
 		struct cmsghdr header;
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-	int fd = worker->opened++ < MAX_SPLIT_FILES ? open_split(request) : -EMFILE;
+	int fd = worker->opened++ < MAX_SPLIT_FILES ? open_split(worker->request->sources.root, request) : -EMFILE;
 	char byte = 0;
 	struct iovec iov = {&byte, 1};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};

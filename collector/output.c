@@ -203,7 +203,8 @@ static int output_put_in_place(struct output *output)
 int output_write(struct output *output, const struct profile *profile, const char *title, char *error,
 		 size_t error_size)
 {
-	struct format_options options = {.title = title, .value_index = profile_default_value(profile)};
+	struct format_options options = {
+		.title = title, .value_index = profile_default_value(profile), .full_names = output->full_names};
 	struct writer writer;
 
 	writer_init(&writer, writer_fd_sink, &output->fd);

@@ -16,9 +16,10 @@
 
 struct output {
 	const struct format *format;
-	char *path; // as asked for, for messages
-	char *name; // the final name in directory_fd; NULL: fd is written directly
-	int fd;     // −1: closed
+	bool full_names; // in flame graphs; set after it is opened
+	char *path;      // as asked for, for messages
+	char *name;      // the final name in directory_fd; NULL: fd is written directly
+	int fd;          // −1: closed
 	int directory_fd;
 	char temporary[OUTPUT_TEMPORARY_SIZE]; // the name that fd has now; "": none
 };

@@ -5,19 +5,27 @@
 
 #include "collector/profile_builder.h"
 
+#include <limits.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include "collector/jit_names.h"
 #include "collector/mapping.h"
 #include "collector/module.h"
+#include "collector/name_advice.h"
 #include "formats/profile.h"
 #include "profd/wire.h"
+
+#define MAX_NOTE (PATH_MAX + 512)
 
 // Mappings of several processes that are alike in all of this are one in the profile. The strings are interned by the profile.
 struct mapping_id {
 	uint64_t start, limit, file_offset;
 	const char *file, *build_id;
 	uint64_t id;
+	// Of locations in it, the last one's; NULL, false: there was none yet.
+	const struct mapping *mapping;
+	bool nameless, has_jit_names;
 };
 #define MAPPING_KEY_SIZE offsetof(struct mapping_id, id)
 
@@ -25,14 +33,16 @@ void profile_builder_init(struct profile_builder *builder, struct profile *profi
 {
 	*builder = (struct profile_builder){.profile = profile, .budget.max = SIZE_MAX};
 	intern_init(&builder->mappings, sizeof(struct mapping_id), MAPPING_KEY_SIZE, &builder->budget);
+	intern_init(&builder->modules, sizeof(struct module *), sizeof(struct module *), &builder->budget);
 }
 
 void profile_builder_finish(struct profile_builder *builder)
 {
 	intern_finish(&builder->mappings);
+	intern_finish(&builder->modules);
 }
 
-uint32_t profile_builder_mapping(struct profile_builder *builder, const struct mapping *mapping)
+static struct mapping_id *intern_mapping(struct profile_builder *builder, const struct mapping *mapping)
 {
 	struct profile *profile = builder->profile;
 	const struct mapping_id key = {
@@ -53,17 +63,24 @@ uint32_t profile_builder_mapping(struct profile_builder *builder, const struct m
 	struct mapping_id *item;
 
 	if (index == INTERN_NONE)
-		return 0;
+		return NULL;
 	item = intern_item(&builder->mappings, index);
 	if (item->id == 0)
 		item->id = profile_add_mapping(profile, &added);
-	return (uint32_t)item->id;
+	return item->id ? item : NULL;
 }
 
-static void note_found(struct profile_builder *builder, uint32_t mapping, const struct module_frame *frames, size_t n,
-		       bool dwarf)
+uint32_t profile_builder_mapping(struct profile_builder *builder, const struct mapping *mapping)
 {
-	struct profile_mapping *shown = &builder->profile->mappings[mapping - 1];
+	const struct mapping_id *item = intern_mapping(builder, mapping);
+
+	return item ? (uint32_t)item->id : 0;
+}
+
+static void note_found(struct profile_builder *builder, const struct mapping_id *item,
+		       const struct module_frame *frames, size_t n, bool dwarf)
+{
+	struct profile_mapping *shown = &builder->profile->mappings[item->id - 1];
 
 	shown->has_functions = true;
 	for (size_t i = 0; i < n; i++) {
@@ -95,11 +112,12 @@ static size_t add_lines(struct profile_builder *builder, const struct module_fra
 
 // Code that no file is behind: what a JIT compiler says of it.
 static size_t name_generated(struct profile_builder *builder, uint32_t source, uint64_t address,
-			     struct module_frame *frame)
+			     struct module_frame *frame, bool *ret_has_names)
 {
 	const struct jit_names *names = builder->jit_names ? builder->jit_names(builder->context, source) : NULL;
 	struct jit_found found;
 
+	*ret_has_names = names != NULL;
 	if (!names || !jit_names_find(names, address, &found))
 		return 0;
 	*frame = (struct module_frame){
@@ -108,22 +126,28 @@ static size_t name_generated(struct profile_builder *builder, uint32_t source, u
 }
 
 static uint32_t add_location(struct profile_builder *builder, uint32_t source, const struct mapping *mapping,
-			     const struct profile_location *bare)
+			     struct mapping_id *item, const struct profile_location *bare)
 {
 	struct module_frame frames[MODULE_MAX_INLINE];
 	struct profile_line lines[MODULE_MAX_INLINE];
 	struct profile_location location = *bare;
-	bool dwarf = false;
+	bool dwarf = false, has_jit_names = false;
 	size_t n = 0;
 
 	if (mapping && mapping->module) {
+		(void)intern_add(&builder->modules, &mapping->module, NULL);
 		n = module_symbolize(mapping->module, location.address - mapping->bias, frames, MODULE_MAX_INLINE);
 		dwarf = n > 0 && module_symbols(mapping->module) == MODULE_SYMBOLS_DWARF;
 	} else {
-		n = name_generated(builder, source, location.address, &frames[0]);
+		n = name_generated(builder, source, location.address, &frames[0], &has_jit_names);
 	}
-	if (n > 0 && location.mapping_id)
-		note_found(builder, location.mapping_id, frames, n, dwarf);
+	if (item) {
+		item->mapping = mapping;
+		item->nameless |= n == 0;
+		item->has_jit_names |= has_jit_names;
+	}
+	if (n > 0 && item)
+		note_found(builder, item, frames, n, dwarf);
 	location.nlines = (uint32_t)add_lines(builder, frames, n, lines);
 	location.lines = lines;
 	return profile_add_location(builder->profile, &location);
@@ -134,11 +158,60 @@ uint32_t profile_builder_location(struct profile_builder *builder, uint32_t sour
 				  uint64_t pc)
 {
 	struct profile_location location = {.address = pc & ~WIRE_PC_EXACT};
+	struct mapping_id *item = mapping ? intern_mapping(builder, mapping) : NULL;
 	uint32_t id;
 
 	if (!(pc & WIRE_PC_EXACT) && location.address > 0)
 		location.address--;
-	location.mapping_id = mapping ? profile_builder_mapping(builder, mapping) : 0;
+	location.mapping_id = item ? (uint32_t)item->id : 0;
 	id = profile_find_location(builder->profile, location.mapping_id, location.address);
-	return id ? id : add_location(builder, source, mapping, &location);
+	return id ? id : add_location(builder, source, mapping, item, &location);
+}
+
+// ---- Where names are missing -----------------------------------------------------------------------------------------
+
+static void prepare_advice(struct profile_builder *builder)
+{
+	const struct mapping **nameless = calloc((size_t)builder->mappings.count + 1, sizeof(*nameless));
+	size_t n = 0;
+
+	for (uint32_t i = 0; nameless && i < builder->mappings.count; i++) {
+		const struct mapping_id *item = intern_item(&builder->mappings, i);
+
+		if (item->nameless)
+			nameless[n++] = item->mapping;
+	}
+	if (n > 0)
+		name_advice_prepare(nameless, n);
+	free(nameless);
+}
+
+void profile_builder_explain(struct profile_builder *builder)
+{
+	char advice[256];
+
+	prepare_advice(builder);
+	for (uint32_t i = 0; i < builder->mappings.count; i++) {
+		const struct mapping_id *item = intern_item(&builder->mappings, i);
+
+		advice[0] = '\0';
+		if (!item->mapping)
+			continue;
+		if (item->nameless)
+			name_advice(item->mapping, item->has_jit_names, advice, sizeof(advice));
+		profile_explain_mapping(builder->profile, (uint32_t)item->id,
+					name_advice_source(item->mapping, item->has_jit_names), advice);
+	}
+}
+
+void profile_builder_add_notes(struct profile_builder *builder)
+{
+	char note[MAX_NOTE];
+
+	for (uint32_t i = 0; i < builder->modules.count; i++) {
+		struct module *const *module = intern_item(&builder->modules, i);
+
+		if (module_note(*module, note, sizeof(note)))
+			profile_add_comment(builder->profile, "%s", note);
+	}
 }

@@ -416,12 +416,24 @@ void session_advance(struct session *session)
 
 // ---- Samples --------------------------------------------------------------------------------------------------------
 
+// A stack with generated code in it that keeps no frame pointers is only thought to be complete.
+static uint8_t judge_stop(const struct session *session, uint8_t stop, size_t nframes)
+{
+	const struct aggregate_frame *frames = session->collector->lookup.frames;
+
+	for (size_t i = 0; session->jit_skips_callers && stop == WIRE_STOP_END && i < nframes; i++)
+		if (frames[i].mapping && !frames[i].mapping->module)
+			return WINDOW_STOP_SKIPPED;
+	return stop;
+}
+
 static bool take_record(void *context, const struct ring_record *record)
 {
 	struct session *session = context;
 	struct collector *collector = session->collector;
 	struct window *window;
 	size_t nframes;
+	uint8_t stop;
 	bool unknown;
 
 	if (TAILQ_EMPTY(&collector->windows))
@@ -429,10 +441,11 @@ static bool take_record(void *context, const struct ring_record *record)
 	nframes = frame_lookup(&collector->lookup, session, record, &unknown);
 	if (session_waits_for_maps(session, record->sample.maps_gen, unknown))
 		return false;
+	stop = judge_stop(session, record->sample.stop, nframes);
 	TAILQ_FOREACH(window, &collector->windows, link)
 	{
 		if (window_covers(window, session))
-			window_take(window, session, record, collector->lookup.frames, nframes);
+			window_take(window, session, record, collector->lookup.frames, nframes, stop);
 	}
 	return true;
 }
@@ -455,6 +468,9 @@ static void add_counts(struct session *session, const struct ring_counts *counts
 	sums->threads_unsampled += news.unsampled;
 	sums->threads_created += growth(session->live.threads_seen, before.threads_seen);
 	sums->threads_slowed += news.slowed;
+	sums->contexts_lost += growth(session->live.contexts_lost, before.contexts_lost);
+	sums->labels_lost += growth(session->live.labels_lost, before.labels_lost);
+	sums->tasks_lost += growth(session->live.tasks_lost, before.tasks_lost);
 	if (session->live.threads_seen > session->live.threads_live)
 		count_ended(session, session->live.threads_seen - session->live.threads_live);
 	sums->foreign_forwarded += growth(session->live.foreign_forwarded, before.foreign_forwarded);

@@ -51,6 +51,7 @@ struct session {
 	char *cmdline;                 // for people: arguments with a blank between. NULL: not known
 	int64_t since_ns;
 	struct mapping *main_mapping; // of exe; a reference, kept to the end
+	bool jit_skips_callers;       // jvm_options.h; set once a Java VM is in its mappings
 
 	struct transport transport;
 	int pidfd;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "collector/jitdump.h"
+#include "collector/jvm_options.h"
 #include "collector/module.h"
 #include "collector/process.h"
 #include "collector/session.h"
@@ -232,6 +233,7 @@ void session_inherit(struct session *session)
 		session->cmdline = strdup(parent->cmdline);
 	if (parent->jitdump_fd >= 0)
 		session->jitdump_fd = fcntl(parent->jitdump_fd, F_DUPFD_CLOEXEC, 0);
+	session->jit_skips_callers = parent->jit_skips_callers;
 	if (!session->comm[0])
 		memcpy(session->comm, parent->comm, sizeof(session->comm));
 }
@@ -267,6 +269,7 @@ static void run_resolve(struct worker_job *job)
 	struct collector *collector = session->collector;
 	struct mapping_set *set = NULL;
 	char *cmdline = session->resolved ? NULL : process_command(session->pid);
+	bool jit_skips_callers;
 	int jitdump_fd = -1;
 
 	if (mapping_set_read(session->pid, session->resolve_gen, session->mapping_sets[0], collector->modules, &set) <
@@ -274,6 +277,7 @@ static void run_resolve(struct worker_job *job)
 		set = NULL;
 	if (set && session->jitdump_fd < 0)
 		jitdump_fd = jitdump_open(session->pid, session->uid, set);
+	jit_skips_callers = set && jvm_is_in(set) && !jvm_keeps_frame_pointers(session->pid);
 	pthread_mutex_lock(&collector->lock);
 	// Read from a process that died meanwhile, or became another image by exec (which closes the agent's socket
 	// before the mappings change), it is nothing of this session's.
@@ -281,6 +285,7 @@ static void run_resolve(struct worker_job *job)
 	    !transport_is_hung_up(session->transport.fd)) {
 		install(session, set);
 		keep_jitdump(session, jitdump_fd);
+		session->jit_skips_callers = jit_skips_callers;
 		if (cmdline) {
 			free(session->cmdline);
 			session->cmdline = cmdline;

@@ -11,8 +11,10 @@
 
 #include "collector/elf_file.h"
 #include "collector/interval_map.h"
+#include "collector/plt_names.h"
 
 #define MAX_SYMBOLS (16u << 20)
+#define PLT_RANK 255 // what has a symbol of its own is called by that
 
 // While sorting: of several symbols at one address, the one to show comes first.
 struct candidate {
@@ -32,6 +34,8 @@ struct symbol_table {
 	struct names names[MAX_SOURCES];
 	struct symbol *symbols; // sorted, no two with the same start
 	size_t count;
+	size_t nplt; // candidates from PLTs
+	bool has_plt_alone;
 	struct interval_map places; // to indices of symbols
 };
 
@@ -199,10 +203,37 @@ static void add_section(const struct elf_file *file, Elf_Scn *scn, const GElf_Sh
 	filling->count += collect(file, data, total, names, grown + filling->count);
 }
 
+static void add_plt(const struct elf_file *file, struct names *names, struct filling *filling)
+{
+	struct plt_names plt;
+	struct candidate *grown = NULL;
+
+	if (plt_names_read(file, &plt) == 0 && plt.count > 0)
+		grown = reallocarray(filling->candidates, filling->count + plt.count, sizeof(*grown));
+	if (grown) {
+		filling->candidates = grown;
+		names->text = plt.text;
+		names->size = plt.text_size;
+		plt.text = NULL;
+		for (size_t i = 0; i < plt.count; i++)
+			grown[filling->count++] = (struct candidate){
+				.symbol = {plt.items[i].start, plt.items[i].end, names->text + plt.items[i].name},
+				.section_end = plt.items[i].end,
+				.rank = PLT_RANK};
+		filling->table->nplt += plt.count;
+	}
+	plt_names_finish(&plt);
+}
+
 static void add_source(const struct symbol_source *source, struct names *names, struct filling *filling)
 {
 	Elf_Scn *scn = NULL;
 	GElf_Shdr header;
+
+	if (source->section_type == SYMBOL_SOURCE_PLT) {
+		add_plt(source->file, names, filling);
+		return;
+	}
 
 	while ((scn = elf_nextscn(source->file->elf, scn)))
 		if (gelf_getshdr(scn, &header) && header.sh_type == source->section_type) {
@@ -221,6 +252,7 @@ struct symbol_table *symbol_table_create(const struct symbol_source *sources, si
 		return NULL;
 	for (size_t i = 0; i < count && i < MAX_SOURCES; i++)
 		add_source(&sources[i], &table->names[i], &filling);
+	table->has_plt_alone = filling.count == table->nplt;
 	table->symbols = calloc(filling.count + 1, sizeof(*table->symbols));
 	settled = table->symbols && filling.count > 0 && settle(table, filling.candidates, filling.count);
 	free(filling.candidates);
@@ -228,6 +260,11 @@ struct symbol_table *symbol_table_create(const struct symbol_source *sources, si
 		return table;
 	symbol_table_destroy(table);
 	return NULL;
+}
+
+bool symbol_table_has_plt_alone(const struct symbol_table *table)
+{
+	return table->has_plt_alone;
 }
 
 void symbol_table_destroy(struct symbol_table *table)

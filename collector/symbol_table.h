@@ -6,6 +6,7 @@
 #ifndef PROFD_COLLECTOR_SYMBOL_TABLE_H
 #define PROFD_COLLECTOR_SYMBOL_TABLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,7 +19,8 @@ struct symbol {
 	const char *name; // the table's
 };
 
-// Where symbols are: a file's SHT_SYMTAB or SHT_DYNSYM.
+// Where symbols are: a file's SHT_SYMTAB or SHT_DYNSYM, or its PLT, whose entries are called by what they jump to ("memcpy@plt").
+#define SYMBOL_SOURCE_PLT SHT_NULL
 struct symbol_source {
 	const struct elf_file *file;
 	uint32_t section_type;
@@ -26,6 +28,8 @@ struct symbol_source {
 
 // Of several sources, as if they were one. NULL when there are no symbols, or out of memory.
 struct symbol_table *symbol_table_create(const struct symbol_source *sources, size_t count);
+// Are there entries of a PLT, and nothing else?
+bool symbol_table_has_plt_alone(const struct symbol_table *table);
 void symbol_table_destroy(struct symbol_table *table); // accepts NULL
 // The innermost function that covers vaddr, or NULL. A symbol without size reaches to the next symbol or its section's end, unless
 // it is a label inside a function. Of several names for one address: global before weak before local, then the fewest

@@ -3,7 +3,11 @@
 //
 // symbolizer.c: see symbolizer.h.
 //
-// Strings that were returned stay: what was mapped stays mapped, also when a later block has all that earlier ones had.
+// Strings that were returned stay: what was mapped stays mapped, also when a later block has all that earlier ones had, or names come from
+// another file by now.
+//
+// What was looked for in vain is looked for again, but not each time: debug info may be installed or downloaded, a file that was too much
+// for the process that reads it may be replaced, and what killed it once (memory that others had) may not again.
 
 #include "collector/symbolizer.h"
 
@@ -14,118 +18,65 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
-#include <xxhash.h>
 
-#include "collector/debug_file.h"
+#include "collector/debug_sources.h"
 #include "collector/name_set.h"
 #include "collector/name_worker.h"
 #include "collector/readable_names.h"
 #include "collector/table_cache.h"
 
-#define MAX_MAPS 256 // so often units are added in a symbolizer's life
+#define MAX_MAPS 256     // so often units are added in a symbolizer's life
+#define LOOK_AGAIN_S 30  // for debug info that was not there, or too much to read
+#define FIRST_RETRY_S 30 // to read it once more; doubled each time, six times at the most
 
 struct symbolizer {
-	struct elf_file file;                // the caller's, borrowed
-	struct elf_file debug, alt, package; // zeroed: none
+	struct elf_file file; // the caller's, borrowed, as what places points to
+	struct debug_places places;
+	char *path;
+	struct debug_sources sources;
 	struct table_cache *tables;
 	char build_id[ELF_BUILD_ID_HEX];
-	uint64_t identity[2];
 	bool loaded; // from the cache
 	struct name_set names;
 	struct table_cache_names maps[MAX_MAPS];
 	size_t nmaps;
 	struct readable_names readable;
-	bool failed, error_told; // no more is compiled
+	int64_t looked_s;        // when debug info was last looked for
+	bool failed, error_told; // until retry_s no more is compiled
+	bool makeshift;          // names are those of symbols alone: DWARF could not be read. They are not kept
+	int64_t retry_s;
+	uint32_t failures; // in a row
 	char error[NAME_WORKER_REASON];
 };
 
-// ---- Sources -------------------------------------------------------------------------------------------------------
-
-// The package of .dwo files that lies beside a program. The one who owns it must be no stranger: names are kept by the program's
-// build ID.
-static void open_package(struct symbolizer *symbolizer, const char *path, const char *root)
+static int64_t now_s(void)
 {
-	char name[PATH_MAX];
-	struct stat st;
-	int fd;
+	struct timespec time;
 
-	if (path[0] != '/' || snprintf(name, sizeof(name), "%s%s.dwp", root, path) >= (int)sizeof(name))
-		return;
-	fd = elf_file_open_path(name);
-	if (fd < 0)
-		return;
-	if (fstat(fd, &st) < 0 || (st.st_uid != 0 && st.st_uid != geteuid()))
-		close(fd);
-	else
-		(void)elf_file_open(fd, &symbolizer->package);
-}
-
-static void open_sources(struct symbolizer *symbolizer, const char *path, const char *build_id, const char *debug_dirs,
-			 const char *root)
-{
-	bool own = debug_file_has_dwarf(&symbolizer->file);
-
-	if (!own)
-		(void)debug_file_find(&symbolizer->file, path, build_id, debug_dirs, root, &symbolizer->debug);
-	if (own || symbolizer->debug.elf)
-		(void)debug_file_alt(own ? &symbolizer->file : &symbolizer->debug, debug_dirs, root, &symbolizer->alt);
-	open_package(symbolizer, path, root);
-}
-
-// A file, as long as nobody writes to it.
-static void add_identity(XXH3_state_t *state, const struct elf_file *file)
-{
-	struct stat st = {0};
-	uint64_t fields[5] = {0};
-
-	if (file->elf && file->fd >= 0 && fstat(file->fd, &st) == 0) {
-		fields[0] = (uint64_t)st.st_dev;
-		fields[1] = (uint64_t)st.st_ino;
-		fields[2] = (uint64_t)st.st_size;
-		fields[3] = (uint64_t)st.st_mtim.tv_sec;
-		fields[4] = (uint64_t)st.st_mtim.tv_nsec;
-	}
-	XXH3_128bits_update(state, fields, sizeof(fields));
-}
-
-// The program itself is known by its build ID and size, wherever it lies; other files are known by where they lie.
-static void identify(struct symbolizer *symbolizer)
-{
-	XXH3_state_t *state = XXH3_createState();
-	struct stat st = {0};
-	XXH128_hash_t hash;
-	uint64_t size;
-
-	if (!state)
-		return;
-	if (symbolizer->file.fd < 0 || fstat(symbolizer->file.fd, &st) < 0)
-		st.st_size = 0;
-	size = (uint64_t)st.st_size;
-	XXH3_128bits_reset(state);
-	XXH3_128bits_update(state, &size, sizeof(size));
-	add_identity(state, &symbolizer->debug);
-	add_identity(state, &symbolizer->alt);
-	add_identity(state, &symbolizer->package);
-	hash = XXH3_128bits_digest(state);
-	XXH3_freeState(state);
-	symbolizer->identity[0] = hash.low64;
-	symbolizer->identity[1] = hash.high64;
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec;
 }
 
 struct symbolizer *symbolizer_create(const struct elf_file *file, const char *path, const char *build_id,
-				     const char *debug_dirs, const char *root, struct table_cache *tables)
+				     const struct debug_places *places, struct table_cache *tables)
 {
 	struct symbolizer *symbolizer = calloc(1, sizeof(*symbolizer));
 
 	if (!symbolizer)
 		return NULL;
+	symbolizer->path = strdup(path);
+	if (!symbolizer->path) {
+		free(symbolizer);
+		return NULL;
+	}
 	symbolizer->file = *file;
+	symbolizer->places = *places;
 	symbolizer->tables = tables;
-	symbolizer->debug.fd = symbolizer->alt.fd = symbolizer->package.fd = -1;
 	snprintf(symbolizer->build_id, sizeof(symbolizer->build_id), "%s", build_id);
-	open_sources(symbolizer, path, build_id, debug_dirs, root);
-	identify(symbolizer);
+	debug_sources_open(&symbolizer->sources, file, path, build_id, places);
+	symbolizer->looked_s = now_s();
 	return symbolizer;
 }
 
@@ -137,10 +88,60 @@ void symbolizer_destroy(struct symbolizer *symbolizer)
 	for (size_t i = 0; i < symbolizer->nmaps; i++)
 		table_cache_unmap_names(&symbolizer->maps[i]);
 	readable_names_finish(&symbolizer->readable);
-	elf_file_close(&symbolizer->debug);
-	elf_file_close(&symbolizer->alt);
-	elf_file_close(&symbolizer->package);
+	debug_sources_close(&symbolizer->sources);
+	free(symbolizer->path);
 	free(symbolizer);
+}
+
+// ---- Sources -------------------------------------------------------------------------------------------------------
+
+// All names that are known so far are those of other files.
+static void forget_names(struct symbolizer *symbolizer)
+{
+	name_set_finish(&symbolizer->names);
+	symbolizer->loaded = false;
+	symbolizer->failed = symbolizer->error_told = symbolizer->makeshift = false;
+	symbolizer->failures = 0;
+}
+
+// Debug info that is open stays, though it was removed, until there is other.
+static void look_for_sources(struct symbolizer *symbolizer)
+{
+	struct debug_sources found, *old = &symbolizer->sources;
+	bool same, keep;
+
+	symbolizer->looked_s = now_s();
+	debug_sources_open(&found, &symbolizer->file, symbolizer->path, symbolizer->build_id, &symbolizer->places);
+	same = memcmp(found.identity, old->identity, sizeof(found.identity)) == 0;
+	keep = old->has_dwarf && !found.has_dwarf && !debug_sources_written(old);
+	if (same || keep) {
+		debug_sources_close(&found);
+		return;
+	}
+	debug_sources_close(old);
+	*old = found;
+	forget_names(symbolizer);
+}
+
+void symbolizer_look_again(struct symbolizer *symbolizer, bool at_once)
+{
+	int64_t now = now_s();
+	bool lacks = symbolizer->failed || !symbolizer->sources.has_dwarf;
+
+	if (at_once || debug_sources_changed(&symbolizer->sources) ||
+	    (lacks && now - symbolizer->looked_s >= LOOK_AGAIN_S))
+		look_for_sources(symbolizer);
+	if (symbolizer->failed && now >= symbolizer->retry_s) {
+		symbolizer->failed = symbolizer->error_told = false;
+		if (symbolizer->makeshift)
+			name_set_finish(&symbolizer->names);
+		symbolizer->makeshift = false;
+	}
+}
+
+bool symbolizer_has_dwarf(const struct symbolizer *symbolizer)
+{
+	return symbolizer->sources.has_dwarf;
 }
 
 // ---- The table -----------------------------------------------------------------------------------------------------
@@ -151,7 +152,7 @@ static bool make_key(const struct symbolizer *symbolizer, struct table_cache_key
 
 	if (!symbolizer->tables || !gelf_getehdr(symbolizer->file.elf, &header))
 		return false;
-	*ret_key = (struct table_cache_key){symbolizer->build_id, symbolizer->identity[0], header.e_machine};
+	*ret_key = (struct table_cache_key){symbolizer->build_id, symbolizer->sources.identity[0], header.e_machine};
 	return true;
 }
 
@@ -165,7 +166,8 @@ static bool add_blocks(const struct symbolizer *symbolizer, const struct table_c
 		struct name_block block;
 
 		if (name_block_open(at, left, &block) < 0 ||
-		    memcmp(block.header->identity, symbolizer->identity, sizeof(symbolizer->identity)) != 0 ||
+		    memcmp(block.header->identity, symbolizer->sources.identity,
+			   sizeof(symbolizer->sources.identity)) != 0 ||
 		    name_set_add(set, &block) < 0)
 			return false;
 		at += block.header->size;
@@ -247,7 +249,8 @@ static int take_block(struct symbolizer *symbolizer, int fd, bool whole)
 		symbolizer->names = only;
 	}
 	symbolizer->maps[symbolizer->nmaps++] = map;
-	store(symbolizer, &map);
+	if (!symbolizer->makeshift)
+		store(symbolizer, &map);
 	return 0;
 }
 
@@ -256,30 +259,62 @@ static const struct elf_file *if_open(const struct elf_file *file)
 	return file->elf ? file : NULL;
 }
 
+static int run_worker(struct symbolizer *symbolizer, const struct name_request *request, bool whole,
+		      char reason[NAME_WORKER_REASON])
+{
+	int fd, error = -ENOSPC;
+
+	snprintf(reason, NAME_WORKER_REASON, "too many units were added one by one");
+	if (symbolizer->nmaps < MAX_MAPS)
+		error = name_worker_run(request, &fd, reason);
+	if (error)
+		return error;
+	error = take_block(symbolizer, fd, whole);
+	if (error)
+		snprintf(reason, NAME_WORKER_REASON, "the process that read its debug info made nothing of use");
+	return error;
+}
+
+static void note_failure(struct symbolizer *symbolizer)
+{
+	symbolizer->failed = true;
+	symbolizer->retry_s = now_s() + (FIRST_RETRY_S << (symbolizer->failures < 6 ? symbolizer->failures : 6));
+	symbolizer->failures++;
+	if (symbolizer->tables)
+		table_cache_count_names_failed(symbolizer->tables);
+}
+
 static void compile(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count, bool each_unit, bool whole)
 {
-	const struct name_request request = {
+	struct name_request request = {
 		.sources = {.file = &symbolizer->file,
-			    .debug = if_open(&symbolizer->debug),
-			    .alt = if_open(&symbolizer->alt),
-			    .package = if_open(&symbolizer->package)},
+			    .debug = if_open(&symbolizer->sources.debug),
+			    .alt = if_open(&symbolizer->sources.alt),
+			    .package = if_open(&symbolizer->sources.package),
+			    .root = symbolizer->places.root},
 		.addresses = vaddrs,
 		.count = count,
 		.each_unit = each_unit,
-		.identity = {symbolizer->identity[0], symbolizer->identity[1]},
+		.symbols_alone = symbolizer->makeshift,
+		.identity = {symbolizer->sources.identity[0], symbolizer->sources.identity[1]},
 	};
-	int fd, error = -ENOSPC;
+	bool first = symbolizer->names.count == 0;
+	char reason[NAME_WORKER_REASON];
 
-	snprintf(symbolizer->error, sizeof(symbolizer->error), "too many units were added one by one");
-	if (symbolizer->nmaps < MAX_MAPS)
-		error = name_worker_run(&request, &fd, symbolizer->error);
-	if (!error) {
-		error = take_block(symbolizer, fd, whole);
-		if (error)
-			snprintf(symbolizer->error, sizeof(symbolizer->error),
-				 "the process that read its debug info made nothing of use");
+	if (symbolizer->makeshift) {
+		(void)run_worker(symbolizer, &request, whole, reason); // what DWARF was too much stays the reason
+		return;
 	}
-	symbolizer->failed = error != 0;
+	if (run_worker(symbolizer, &request, whole, symbolizer->error) == 0) {
+		symbolizer->failures = 0;
+		return;
+	}
+	note_failure(symbolizer);
+	if (!first || !symbolizer->sources.has_dwarf)
+		return;
+	request.symbols_alone = symbolizer->makeshift = true;
+	if (run_worker(symbolizer, &request, whole, reason) < 0)
+		symbolizer->makeshift = false;
 }
 
 // All that there is, and these, in one block: when there are as many blocks as there may be.
@@ -305,7 +340,7 @@ static void ensure_loaded(struct symbolizer *symbolizer)
 // False: nothing was missing, or nothing can be done about it.
 static bool compile_missing(struct symbolizer *symbolizer, const uint64_t *vaddrs, size_t count, bool each_unit)
 {
-	uint64_t *missing = symbolizer->failed ? NULL : calloc(count + 1, sizeof(*missing));
+	uint64_t *missing = symbolizer->failed && !symbolizer->makeshift ? NULL : calloc(count + 1, sizeof(*missing));
 	bool first = symbolizer->names.count == 0;
 	size_t n = 0;
 
@@ -345,6 +380,21 @@ const char *symbolizer_take_error(struct symbolizer *symbolizer)
 	return symbolizer->error;
 }
 
+bool symbolizer_has_symbols_alone(const struct symbolizer *symbolizer)
+{
+	return symbolizer->makeshift;
+}
+
+const char *symbolizer_error(const struct symbolizer *symbolizer, int64_t *ret_retry_s)
+{
+	int64_t left = symbolizer->retry_s - now_s();
+
+	if (!symbolizer->failed)
+		return NULL;
+	*ret_retry_s = left > 0 ? left : 0;
+	return symbolizer->error;
+}
+
 // ---- Looking up ----------------------------------------------------------------------------------------------------
 
 static void set_frame(struct symbolizer *symbolizer, const struct name_frame *found, struct module_frame *frame)
@@ -370,7 +420,7 @@ size_t symbolizer_find(struct symbolizer *symbolizer, uint64_t vaddr, struct mod
 		max = MODULE_MAX_INLINE;
 	ensure_loaded(symbolizer);
 	count = name_set_find(&symbolizer->names, vaddr, found, max, &missing);
-	if (count == 0 && (missing || symbolizer->names.count == 0) && !symbolizer->failed) {
+	if (count == 0 && (missing || symbolizer->names.count == 0) && (!symbolizer->failed || symbolizer->makeshift)) {
 		symbolizer_prepare(symbolizer, &vaddr, 1);
 		count = name_set_find(&symbolizer->names, vaddr, found, max, &missing);
 	}

@@ -564,6 +564,11 @@ void table_cache_count_names_built(struct table_cache *cache)
 	count(&cache->counters.names_built);
 }
 
+void table_cache_count_names_failed(struct table_cache *cache)
+{
+	count(&cache->counters.names_failed);
+}
+
 void table_cache_count_built(struct table_cache *cache)
 {
 	count(&cache->counters.built);
@@ -576,6 +581,7 @@ void table_cache_counters(const struct table_cache *cache, struct table_cache_co
 	*ret_counters = (struct table_cache_counters){
 		.built = __atomic_load_n(&counters->built, __ATOMIC_RELAXED),
 		.found = __atomic_load_n(&counters->found, __ATOMIC_RELAXED),
+		.names_failed = __atomic_load_n(&counters->names_failed, __ATOMIC_RELAXED),
 		.names_built = __atomic_load_n(&counters->names_built, __ATOMIC_RELAXED),
 		.names_found = __atomic_load_n(&counters->names_found, __ATOMIC_RELAXED),
 		.damaged = __atomic_load_n(&counters->damaged, __ATOMIC_RELAXED),

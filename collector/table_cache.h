@@ -34,6 +34,7 @@ struct table_cache_names {
 
 struct table_cache_counters {
 	uint64_t built, found;             // unwind tables made from CFI; taken from the cache
+	uint64_t names_failed;             // processes that were to make names, and did not
 	uint64_t names_built, names_found; // blocks of names made from debug info; files of them taken from the cache
 	uint64_t damaged;                  // files that were not what was written; removed
 	uint64_t unwritten;                // tables that could not be stored
@@ -69,6 +70,7 @@ void table_cache_put_names(struct table_cache *cache, const struct table_cache_k
 // What was found is not sound: it is removed, and counted.
 void table_cache_discard_names(struct table_cache *cache, const struct table_cache_key *key);
 void table_cache_count_names_built(struct table_cache *cache);
+void table_cache_count_names_failed(struct table_cache *cache);
 void table_cache_counters(const struct table_cache *cache, struct table_cache_counters *ret_counters);
 
 // Where the cache is: $PROFD_CACHE_DIR ("": nowhere), root's /var/cache/profd, $XDG_CACHE_HOME/profd, $HOME/.cache/profd. NULL: nowhere;

@@ -9,9 +9,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "collector/mapping.h"
+#include "collector/module.h"
 #include "collector/session.h"
 #include "collector/window_impl.h"
 #include "collector/window_work.h"
+#include "collector/worker.h"
 
 #define ARM_NS 2000000000LL    // that window_open waits for its targets' tables
 #define SETTLE_NS 2000000000LL // that window_stop waits for their mappings
@@ -52,6 +55,36 @@ static bool add_source(struct window *window, struct session *session)
 	return true;
 }
 
+struct seek_job {
+	struct worker_job job;
+	struct module *module; // a reference
+};
+
+static void run_seek(struct worker_job *job)
+{
+	struct seek_job *seek = (struct seek_job *)job;
+
+	module_seek(seek->module);
+	module_unref(seek->module);
+	free(seek);
+}
+
+// A mapping has its first sample: its names will be wanted at the end, when the process may be gone, and its root directory with it.
+static void seek_debug_info(struct window *window)
+{
+	const struct intern *mappings = &window->aggregate.mappings;
+
+	for (; window->nsought < mappings->count; window->nsought++) {
+		const struct aggregate_mapping *kept = intern_item(mappings, window->nsought);
+		struct seek_job *seek = kept->mapping->module ? malloc(sizeof(*seek)) : NULL;
+
+		if (!seek)
+			continue;
+		*seek = (struct seek_job){.job.run = run_seek, .module = module_ref(kept->mapping->module)};
+		worker_pool_submit(window->collector->workers, &seek->job);
+	}
+}
+
 static bool keep(struct window *window, struct session *session, const struct ring_record *record, uint32_t work,
 		 const struct aggregate_frame *frames, size_t nframes)
 {
@@ -66,7 +99,10 @@ static bool keep(struct window *window, struct session *session, const struct ri
 	thread = intern_item(&window->aggregate.threads, sum.thread);
 	if (new)
 		session_thread_name(session, sample->tid, sample->slot, thread->name);
-	return aggregate_add(&window->aggregate, &sum, frames, nframes) == 0;
+	if (aggregate_add(&window->aggregate, &sum, frames, nframes) < 0)
+		return false;
+	seek_debug_info(window);
+	return true;
 }
 
 static void add_saturating(uint64_t *sum, uint64_t value)
@@ -76,7 +112,7 @@ static void add_saturating(uint64_t *sum, uint64_t value)
 }
 
 void window_take(struct window *window, struct session *session, const struct ring_record *record,
-		 const struct aggregate_frame *frames, size_t nframes)
+		 const struct aggregate_frame *frames, size_t nframes, uint8_t stop)
 {
 	struct window_stats *stats = &window->stats;
 	uint32_t work;
@@ -91,7 +127,7 @@ void window_take(struct window *window, struct session *session, const struct ri
 		return;
 	}
 	stats->records++;
-	add_saturating(&stats->stop_ns[record->sample.stop], record->sample.cpu_ns);
+	add_saturating(&stats->stop_ns[stop], record->sample.cpu_ns);
 	add_saturating(&stats->samples, record->sample.weight);
 	add_saturating(&stats->cpu_ns, record->sample.cpu_ns);
 }
@@ -352,11 +388,14 @@ static void note_main_target(struct window *window)
 	window->command = strdup(session->cmdline ? session->cmdline : session->comm);
 }
 
-static void note_services(struct window *window)
+// What targets say of themselves as a whole.
+static void note_sources(struct window *window)
 {
 	for (uint32_t i = 0; i < window->sources.count; i++) {
 		struct window_source *source = intern_item(&window->sources, i);
 
+		window->stats.contexts_lost += source->session->live.contexts_lost;
+		window->stats.labels_lost += source->session->live.labels_lost;
 		memcpy(source->service, source->session->service, sizeof(source->service));
 	}
 }
@@ -376,7 +415,7 @@ void window_stop(struct window *window)
 		;
 	drain_targets(window, SESSION_WAITS_NO_MORE);
 	note_main_target(window);
-	note_services(window);
+	note_sources(window);
 	window->open = false;
 	window->stats.end_ns = core_epoch_ns();
 	TAILQ_REMOVE(&collector->windows, window, link);

@@ -25,23 +25,28 @@ struct window_options {
 	struct profile_view view;
 };
 
+// One reason more than walks end for: callers may be missing in between.
+#define WINDOW_STOP_SKIPPED WIRE_STOP_COUNT
+#define WINDOW_STOP_COUNT (WIRE_STOP_COUNT + 1)
+
 struct window_stats {
-	uint64_t samples;                  // weight: 1 + overrun each
-	uint64_t records;                  // samples as delivered by the handler, and kept
-	uint64_t unwanted;                 // not kept: they have not the labels asked for
-	uint64_t cpu_ns;                   // CPU time that the samples stand for
-	uint64_t generated, dropped[3];    // in the targets' rings during the window; dropped by enum wire_drop
-	uint64_t dropped_aggregate;        // samples not kept because the window reached its memory limit
-	uint64_t stop_ns[WIRE_STOP_COUNT]; // cpu_ns by why the walks ended
-	uint32_t threads;                  // distinct threads with a sample
-	uint32_t targets;                  // processes with a sample
-	uint64_t period_ns;                // the finest period in effect during the window
-	uint64_t threads_unsampled;        // in the targets; timer_errno says why (0: not known)
+	uint64_t samples;                    // weight: 1 + overrun each
+	uint64_t records;                    // samples as delivered by the handler, and kept
+	uint64_t unwanted;                   // not kept: they have not the labels asked for
+	uint64_t cpu_ns;                     // CPU time that the samples stand for
+	uint64_t generated, dropped[3];      // in the targets' rings during the window; dropped by enum wire_drop
+	uint64_t dropped_aggregate;          // samples not kept because the window reached its memory limit
+	uint64_t stop_ns[WINDOW_STOP_COUNT]; // cpu_ns by why the walks ended
+	uint32_t threads;                    // distinct threads with a sample
+	uint32_t targets;                    // processes with a sample
+	uint64_t period_ns;                  // the finest period in effect during the window
+	uint64_t threads_unsampled;          // in the targets; timer_errno says why (0: not known)
 	int timer_errno;
-	uint32_t clock;           // enum wire_clock: the finest in effect in any target
-	int perf_errno;           // why some thread has no perf event although it was to have one; 0: all have
-	uint64_t slowed;          // times that a thread's rate was lowered to keep to --max-overhead
-	int64_t start_ns, end_ns; // since the epoch
+	uint32_t clock; // enum wire_clock: the finest in effect in any target
+	int perf_errno; // why some thread has no perf event although it was to have one; 0: all have
+	uint64_t contexts_lost, labels_lost; // that had no room, since the targets started
+	uint64_t slowed;                     // times that a thread's rate was lowered to keep to --max-overhead
+	int64_t start_ns, end_ns;            // since the epoch
 };
 
 // 0; −ESRCH no such target; −EBUSY too many windows; −EINVAL rate; −ESHUTDOWN the collector stops; −ENOMEM. Its targets have been told to
@@ -59,6 +64,9 @@ const char *window_perf_reason(int perf_errno);
 bool window_ended(struct window *window);
 // An fd that becomes readable when the window has ended. The window's own; poll only.
 int window_fd(struct window *window);
+// Has the names read of what was gathered since it was called last, so that less is left to do after window_stop. While it is open; may
+// take as long as window_profile.
+void window_prepare(struct window *window);
 // Stops filling it: drains the rings (for good where the target is dead), disarms what nobody else needs. Call once before
 // window_profile. Waits up to two seconds for the mappings of targets that have only just come.
 void window_stop(struct window *window);

@@ -28,6 +28,8 @@ struct window {
 	int event_fd;
 	bool open, ended;
 	struct aggregate aggregate;
+	uint32_t nprepared;           // of its nodes; the owner's: window_prepare
+	uint32_t nsought;             // of its mappings, whose debug info is being looked for, or was
 	struct intern sources;        // struct window_source; targets with a sample
 	struct session *first;        // a reference: the target seen first, with or without a sample. NULL: none yet
 	char *command;                // of the main target, as of window_stop; NULL: not known
@@ -38,9 +40,9 @@ struct window {
 bool window_covers(const struct window *window, const struct session *session);
 // The rate that the open windows want of this target; 0: none does.
 uint32_t window_rate(const struct session *session);
-// One sample of session, with its frames (leaf first) looked up.
+// One sample of session, with its frames (leaf first) looked up. stop: enum wire_stop or WINDOW_STOP_SKIPPED.
 void window_take(struct window *window, struct session *session, const struct ring_record *record,
-		 const struct aggregate_frame *frames, size_t nframes);
+		 const struct aggregate_frame *frames, size_t nframes, uint8_t stop);
 // What grew in a target's header since the last drain.
 struct window_news {
 	uint64_t unsampled; // threads

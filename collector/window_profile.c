@@ -17,6 +17,7 @@
 #include "collector/window_impl.h"
 #include "collector/window_work.h"
 #include "formats/causal.h"
+#include "formats/name_gaps.h"
 #include "formats/profile.h"
 #include "formats/pseudo_frame.h"
 
@@ -174,13 +175,18 @@ static double percent(uint64_t part, uint64_t whole)
 
 const char *window_stop_reason(uint32_t stop)
 {
-	static const char *const reasons[WIRE_STOP_COUNT] = {
-		[WIRE_STOP_DEPTH] = "too deep",         [WIRE_STOP_NO_TABLE] = "no unwind table",
-		[WIRE_STOP_NO_RULE] = "no unwind rule", [WIRE_STOP_UNREADABLE] = "unreadable stack",
-		[WIRE_STOP_READS] = "too many reads",   [WIRE_STOP_BAD_CFA] = "broken stack",
+	static const char *const reasons[WINDOW_STOP_COUNT] = {
+		[WIRE_STOP_DEPTH] = "too deep",
+		[WIRE_STOP_NO_TABLE] = "no unwind table",
+		[WIRE_STOP_NO_RULE] = "no unwind rule",
+		[WIRE_STOP_UNREADABLE] = "unreadable stack",
+		[WIRE_STOP_READS] = "too many reads",
+		[WIRE_STOP_BAD_CFA] = "broken stack",
+		[WINDOW_STOP_SKIPPED] =
+			"callers of compiled Java code may be missing (run java with -XX:+PreserveFramePointer)",
 	};
 
-	return stop < WIRE_STOP_COUNT && reasons[stop] ? reasons[stop] : "";
+	return stop < WINDOW_STOP_COUNT && reasons[stop] ? reasons[stop] : "";
 }
 
 double window_truncated_percent(const struct window_stats *stats)
@@ -198,10 +204,10 @@ double window_reached_hz(const struct window_stats *stats)
 
 static void add_truncation_comment(struct profile *profile, const struct window_stats *stats)
 {
-	char text[256] = "";
+	char text[512] = "";
 	size_t used = 0;
 
-	for (uint32_t i = 0; i < WIRE_STOP_COUNT; i++) {
+	for (uint32_t i = 0; i < WINDOW_STOP_COUNT; i++) {
 		if (!window_stop_reason(i)[0] || stats->stop_ns[i] == 0 || used >= sizeof(text))
 			continue;
 		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s %.2f%%", used ? ", " : ": ",
@@ -245,6 +251,9 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 			    dropped, stats->dropped[WIRE_DROP_RING_FULL], stats->dropped[WIRE_DROP_CONTENTION],
 			    stats->dropped[WIRE_DROP_NO_SCRATCH], stats->dropped_aggregate);
 	add_truncation_comment(profile, stats);
+	if (stats->contexts_lost > 0 || stats->labels_lost > 0)
+		profile_add_comment(profile, "no room since the start: contexts lost %" PRIu64 ", labels lost %" PRIu64,
+				    stats->contexts_lost, stats->labels_lost);
 	if (stats->unwanted > 0)
 		profile_add_comment(profile, "not shown: %" PRIu64 " samples without the labels asked for",
 				    stats->unwanted);
@@ -254,16 +263,33 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 				    stats->timer_errno ? strerrordesc_np(stats->timer_errno) : "");
 }
 
+static void want_names(const struct aggregate *aggregate, uint32_t first, struct name_wants *wants)
+{
+	for (uint32_t i = first; i <= aggregate->nodes.count; i++) {
+		const struct aggregate_node *node = aggregate_node(aggregate, i);
+
+		name_wants_add(wants, aggregate_mapping(aggregate, node->mapping), node->pc);
+	}
+}
+
 // All at once, before the first is looked up.
 static void prepare_names(const struct aggregate *aggregate)
 {
 	struct name_wants wants = {0};
 
-	for (uint32_t i = 1; i <= aggregate->nodes.count; i++) {
-		const struct aggregate_node *node = aggregate_node(aggregate, i);
+	want_names(aggregate, 1, &wants);
+	name_wants_prepare(&wants);
+}
 
-		name_wants_add(&wants, aggregate_mapping(aggregate, node->mapping), node->pc);
-	}
+// Nodes are never taken away, and the window keeps their mappings.
+void window_prepare(struct window *window)
+{
+	struct name_wants wants = {0};
+
+	pthread_mutex_lock(&window->collector->lock);
+	want_names(&window->aggregate, window->nprepared + 1, &wants);
+	window->nprepared = window->aggregate.nodes.count;
+	pthread_mutex_unlock(&window->collector->lock);
 	name_wants_prepare(&wants);
 }
 
@@ -287,7 +313,9 @@ static bool build(struct builder *builder)
 	for (uint32_t i = 0; i < aggregate->samples.count; i++)
 		if (!add_sample(builder, intern_item(&aggregate->samples, i)))
 			return false;
-	return !profile_failed(profile);
+	profile_builder_add_notes(&builder->frames);
+	profile_builder_explain(&builder->frames);
+	return name_gaps_comment(profile) == 0 && !profile_failed(profile);
 }
 
 struct profile *window_profile(struct window *window)

@@ -6,14 +6,18 @@
 // numbers compares two names. Runs wherever a format is written; no state of its own.
 
 #include "formats/flame_tree.h"
+#include "formats/short_name.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_LABEL 2048 // bytes; a longer one is cut
+
 // A site before its frame has a number.
 struct candidate {
 	const char *name, *path, *file;
+	const struct profile_function *function; // NULL: none
 	int64_t start_line;
 	uint32_t site;
 };
@@ -67,6 +71,7 @@ static int fill_candidate(struct flame_tree *tree, const struct profile *profile
 	candidate->name = named ? function->name : make_name(tree, profile, location, line);
 	candidate->path = location_path(profile, location);
 	candidate->file = function && function->file ? function->file : "";
+	candidate->function = named ? function : NULL;
 	candidate->start_line = function ? function->start_line : 0;
 	return candidate->name ? 0 : -ENOMEM;
 }
@@ -99,7 +104,7 @@ static int count_sites(struct flame_tree *tree, const struct profile *profile)
 		return -EOVERFLOW;
 	tree->nsites = (uint32_t)total;
 	tree->sites = calloc(total + 1, sizeof(*tree->sites));
-	tree->names = calloc(total + 1, sizeof(*tree->names));
+	tree->names = calloc(2 * total + 1, sizeof(*tree->names));
 	return tree->sites && tree->names ? 0 : -ENOMEM;
 }
 
@@ -133,6 +138,18 @@ static int module_compare_path(const void *key, const void *element)
 	return strcmp(path, module->path);
 }
 
+// Why code of a module has no name.
+static void explain_modules(struct flame_tree *tree, const struct profile *profile)
+{
+	for (uint32_t i = 0; i < profile->nmappings; i++) {
+		const struct profile_mapping *mapping = &profile->mappings[i];
+		struct flame_module *module =
+			bsearch(mapping->file, tree->modules, tree->nmodules, sizeof(*module), module_compare_path);
+		if (module && !module->advice[0])
+			module->advice = mapping->advice;
+	}
+}
+
 static int build_modules(struct flame_tree *tree, const struct candidate *candidates)
 {
 	const char **paths = calloc((size_t)tree->nsites + 1, sizeof(*paths));
@@ -146,15 +163,28 @@ static int build_modules(struct flame_tree *tree, const struct candidate *candid
 	qsort(paths, tree->nsites, sizeof(*paths), path_compare);
 	for (uint32_t i = 0; i < tree->nsites; i++) {
 		if (i == 0 || strcmp(paths[i], paths[i - 1]) != 0)
-			tree->modules[tree->nmodules++].path = paths[i];
+			tree->modules[tree->nmodules++] = (struct flame_module){paths[i], "", 0};
 	}
 	free(paths);
 	return 0;
 }
 
+// NULL: no memory.
+static const char *make_label(struct flame_tree *tree, const struct candidate *candidate, char *buf, size_t size)
+{
+	if (!candidate->function ||
+	    strcmp(short_name_of_function(candidate->function, buf, size), candidate->name) == 0)
+		return candidate->name;
+	char *copy = strdup(buf);
+	if (copy)
+		tree->names[tree->nnames++] = copy;
+	return copy;
+}
+
 // Candidates are sorted: equal ones stand together, and the first of them gives the frame its start line.
 static int number_frames(struct flame_tree *tree, const struct candidate *candidates)
 {
+	char label[MAX_LABEL];
 	tree->frames = calloc((size_t)tree->nsites + 1, sizeof(*tree->frames));
 	if (!tree->frames)
 		return -ENOMEM;
@@ -165,8 +195,12 @@ static int number_frames(struct flame_tree *tree, const struct candidate *candid
 			const struct flame_module *module = bsearch(candidate->path, tree->modules, tree->nmodules,
 								    sizeof(*module), module_compare_path);
 			frame->name = candidate->name;
+			frame->label = make_label(tree, candidate, label, sizeof(label));
+			if (!frame->label)
+				return -ENOMEM;
 			frame->file = candidate->file;
 			frame->start_line = candidate->start_line;
+			frame->nameless = !candidate->function;
 			frame->module = (uint32_t)(module - tree->modules);
 		}
 		tree->sites[candidate->site].frame = tree->nframes - 1;
@@ -186,6 +220,7 @@ int flame_frames_build(struct flame_tree *tree, const struct profile *profile)
 	if (!err)
 		err = build_modules(tree, candidates);
 	if (!err) {
+		explain_modules(tree, profile);
 		qsort(candidates, tree->nsites, sizeof(*candidates), candidate_compare);
 		err = number_frames(tree, candidates);
 	}

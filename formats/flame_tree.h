@@ -22,21 +22,25 @@
 
 #include "formats/profile.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define FLAME_NO_FRAME UINT32_MAX // the root's
 
 struct flame_module {
-	const char *path; // the mapping's file; "" for code in no mapping
-	int64_t self;     // of the value the tree was made for
+	const char *path;   // the mapping's file; "" for code in no mapping
+	const char *advice; // as in struct profile_mapping: for frames without a name
+	int64_t self;       // of the value the tree was made for
 };
 
 struct flame_frame {
 	const char *name;
-	const char *file; // "" when not known
+	const char *label; // the name made short
+	const char *file;  // "" when not known
 	int64_t start_line;
 	uint32_t module; // index
+	bool nameless;   // code without a symbol: name is module and offset
 };
 
 // Where one inlined call of a location stands: its frame, and the line that was executing in it.
@@ -82,7 +86,7 @@ struct flame_tree {
 	// While it is built; location i's sites are sites[site_start[i]] … sites[site_start[i + 1]], outermost call first.
 	struct flame_site *sites;
 	size_t *site_start;
-	char **names; // made for code without a symbol; owned
+	char **names; // made for code without a symbol, and those made short; owned
 	uint32_t nnames;
 };
 

@@ -115,7 +115,7 @@
 		context.fillStyle = hit ? '#a3157f' : colorOf(node);
 		context.fillRect(x, y, width - gap, ROW - 1);
 		context.globalAlpha = 1;
-		const text = fitted(model.nameOf(node), width - gap - 2 * PAD);
+		const text = fitted(model.labelOf(node), width - gap - 2 * PAD);
 		if (text) {
 			context.fillStyle = hit && !pale ? '#fff' : pale && dark.matches ? '#d5d9de' : '#1b1f24';
 			context.fillText(text, x + PAD, y + ROW / 2);
@@ -202,7 +202,7 @@
 	function showZoomed() {
 		const node = state.zoom;
 		byId('zoomed').textContent = node === 0 ? 'All: ' + format(total[0]) :
-			'Zoomed: ' + model.nameOf(node) + ' — ' + percent(total[node], total[0]) + ' of total';
+			'Zoomed: ' + model.labelOf(node) + ' — ' + percent(total[node], total[0]) + ' of total';
 		byId('back').disabled = state.history.length === 0;
 		byId('reset').disabled = node === 0;
 	}
@@ -238,7 +238,7 @@
 
 	function select(node) {
 		state.selected = node;
-		byId('status').textContent = model.nameOf(node) + ' — ' + format(total[node]) + ', ' +
+		byId('status').textContent = model.labelOf(node) + ' — ' + format(total[node]) + ', ' +
 			percent(total[node], total[0]) + ' of total, ' + percent(total[node], total[state.zoom]) +
 			' of zoomed; self ' + format(self[node]) + (model.placeOf(node) ? ' · ' + model.placeOf(node) : '');
 		scrollTo(node);
@@ -431,7 +431,7 @@
 	}
 
 	function functionRow(entry) {
-		const row = element('tr'), button = element('button', entry.frame.name, {type: 'button'});
+		const row = element('tr'), button = element('button', entry.frame.label, {type: 'button', title: entry.frame.name});
 		for (const value of [entry.self, entry.total])
 			row.append(element('td', format(value, true)), element('td', percent(value, total[0])));
 		button.addEventListener('click', () =>
@@ -484,6 +484,8 @@
 		tooltip.replaceChildren(element('b', model.nameOf(node)));
 		if (place.length)
 			tooltip.append(element('span', place.join(' · '), {className: 'place'}));
+		if (model.reasonOf(node))
+			tooltip.append(element('span', 'No name: ' + model.reasonOf(node), {className: 'place'}));
 		tooltip.append(grid);
 	}
 

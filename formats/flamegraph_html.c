@@ -7,8 +7,10 @@
 // file serves every value and every thread. Arrays are flat:
 //
 //   strings  each text once
-//   modules  string                              heaviest first
-//   frames   name, module, file, start line      strings by index; modules by index
+//   modules  string                                  heaviest first
+//   reasons  a text per module: why code of it has no name, or what would help
+//   frames   name, module, file, start line, label   strings by index; modules by index; the label is what boxes show, −1:
+//                                                    the name, which is none but module and offset
 //   sites    frame, first line, last line        a frame and the lines seen at work in it; 0: not known
 //   nodes    preorder, without the root: site + 1; a number below zero goes up that many levels first
 //   threads  name as a string's index, id as a number or a text
@@ -105,6 +107,7 @@ struct page {
 	struct writer *out; // the page
 	struct writer json; // the data; its sink escapes '<' on the way to out
 	uint32_t value;
+	bool full_names;
 	struct strings strings;
 	struct sites sites;
 	uint32_t *frame_number; // per frame of the tree: its number in the page
@@ -190,7 +193,7 @@ static int number_all(struct page *page)
 	if (!err)
 		err = sites_init(&page->sites, tree->nnodes);
 	if (!err)
-		err = strings_init(&page->strings, 2 * (size_t)tree->nframes + tree->nmodules + tree->nthreads + 1);
+		err = strings_init(&page->strings, 3 * (size_t)tree->nframes + tree->nmodules + tree->nthreads + 1);
 	if (err)
 		return err;
 	for (uint32_t i = 1; i < tree->nnodes; i++) {
@@ -268,6 +271,24 @@ static void put_modules(struct page *page)
 	writer_puts(&page->json, "]");
 }
 
+static void put_reasons(struct page *page)
+{
+	writer_puts(&page->json, ",\n\"reasons\":[");
+	for (uint32_t i = 0; i < page->tree->nmodules; i++) {
+		const struct flame_module *module = &page->tree->modules[i];
+		writer_puts(&page->json, comma(i));
+		put_text(page, module->advice);
+	}
+	writer_puts(&page->json, "]");
+}
+
+static int64_t label_number(struct page *page, const struct flame_frame *frame)
+{
+	if (frame->nameless)
+		return -1;
+	return strings_number(&page->strings, page->full_names ? frame->name : frame->label);
+}
+
 static void put_frames(struct page *page)
 {
 	writer_puts(&page->json, ",\n\"frames\":[");
@@ -275,10 +296,10 @@ static void put_frames(struct page *page)
 		const struct flame_frame *frame = &page->tree->frames[i];
 		if (page->frame_number[i] == FLAME_NO_FRAME)
 			continue;
-		writer_printf(&page->json, "%s%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRId64,
+		writer_printf(&page->json, "%s%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%" PRId64 ",%" PRId64,
 			      comma(page->frame_number[i]), strings_number(&page->strings, frame->name), frame->module,
 			      strings_number(&page->strings, frame->file),
-			      frame->start_line > 0 ? frame->start_line : 0);
+			      frame->start_line > 0 ? frame->start_line : 0, label_number(page, frame));
 	}
 	writer_puts(&page->json, "]");
 }
@@ -345,6 +366,7 @@ static int put_data(struct page *page, const char *title)
 	writer_init(&page->json, escape_sink, page->out);
 	put_facts(page, title);
 	put_modules(page);
+	put_reasons(page);
 	put_frames(page);
 	put_nodes(page);
 	put_threads(page);
@@ -379,7 +401,10 @@ static int put_page(struct page *page, const char *title)
 
 static int write_html(const struct profile *profile, const struct format_options *options, struct writer *writer)
 {
-	struct page page = {.profile = profile, .out = writer, .value = options ? options->value_index : 0};
+	struct page page = {.profile = profile,
+			    .out = writer,
+			    .value = options ? options->value_index : 0,
+			    .full_names = options && options->full_names};
 	int err = flame_tree_create(profile, page.value, &page.tree);
 	if (!err)
 		err = flame_tree_limit(page.tree, HTML_MAX_NODES);

@@ -59,10 +59,12 @@ const flameModel = (function () {
 
 	function decodeFrames(data) {
 		const frames = [];
-		for (let i = 0; i < data.frames.length; i += 4)
+		for (let i = 0; i < data.frames.length; i += 5)
 			frames.push({
 				name: plain(data.strings[data.frames[i]]), module: data.frames[i + 1],
 				file: plain(data.strings[data.frames[i + 2]]), startLine: data.frames[i + 3],
+				label: plain(data.strings[data.frames[i + (data.frames[i + 4] < 0 ? 0 : 4)]]),
+				reason: data.frames[i + 4] < 0 ? plain(data.reasons[data.frames[i + 1]]) : '',
 			});
 		return frames;
 	}
@@ -120,6 +122,16 @@ const flameModel = (function () {
 
 		function nameOf(node) {
 			return node === 0 ? 'all' : frames[frameOf(node)].name;
+		}
+
+		// As nameOf, but short: for where there is little room.
+		function labelOf(node) {
+			return node === 0 ? 'all' : frames[frameOf(node)].label;
+		}
+
+		// Why a frame has no name; '' it has one, or nobody knows.
+		function reasonOf(node) {
+			return node === 0 ? '' : frames[frameOf(node)].reason;
 		}
 
 		function moduleOf(node) {
@@ -187,7 +199,7 @@ const flameModel = (function () {
 
 		return {
 			data, frames, threads, modules, count, parent, end, depth, self, total, start, leaves,
-			select, frameOf, nameOf, moduleOf, placeOf, search, functions, find,
+			select, frameOf, nameOf, labelOf, reasonOf, moduleOf, placeOf, search, functions, find,
 		};
 	}
 

@@ -42,6 +42,7 @@ struct svg {
 	const struct flame_tree *tree;
 	struct writer *writer;
 	uint32_t value;
+	bool full_names;
 	int64_t all;    // the root's total
 	int64_t *start; // per node, in units of the value
 	bool *drawn;
@@ -185,6 +186,10 @@ static void put_place(struct svg *svg, const struct flame_node *node, const stru
 {
 	writer_puts(svg->writer, "\n");
 	writer_xml(svg->writer, module_name(&svg->tree->modules[frame->module]));
+	if (frame->nameless && svg->tree->modules[frame->module].advice[0]) {
+		writer_puts(svg->writer, "\nno name: ");
+		writer_xml(svg->writer, svg->tree->modules[frame->module].advice);
+	}
 	if (!frame->file[0])
 		return;
 	writer_puts(svg->writer, " · ");
@@ -216,11 +221,17 @@ static void put_frame(struct svg *svg, uint32_t i)
 	const struct flame_node *node = &svg->tree->nodes[i];
 	const struct flame_frame *frame = node->frame == FLAME_NO_FRAME ? NULL : &svg->tree->frames[node->frame];
 	const char *name = frame ? frame->name : "all";
+	const char *label = frame && !svg->full_names ? frame->label : name;
 	int64_t x = scale_x(svg, svg->start[i]);
 	int64_t width = i ? scale_x(svg, flame_add(svg->start[i], total_of(svg, i))) - x : SVG_INNER;
 	int y = SVG_TOP + (int)node->depth * SVG_ROW;
-	writer_printf(svg->writer, "<g data-n=\"%" PRId64 "\" data-d=\"%" PRIu32 "\"><title>", total_of(svg, i),
-		      node->depth);
+	writer_printf(svg->writer, "<g data-n=\"%" PRId64 "\" data-d=\"%" PRIu32 "\"", total_of(svg, i), node->depth);
+	if (label != name) {
+		writer_puts(svg->writer, " data-l=\"");
+		put_cut(svg->writer, label, SVG_MAX_NAME);
+		writer_puts(svg->writer, "\"");
+	}
+	writer_puts(svg->writer, "><title>");
 	put_cut(svg->writer, name, SVG_MAX_NAME);
 	if (frame)
 		put_place(svg, node, frame);
@@ -233,7 +244,7 @@ static void put_frame(struct svg *svg, uint32_t i)
 	writer_puts(svg->writer, "\"/><text");
 	put_px(svg->writer, "x", x + (SVG_MARGIN + SVG_PAD) * 100);
 	writer_printf(svg->writer, " y=\"%d\">", y + 13);
-	put_cut(svg->writer, name, width > 2 * SVG_PAD * 100 ? (unsigned)((width - 2 * SVG_PAD * 100) / SVG_CELL) : 0);
+	put_cut(svg->writer, label, width > 2 * SVG_PAD * 100 ? (unsigned)((width - 2 * SVG_PAD * 100) / SVG_CELL) : 0);
 	writer_puts(svg->writer, "</text></g>\n");
 }
 
@@ -347,7 +358,10 @@ static void put_svg(struct svg *svg, const char *title)
 static int write_svg(const struct profile *profile, const struct format_options *options, struct writer *writer)
 {
 	struct flame_tree *tree = NULL;
-	struct svg svg = {.profile = profile, .writer = writer, .value = options ? options->value_index : 0};
+	struct svg svg = {.profile = profile,
+			  .writer = writer,
+			  .value = options ? options->value_index : 0,
+			  .full_names = options && options->full_names};
 	int err = flame_tree_create(profile, svg.value, &tree);
 	if (err)
 		return err;

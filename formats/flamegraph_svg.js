@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // flamegraph_svg.js: zoom and search for the SVG flame graph. The picture is complete without it. It reads what the
-// elements say: <g data-n=TOTAL data-d=DEPTH> with a title whose first line is the name, a rect and a text.
+// elements say: <g data-n=TOTAL data-d=DEPTH data-l=LABEL> with a title whose first line is the name, a rect and a text.
+// The label is what is shown; without one it is the name.
 (function () {
 	'use strict';
 	const MARGIN = 12, PAD = 3, CELL = 7.23, WIDTH = 1200, SVG = 'http://www.w3.org/2000/svg';
@@ -15,6 +16,7 @@
 		const rect = g.querySelector('rect'), title = g.querySelector('title').textContent;
 		return {
 			g, rect, text: g.querySelector('text'), title, name: title.split('\n', 1)[0],
+			label: g.dataset.l || title.split('\n', 1)[0],
 			total: Number(g.dataset.n), depth: Number(g.dataset.d),
 			x: Number(rect.getAttribute('x')), width: Number(rect.getAttribute('width')),
 		};
@@ -26,7 +28,7 @@
 		frame.text.setAttribute('x', x + PAD);
 		const cells = Math.floor((width - 2 * PAD) / CELL);
 		frame.text.textContent = cells < 3 ? '' :
-			frame.name.length <= cells ? frame.name : frame.name.slice(0, cells - 1) + '…';
+			frame.label.length <= cells ? frame.label : frame.label.slice(0, cells - 1) + '…';
 	}
 
 	// The frames around the zoomed one keep their place above it, pale and at full width; it and what is below it are

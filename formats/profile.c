@@ -151,9 +151,18 @@ uint32_t profile_add_mapping(struct profile *profile, const struct profile_mappi
 	*added = *mapping;
 	added->file = profile_string(profile, mapping->file);
 	added->build_id = profile_string(profile, mapping->build_id);
+	added->names_from = profile_string(profile, mapping->names_from);
+	added->advice = profile_string(profile, mapping->advice);
 	if (profile_failed(profile))
 		return 0;
 	return ++profile->nmappings;
+}
+
+void profile_explain_mapping(struct profile *profile, uint32_t mapping_id, const char *names_from, const char *advice)
+{
+	struct profile_mapping *mapping = &profile->mappings[mapping_id - 1];
+	mapping->names_from = profile_string(profile, names_from);
+	mapping->advice = profile_string(profile, advice);
 }
 
 // The key: name, system_name, file. `a` and `b` hold interned strings.

@@ -34,6 +34,8 @@ struct profile_mapping {
 	const char *file;      // path, or "[vdso]"
 	const char *build_id;  // hex, "" when none
 	bool has_functions, has_filenames, has_line_numbers, has_inline_frames;
+	const char *names_from; // what its names come from: "DWARF", ".dynsym"…; "" not known
+	const char *advice;     // what would name code of it that has no name, or why nothing will; "" nothing to say
 };
 
 struct profile_function {
@@ -102,6 +104,7 @@ bool profile_failed(const struct profile *profile);
 // Each returns an id ≥ 1, or 0 when out of memory. Text is copied. A location that names a mapping or a function that does
 // not exist is refused with 0 as well; profile_failed does not tell of that.
 uint32_t profile_add_mapping(struct profile *profile, const struct profile_mapping *mapping);
+void profile_explain_mapping(struct profile *profile, uint32_t mapping_id, const char *names_from, const char *advice);
 uint32_t profile_add_function(struct profile *profile, const struct profile_function *function); // interned
 // Interned by (mapping_id, address): a second call with these returns the first id and ignores the lines.
 uint32_t profile_add_location(struct profile *profile, const struct profile_location *location);

@@ -16,9 +16,12 @@ static uint32_t copy_mapping(struct thread_dump *dump, const struct profile_mapp
 	for (uint32_t i = 0; i < dump->profile->nmappings; i++) {
 		const struct profile_mapping *own = &dump->profile->mappings[i];
 
-		if (own->start == mapping->start && own->file_offset == mapping->file_offset &&
-		    strcmp(own->file, mapping->file) == 0)
-			return i + 1;
+		if (own->start != mapping->start || own->file_offset != mapping->file_offset ||
+		    strcmp(own->file, mapping->file) != 0)
+			continue;
+		if (!own->advice[0])
+			profile_explain_mapping(dump->profile, i + 1, mapping->names_from, mapping->advice);
+		return i + 1;
 	}
 	return profile_add_mapping(dump->profile, mapping);
 }

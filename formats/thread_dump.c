@@ -4,6 +4,7 @@
 // thread_dump.c: see thread_dump.h.
 
 #include "formats/thread_dump.h"
+#include "formats/name_gaps.h"
 
 #include <errno.h>
 #include <fnmatch.h>
@@ -272,7 +273,7 @@ int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool name
 		if (r < 0)
 			return r;
 	}
-	return profile_failed(profile) ? -ENOMEM : 0;
+	return name_gaps_comment(profile);
 }
 
 void thread_dump_show_only(struct thread_dump *dump, const char *pattern)
@@ -313,5 +314,5 @@ int thread_dump_to_wall(struct thread_dump *dump, int64_t period_ns)
 		if (r < 0)
 			return r;
 	}
-	return profile_failed(profile) ? -ENOMEM : 0;
+	return name_gaps_comment(profile);
 }

@@ -232,18 +232,43 @@ static void put_verdict(struct writer *writer, const struct thread_dump *dump,
 	put_frames(writer, dump, verdict->creator_stack, "created by");
 }
 
+// A comment of the profile: names of files may be in it.
+static void put_note(struct writer *writer, const char *note)
+{
+	writer_puts(writer, "# ");
+	for (; *note; note++)
+		writer_printf(writer, "%c", (unsigned char)*note < ' ' || *note == 0x7f ? '?' : *note);
+	writer_puts(writer, "\n");
+}
+
 void thread_dump_put_verdicts(const struct thread_dump *dump, struct writer *writer)
 {
 	for (uint32_t i = 0; i < dump->nverdicts; i++)
 		put_verdict(writer, dump, &dump->verdicts[i]);
-	if (dump->nverdicts)
+	for (uint32_t i = 0; i < dump->profile->ncomments; i++)
+		put_note(writer, dump->profile->comments[i]);
+	if (dump->nverdicts || dump->profile->ncomments)
 		writer_puts(writer, "\n");
 }
 
 // ---- As JSON -------------------------------------------------------------------------------------------------------
 
+static void put_notes_json(const struct thread_dump *dump, struct writer *writer)
+{
+	if (dump->profile->ncomments == 0)
+		return;
+	writer_puts(writer, "\"notes\":[");
+	for (uint32_t i = 0; i < dump->profile->ncomments; i++) {
+		writer_puts(writer, i ? ",\n \"" : "\n \"");
+		writer_json(writer, dump->profile->comments[i]);
+		writer_puts(writer, "\"");
+	}
+	writer_puts(writer, "],\n");
+}
+
 void thread_dump_put_verdicts_json(const struct thread_dump *dump, struct writer *writer)
 {
+	put_notes_json(dump, writer);
 	writer_puts(writer, "\"verdicts\":[");
 	for (uint32_t i = 0; i < dump->nverdicts; i++) {
 		const struct thread_dump_verdict *verdict = &dump->verdicts[i];

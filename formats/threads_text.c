@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/name_gaps.h"
 #include "formats/text_frames.h"
 #include "formats/thread_dump.h"
 #include "formats/thread_stream.h"
@@ -336,11 +337,34 @@ static void put_group(struct writer *writer, const struct thread_dump *dump, con
 	writer_puts(writer, "\n");
 }
 
+// At the end, as comments to who reads this: which modules lack names, and what would help.
+static int put_name_gaps(const struct thread_dump *dump, const struct group *groups, uint32_t ngroups,
+			 struct writer *writer)
+{
+	struct name_gaps gaps;
+	int error = name_gaps_init(&gaps, dump->profile);
+
+	gaps.noun = "threads";
+	for (uint32_t i = 0; i < ngroups && !error; i++) {
+		const struct thread_dump_stack *stack = groups[i].stack ? &dump->stacks[groups[i].stack - 1] : NULL;
+
+		name_gaps_add(&gaps, stack ? stack->location_ids : NULL, stack ? stack->nlocations : 0,
+			      groups[i].count);
+	}
+	if (!error) {
+		name_gaps_sort(&gaps);
+		name_gaps_put(&gaps, "# ", writer);
+	}
+	name_gaps_finish(&gaps);
+	return error;
+}
+
 int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, struct writer *writer)
 {
 	struct group *groups = calloc((size_t)dump->nthreads + 1, sizeof(*groups));
 	int64_t count;
 	uint32_t n;
+	int error;
 
 	if (!groups)
 		return -ENOMEM;
@@ -349,6 +373,7 @@ int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, 
 	writer_printf(writer, "%s profile: total %" PRId64 "\n", name, count);
 	for (uint32_t i = 0; i < n && !writer->error; i++)
 		put_group(writer, dump, &groups[i]);
+	error = put_name_gaps(dump, groups, n, writer);
 	free(groups);
-	return writer_flush(writer);
+	return error ? error : writer_flush(writer);
 }

@@ -184,6 +184,28 @@ void writer_xml(struct writer *writer, const char *s)
 	put_escaped(writer, s, escape_xml);
 }
 
+// C0, DEL; C1, two bytes of UTF-8.
+static bool is_control(const char *s, int step)
+{
+	return step == 1 ? (unsigned char)*s < ' ' || *s == 0x7f
+			 : step == 2 && (unsigned char)s[0] == 0xc2 && (unsigned char)s[1] < 0xa0;
+}
+
+void writer_plain(struct writer *writer, const char *s)
+{
+	while (*s) {
+		int step = utf8_step(s);
+
+		if (step < 0)
+			writer_puts(writer, UTF8_REPLACEMENT);
+		else if (is_control(s, step))
+			writer_puts(writer, "?");
+		else
+			writer_put(writer, s, (size_t)step);
+		s += step < 0 ? -step : step;
+	}
+}
+
 // ---- Sinks ---------------------------------------------------------------------------------------------------------
 
 static int memory_grow(struct writer_memory *memory, size_t needed)

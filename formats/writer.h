@@ -32,6 +32,8 @@ void writer_printf(struct writer *writer, const char *fmt, ...) __attribute__((f
 // escaped (JSON) or replaced (XML).
 void writer_json(struct writer *writer, const char *s);
 void writer_xml(struct writer *writer, const char *s);
+// s as a part of a line on a terminal, which must not obey it: control characters become '?', invalid UTF-8 U+FFFD.
+void writer_plain(struct writer *writer, const char *s);
 // Hands what is buffered to the sink; returns writer_error.
 int writer_flush(struct writer *writer);
 
@@ -51,6 +53,7 @@ struct format_options {
 	const char *title;    // for pictures; NULL: "profd"
 	uint32_t value_index; // which sample type pictures and folded stacks use; default 0
 	int per_thread;       // folded: the root frame is the thread's name
+	int full_names; // flame graphs: in the boxes; else they are short there, and whole where the pointer is (short_name.h)
 };
 
 struct format {

@@ -13,6 +13,7 @@
 
 #include "profd/agent.h"
 #include "profd/contention.h"
+#include "profd/contexts.h"
 #include "profd/object_name.h"
 #include "profd/store.h"
 #include "profd/threads.h"
@@ -104,7 +105,7 @@ static uint64_t draw(void)
 static uint64_t key_of(uint32_t kind, uint64_t object)
 {
 	uint64_t words[PROFD_OBJECT_NAME_WORDS];
-	struct profd_store_stack text = {words, 0, WIRE_STOP_END};
+	struct profd_store_stack text = {.pcs = words, .stop = WIRE_STOP_END};
 	const struct wire_bucket *bucket = NULL;
 
 	if (kind <= WIRE_WAIT_LAST_ADDRESS)
@@ -136,6 +137,7 @@ static void count(enum wire_bucket_kind bucket_kind, const struct waiting *waiti
 	if (__atomic_load_n(&profd_store.header, __ATOMIC_ACQUIRE)) {
 		stack.npcs = profd_caller_walk(waiting->caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
 		stack.pcs = pcs;
+		stack.work = profd_contexts_work();
 		bucket = profd_store_bucket(bucket_kind, &stack, key_of(waiting->kind, waiting->object), 0);
 		if (bucket) {
 			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, waiting->parts);

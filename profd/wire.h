@@ -170,7 +170,7 @@ struct wire_slot {
 //                       └──► stack {PCs}
 //   sample, slot ──► labels {"key\0value\0…"}
 //
-// The index finds equal items: open addressing from the hash on, an item's number or 0. Who finds a free place puts his own there by
+// The index finds equal items: open addressing from the hash on, by triangular numbers; an item's number or 0. Who finds a free place puts his own there by
 // compare-and-swap; who loses looks again.
 #define WIRE_POOL_INDEX (1u << 15)
 #define WIRE_POOL_PROBES 64u
@@ -279,6 +279,7 @@ struct wire_header {
 	uint64_t contexts_lost;         // stacks and contexts that had no room in the pool
 	uint64_t labels_lost;           // sets of labels that had none
 	uint32_t pool_used;             // words; those before this were given out
+	uint32_t pool_labels;           // items that are labels: half of the index, and of the words, at the most
 	uint32_t tasks_used;            // tasks [0, tasks_used) were ever used
 	uint64_t tasks_lost;            // that had no room
 	uint32_t store_errno;           // why the profile store could not be made when it was asked for; 0: it could

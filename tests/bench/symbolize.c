@@ -137,7 +137,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	elf_file_build_id(&file, build_id);
-	symbolizer = symbolizer_create(&file, path, build_id, argv[argc - 1], "", tables);
+	symbolizer = symbolizer_create(&file, path, build_id, &(struct debug_places){.dirs = argv[argc - 1]}, tables);
 	if (!symbolizer)
 		return 1;
 	if (print) {

@@ -21,6 +21,10 @@ PROFD = os.path.join(PRODUCT, 'collector/profd')
 AGENT = os.path.join(PRODUCT, 'profd/libprofd.so')
 
 
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'figures: of shares, times or memory, or of very many threads: not for a product that sanitizers slow down')
+
+
 @pytest.fixture(scope='session', autouse=True)
 def cache_dir(tmp_path_factory):
     """One of this run's own: a table that an older build made would stand in for what this one makes."""

@@ -112,6 +112,21 @@ static void make_deep(struct profile *profile)
 	add_sample(profile, ids + DEPTH - 1, 1, 10, "main", 1);
 }
 
+// A name that does not fit its box.
+static void make_long(struct profile *profile)
+{
+	uint32_t mapping = add_mapping(profile, "/usr/bin/app");
+	struct profile_function function = {
+		"void ns::sort<std::pair<int, long> >(std::pair<int, long>*, unsigned long)", "_ZN2ns4sort", "sort.cc",
+		5};
+	struct profile_line at = {profile_add_function(profile, &function), 9};
+	uint32_t id = profile_add_location(profile, &(struct profile_location){mapping, 0x1000, 1, &at});
+	add_sample(profile, &id, 1, 100, "main", 1);
+	uint32_t bare = profile_add_location(profile, &(struct profile_location){mapping, 0x2000, 0, NULL});
+	profile_explain_mapping(profile, mapping, ".dynsym", "install app-dbgsym");
+	add_sample(profile, &bare, 1, 100, "main", 1);
+}
+
 static uint32_t next_random(uint32_t below)
 {
 	static uint64_t state = 42;
@@ -168,6 +183,8 @@ static void make(struct profile *profile, const char *kind)
 		make_demo(profile);
 	else if (strcmp(kind, "hostile") == 0)
 		make_hostile(profile);
+	else if (strcmp(kind, "long") == 0)
+		make_long(profile);
 	else if (strcmp(kind, "deep") == 0)
 		make_deep(profile);
 	else if (strcmp(kind, "many") == 0 || strcmp(kind, "worst") == 0)
@@ -177,7 +194,7 @@ static void make(struct profile *profile, const char *kind)
 int main(int argc, char **argv)
 {
 	if (argc != 3) {
-		fprintf(stderr, "usage: make_flame demo|hostile|deep|many|worst|empty FILE.(svg|html)\n");
+		fprintf(stderr, "usage: make_flame demo|hostile|long|deep|many|worst|empty FILE.(svg|html)\n");
 		return 2;
 	}
 	struct profile *profile = profile_create();

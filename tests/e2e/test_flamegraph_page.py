@@ -230,6 +230,26 @@ def test_dark(page, shots):
     page.screenshot(shots / "dark.png")
 
 
+def test_names_are_short_in_boxes_and_whole_where_the_pointer_is(chromium, files):
+    whole = "void ns::sort<std::pair<int, long> >(std::pair<int, long>*, unsigned long)"
+    chromium.open(files("long"))
+    chromium.click(*point(chromium, 1, 0.75))
+    assert chromium.text("#zoomed") == "Zoomed: ns::sort<…>(…) — 50.00% of total"
+    chromium.move(*point(chromium, 1, 0.4))
+    assert chromium.text("#tooltip b") == whole
+    assert "No name" not in chromium.text("#tooltip")
+    chromium.click_on("#reset")
+    chromium.move(*point(chromium, 1, 0.25))
+    assert chromium.text("#tooltip b").startswith("app+0x")
+    assert "No name: install app-dbgsym" in chromium.text("#tooltip")
+    chromium.key("t")
+    second = "#rows tr:nth-child(2) button"
+    assert chromium.text(second) == "ns::sort<…>(…)"
+    assert chromium.evaluate(f"document.querySelector('{second}').title") == whole
+    chromium.click_on(second)
+    assert "50.00%" in chromium.text("#matched")  # what is searched is the whole name
+
+
 def test_hostile_names(chromium, files, shots):
     chromium.open(files("hostile"))
     chromium.move(*point(chromium, 2, 0.3))

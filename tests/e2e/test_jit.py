@@ -160,8 +160,8 @@ def classes(tmp_path_factory):
     return str(directory)
 
 
-def java(classes, milliseconds, *options):
-    return ['java', '-XX:+PreserveFramePointer', '-XX:+UnlockDiagnosticVMOptions', *options, '-cp', classes, 'Load', str(milliseconds)]
+def java(classes, milliseconds, *options, preserve='-XX:+PreserveFramePointer'):
+    return ['java', preserve, '-XX:+UnlockDiagnosticVMOptions', *options, '-cp', classes, 'Load', str(milliseconds)]
 
 
 @needs('java', 'javac')
@@ -174,6 +174,19 @@ def test_java_perf_map(run, classes, mode, name):
     remove_maps(done.stdout)
     check(done.profile, name, at_least=0.5)
     assert done.profile.share('JavaMain') > 0.5
+
+
+@needs('java', 'javac')
+@pytest.mark.parametrize('options, environment, skips', [
+    (['-XX:-PreserveFramePointer'], '', True), (['-XX:+PreserveFramePointer'], '', False), (['-showversion'], '-XX:+PreserveFramePointer', False),
+    (['-XX:-PreserveFramePointer'], '-XX:+PreserveFramePointer', True)], ids=['without', 'with', 'environment', 'overruled'])
+def test_java_without_frame_pointers(run, classes, options, environment, skips):
+    """What passes over callers does not count as complete, and says what to do."""
+    done = run(*java(classes, 1500, preserve=options[0]), rate=250, env={'JAVA_TOOL_OPTIONS': environment} if environment else {})
+    assert done.status == 0, done.stderr
+    truncated = next(comment for comment in done.profile.comments if comment.startswith('truncated stacks: '))
+    assert ('run java with -XX:+PreserveFramePointer' in truncated) == skips, truncated
+    assert (float(truncated.split()[2].rstrip('%:')) > 50) == skips, truncated
 
 
 @needs('java', 'javac', 'jcmd')

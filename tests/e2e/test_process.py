@@ -120,6 +120,7 @@ def test_fork_not_followed(same, helper):
     assert cpu_in(profile, 'burn_in_child') == 0
 
 
+@pytest.mark.figures
 def test_fork_among_threads(same, helper):
     profile = same(helper('target_process'), 'forkthreads').profile
     assert cpu_in(profile, 'burn_in_child') >= 0.25
@@ -127,6 +128,7 @@ def test_fork_among_threads(same, helper):
     assert len(processes(profile)) == 3
 
 
+@pytest.mark.figures
 def test_fork_storm(same, helper):
     result = same(helper('target_process'), 'forkstorm', 10000, timeout=240)
     assert result.stdout == '10000 of 10000\n'

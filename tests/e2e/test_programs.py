@@ -142,6 +142,7 @@ thread.start(); work(end); thread.join(); print("done")
     assert any('PyEval' in name for sample in done.profile.samples for name in sample.stack)
 
 
+@pytest.mark.figures
 def test_cpp(run, helper):
     done = run(helper('target_cpp'), 1500, rate=RATE)
     assert done.status == 0, done.stderr

@@ -14,6 +14,8 @@ import pytest
 
 from test_process import cpu_in
 
+pytestmark = pytest.mark.figures
+
 
 
 def perf_is_allowed():

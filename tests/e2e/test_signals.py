@@ -11,6 +11,7 @@ from conftest import natural
 from test_process import cpu_in
 
 
+@pytest.mark.figures
 def test_own_ticks(run, helper, tmp_path):
     """A program that profiles itself by ITIMER_PROF gets its ticks, and sees its own handler only."""
     for _ in range(3):  # a busy machine merges ticks, in either run

@@ -88,14 +88,21 @@ def symbol_values(path):
     return {words[2]: words[0] for words in fields if len(words) == 3}
 
 
-def same_name(mine, other, readable, values):
-    plain = re.sub(r'\.(isra|part|constprop|cold|lto_priv|llvm)\b.*', '', mine)
+PARTS = re.compile(r'\.(isra|part|constprop|cold|lto_priv|llvm)\b.*')
+
+
+def whole(name):
+    """Of a part that the compiler made of a function, the function."""
+    return PARTS.sub('', name)
+
+
+def same_name(mine, other, readable, values, outermost):
     # A function local to its unit has no linkage name in GCC's DWARF; we have the symbol's.
     identifier = re.split(r'[<.]', other)[0]
-    return (mine == other or plain == other or plain == re.sub(r'\.(isra|part|constprop|cold|lto_priv|llvm)\b.*', '', other) or
-            readable.get(mine) == readable.get(other) or
-            # Functions that turned out alike were folded: one piece of code with several names.
+    return (mine == other or whole(mine) == whole(other) or readable.get(whole(mine)) == readable.get(whole(other)) or
+            # Functions that turned out alike were folded: one piece of code with several names, of which not all may be symbols.
             (mine in values and values[mine] == values.get(other)) or
+            (outermost and mine not in values and other in values and mine.startswith(('_Z', '_R'))) or
             (not other.startswith(('_Z', '_R')) and mine.startswith(('_Z', '_R')) and
              (identifier in mine or other.startswith('operator'))) or
             # The other way around: they have the symbol.
@@ -115,8 +122,8 @@ def difference(mine, other, readable, values):
         return None  # a line of code that no function has
     if len(mine) != len(other):
         return 'depth'
-    for (name, file, number), (their_name, their_file, their_number) in zip(mine, other):
-        if not same_name(name, their_name, readable, values):
+    for left, ((name, file, number), (their_name, their_file, their_number)) in zip(range(len(mine), 0, -1), zip(mine, other)):
+        if not same_name(name, their_name, readable, values, left == 1):
             return 'name'
         if not same_file(file, their_file) and (number or their_number):
             return 'file'
@@ -125,11 +132,15 @@ def difference(mine, other, readable, values):
     return None
 
 
-def compare(path, count, debug_dirs='', addresses=function_addresses):
+def all_names(*sides):
+    return sorted({whole(name) for answers in sides for frames in answers.values() for name, _, _ in frames})
+
+
+def compare(path, count, debug_dirs='', addresses=function_addresses, reference=None):
+    """reference: the same code with debug info that llvm-symbolizer can read."""
     chosen = addresses(path, count)
-    mine, other = ours(path, chosen, debug_dirs), theirs(path, chosen)
-    names = {name for answers in (mine, other) for frames in answers.values() for name, _, _ in frames}
-    readable, values = demangled(sorted(names)), symbol_values(path)
+    mine, other = ours(path, chosen, debug_dirs), theirs(reference or path, chosen)
+    readable, values = demangled(all_names(mine, other)), symbol_values(path)
     found = collections.Counter()
     examples = {}
     for address in chosen:
@@ -165,10 +176,69 @@ def test_as_llvm_symbolizer(variant, tmp_path):
         pytest.skip(f'{command[0]} is not installed')
     output = tmp_path / 'program'
     subprocess.run([*command, '-o', output], check=True, capture_output=True, cwd=tmp_path)
-    total, found, examples = compare(output, ADDRESSES)
-    print(f'{variant}: {found[None]} of {total} equal; {dict(found)}')
+    expect_equal(output)
+
+
+def needs(*tools):
+    for tool in tools:
+        if not shutil.which(tool):
+            pytest.skip(f'{tool} is not installed')
+
+
+def expect_equal(output, **options):
+    total, found, examples = compare(output, ADDRESSES, **options)
+    print(f'{output}: {found[None]} of {total} equal; {dict(found)}')
     assert total >= 1000
     assert found[None] >= AT_LEAST * total, examples
+
+
+# ---- Packages and shared parts ----------------------------------------------------------------------------------------------
+
+
+PACKERS = {'dwp': ['-e', 'program', '-o', 'program.dwp'], 'llvm-dwp': ['-e', 'program', '-o', 'program.dwp']}
+
+
+def build_split(compiler, level, tmp_path):
+    """Two units, each with a .dwo file, and a copy whose debug info is not split."""
+    shutil.copy2(CPP, tmp_path / 'one.cpp')
+    shutil.copy2(ROOT / 'tests/e2e/target_cpp.cpp', tmp_path / 'two.cpp')
+    for name, options in (('whole', []), ('program', ['-gsplit-dwarf'])):
+        for unit, more in (('one', []), ('two', ['-Dmain=second_main'])):
+            subprocess.run([compiler, '-O2', '-g', level, *options, *more, '-c', f'{unit}.cpp', '-o', f'{name}-{unit}.o'], check=True,
+                           cwd=tmp_path)
+        subprocess.run([compiler, f'{name}-one.o', f'{name}-two.o', '-o', name], check=True, cwd=tmp_path)
+
+
+@pytest.mark.parametrize('packer', PACKERS)
+@pytest.mark.parametrize('level', ['-gdwarf-4', '-gdwarf-5'])
+@pytest.mark.parametrize('compiler', ['g++', 'clang++'])
+def test_package(compiler, level, packer, tmp_path):
+    """The .dwo files are gone: what they said is in PROGRAM.dwp."""
+    needs('llvm-symbolizer', compiler, packer)
+    build_split(compiler, level, tmp_path)
+    if subprocess.run([packer, *PACKERS[packer]], capture_output=True, check=False, cwd=tmp_path).returncode:
+        pytest.skip(f'{packer} cannot pack what {compiler} {level} makes')
+    for path in tmp_path.glob('*.dwo'):
+        path.unlink()
+    expect_equal(tmp_path / 'program', reference=tmp_path / 'whole')
+    (tmp_path / 'program.dwp').unlink()
+    _, found, _ = compare(tmp_path / 'program', ADDRESSES, reference=tmp_path / 'whole')
+    assert found[None] < 0.9 * sum(found.values()), 'that it shows anything: without the package inlined calls are not known'
+
+
+def test_dwz(tmp_path):
+    """What two programs have in common is in a third file (.gnu_debugaltlink), which llvm-symbolizer does not read."""
+    needs('llvm-symbolizer', 'dwz')
+    for name, options in (('program', []), ('other', ['-DOTHER'])):
+        subprocess.run(['g++', '-O2', '-g', *options, CPP, '-o', tmp_path / name], check=True)
+    shutil.copy2(tmp_path / 'program', tmp_path / 'whole')
+    subprocess.run(['dwz', '-m', tmp_path / 'common.debug', '-M', tmp_path / 'common.debug', tmp_path / 'program', tmp_path / 'other'],
+                   check=True)
+    assert '.gnu_debugaltlink' in run(['readelf', '-SW', tmp_path / 'program'])
+    expect_equal(tmp_path / 'program', reference=tmp_path / 'whole')
+    (tmp_path / 'common.debug').unlink()
+    _, found, _ = compare(tmp_path / 'program', ADDRESSES, reference=tmp_path / 'whole')
+    assert found[None] < 0.9 * sum(found.values()), 'that it shows anything: names are in the common file'
 
 
 def main():

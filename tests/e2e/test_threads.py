@@ -15,6 +15,7 @@ from test_process import cpu_in, near
 THREADS = int(os.environ.get('PROFD_THREADS', '300000'))
 
 
+@pytest.mark.figures
 def test_many_threads_one_after_the_other(same, helper):
     result = same(helper('target_threads'), 'many', THREADS, timeout=max(400, THREADS // 500))
     assert result.stdout == f'{THREADS} threads\n'
@@ -22,6 +23,7 @@ def test_many_threads_one_after_the_other(same, helper):
     assert result.profile.share('make_and_join') > 0.3
 
 
+@pytest.mark.figures
 def test_many_threads_at_once(same, helper):
     """10,000 alive: each burns 2 ms, and together that is seen."""
     result = same(helper('target_threads'), 'alive', 10000, timeout=200)
@@ -39,6 +41,7 @@ def peak_kilobytes(*command, **environment):
     return usage.ru_maxrss
 
 
+@pytest.mark.figures
 def test_memory_of_10_000_sampled_threads(agent, helper, tmp_path):
     """All that the agent adds to the program's own memory: at most 64 MB."""
     alone = peak_kilobytes(helper('target_threads'), 'alive', 10000)
@@ -47,6 +50,7 @@ def test_memory_of_10_000_sampled_threads(agent, helper, tmp_path):
     assert sampled - alone <= 64000
 
 
+@pytest.mark.figures
 def test_short_threads(same, helper):
     """300 threads of 5 ms at 100 Hz: half of them are hit, and what is hit is their own work."""
     profile = same(helper('target_threads'), 'short', 300, rate=100).profile
@@ -92,6 +96,7 @@ def test_names(same, helper):
 
 # ---- Modules that come and go ------------------------------------------------------------------------------------------
 
+@pytest.mark.figures
 def test_dlopen_and_dlclose(same, helper):
     profile = same(helper('target_dl'), helper('plugin.so'), 2000).profile
     assert cpu_in(profile, 'burn_meanwhile') >= 1.0

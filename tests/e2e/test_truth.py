@@ -6,6 +6,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.figures
+
 SHARES = range(1, 11)
 ALLOWED = 0.015
 # 5,000 would do if nothing but errors of ours were to be seen. With twice as many, chance alone (0.38 points, 1 sigma, for the largest

@@ -18,6 +18,8 @@ from browser import CHROMIUM, Browser
 from test_programs import free_port
 from test_snapshot import dump, fetch, served, snapshot
 
+pytestmark = pytest.mark.figures
+
 
 WAITS = set("""epoll_wait epoll_pwait epoll_pwait2 poll ppoll select pselect nanosleep clock_nanosleep clock_nanosleep-absolute usleep sem_timedwait
     pthread_cond_timedwait futex futex-woken msgrcv msgrcv-blocking semtimedop semop read read-timerfd recv recv-blocking accept sigwait

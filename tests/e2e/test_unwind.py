@@ -192,6 +192,7 @@ def postgres_dir():
 AS_POSTGRES = {'user': 'postgres', 'group': 'postgres', 'extra_groups': [], 'cwd': '/'}
 
 
+@pytest.mark.figures
 def test_postgres(profd, agent, public, postgres_dir):
     """The postmaster forks without exec; each session is a process of its own."""
     data, environment = postgres_dir + '/data', dict(os.environ, HOME=postgres_dir, PROFD_AGENT=public(agent))

@@ -36,6 +36,7 @@ def test_libunwind_sees_the_same(run, helper, command):
     assert seen[0] & seen[1] and len(seen[0] ^ seen[1]) <= 2, seen
 
 
+@pytest.mark.figures
 def test_libunwind_while_libraries_come_and_go(same, helper):
     assert same(helper('target_dl'), helper('plugin.so'), 2000, rate=1000, env={'PROFD_UNWIND': 'libunwind'}).status == 0
 

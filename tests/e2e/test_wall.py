@@ -30,6 +30,7 @@ def seconds_by(profile, key):
     return by
 
 
+@pytest.mark.figures
 def test_running_and_waiting(profd, helper, tmp_path):
     """One thread that runs and the main thread that joins it: the same time for each, and the functions' shares are theirs."""
     done, profile = record(profd, tmp_path, helper('target_truth'), 1, 3)

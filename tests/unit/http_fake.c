@@ -198,6 +198,11 @@ int window_fd(struct window *window)
 	return window->fd;
 }
 
+void window_prepare(struct window *window)
+{
+	assert_false(window->stopped);
+}
+
 void window_stop(struct window *window)
 {
 	window->stopped = true;

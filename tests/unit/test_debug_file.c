@@ -21,23 +21,11 @@
 #include "collector/debug_file.h"
 #include "collector/dwarf_sections.h"
 #include "collector/symbolizer.h"
+#include "tests/unit/shell.h"
 
 #define TOO_LONG_S 20 // SIGALRM ends a test that waits for a FIFO
 
 static char directory[] = "/tmp/profd_debug_file_XXXXXX";
-
-__attribute__((format(printf, 1, 2))) static int try_run(const char *format, ...)
-{
-	char command[4096];
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(command, sizeof(command), format, arguments);
-	va_end(arguments);
-	return system(command); // NOLINT(cert-env33-c): the command is this file's
-}
-
-#define run(...) assert_int_equal(try_run(__VA_ARGS__), 0)
 
 static const char program[] =
 	"typedef struct { int one, two, three; } triple; "
@@ -103,7 +91,7 @@ static struct looked_up look_up(const char *name, const char *reference, const c
 	alarm(TOO_LONG_S);
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	elf_file_build_id(&file, build_id);
-	symbolizer = symbolizer_create(&file, path, build_id, debug_dirs, "", NULL);
+	symbolizer = symbolizer_create(&file, path, build_id, &(struct debug_places){.dirs = debug_dirs}, NULL);
 	assert_non_null(symbolizer);
 	found.source = symbolizer_source(symbolizer);
 	found.count = symbolizer_find(symbolizer, address_of_outer(reference), frames, MODULE_MAX_INLINE);

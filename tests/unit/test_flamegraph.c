@@ -588,9 +588,56 @@ static void test_units(void **state)
 	assert_string_equal(flame_units_percent(percent, sizeof(percent), INT64_MAX, INT64_MAX), "100.00%");
 }
 
+// ---- Names made short ----------------------------------------------------------------------------------------------
+
+static struct profile *long_names(void)
+{
+	struct profile *profile = new_profile();
+	struct profile_function function = {
+		.name = "void f<int>(std::pair<int, int>)", .system_name = "_Z1f", .file = "f.cpp"};
+	struct profile_line line = {profile_add_function(profile, &function), 1};
+	uint32_t location = profile_add_location(
+		profile, &(struct profile_location){add_mapping(profile, "/bin/app"), 0x1100, 1, &line});
+
+	add_sample(profile, &location, 1, 5, NULL);
+	return profile;
+}
+
+static char *written(const struct format *format, int full_names)
+{
+	const struct format_options options = {.full_names = full_names};
+	struct profile *profile = long_names();
+	struct writer_memory memory = {0};
+	struct writer writer;
+
+	writer_init(&writer, writer_memory_sink, &memory);
+	assert_int_equal(format->write(profile, &options, &writer), 0);
+	assert_int_equal(writer_memory_sink(&memory, "", 1), 0);
+	profile_destroy(profile);
+	return memory.data;
+}
+
+// Short in the box, whole where the pointer is; whole in both when asked for.
+static void test_short_names(void **state)
+{
+	for (int full = 0; full < 2; full++) {
+		char *svg = written(&format_svg, full), *html = written(&format_html, full);
+
+		assert_non_null(strstr(svg, "<title>void f&lt;int&gt;(std::pair&lt;int, int&gt;)\n"));
+		assert_non_null(strstr(svg, full ? ">void f&lt;int&gt;(std::pair&lt;int, int&gt;)</text>"
+						 : ">f&lt;…&gt;(…)</text>"));
+		assert_true((strstr(svg, "data-l=\"f&lt;…&gt;(…)\"") != NULL) == !full);
+		assert_non_null(strstr(html, "\"void f\\u003cint>(std::pair\\u003cint, int>)\""));
+		assert_true((strstr(html, "\"f\\u003c…>(…)\"") != NULL) == !full);
+		free(svg);
+		free(html);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_short_names),
 		cmocka_unit_test(test_tree_totals),
 		cmocka_unit_test(test_tree_expands_inlines),
 		cmocka_unit_test(test_tree_names_unknown_code),

@@ -87,7 +87,7 @@ static void test_mutex_and_block(void **state)
 static void test_unknown(void **state)
 {
 	struct http_server *server = http_client_serve(&(struct http_options){0});
-	static const char *const names[] = {"trace", "nonsense"};
+	static const char *const names[] = {"blocks", "Heap", "nonsense"};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		char path[64];

@@ -224,7 +224,8 @@ static void test_shared_on_disk(void **state)
 	struct symbolizer *symbolizers[3];
 
 	for (int i = 0; i < 2; i++)
-		symbolizers[i] = symbolizer_create(&self, self_path, build_id, "", "", cache);
+		symbolizers[i] =
+			symbolizer_create(&self, self_path, build_id, &(struct debug_places){.dirs = ""}, cache);
 	expect_name(symbolizers[0], VADDR(demangle), "demangle");
 	expect_built(cache, 1, 0);
 	expect_name(symbolizers[1], VADDR(demangle), "demangle"); // found: it looked when it was first asked
@@ -232,7 +233,7 @@ static void test_shared_on_disk(void **state)
 	expect_name(symbolizers[1], VADDR(table_cache_directory), "table_cache_directory");
 	expect_name(symbolizers[0], VADDR(elf_file_close), "elf_file_close");
 	expect_built(cache, 3, 0);
-	symbolizers[2] = symbolizer_create(&self, self_path, build_id, "", "", cache);
+	symbolizers[2] = symbolizer_create(&self, self_path, build_id, &(struct debug_places){.dirs = ""}, cache);
 	expect_name(symbolizers[2], VADDR(demangle), "demangle");
 	expect_name(symbolizers[2], VADDR(elf_file_close), "elf_file_close");
 	expect_name(symbolizers[2], VADDR(table_cache_directory), "table_cache_directory");
@@ -246,7 +247,8 @@ static void test_shared_on_disk(void **state)
 static void test_many_blocks(void **state)
 {
 	uint64_t base = VADDR(demangle) & ~0xfffULL;
-	struct symbolizer *symbolizer = symbolizer_create(&self, self_path, build_id, "", "", NULL);
+	struct symbolizer *symbolizer =
+		symbolizer_create(&self, self_path, build_id, &(struct debug_places){.dirs = ""}, NULL);
 	struct module_frame frames[MODULE_MAX_INLINE];
 
 	for (uint64_t i = 0; i < 60; i++)
@@ -266,7 +268,7 @@ static void test_damaged_on_disk(void **state)
 	snprintf(command, sizeof(command),
 		 "for f in %s/*.names; do printf x | dd of=$f bs=1 seek=300 conv=notrunc 2>/dev/null; done", directory);
 	assert_int_equal(system(command), 0);
-	symbolizer = symbolizer_create(&self, self_path, build_id, "", "", cache);
+	symbolizer = symbolizer_create(&self, self_path, build_id, &(struct debug_places){.dirs = ""}, cache);
 	expect_name(symbolizer, VADDR(demangle), "demangle");
 	expect_built(cache, 1, 1);
 	symbolizer_destroy(symbolizer);

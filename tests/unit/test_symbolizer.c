@@ -20,6 +20,7 @@
 
 #include "collector/demangle.h"
 #include "collector/symbolizer.h"
+#include "tests/unit/shell.h"
 
 #define MAX_PCS 2000
 #define TARGET_LINES 142 // of symbolizer_target.cpp
@@ -27,20 +28,6 @@
 static char directory[] = "/tmp/profd_symbolizer_XXXXXX";
 
 // ---- Helpers -------------------------------------------------------------------------------------------------------
-
-__attribute__((format(printf, 1, 2))) static int try_run(const char *format, ...)
-{
-	char command[2048];
-	va_list arguments;
-
-	va_start(arguments, format);
-	// NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it takes va_start for nothing here
-	vsnprintf(command, sizeof(command), format, arguments);
-	va_end(arguments);
-	return system(command); // NOLINT(cert-env33-c): the command is this file's
-}
-
-#define run(...) assert_int_equal(try_run(__VA_ARGS__), 0)
 
 static int set_up(void **state)
 {
@@ -67,7 +54,8 @@ static struct subject open_subject(const char *name, const char *debug_dirs)
 	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	assert_int_equal(elf_file_open(open(path, O_RDONLY | O_CLOEXEC), &subject.file), 0);
 	elf_file_build_id(&subject.file, build_id);
-	subject.symbolizer = symbolizer_create(&subject.file, path, build_id, debug_dirs, "", NULL);
+	subject.symbolizer =
+		symbolizer_create(&subject.file, path, build_id, &(struct debug_places){.dirs = debug_dirs}, NULL);
 	assert_non_null(subject.symbolizer);
 	return subject;
 }

@@ -102,7 +102,7 @@ static bool use(const char *path)
 	if (elf_file_open(open(path, O_RDONLY | O_CLOEXEC), &file) < 0)
 		return false;
 	elf_file_build_id(&file, build_id);
-	symbolizer = symbolizer_create(&file, path, build_id, "/nowhere", "", NULL);
+	symbolizer = symbolizer_create(&file, path, build_id, &(struct debug_places){.dirs = "/nowhere"}, NULL);
 	assert_non_null(symbolizer);
 	for (uint32_t i = 0; i < LOOKUPS; i++) {
 		size_t count = symbolizer_find(symbolizer, 0x2100 + i * 0xa5, frames, MODULE_MAX_INLINE);
@@ -242,7 +242,8 @@ static void test_truncated_while_open(void **state)
 		assert_int_equal(fwrite(good, 1, size, out), size);
 		fclose(out);
 		assert_int_equal(elf_file_open(open("shrinking", O_RDONLY | O_CLOEXEC), &file), 0);
-		symbolizer = symbolizer_create(&file, "shrinking", "", "/nowhere", "", NULL);
+		symbolizer =
+			symbolizer_create(&file, "shrinking", "", &(struct debug_places){.dirs = "/nowhere"}, NULL);
 		assert_non_null(symbolizer);
 		assert_int_equal(truncate("shrinking", (off_t)(size * part / 20)), 0);
 		for (uint32_t i = 0; i < LOOKUPS; i++)

@@ -124,13 +124,15 @@ static void test_groups(void **state)
 		       "2 @ 0x1500 0x1601\n# labels: {\"state\":\"sleep\"}\n" LINES
 		       "1 @ 0x1500 0x1601\n# labels: {\"state\":\"mutex lock\"}\n" LINES
 		       "1 @ 0x1500 0x1601\n# labels: {\"state\":\"sleep\"}\n" LINES
-		       "1 @ 0x1\n# labels: {\"state\":\"running\"}\n\n");
+		       "1 @ 0x1\n# labels: {\"state\":\"running\"}\n\n"
+		       "# nameless: /bin/x: 80.00% of threads (self 0.00%)\n");
 	dump->threads[0].hidden = dump->threads[4].hidden = true;
 	assert_written(dump, '1',
 		       "goroutine profile: total 3\n"
 		       "1 @ 0x1500 0x1601\n# labels: {\"state\":\"sleep\"}\n" LINES
 		       "1 @ 0x1500 0x1601\n# labels: {\"state\":\"sleep\"}\n" LINES
-		       "1 @ 0x1\n# labels: {\"state\":\"running\"}\n\n");
+		       "1 @ 0x1\n# labels: {\"state\":\"running\"}\n\n"
+		       "# nameless: /bin/x: 66.67% of threads (self 0.00%)\n");
 	thread_dump_destroy(dump);
 }
 

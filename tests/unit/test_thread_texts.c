@@ -144,7 +144,8 @@ static void test_grouped(void **state)
 		   "#\t0x400200\ttiny+0x1200\tb.h:3\n"
 		   "#\t0x400200\twork+0x1200\ta.c:30\n"
 		   "#\t0x400300\tmain+0x1300\ta.c:10\n\n"
-		   "1 @ 0x1\n# labels: {\"state\":\"running\"}\n\n");
+		   "1 @ 0x1\n# labels: {\"state\":\"running\"}\n\n"
+		   "# nameless: /usr/bin/app: 50.00% of threads (self 50.00%)\n");
 	thread_dump_destroy(dump);
 }
 

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// name_advice.c: see name_advice.h.
+
+#include "collector/name_advice.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "collector/mapping.h"
+#include "collector/module.h"
+#include "collector/package_owner.h"
+
+// Would debug info that is installed beside the file help?
+static bool lacks_debug_info(struct module *module)
+{
+	return module_symbols(module) > MODULE_SYMBOLS_SYMTAB && !module_failure(module);
+}
+
+static bool is_file(const struct mapping *mapping)
+{
+	return mapping->module && mapping->path[0] == '/';
+}
+
+// Where the lists of packages are: a process in a container has a root of its own.
+static void find_root(const struct module *module, char root[32])
+{
+	struct stat own, its;
+
+	snprintf(root, 32, "/proc/%d/root", (int)module_pid(module));
+	if (stat(root, &its) < 0 || stat("/", &own) < 0 || (its.st_ino == own.st_ino && its.st_dev == own.st_dev))
+		root[0] = '\0';
+}
+
+// Of the first module and those with the same root. Returns how many are left, which are moved to the beginning.
+static size_t find_packages(struct module **modules, size_t count, struct package_query *queries)
+{
+	char root[32], other[32];
+	size_t same = 0, left = 0;
+
+	find_root(modules[0], root);
+	for (size_t i = 0; i < count; i++) {
+		find_root(modules[i], other);
+		if (strcmp(root, other) == 0)
+			queries[same++] = (struct package_query){.path = module_path(modules[i]), .module = modules[i]};
+		else
+			modules[left++] = modules[i];
+	}
+	package_owner_find(root, queries, same);
+	for (size_t i = 0; i < same; i++)
+		module_set_package(queries[i].module, queries[i].name);
+	return left;
+}
+
+void name_advice_prepare(const struct mapping *const *mappings, size_t count)
+{
+	struct module **modules = calloc(count ? count : 1, sizeof(struct module *));
+	struct package_query *queries = calloc(count ? count : 1, sizeof(*queries));
+	size_t left = 0;
+
+	for (size_t i = 0; modules && queries && i < count; i++)
+		if (is_file(mappings[i]) && !module_package(mappings[i]->module) &&
+		    lacks_debug_info(mappings[i]->module))
+			modules[left++] = mappings[i]->module;
+	while (left > 0)
+		left = find_packages(modules, left, queries);
+	free(modules);
+	free(queries);
+}
+
+const char *name_advice_source(const struct mapping *mapping, bool has_jit_names)
+{
+	static const char *const sources[] = {
+		[MODULE_SYMBOLS_DWARF] = "DWARF",    [MODULE_SYMBOLS_LINES] = "DWARF with lines only",
+		[MODULE_SYMBOLS_SYMTAB] = ".symtab", [MODULE_SYMBOLS_MINIDEBUG] = ".gnu_debugdata",
+		[MODULE_SYMBOLS_DYNSYM] = ".dynsym", [MODULE_SYMBOLS_NONE] = "nothing",
+	};
+
+	if (mapping->module)
+		return sources[module_symbols(mapping->module)];
+	return has_jit_names ? "the program's perf map or jitdump" : "nothing";
+}
+
+static void advise_missing(struct module *module, char *buf, size_t size)
+{
+	const char *package = module_package(module);
+
+	if (!package || !package[0])
+		snprintf(buf, size, "build it with -g, and do not strip it");
+	else // glibc's is a package of its own
+		snprintf(buf, size, "install %s%s%s", package, strcmp(package, "libc6") == 0 ? "-dbg" : "-dbgsym",
+			 module_build_id(module)[0] ? ", or set DEBUGINFOD_URLS" : "");
+}
+
+static void advise_module(const struct mapping *mapping, char *buf, size_t size)
+{
+	const char *failure = module_failure(mapping->module);
+
+	if (failure)
+		snprintf(buf, size, "%s", failure);
+	else if (!is_file(mapping))
+		snprintf(buf, size, "the kernel names no more of it");
+	else if (lacks_debug_info(mapping->module))
+		advise_missing(mapping->module, buf, size);
+	else
+		snprintf(buf, size, "nothing there has a name: assembler, or code that the linker made");
+}
+
+void name_advice(const struct mapping *mapping, bool has_jit_names, char *buf, size_t size)
+{
+	if (mapping->module)
+		advise_module(mapping, buf, size);
+	else if (mapping->path[0] == '/' && strncmp(mapping->path, "/memfd:", 7) != 0)
+		snprintf(buf, size, "the file is gone, was replaced, may not be read, or is no ELF file");
+	else if (has_jit_names)
+		snprintf(buf, size, "generated code that its runtime did not name");
+	else
+		snprintf(buf, size,
+			 "generated code: have its runtime write /tmp/perf-PID.map or a jitdump (node: "
+			 "--perf-basic-prof)");
+}

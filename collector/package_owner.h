@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// package_owner.h: which package installed a file: dpkg's lists are read (/var/lib/dpkg/info/NAME.list, a path a line), no program is run.
+// Any thread that may wait for files: some tens of milliseconds for all lists of a host, for one file as for many.
+
+#ifndef PROFD_COLLECTOR_PACKAGE_OWNER_H
+#define PROFD_COLLECTOR_PACKAGE_OWNER_H
+
+#include <stddef.h>
+
+#define PACKAGE_NAME_MAX 128
+
+struct package_query {
+	const char *path;            // absolute, below root
+	void *module;                // the caller's
+	char name[PACKAGE_NAME_MAX]; // "" not found
+};
+
+// Fills the names in. root: "" or a directory that is another system's root ("/proc/PID/root").
+void package_owner_find(const char *root, struct package_query *queries, size_t count);
+
+#endif

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_name_failures.py: the process that reads a module's debug info dies. That costs the names of this module alone; the answer says so; and
+# it is tried again when the debug info is another one, or later.
+
+import glob
+import json
+import os
+import resource
+import signal
+import subprocess
+import threading
+
+import pytest
+
+from test_debug_info import SOURCE, build_id_path, expect_dwarf, expect_function_alone, expect_nothing, share, split_off
+from test_debuginfod import Daemon, get
+
+# Never called; but of the same unit, so they are read as well, and make more than the process may write: by their names, or by lines alone.
+NAMES = ''.join(f'int a_function_that_is_never_called_and_has_a_name_that_is_as_long_as_they_are_in_large_programs_{i}(int x) '
+                f'{{ return x * {i}; }}\n' for i in range(6000))
+LINES = 'volatile int v;\nvoid of_many_lines(void)\n{\n' + 'v = 1;\n' * 70000 + '}\n'
+LIMIT = 512 << 10
+
+
+@pytest.fixture
+def daemon(request, profd, agent, tmp_path):
+    """A daemon with a target, whose debug info is in the directory `given`; without a cache, so that nothing else is written."""
+    others = getattr(request, 'param', NAMES)
+    (tmp_path / 'spin.c').write_text(SOURCE + others)
+    program = tmp_path / 'spin'
+    subprocess.run(['gcc', '-O1', '-g', tmp_path / 'spin.c', '-o', program], check=True)
+    debug_file = build_id_path(tmp_path / 'given', program)
+    split_off(program, debug_file)
+    one = Daemon(profd, agent, program, tmp_path, {'PROFD_CACHE_DIR': '', 'DEBUGINFOD_URLS': ''}, ['--debug-dir', str(tmp_path / 'given')])
+    one.debug_file = debug_file
+    yield one
+    one.close()
+
+
+def failures(profile):
+    return [comment for comment in profile.comments if comment.startswith('names of') and '/spin are missing' in comment]
+
+
+def expect_libc(profile):
+    assert share(profile, '__libc_start_main_impl') + share(profile, '__libc_start_main') > 0.8, profile.lines
+
+
+def test_more_than_it_may_write(daemon):
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+    profile = daemon.profile()
+    expect_nothing(profile)
+    expect_libc(profile)
+    assert failures(profile) and 'its debug info cannot be read: File too large' in failures(profile)[0], profile.comments
+    assert 'it is read again in' in failures(profile)[0]
+    assert daemon.metric('profd_name_failures_total') == 1
+    # It is not tried again each time; and each answer says so.
+    assert failures(daemon.profile()) and daemon.metric('profd_name_failures_total') == 1
+    # Thread dumps say so as well; in text it is a comment.
+    text = get(f'{daemon.url}/debug/pprof/goroutine?debug=2').decode()
+    assert text.startswith('# names of ') and '/spin are missing: ' in text.splitlines()[0], text[:500]
+    notes = json.loads(get(f'{daemon.url}/debug/pprof/goroutine?format=json'))['notes']
+    assert any('/spin are missing: ' in note for note in notes)
+    os.utime(daemon.debug_file)
+    assert failures(daemon.profile()) and daemon.metric('profd_name_failures_total') == 2
+
+
+@pytest.mark.parametrize('daemon', [LINES], indirect=True, ids=['lines'])
+def test_symbols_stand_in(daemon):
+    """Where DWARF is too much, functions still have the names that their symbols have."""
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+    for _ in range(2):
+        profile = daemon.profile()
+        expect_function_alone(profile)
+        assert any(comment.startswith('lines and inlined calls of') and '/spin are missing: ' in comment for comment in profile.comments)
+    assert daemon.metric('profd_name_failures_total') == 1
+
+
+class Killer(threading.Thread):
+    """Kills each process that another one starts."""
+
+    def __init__(self, parent):
+        super().__init__()
+        self.parent, self.killed, self.ended = parent, [], False
+
+    def run(self):
+        while not self.ended:
+            for path in glob.glob(f'/proc/{self.parent}/task/*/children'):
+                try:
+                    with open(path) as file:
+                        children = [int(word) for word in file.read().split()]
+                    for child in children:
+                        os.kill(child, signal.SIGKILL)
+                        self.killed.append(child)
+                except OSError:
+                    pass
+
+
+def test_killed(daemon):
+    """By the kernel, for want of memory, or by anybody else. The profile is whole but for names."""
+    killer = Killer(daemon.process.pid)
+    killer.start()
+    try:
+        profile = daemon.profile()
+    finally:
+        killer.ended = True
+        killer.join()
+    assert killer.killed
+    assert failures(profile) and 'died (signal 9, Killed)' in failures(profile)[0], profile.comments
+    expect_nothing(profile)
+    assert sum(sample.values[0] for sample in profile.samples) > 10
+    daemon.log.seek(0)
+    assert '/spin are missing: the process that read its debug info died (signal 9, Killed)' in daemon.log.read()
+    subprocess.run(['cp', daemon.debug_file, f'{daemon.debug_file}.new'], check=True)
+    os.replace(f'{daemon.debug_file}.new', daemon.debug_file)
+    profile = daemon.profile()
+    expect_dwarf(profile)
+    assert not failures(profile)
