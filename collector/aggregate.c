@@ -6,6 +6,8 @@
 #include "collector/aggregate.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "collector/mapping.h"
 
@@ -16,18 +18,28 @@ void aggregate_init(struct aggregate *aggregate, size_t max_bytes)
 	intern_init(&aggregate->nodes, sizeof(struct aggregate_node), sizeof(struct aggregate_node),
 		    &aggregate->budget);
 	intern_init(&aggregate->threads, sizeof(struct aggregate_thread), 8, &aggregate->budget);
-	intern_init(&aggregate->samples, sizeof(struct aggregate_sample), 8, &aggregate->budget);
+	intern_init(&aggregate->samples, sizeof(struct aggregate_sample), AGGREGATE_SAMPLE_KEY_BYTES,
+		    &aggregate->budget);
 	intern_init(&aggregate->mappings, sizeof(struct aggregate_mapping), 4, &aggregate->budget);
+	intern_init(&aggregate->causes, sizeof(struct aggregate_cause), 8, &aggregate->budget);
+	intern_init(&aggregate->labels, sizeof(struct aggregate_labels), 8, &aggregate->budget);
+	intern_init(&aggregate->works, sizeof(struct aggregate_work), sizeof(struct aggregate_work),
+		    &aggregate->budget);
 }
 
 void aggregate_finish(struct aggregate *aggregate)
 {
 	for (uint32_t i = 0; i < aggregate->mappings.count; i++)
 		mapping_unref(((struct aggregate_mapping *)intern_item(&aggregate->mappings, i))->mapping);
+	for (uint32_t i = 0; i < aggregate->labels.count; i++)
+		free((void *)((struct aggregate_labels *)intern_item(&aggregate->labels, i))->text);
 	intern_finish(&aggregate->nodes);
 	intern_finish(&aggregate->threads);
 	intern_finish(&aggregate->samples);
 	intern_finish(&aggregate->mappings);
+	intern_finish(&aggregate->causes);
+	intern_finish(&aggregate->labels);
+	intern_finish(&aggregate->works);
 }
 
 int aggregate_thread(struct aggregate *aggregate, uint32_t source, uint32_t tid, uint32_t *ret_index, bool *ret_new)
@@ -111,11 +123,13 @@ uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_fra
 	return node;
 }
 
-int aggregate_add(struct aggregate *aggregate, uint32_t thread, const struct aggregate_frame *frames, size_t nframes,
-		  uint64_t samples, uint64_t cpu_ns)
+int aggregate_add(struct aggregate *aggregate, const struct aggregate_sample *sample,
+		  const struct aggregate_frame *frames, size_t nframes)
 {
-	struct aggregate_sample key = {.node = aggregate_stack(aggregate, frames, nframes), .thread = thread};
-	struct aggregate_sample *sample;
+	struct aggregate_sample key = {.node = aggregate_stack(aggregate, frames, nframes),
+				       .thread = sample->thread,
+				       .work = sample->work};
+	struct aggregate_sample *sum;
 	uint32_t index;
 
 	if (key.node == 0 && nframes > 0)
@@ -123,9 +137,23 @@ int aggregate_add(struct aggregate *aggregate, uint32_t thread, const struct agg
 	index = intern_add(&aggregate->samples, &key, NULL);
 	if (index == INTERN_NONE)
 		return -ENOMEM;
-	sample = intern_item(&aggregate->samples, index);
-	add_saturating(&sample->samples, samples);
-	add_saturating(&sample->cpu_ns, cpu_ns);
+	sum = intern_item(&aggregate->samples, index);
+	add_saturating(&sum->samples, sample->samples);
+	add_saturating(&sum->cpu_ns, sample->cpu_ns);
+	return 0;
+}
+
+int aggregate_keep_labels(struct aggregate *aggregate, uint32_t index, const char *text)
+{
+	struct aggregate_labels *labels = intern_item(&aggregate->labels, index);
+	size_t bytes = strlen(text) + 1;
+
+	if (bytes > aggregate->budget.max - aggregate->budget.used)
+		return -ENOMEM;
+	labels->text = strdup(text);
+	if (!labels->text)
+		return -ENOMEM;
+	aggregate->budget.used += bytes;
 	return 0;
 }
 

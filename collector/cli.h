@@ -196,7 +196,8 @@ int cli_snapshot_wall(pid_t pid, uint32_t seconds, const struct module_debug *de
 struct cli_wall;
 struct profile;
 // A wall-clock profile of all targets, from now on. 0 or −errno.
-int cli_wall_start(struct collector *collector, uint32_t rate_hz, struct cli_wall **ret_recorder);
+int cli_wall_start(struct collector *collector, uint32_t rate_hz, const struct profile_view *view,
+		   struct cli_wall **ret_recorder);
 // Ends it; once. The profile is the recorder's; NULL: nothing was seen, or no memory.
 struct profile *cli_wall_stop(struct cli_wall *recorder, const char *command);
 // "120 looks in 6.00 s, …"; after cli_wall_stop.
@@ -234,6 +235,7 @@ struct cli_run_options {
 	const char *trace; // NULL: none
 	uint32_t flight_s; // 0: the whole run
 	bool wait_for_all; // what the command leaves running, too
+	struct profile_view view;
 	bool leaks;
 	double leaks_window_s; // <0: not given
 	char **command;        // NULL-terminated

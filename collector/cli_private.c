@@ -326,7 +326,7 @@ static int private_start(struct private *own, char *error, size_t size)
 		result = private_start_trace(own, error, size);
 	if (result != 0 || own->outputs.count == 0 || cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE)
 		return result;
-	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &own->wall)
+	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &window.view, &own->wall)
 				    : window_open(own->collector, &window, &own->window);
 	if (result != 0)
 		snprintf(error, size, "cannot start sampling: %s", strerror(-result));
@@ -431,7 +431,7 @@ static void private_write_store(struct private *own)
 	if (kind == WIRE_BUCKET_HEAP)
 		cli_heap_end(own->collector, &own->outputs, &heap);
 	else
-		cli_waits_end(own->collector, &own->outputs, kind, title, heap.quiet);
+		cli_waits_end(own->collector, &own->outputs, kind, &heap.view, title, heap.quiet);
 }
 
 static int cli_private(int argc, char **argv)

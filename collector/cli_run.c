@@ -58,7 +58,17 @@ struct run {
 #define RUN_FLIGHT_S 10
 #define RUN_MAX_FLIGHT_S 86400
 
-enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_TRACE, RUN_FLIGHT, RUN_FULL_NAMES, RUN_LEAKS };
+enum run_option {
+	RUN_WAIT = CLI_OPT_FIRST_OWN,
+	RUN_FULL_NAMES,
+	RUN_LEAKS,
+	RUN_TRACE,
+	RUN_FLIGHT,
+	RUN_CAUSAL,
+	RUN_LABEL,
+	RUN_GROUP,
+	RUN_SAMPLED_ONLY
+};
 
 static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
@@ -66,6 +76,10 @@ static const struct option run_long_options[] = {
 	{"flight", optional_argument, NULL, RUN_FLIGHT},
 	{"full-names", no_argument, NULL, RUN_FULL_NAMES},
 	{"leaks", optional_argument, NULL, RUN_LEAKS},
+	{"causal", no_argument, NULL, RUN_CAUSAL},
+	{"label", required_argument, NULL, RUN_LABEL},
+	{"group", required_argument, NULL, RUN_GROUP},
+	{"sampled-only", no_argument, NULL, RUN_SAMPLED_ONLY},
 	{"output", required_argument, NULL, 'o'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
@@ -88,6 +102,25 @@ static bool run_add_output(struct cli_run_options *options, char *path)
 		return false;
 	}
 	options->outputs[options->noutputs++] = path;
+	return true;
+}
+
+static bool run_take_view(struct profile_view *view, int option, const char *value)
+{
+	struct label_choice *labels = &view->labels;
+
+	view->causal |= option == RUN_CAUSAL;
+	labels->sampled_only |= option == RUN_SAMPLED_ONLY;
+	if (option == RUN_LABEL && !label_choice_parse(value, labels)) {
+		cli_say("--label '%s': not KEY=VALUE", value);
+		return false;
+	}
+	if (option == RUN_GROUP && (value[0] == '\0' || strlen(value) >= sizeof(labels->group))) {
+		cli_say("--group '%s': not the key of a label", value);
+		return false;
+	}
+	if (option == RUN_GROUP)
+		memcpy(labels->group, value, strlen(value) + 1);
 	return true;
 }
 
@@ -119,6 +152,11 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 	case RUN_FLIGHT:
 		options->flight_s = RUN_FLIGHT_S;
 		return optarg == NULL || cli_number("--flight", optarg, 1, RUN_MAX_FLIGHT_S, &options->flight_s);
+	case RUN_CAUSAL:
+	case RUN_LABEL:
+	case RUN_GROUP:
+	case RUN_SAMPLED_ONLY:
+		return run_take_view(&options->view, option, optarg);
 	case RUN_FULL_NAMES:
 		options->full_names = true;
 		return true;
@@ -316,7 +354,7 @@ static void run_wait(struct run *run)
 static int run_start_collector(struct run *run, char *name, size_t size)
 {
 	struct cli_run_options *options = run->options;
-	struct window_options window = {.rate_hz = options->sampling.rate_hz};
+	struct window_options window = {.rate_hz = options->sampling.rate_hz, .view = options->view};
 	struct collector_options collector = {
 		.socket = name, .sampling = options->sampling.how, .cache_tables = true, .family = getpid()};
 	bool by_store = cli_sampling_store(&options->sampling) != WIRE_BUCKET_NONE;
@@ -330,7 +368,7 @@ static int run_start_collector(struct run *run, char *name, size_t size)
 	snprintf(name, size, "@profd-%d-%016" PRIx64, (int)getpid(), random);
 	int error = collector_create(&collector, &run->collector);
 	if (error == 0 && run->outputs.count > 0 && options->sampling.wall)
-		error = cli_wall_start(run->collector, options->sampling.rate_hz, &run->wall);
+		error = cli_wall_start(run->collector, options->sampling.rate_hz, &options->view, &run->wall);
 	else if (error == 0 && run->outputs.count > 0 && !by_store)
 		error = window_open(run->collector, &window, &run->window);
 	return error;
@@ -460,11 +498,12 @@ static bool run_write_store(struct run *run)
 {
 	enum wire_bucket_kind kind = cli_sampling_store(&run->options->sampling);
 	const struct cli_heap_options heap = {.command = run->options->command[0],
+					      .view = run->options->view,
 					      .leaks = run->options->leaks,
 					      .window_s = run->options->leaks_window_s};
 
 	if (kind != WIRE_BUCKET_HEAP)
-		return cli_waits_end(run->collector, &run->outputs, kind, heap.command, false);
+		return cli_waits_end(run->collector, &run->outputs, kind, &heap.view, heap.command, false);
 	return cli_heap_end(run->collector, &run->outputs, &heap);
 }
 
@@ -580,6 +619,10 @@ const struct cli_command cli_command_run = {
 		"comes,\n"
 		"                         and when profd gets SIGUSR2, which then does not reach COMMAND\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
+		"      --causal           stacks under the stacks that made their threads, or queued their work\n"
+		"      --label KEY=VALUE  only samples with this label of the program's; --group KEY puts each under "
+		"its\n"
+		"                         label's frame; --sampled-only: only those with a trace that is recorded\n"
 		"  -h, --help             this text\n\n"
 		"HTTP, while COMMAND runs:\n"
 		"  --http ADDR            serve HTTP on HOST:PORT; ':6060' and '6060' are 127.0.0.1:6060, '[::1]:0' "

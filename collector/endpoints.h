@@ -10,6 +10,7 @@
 #include "collector/collector.h"
 #include "collector/http_message.h"
 #include "collector/metrics.h"
+#include "formats/profile_view.h"
 #include "formats/short_name.h"
 #include <pthread.h>
 #include <stdbool.h>
@@ -58,6 +59,7 @@ struct profile_ask {
 	int64_t seconds;
 	uint32_t rate_hz, max_rate_hz;
 	const struct format *format;
+	struct profile_view view;
 	enum name_form names;
 };
 struct profile;
@@ -69,6 +71,9 @@ void endpoint_profile_set_headers(struct http_reply *reply, const struct format 
 // profile stays the caller's; NULL: there was no memory for it.
 void endpoint_profile_answer(const struct profile_ask *ask, const struct collector_target *target,
 			     struct profile *profile, struct http_reply *reply);
+
+// endpoint_view.c. false: reply says why not.
+bool endpoint_view_parse(const struct http_request *request, struct profile_view *ret_view, struct http_reply *reply);
 
 // endpoint_store.c, endpoint_config.c. whole: as for endpoint_profile. The former: heap, allocs, mutex or block, as reply->endpoint says.
 void endpoint_store(struct endpoints *endpoints, const struct http_request *request,

@@ -477,6 +477,9 @@ static void add_counts(struct session *session, const struct ring_counts *counts
 	sums->threads_unsampled += news.unsampled;
 	sums->threads_created += growth(session->live.threads_seen, before.threads_seen);
 	sums->threads_slowed += news.slowed;
+	sums->contexts_lost += growth(session->live.contexts_lost, before.contexts_lost);
+	sums->labels_lost += growth(session->live.labels_lost, before.labels_lost);
+	sums->tasks_lost += growth(session->live.tasks_lost, before.tasks_lost);
 	if (session->live.threads_seen > session->live.threads_live)
 		count_ended(session, session->live.threads_seen - session->live.threads_live);
 	sums->foreign_forwarded += growth(session->live.foreign_forwarded, before.foreign_forwarded);
@@ -560,6 +563,8 @@ unsigned session_tick(struct session *session)
 		session_check_end(session);
 	} else if (session->state == SESSION_LIVE) {
 		fill = session_drain(session, RING_READER_LIVE);
+		if (session->rate_sent > 0)
+			session_look_for_service(session);
 		if (session->rate_sent == 0 && session->drains_left > 0)
 			session->drains_left--;
 		if (session->maps_dirty || session->tables_since_ns > 0) {

@@ -14,9 +14,11 @@
 #include "collector/mapping.h"
 #include "collector/origins.h"
 #include "collector/snapshot_impl.h"
+#include "collector/snapshot_tasks.h"
 #include "collector/thread_groups.h"
 #include "collector/thread_scan.h"
 #include "collector/thread_walk.h"
+#include "formats/thread_dump.h"
 #include "profd/wire.h"
 
 static uint64_t walks; // atomic
@@ -176,6 +178,24 @@ static int scan_since(struct snapshot_source *source, int64_t asked_ns)
 	return source->scan && source->scan->start_ns >= asked_ns ? 0 : scan(source);
 }
 
+// Of tasks it is known only afterwards whether they stood still.
+static int confirm_tasks(const struct snapshot_source *source, struct thread_dump **dump)
+{
+	struct origins *after;
+	int r;
+
+	if (!source->origins || source->origins->ntasks == 0)
+		return 0;
+	after = source->read_origins(source->origins_context);
+	r = snapshot_tasks_confirm(*dump, source->origins, after);
+	origins_destroy(after);
+	if (r < 0) {
+		thread_dump_destroy(*dump);
+		*dump = NULL;
+	}
+	return r;
+}
+
 static int take(struct snapshot_source *source, const struct thread_watch *watch, enum snapshot_kind kind,
 		struct thread_dump **ret_dump)
 {
@@ -186,6 +206,8 @@ static int take(struct snapshot_source *source, const struct thread_watch *watch
 	r = scan_since(source, asked_ns);
 	if (r == 0)
 		r = snapshot_name(source, watch, kind, ret_dump);
+	if (r == 0 && kind == SNAPSHOT_DUMP)
+		r = confirm_tasks(source, ret_dump);
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }

@@ -14,6 +14,7 @@
 #include "collector/session.h"
 #include "collector/trace.h"
 #include "collector/window_impl.h"
+#include "collector/window_work.h"
 #include "collector/worker.h"
 
 #define ARM_NS 2000000000LL    // that window_open waits for its targets' tables
@@ -85,21 +86,21 @@ static void seek_debug_info(struct window *window)
 	}
 }
 
-static bool keep(struct window *window, struct session *session, const struct ring_record *record,
+static bool keep(struct window *window, struct session *session, const struct ring_record *record, uint32_t work,
 		 const struct aggregate_frame *frames, size_t nframes)
 {
 	const struct wire_sample *sample = &record->sample;
+	struct aggregate_sample sum = {.work = work, .samples = sample->weight, .cpu_ns = sample->cpu_ns};
 	struct aggregate_thread *thread;
-	uint32_t index;
 	bool new;
 
 	if (!window_add_source(window, session) ||
-	    aggregate_thread(&window->aggregate, session->id, sample->tid, &index, &new) < 0)
+	    aggregate_thread(&window->aggregate, session->id, sample->tid, &sum.thread, &new) < 0)
 		return false;
-	thread = intern_item(&window->aggregate.threads, index);
+	thread = intern_item(&window->aggregate.threads, sum.thread);
 	if (new)
 		session_thread_name(session, sample->tid, sample->slot, thread->name);
-	if (aggregate_add(&window->aggregate, index, frames, nframes, sample->weight, sample->cpu_ns) < 0)
+	if (aggregate_add(&window->aggregate, &sum, frames, nframes) < 0)
 		return false;
 	seek_debug_info(window);
 	return true;
@@ -115,11 +116,17 @@ void window_take(struct window *window, struct session *session, const struct ri
 		 const struct aggregate_frame *frames, size_t nframes, uint8_t stop)
 {
 	struct window_stats *stats = &window->stats;
+	uint32_t work;
+	bool fits = window_work_find(window, session, record, &work) == 0;
 
-	bool kept = window->options.trace ? window_trace_sample(window, session, record, frames, nframes)
-					  : keep(window, session, record, frames, nframes);
-
-	if (!kept) {
+	if (fits && !window_work_is_wanted(window, work)) {
+		stats->unwanted++;
+		return;
+	}
+	if (fits)
+		fits = window->options.trace ? window_trace_sample(window, session, record, frames, nframes)
+					     : keep(window, session, record, work, frames, nframes);
+	if (!fits) {
 		stats->dropped_aggregate++;
 		return;
 	}
@@ -407,6 +414,18 @@ static void note_main_target(struct window *window)
 	window->command = strdup(session->cmdline ? session->cmdline : session->comm);
 }
 
+// What targets say of themselves as a whole.
+static void note_sources(struct window *window)
+{
+	for (uint32_t i = 0; i < window->sources.count; i++) {
+		struct window_source *source = intern_item(&window->sources, i);
+
+		window->stats.contexts_lost += source->session->live.contexts_lost;
+		window->stats.labels_lost += source->session->live.labels_lost;
+		memcpy(source->service, source->session->service, sizeof(source->service));
+	}
+}
+
 void window_stop(struct window *window)
 {
 	struct collector *collector = window->collector;
@@ -424,6 +443,7 @@ void window_stop(struct window *window)
 	if (window->options.trace)
 		end_traces(window);
 	note_main_target(window);
+	note_sources(window);
 	window->open = false;
 	window->stats.end_ns = core_epoch_ns();
 	TAILQ_REMOVE(&collector->windows, window, link);
@@ -440,7 +460,7 @@ void window_stop(struct window *window)
 static void release_source(struct window_source *source)
 {
 	session_unref(source->session);
-	free(source->events);
+	window_trace_release(source);
 }
 
 void window_destroy(struct window *window)

@@ -8,16 +8,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/context_pool.h"
 #include "collector/session.h"
 #include "collector/trace.h"
 #include "collector/window_impl.h"
+
+// The stack of a context of the target's pool.
+struct context_stack {
+	uint32_t number;
+	uint32_t stack; // a node; 0: there is none
+};
 
 // A window's place in a target's file.
 struct window_events {
 	struct event_reader reader;
 	bool begun;                             // there is a file, and reader is its place
-	bool ended;                             // all was read
-	uint32_t context_stacks[WIRE_CREATORS]; // nodes; 0: not looked up yet
+	bool ended;             // all was read
+	struct intern contexts; // struct context_stack
 };
 
 bool window_wants_events(const struct session *session, uint32_t *ret_mib)
@@ -46,8 +53,12 @@ static struct window_events *events_of(struct window *window, struct session *se
 {
 	struct window_source *source = window_add_source(window, session);
 
-	if (source && !source->events)
+	if (source && !source->events) {
 		source->events = calloc(1, sizeof(*source->events));
+		if (source->events)
+			intern_init(&source->events->contexts, sizeof(struct context_stack), sizeof(uint32_t),
+				    &window->aggregate.budget);
+	}
 	return source ? source->events : NULL;
 }
 
@@ -68,35 +79,49 @@ static struct aggregate_thread *see_thread(struct window *window, struct session
 	return thread;
 }
 
-// The stack that made a thread, as a node; 0: not known. What is read of the region is read once, and checked.
-static uint32_t context_stack(struct window *window, struct session *session, struct window_events *events,
-			      uint32_t context)
+static uint32_t make_context_stack(struct window *window, struct session *session, uint32_t number)
 {
-	struct aggregate_frame frames[WIRE_CREATOR_FRAMES];
-	const struct wire_creator *creator;
-	uint64_t hash;
-	uint32_t npcs, n = 0;
+	struct aggregate_frame frames[WIRE_STACK_FRAMES];
+	struct context_item item;
+	size_t n = 0;
 
-	if (context == 0 || context > WIRE_CREATORS || !session->region.header)
+	if (!context_pool_context(&session->region.pool, number, &item))
 		return 0;
-	if (events->context_stacks[context - 1])
-		return events->context_stacks[context - 1];
-	creator = &session->region.creators[context - 1];
-	hash = __atomic_load_n(&creator->hash, __ATOMIC_ACQUIRE);
-	npcs = __atomic_load_n(&creator->npcs, __ATOMIC_RELAXED);
-	if (hash <= WIRE_CREATOR_BUSY || npcs > WIRE_CREATOR_FRAMES)
-		return 0;
-	for (uint32_t i = 0; i < npcs; i++) {
-		uint64_t pc = __atomic_load_n(&creator->pcs[i], __ATOMIC_RELAXED);
-		uint64_t address = pc & ~WIRE_PC_EXACT;
+	for (uint32_t i = 0; i < item.npcs; i++) {
+		uint64_t address = item.pcs[i] & ~WIRE_PC_EXACT;
 
-		address -= !(pc & WIRE_PC_EXACT) && address > 0;
+		address -= !(item.pcs[i] & WIRE_PC_EXACT) && address > 0;
 		frames[n].mapping = session_find_mapping(session, session->live.maps_gen, address);
-		frames[n].pc = pc;
+		frames[n].pc = item.pcs[i];
 		n += !frames[n].mapping || !frames[n].mapping->agent;
 	}
-	events->context_stacks[context - 1] = aggregate_stack(&window->aggregate, frames, n);
-	return events->context_stacks[context - 1];
+	return aggregate_stack(&window->aggregate, frames, n);
+}
+
+// The stack that made a thread, as a node; 0: not known.
+static uint32_t context_stack(struct window *window, struct session *session, struct window_events *events,
+			      uint32_t number)
+{
+	struct context_stack *context;
+	uint32_t index;
+	bool new;
+
+	if (number == 0 || !session->region.header)
+		return 0;
+	index = intern_add(&events->contexts, &number, &new);
+	if (index == INTERN_NONE)
+		return 0;
+	context = intern_item(&events->contexts, index);
+	if (new)
+		context->stack = make_context_stack(window, session, number);
+	return context->stack;
+}
+
+void window_trace_release(struct window_source *source)
+{
+	if (source->events)
+		intern_finish(&source->events->contexts);
+	free(source->events);
 }
 
 // ---- Events and samples ---------------------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ struct profd_region {
 	struct wire_header *header;
 	struct wire_shard *shards;
 	struct wire_slot *slots;
-	struct wire_creator *creators;
+	uint32_t *pool_index;
+	uint64_t *pool_words;
+	struct wire_task *tasks;
 	uint8_t *ring;
 	uint32_t nshards, nslots, shard_size; // copies: what the handler trusts
 	uint64_t size;

@@ -12,6 +12,7 @@
 #include "profd/agent.h"
 #include "profd/clock.h"
 #include "profd/modules.h"
+#include "profd/otel_trace.h"
 #include "profd/perf_event.h"
 #include "profd/raw.h"
 #include "profd/safe_read.h"
@@ -37,6 +38,7 @@ static struct scratch scratches[SCRATCH_BUFFERS];
 void profd_handler_init(void)
 {
 	profd_clock_init();
+	profd_otel_trace_init();
 	// A thread of the parent may have held one at the moment of the fork.
 	for (int i = 0; i < SCRATCH_BUFFERS; i++)
 		__atomic_store_n(&scratches[i].taken, 0, __ATOMIC_RELAXED);
@@ -166,6 +168,18 @@ struct expiry {
 	uint32_t tid;    // of a perf event's thread, who may have left the slot to another; 0: a timer's
 };
 
+// What an OpenTelemetry SDK says goes before what the program told us; that are the thread's own words: it wrote them, or is in the
+// middle of it. buffer: for the former. NULL: none.
+static const struct wire_trace *current_trace(const struct wire_slot *slot, struct wire_trace *buffer)
+{
+	if (profd_otel_trace_read(buffer))
+		return buffer;
+	if (!__atomic_load_n(&slot->has_trace, __ATOMIC_RELAXED) ||
+	    (__atomic_load_n(&slot->trace_turn, __ATOMIC_RELAXED) & 1))
+		return NULL;
+	return &slot->trace;
+}
+
 static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 {
 	struct wire_header *header = profd_agent.region.header;
@@ -173,8 +187,11 @@ static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 	struct profd_slot_private *private = profd_slot_private(slot);
 	struct profd_ring ring = ring_of(expiry->slot);
 	struct wire_sample sample = {.slot = expiry->slot, .time_ns = profd_clock_now_ns()};
+	struct wire_trace otel;
+	const struct wire_trace *trace;
 	struct scratch *scratch;
 	uint32_t count;
+	uint64_t work;
 
 	sample.tid = WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_RELAXED));
 	if (!sample.tid || (expiry->tid && expiry->tid != sample.tid) ||
@@ -194,7 +211,12 @@ static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 	private->weight_seen += sample.weight;
 	sample.weight += owed_weight(private);
 	sample.cpu_ns = (uint64_t)sample.weight * __atomic_load_n(&private->period_ns, __ATOMIC_RELAXED);
-	profd_ring_put(&ring, &sample, scratch->pcs);
+	work = __atomic_load_n(&slot->work, __ATOMIC_RELAXED);
+	sample.context = WIRE_WORK_CONTEXT(work);
+	sample.labels = WIRE_WORK_LABELS(work);
+	trace = current_trace(slot, &otel);
+	sample.flags = trace ? WIRE_SAMPLE_TRACE : 0;
+	profd_ring_put(&ring, &sample, scratch->pcs, trace);
 	__atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE);
 	account(private, &sample);
 }

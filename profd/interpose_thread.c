@@ -14,10 +14,12 @@
 #include "profd/agent.h"
 #include "profd/channel.h"
 #include "profd/clock.h"
+#include "profd/contexts.h"
 #include "profd/creators.h"
 #include "profd/events.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
+#include "profd/links.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
@@ -136,7 +138,9 @@ void profd_interpose_thread_join_self(bool is_main)
 		own_range = main_stack();
 	else
 		forget_other_threads();
-	own_origin = (struct profd_thread_origin){0, 0}; // the region is new
+	profd_links_forget();
+	own_origin = (struct profd_thread_origin){
+		.creator = profd_contexts_restore()}; // in the new region; the thread is its parent's
 	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 	profd_event(WIRE_EVENT_START);
 	expect_end();

@@ -13,6 +13,7 @@
 
 #include "profd/agent.h"
 #include "profd/contention.h"
+#include "profd/contexts.h"
 #include "profd/events.h"
 #include "profd/store.h"
 #include "profd/threads.h"
@@ -93,6 +94,7 @@ static void count(enum wire_bucket_kind bucket_kind, uint64_t key, struct profd_
 	if (__atomic_load_n(&profd_store.header, __ATOMIC_ACQUIRE)) {
 		stack.npcs = profd_caller_walk(caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
 		stack.pcs = pcs;
+		stack.work = profd_contexts_work();
 		bucket = profd_store_bucket(bucket_kind, &stack, key, 0);
 		if (bucket) {
 			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, parts);
