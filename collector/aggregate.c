@@ -6,6 +6,8 @@
 #include "collector/aggregate.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "collector/mapping.h"
 
@@ -16,18 +18,28 @@ void aggregate_init(struct aggregate *aggregate, size_t max_bytes)
 	intern_init(&aggregate->nodes, sizeof(struct aggregate_node), sizeof(struct aggregate_node),
 		    &aggregate->budget);
 	intern_init(&aggregate->threads, sizeof(struct aggregate_thread), 8, &aggregate->budget);
-	intern_init(&aggregate->samples, sizeof(struct aggregate_sample), 8, &aggregate->budget);
+	intern_init(&aggregate->samples, sizeof(struct aggregate_sample), AGGREGATE_SAMPLE_KEY_BYTES,
+		    &aggregate->budget);
 	intern_init(&aggregate->mappings, sizeof(struct aggregate_mapping), 4, &aggregate->budget);
+	intern_init(&aggregate->causes, sizeof(struct aggregate_cause), 8, &aggregate->budget);
+	intern_init(&aggregate->labels, sizeof(struct aggregate_labels), 8, &aggregate->budget);
+	intern_init(&aggregate->works, sizeof(struct aggregate_work), sizeof(struct aggregate_work),
+		    &aggregate->budget);
 }
 
 void aggregate_finish(struct aggregate *aggregate)
 {
 	for (uint32_t i = 0; i < aggregate->mappings.count; i++)
 		mapping_unref(((struct aggregate_mapping *)intern_item(&aggregate->mappings, i))->mapping);
+	for (uint32_t i = 0; i < aggregate->labels.count; i++)
+		free((void *)((struct aggregate_labels *)intern_item(&aggregate->labels, i))->text);
 	intern_finish(&aggregate->nodes);
 	intern_finish(&aggregate->threads);
 	intern_finish(&aggregate->samples);
 	intern_finish(&aggregate->mappings);
+	intern_finish(&aggregate->causes);
+	intern_finish(&aggregate->labels);
+	intern_finish(&aggregate->works);
 }
 
 int aggregate_thread(struct aggregate *aggregate, uint32_t source, uint32_t tid, uint32_t *ret_index, bool *ret_new)
@@ -95,30 +107,53 @@ static void add_saturating(uint64_t *sum, uint64_t value)
 		*sum = INT64_MAX;
 }
 
-int aggregate_add(struct aggregate *aggregate, uint32_t thread, const struct aggregate_frame *frames, size_t nframes,
-		  uint64_t samples, uint64_t cpu_ns)
+// The same stack, or one that shares its outermost frames, often comes next.
+uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_frame *frames, size_t nframes)
 {
-	struct aggregate_sample key = {.node = AGGREGATE_ROOT, .thread = thread};
-	struct aggregate_sample *sample;
 	size_t common = count_common(aggregate, frames, nframes);
-	uint32_t index;
+	uint32_t node = common > 0 ? aggregate->path[common - 1] : AGGREGATE_ROOT;
 
-	if (common > 0)
-		key.node = aggregate->path[common - 1];
 	aggregate->path_length = (uint32_t)common;
 	for (size_t i = common; i < nframes; i++) {
-		key.node = add_node(aggregate, &frames[nframes - 1 - i], key.node);
-		if (key.node == 0)
-			return -ENOMEM;
+		node = add_node(aggregate, &frames[nframes - 1 - i], node);
+		if (node == 0)
+			return 0;
 		if (i < WIRE_MAX_FRAMES)
-			aggregate->path[aggregate->path_length++] = key.node;
+			aggregate->path[aggregate->path_length++] = node;
 	}
+	return node;
+}
+
+int aggregate_add(struct aggregate *aggregate, const struct aggregate_sample *sample,
+		  const struct aggregate_frame *frames, size_t nframes)
+{
+	struct aggregate_sample key = {
+		.node = aggregate_stack(aggregate, frames, nframes), .thread = sample->thread, .work = sample->work};
+	struct aggregate_sample *sum;
+	uint32_t index;
+
+	if (key.node == 0 && nframes > 0)
+		return -ENOMEM;
 	index = intern_add(&aggregate->samples, &key, NULL);
 	if (index == INTERN_NONE)
 		return -ENOMEM;
-	sample = intern_item(&aggregate->samples, index);
-	add_saturating(&sample->samples, samples);
-	add_saturating(&sample->cpu_ns, cpu_ns);
+	sum = intern_item(&aggregate->samples, index);
+	add_saturating(&sum->samples, sample->samples);
+	add_saturating(&sum->cpu_ns, sample->cpu_ns);
+	return 0;
+}
+
+int aggregate_keep_labels(struct aggregate *aggregate, uint32_t index, const char *text)
+{
+	struct aggregate_labels *labels = intern_item(&aggregate->labels, index);
+	size_t bytes = strlen(text) + 1;
+
+	if (bytes > aggregate->budget.max - aggregate->budget.used)
+		return -ENOMEM;
+	labels->text = strdup(text);
+	if (!labels->text)
+		return -ENOMEM;
+	aggregate->budget.used += bytes;
 	return 0;
 }
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// aggregate.h: where a window keeps its samples: counts by (target, thread, stack). Filled with the collector's lock held; read by the
+// aggregate.h: where a window keeps its samples: counts by (target, thread, stack, what the thread worked for). Filled with the collector's lock held; read by the
 // window's owner once it is stopped.
 //
 //   samples ─► node (the leaf) ─► parent ─► … ─► AGGREGATE_ROOT        stacks share what they have in common from the root
-//          └─► thread ─► source (the target)
+//          ├─► thread ─► source (the target)
+//          └─► work ─┬─► cause ─► node (its stack's leaf)
+//                    │     └─► parent ─► … ─► none                         as in wire.h's pool
+//                    └─► labels, trace
 //
 // All in one budget of bytes. When it is used up, samples with a stack and thread already known still count; others are
 // refused, and the window counts them.
@@ -42,11 +45,33 @@ struct aggregate_thread {
 	char name[16];
 };
 
+// Why a thread did what it did: a context of its target's pool.
+struct aggregate_cause {
+	uint32_t source, number; // in its pool
+	uint32_t node;           // index + 1 of its stack's leaf; 0: nothing is known of it
+	uint32_t parent;         // index + 1, of one with a lower number; 0: none
+	enum wire_context_kind kind;
+};
+
+struct aggregate_labels {
+	uint32_t source, number; // in its pool
+	const char *text;        // label_text.h; NULL: nothing is known of it
+};
+
+struct aggregate_work {
+	uint32_t cause, labels; // index + 1; 0: none
+	uint64_t has_trace;
+	struct wire_trace trace;
+};
+
 struct aggregate_sample {
 	uint32_t node; // index + 1 of the leaf's
 	uint32_t thread;
+	uint32_t work; // index + 1; 0: nothing is known
+	uint32_t unused;
 	uint64_t samples, cpu_ns; // saturate
 };
+#define AGGREGATE_SAMPLE_KEY_BYTES offsetof(struct aggregate_sample, samples)
 
 struct aggregate_mapping {
 	uint32_t id;
@@ -55,7 +80,7 @@ struct aggregate_mapping {
 
 struct aggregate {
 	struct intern_budget budget;
-	struct intern nodes, threads, samples, mappings;
+	struct intern nodes, threads, samples, mappings, causes, labels, works;
 	// The last stack's nodes, outermost frame first. Stacks that follow one another have most of their frames in common.
 	uint32_t path[WIRE_MAX_FRAMES];
 	uint32_t path_length;
@@ -66,9 +91,14 @@ void aggregate_finish(struct aggregate *aggregate);
 
 // The index of thread tid of source. *ret_new: made now, its name is empty. −ENOMEM: past the budget.
 int aggregate_thread(struct aggregate *aggregate, uint32_t source, uint32_t tid, uint32_t *ret_index, bool *ret_new);
-// frames: leaf first. −ENOMEM: past the budget; nothing was counted.
-int aggregate_add(struct aggregate *aggregate, uint32_t thread, const struct aggregate_frame *frames, size_t nframes,
-		  uint64_t samples, uint64_t cpu_ns);
+// Adds sample's counts to those of its thread and work, and this stack (sample->node is of no account). frames: leaf first. −ENOMEM: past
+// the budget; nothing was counted.
+int aggregate_add(struct aggregate *aggregate, const struct aggregate_sample *sample,
+		  const struct aggregate_frame *frames, size_t nframes);
+// The node of a stack's leaf, as an index + 1. 0: past the budget, or no frames.
+uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_frame *frames, size_t nframes);
+// Keeps text for labels number of source. −ENOMEM: past the budget.
+int aggregate_keep_labels(struct aggregate *aggregate, uint32_t index, const char *text);
 
 // The mapping of a node's `mapping` id. NULL for 0.
 struct mapping *aggregate_mapping(const struct aggregate *aggregate, uint32_t id);

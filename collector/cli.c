@@ -6,6 +6,7 @@
 #include "collector/cli.h"
 #include "collector/heap_comments.h"
 #include "collector/http_address.h"
+#include "collector/wait_profile.h"
 #include "collector/wall.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -16,8 +17,8 @@
 #include <syslog.h>
 
 static const struct cli_command *const cli_commands[] = {
-	&cli_command_run,    &cli_command_serve, &cli_command_dump,    &cli_command_leaks,
-	&cli_command_report, &cli_command_check, &cli_command_private, &cli_command_fetch_debug};
+	&cli_command_run,     &cli_command_serve, &cli_command_dump,    &cli_command_leaks,      &cli_command_report,
+	&cli_command_zombies, &cli_command_check, &cli_command_private, &cli_command_fetch_debug};
 #define CLI_NCOMMANDS (sizeof(cli_commands) / sizeof(cli_commands[0]))
 
 static const char cli_usage[] = "usage: profd COMMAND [OPTION]…\n"
@@ -122,6 +123,28 @@ static bool cli_heap_rate(struct cli_sampling *sampling, const char *value)
 	return true;
 }
 
+static bool cli_wait_rate(struct cli_sampling *sampling, int option, const char *value)
+{
+	bool mutex = option == CLI_OPT_MUTEX;
+	uint32_t rate = mutex ? WAIT_DEFAULT_MUTEX : WAIT_DEFAULT_BLOCK;
+	const char *name = mutex                ? sampling->by_agent ? "PROFD_MUTEX_FRACTION" : "--mutex"
+			   : sampling->by_agent ? "PROFD_BLOCK_RATE"
+						: "--block";
+
+	if (value != NULL && !cli_number(name, value, 1, UINT32_MAX, &rate))
+		return false;
+	*(mutex ? &sampling->mutex : &sampling->block) = true;
+	*(mutex ? &sampling->how.rates.mutex : &sampling->how.rates.block) = rate;
+	return true;
+}
+
+enum wire_bucket_kind cli_sampling_store(const struct cli_sampling *sampling)
+{
+	if (sampling->heap)
+		return WIRE_BUCKET_HEAP;
+	return sampling->block ? WIRE_BUCKET_BLOCK : sampling->mutex ? WIRE_BUCKET_MUTEX : WIRE_BUCKET_NONE;
+}
+
 int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value)
 {
 	static const char *const clocks[WIRE_CLOCK_COUNT] = {"auto", "cpu", "perf"};
@@ -151,6 +174,15 @@ int cli_sampling_option(struct cli_sampling *sampling, int option, const char *v
 		return -1;
 	case CLI_OPT_HEAP:
 		return cli_heap_rate(sampling, value) ? 1 : -1;
+	case CLI_OPT_MUTEX:
+	case CLI_OPT_BLOCK:
+		return cli_wait_rate(sampling, option, value) ? 1 : -1;
+	case CLI_OPT_WAKERS:
+		sampling->how.rates.wakers = 1;
+		return 1;
+	case CLI_OPT_BLOCK_IO:
+		sampling->how.rates.block_io = 1;
+		return 1;
 	default:
 		return 0;
 	}
@@ -162,8 +194,11 @@ bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall)
 
 	if (!sampling->wall)
 		return true;
-	if (sampling->heap) {
-		cli_say("a whole run is profiled by --clock wall or by its heap, not by both");
+	if (sampling->by_agent)
+		sampling->heap = sampling->mutex = sampling->block = false; // they are there for who asks over HTTP
+	if (cli_sampling_store(sampling) != WIRE_BUCKET_NONE) {
+		cli_say("a whole run is profiled by --clock wall or by its %s, not by both",
+			sampling->heap ? "heap" : "locks");
 		return false;
 	}
 	if (!may_wall) {

@@ -13,6 +13,7 @@
 #include "collector/cli.h"
 #include "collector/heap_comments.h"
 #include "collector/heap_profile.h"
+#include "collector/store_profile.h"
 #include "formats/flame_units.h"
 #include "formats/profile.h"
 
@@ -32,8 +33,9 @@ static const char *amount(char *buf, size_t size, int64_t bytes, int64_t objects
 	return buf;
 }
 
-static void say_summary(const struct heap_totals *totals, const char *written)
+static void say_summary(struct collector *collector, const struct heap_totals *totals, const char *written)
 {
+	struct collector_counters counters = {0};
 	const char *unseen = heap_comments_unseen(totals->unseen);
 	char allocated[160], in_use[160], lost[64] = "";
 
@@ -46,6 +48,10 @@ static void say_summary(const struct heap_totals *totals, const char *written)
 		amount(in_use, sizeof(in_use), totals->values[HEAP_INUSE_SPACE], totals->values[HEAP_INUSE_OBJECTS]),
 		totals->sampled, totals->rate, totals->processes, totals->processes == 1 ? "" : "es", lost,
 		written[0] != '\0' ? "; wrote " : "; wrote nothing", written);
+	collector_counters(collector, &counters);
+	if (counters.stores_not_kept > 0)
+		cli_say("heap: %" PRIu64 " processes more are not in it: too many ended in one run",
+			counters.stores_not_kept);
 	if (unseen != NULL)
 		cli_say("heap: %s", unseen);
 }
@@ -119,7 +125,7 @@ static void say_leaks(const struct profile *profile, double window_s, double run
 
 // ---- The end -------------------------------------------------------------------------------------------------------
 
-static struct profile *make_profile(const struct heap_reading *reading, const struct cli_heap_options *options,
+static struct profile *make_profile(const struct store_reading *reading, const struct cli_heap_options *options,
 				    double window_s)
 {
 	const struct heap_profile_options plain = {.shown = HEAP_INUSE_SPACE, .command = options->command};
@@ -130,19 +136,20 @@ static struct profile *make_profile(const struct heap_reading *reading, const st
 
 bool cli_heap_end(struct collector *collector, struct cli_outputs *outputs, const struct cli_heap_options *options)
 {
-	struct heap_reading *reading = NULL;
+	struct store_reading *reading = NULL;
 	struct heap_totals totals;
 	struct profile *profile;
 	char written[2048] = "";
 	double run_s, window_s;
 	bool all = true;
 
-	if (heap_reading_take(collector, 0, &reading) < 0) {
+	if (store_reading_take(collector, 0, WIRE_BUCKET_HEAP, &reading) < 0) {
 		cli_say("heap: out of memory");
 		return false;
 	}
+	reading->view = options->view;
 	heap_reading_totals(reading, &totals);
-	run_s = heap_reading_seconds(reading);
+	run_s = store_reading_seconds(reading);
 	window_s = options->window_s < 0 ? run_s * TAIL : options->window_s;
 	profile = totals.processes > 0 ? make_profile(reading, options, window_s) : NULL;
 	if (profile != NULL && outputs->count > 0)
@@ -150,11 +157,11 @@ bool cli_heap_end(struct collector *collector, struct cli_outputs *outputs, cons
 	if (totals.processes == 0)
 		cli_say("heap: no process with the agent in it was seen; wrote nothing");
 	else if (!options->quiet)
-		say_summary(&totals, written);
+		say_summary(collector, &totals, written);
 	if (profile != NULL && options->leaks)
 		say_leaks(profile, window_s, run_s);
 	all = all && (profile != NULL || totals.processes == 0);
 	profile_destroy(profile);
-	heap_reading_destroy(reading);
+	store_reading_destroy(reading);
 	return all;
 }

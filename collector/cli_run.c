@@ -11,6 +11,7 @@
 #include "collector/agent_path.h"
 #include "collector/cli.h"
 #include "collector/cli_heap.h"
+#include "collector/cli_waits.h"
 #include "collector/collector.h"
 #include "collector/launch.h"
 #include "collector/program.h"
@@ -38,6 +39,7 @@ struct run {
 	struct collector *collector;
 	struct http_server *http;
 	struct cli_wall *wall; // instead of a window: --clock wall
+	struct cli_trace *trace;
 	struct window *window; // NULL when nothing is to be written
 	struct launch_signals signals;
 	int signal_fd;
@@ -53,12 +55,31 @@ struct run {
 	struct rusage usage; // of the command, when it has ended
 };
 
-enum run_option { RUN_WAIT = CLI_OPT_FIRST_OWN, RUN_FULL_NAMES, RUN_LEAKS };
+#define RUN_FLIGHT_S 10
+#define RUN_MAX_FLIGHT_S 86400
+
+enum run_option {
+	RUN_WAIT = CLI_OPT_FIRST_OWN,
+	RUN_TRACE,
+	RUN_FLIGHT,
+	RUN_FULL_NAMES,
+	RUN_LEAKS,
+	RUN_CAUSAL,
+	RUN_LABEL,
+	RUN_GROUP,
+	RUN_SAMPLED_ONLY
+};
 
 static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
+	{"trace", required_argument, NULL, RUN_TRACE},
+	{"flight", optional_argument, NULL, RUN_FLIGHT},
 	{"full-names", no_argument, NULL, RUN_FULL_NAMES},
 	{"leaks", optional_argument, NULL, RUN_LEAKS},
+	{"causal", no_argument, NULL, RUN_CAUSAL},
+	{"label", required_argument, NULL, RUN_LABEL},
+	{"group", required_argument, NULL, RUN_GROUP},
+	{"sampled-only", no_argument, NULL, RUN_SAMPLED_ONLY},
 	{"output", required_argument, NULL, 'o'},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
@@ -100,17 +121,47 @@ static bool run_take_leaks(struct cli_run_options *options, const char *window)
 	return false;
 }
 
+static bool run_take_view(struct profile_view *view, int option, const char *value)
+{
+	struct label_choice *labels = &view->labels;
+
+	view->causal |= option == RUN_CAUSAL;
+	labels->sampled_only |= option == RUN_SAMPLED_ONLY;
+	if (option == RUN_LABEL && !label_choice_parse(value, labels)) {
+		cli_say("--label '%s': not KEY=VALUE", value);
+		return false;
+	}
+	if (option == RUN_GROUP && (value[0] == '\0' || strlen(value) >= sizeof(labels->group))) {
+		cli_say("--group '%s': not the key of a label", value);
+		return false;
+	}
+	if (option == RUN_GROUP)
+		memcpy(labels->group, value, strlen(value) + 1);
+	return true;
+}
+
 static bool run_take_option(struct cli_run_options *options, int option, char **argv)
 {
 	switch (option) {
 	case RUN_WAIT:
 		options->wait_for_all = true;
 		return true;
+	case RUN_TRACE:
+		options->trace = optarg;
+		return true;
+	case RUN_FLIGHT:
+		options->flight_s = RUN_FLIGHT_S;
+		return optarg == NULL || cli_number("--flight", optarg, 1, RUN_MAX_FLIGHT_S, &options->flight_s);
 	case RUN_FULL_NAMES:
 		options->full_names = true;
 		return true;
 	case RUN_LEAKS:
 		return run_take_leaks(options, optarg);
+	case RUN_CAUSAL:
+	case RUN_LABEL:
+	case RUN_GROUP:
+	case RUN_SAMPLED_ONLY:
+		return run_take_view(&options->view, option, optarg);
 	case 'o':
 		return run_add_output(options, optarg);
 	case 'f':
@@ -139,7 +190,7 @@ static void run_default_output(struct cli_run_options *options)
 	const char *base = slash != NULL ? slash + 1 : options->command[0];
 	const struct format *format = options->format != NULL ? format_by_name(options->format) : &format_pprof;
 
-	if (options->noutputs > 0 || options->leaks || options->http.options.address != NULL)
+	if (options->noutputs > 0 || options->leaks || options->http.options.address != NULL || options->trace != NULL)
 		return;
 	snprintf(options->default_output, sizeof(options->default_output), "profd-%.200s%s", base, format->extension);
 	options->outputs[options->noutputs++] = options->default_output;
@@ -160,6 +211,10 @@ int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options)
 	}
 	if (optind >= argc || argv[optind][0] == '\0') {
 		cli_say("no command to run; usage: profd run [OPTION]… [--] COMMAND…");
+		return CLI_OWN_FAILURE;
+	}
+	if (ret_options->flight_s > 0 && ret_options->trace == NULL) {
+		cli_say("--flight needs --trace FILE");
 		return CLI_OWN_FAILURE;
 	}
 	ret_options->command = argv + optind;
@@ -237,6 +292,10 @@ static void run_on_signal(struct run *run, const struct signalfd_siginfo *info)
 		run->saw_tstp = true; // it went to the whole group
 	if (number == SIGCHLD || !from_user || from_command)
 		return;
+	if (number == SIGUSR2 && run->options->flight_s > 0 && run->trace != NULL) {
+		cli_trace_dump(run->trace);
+		return;
+	}
 	kill(run->child, number); // not reaped yet, so the number is still its own
 }
 
@@ -295,23 +354,22 @@ static void run_wait(struct run *run)
 static int run_start_collector(struct run *run, char *name, size_t size)
 {
 	struct cli_run_options *options = run->options;
-	struct window_options window = {.rate_hz = options->sampling.rate_hz};
+	struct window_options window = {.rate_hz = options->sampling.rate_hz, .view = options->view};
 	struct collector_options collector = {
 		.socket = name, .sampling = options->sampling.how, .cache_tables = true, .family = getpid()};
-	bool heap = options->sampling.heap;
+	bool by_store = cli_sampling_store(&options->sampling) != WIRE_BUCKET_NONE;
 	uint64_t random;
 
 	collector.debug = cli_debug_finish(&options->debug);
 	collector.debug.leave_downloads = true;
-
-	collector.keep_stores = heap && (run->outputs.count > 0 || options->leaks);
+	collector.keep_stores = by_store && (run->outputs.count > 0 || options->leaks);
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return -errno;
 	snprintf(name, size, "@profd-%d-%016" PRIx64, (int)getpid(), random);
 	int error = collector_create(&collector, &run->collector);
 	if (error == 0 && run->outputs.count > 0 && options->sampling.wall)
-		error = cli_wall_start(run->collector, options->sampling.rate_hz, &run->wall);
-	else if (error == 0 && run->outputs.count > 0 && !heap)
+		error = cli_wall_start(run->collector, options->sampling.rate_hz, &options->view, &run->wall);
+	else if (error == 0 && run->outputs.count > 0 && !by_store)
 		error = window_open(run->collector, &window, &run->window);
 	return error;
 }
@@ -362,6 +420,12 @@ static bool run_prepare(struct run *run, char ***ret_environment)
 		cli_say("cannot start the collector: %s", strerror(-result));
 		return false;
 	}
+	const struct cli_trace_options trace = {.path = options->trace,
+						.title = options->command[0],
+						.rate_hz = options->sampling.rate_hz,
+						.flight_s = options->flight_s};
+	if (options->trace != NULL && cli_trace_start(run->collector, &trace, &run->trace) != 0)
+		return false;
 	if (!run_start_http(run))
 		return false;
 	*ret_environment = launch_environment(agent, socket);
@@ -430,12 +494,16 @@ static bool run_write_wall(struct run *run)
 	return all;
 }
 
-static bool run_write_heap(struct run *run)
+static bool run_write_store(struct run *run)
 {
+	enum wire_bucket_kind kind = cli_sampling_store(&run->options->sampling);
 	const struct cli_heap_options heap = {.command = run->options->command[0],
+					      .view = run->options->view,
 					      .leaks = run->options->leaks,
 					      .window_s = run->options->leaks_window_s};
 
+	if (kind != WIRE_BUCKET_HEAP)
+		return cli_waits_end(run->collector, &run->outputs, kind, &heap.view, heap.command, false);
 	return cli_heap_end(run->collector, &run->outputs, &heap);
 }
 
@@ -452,6 +520,7 @@ static void run_finish(struct run *run)
 	http_server_destroy(run->http);
 	window_destroy(run->window);
 	cli_wall_destroy(run->wall);
+	cli_trace_destroy(run->trace);
 	collector_destroy(run->collector);
 	cli_outputs_abandon(&run->outputs);
 	close(run->signal_fd);
@@ -497,10 +566,13 @@ static int cli_run(int argc, char **argv)
 		written = run_write(&run);
 	else if (run.wall != NULL)
 		written = run_write_wall(&run);
-	else if (run.collector != NULL && options.sampling.heap && (run.outputs.count > 0 || options.leaks))
-		written = run_write_heap(&run);
-	else if (run.http != NULL)
+	else if (run.collector != NULL && cli_sampling_store(&options.sampling) != WIRE_BUCKET_NONE &&
+		 (run.outputs.count > 0 || options.leaks))
+		written = run_write_store(&run);
+	else if (run.http != NULL && run.trace == NULL)
 		run_say_served(&run);
+	if (run.trace != NULL)
+		written = cli_trace_stop(run.trace) && written;
 	if (run.collector != NULL)
 		cli_run_say_survivors(run.collector);
 	status = run_exit_status(&run, written);
@@ -536,7 +608,21 @@ const struct cli_command cli_command_run = {
 		"                         before it (default: a tenth of the run); a FILE holds just that. Implies "
 		"--heap\n"
 		"      --full-names       flame graphs show template arguments and parameters in the boxes, too\n"
+		"      --trace FILE       write what threads did on a time axis, as it "
+		"happens: created, waiting for what, "
+		"woken by\n"
+		"                         whom, ended, and the samples between; the name tells for which viewer: "
+		".perfetto-trace\n"
+		"                         or .pftrace, .trace.json (Chrome, Perfetto), .speedscope.json\n"
+		"      --flight[=S]       of the trace only the last S seconds (default 10): written at the end, "
+		"however it "
+		"comes,\n"
+		"                         and when profd gets SIGUSR2, which then does not reach COMMAND\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
+		"      --causal           stacks under the stacks that made their threads, or queued their work\n"
+		"      --label KEY=VALUE  only samples with this label of the program's; --group KEY puts each under "
+		"its\n"
+		"                         label's frame; --sampled-only: only those with a trace that is recorded\n"
 		"  -h, --help             this text\n\n"
 		"HTTP, while COMMAND runs:\n"
 		"  --http ADDR            serve HTTP on HOST:PORT; ':6060' and '6060' are 127.0.0.1:6060, '[::1]:0' "

@@ -49,7 +49,8 @@ static void *record(void *argument)
 	return NULL;
 }
 
-int cli_wall_start(struct collector *collector, uint32_t rate_hz, struct cli_wall **ret_recorder)
+int cli_wall_start(struct collector *collector, uint32_t rate_hz, const struct profile_view *view,
+		   struct cli_wall **ret_recorder)
 {
 	struct cli_wall *recorder = calloc(1, sizeof(*recorder));
 	pthread_condattr_t attributes;
@@ -62,7 +63,7 @@ int cli_wall_start(struct collector *collector, uint32_t rate_hz, struct cli_wal
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&recorder->changed, &attributes);
 	pthread_condattr_destroy(&attributes);
-	recorder->wall = wall_create(collector, 0, rate_hz);
+	recorder->wall = wall_create(collector, 0, rate_hz, view);
 	error = recorder->wall ? pthread_create(&recorder->thread, NULL, record, recorder) : ENOMEM;
 	recorder->started = error == 0;
 	if (error) {

@@ -67,9 +67,10 @@ struct collector_counters {
 	uint64_t threads_ended, thread_walks;
 	struct table_cache_counters tables;
 	struct debuginfod_counters downloads;
-	uint32_t stores_now;                        // targets with heap or lock profiling
-	uint64_t store_lost[WIRE_STORE_LOST_COUNT]; // in their stores; by enum wire_store_lost
-	uint64_t stores_not_kept;                   // of targets that ended, for there were too many
+	uint32_t stores_now;                             // targets with heap or lock profiling
+	uint64_t store_lost[WIRE_STORE_LOST_COUNT];      // in their stores; by enum wire_store_lost
+	uint64_t stores_not_kept;                        // of targets that ended, for there were too many
+	uint64_t contexts_lost, labels_lost, tasks_lost; // that had no room in their target
 	uint64_t threads_unsampled, threads_slowed, foreign_forwarded, foreign_ignored, restarted_syscalls;
 };
 void collector_counters(struct collector *collector, struct collector_counters *ret_counters);
@@ -80,7 +81,7 @@ bool collector_symbol(struct collector *collector, pid_t pid, uint64_t address, 
 // Heap and lock profiling, switched while the target runs: it takes effect as soon as the agent has heard of it. pid 0: all targets, those to
 // come too. 0 or −ESRCH.
 struct collector_rates_change {
-	bool has_heap, has_mutex, has_block;
+	bool has_heap, has_mutex, has_block, has_block_io, has_wakers;
 	struct wire_rates rates;
 };
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted);

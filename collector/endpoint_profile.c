@@ -77,7 +77,7 @@ bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http
 		http_reply_error(reply, 400, "format must be one of: %s", format_names());
 		return false;
 	}
-	return endpoint_names_parse(request, &ask->names, reply);
+	return endpoint_names_parse(request, &ask->names, reply) && endpoint_view_parse(request, &ask->view, reply);
 }
 
 void endpoint_profile_set_headers(struct http_reply *reply, const struct format *format)
@@ -150,7 +150,7 @@ static void profile_run(struct endpoints *endpoints, const struct profile_ask *a
 			const struct collector_target *target, bool whole, int64_t deadline_ns,
 			struct http_reply *reply)
 {
-	struct window_options options = {.pid = whole ? 0 : target->pid, .rate_hz = ask->rate_hz};
+	struct window_options options = {.pid = whole ? 0 : target->pid, .rate_hz = ask->rate_hz, .view = ask->view};
 	struct window *window = NULL;
 	int error = window_open(endpoints->collector, &options, &window);
 

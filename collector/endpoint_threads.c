@@ -32,6 +32,7 @@ struct threads_ask {
 	bool json, go_files;
 	const struct format *format; // of debug=0
 	enum name_form names;
+	struct profile_view view;
 	char thread[64]; // pattern; "": all
 };
 
@@ -86,7 +87,8 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 		http_reply_error(reply, 400, "format must be one of: %s, json", format_names());
 		return false;
 	}
-	return threads_check(ask, format, reply) && endpoint_names_parse(request, &ask->names, reply);
+	return threads_check(ask, format, reply) && endpoint_names_parse(request, &ask->names, reply) &&
+	       endpoint_view_parse(request, &ask->view, reply);
 }
 
 static const char *threads_type(const struct threads_ask *ask)
@@ -109,7 +111,7 @@ static int threads_write(const struct threads_ask *ask, struct thread_dump *dump
 	return r < 0 ? r : ask->format->write(dump->profile, &options, writer);
 }
 
-static void threads_refuse(int error, const struct collector_target *target, struct http_reply *reply)
+void endpoint_threads_refuse(int error, const struct collector_target *target, struct http_reply *reply)
 {
 	int pid = (int)target->pid;
 
@@ -143,6 +145,14 @@ struct waiting {
 	int64_t deadline_ns;
 };
 
+static int take(const struct endpoints *endpoints, const struct collector_target *target, const struct threads_ask *ask,
+		struct thread_dump **ret_dump)
+{
+	int r = ask->kind->take(endpoints->collector, target->pid, ret_dump);
+
+	return r == 0 ? thread_dump_apply_view(*ret_dump, &ask->view) : r;
+}
+
 static int wait_for_client(const struct endpoints *endpoints, const struct waiting *waiting)
 {
 	return endpoints_wait(endpoints, -1, waiting->client, waiting->deadline_ns) ? 0 : -EPIPE;
@@ -153,12 +163,12 @@ static int take_delta(struct endpoints *endpoints, const struct collector_target
 		      const struct waiting *waiting, struct thread_dump **ret_dump)
 {
 	struct thread_dump *before = NULL, *after = NULL;
-	int r = ask->kind->take(endpoints->collector, target->pid, &before);
+	int r = take(endpoints, target, ask, &before);
 
 	if (r == 0)
 		r = wait_for_client(endpoints, waiting);
 	if (r == 0)
-		r = ask->kind->take(endpoints->collector, target->pid, &after);
+		r = take(endpoints, target, ask, &after);
 	if (r == 0)
 		r = thread_dump_delta(after, before);
 	thread_dump_destroy(before);
@@ -171,7 +181,7 @@ static int take_delta(struct endpoints *endpoints, const struct collector_target
 
 // A dump, and who did not run for the whole window before it.
 static int take_window(struct endpoints *endpoints, const struct collector_target *target,
-		       const struct waiting *waiting, struct thread_dump **ret_dump)
+		       const struct threads_ask *ask, const struct waiting *waiting, struct thread_dump **ret_dump)
 {
 	struct thread_watch *watch = NULL;
 	int r = collector_watch_threads(endpoints->collector, target->pid, &watch);
@@ -180,6 +190,8 @@ static int take_window(struct endpoints *endpoints, const struct collector_targe
 		r = wait_for_client(endpoints, waiting);
 	if (r == 0)
 		r = collector_snapshot_watched(endpoints->collector, target->pid, watch, ret_dump);
+	if (r == 0)
+		r = thread_dump_apply_view(*ret_dump, &ask->view);
 	thread_watch_destroy(watch);
 	return r;
 }
@@ -198,7 +210,7 @@ static int take_slowly(struct endpoints *endpoints, const struct http_request *r
 	if (place < 0)
 		return -EBUSY;
 	r = ask->seconds ? take_delta(endpoints, target, ask, &waiting, ret_dump)
-			 : take_window(endpoints, target, &waiting, ret_dump);
+			 : take_window(endpoints, target, ask, &waiting, ret_dump);
 	reply->hung_up = r == -EPIPE;
 	endpoints_leave(endpoints, place);
 	return r;
@@ -281,10 +293,11 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 		return;
 	}
 	r = ask.seconds || ask.window ? take_slowly(endpoints, request, target, &ask, reply, &dump)
-				      : kind->take(endpoints->collector, target->pid, &dump);
+				      : take(endpoints, target, &ask, &dump);
 	if (r < 0 || !dump) {
+		thread_dump_destroy(dump);
 		if (!reply->hung_up && reply->status == 0)
-			threads_refuse(r, target, reply);
+			endpoint_threads_refuse(r, target, reply);
 		return;
 	}
 	if (ask.thread[0])

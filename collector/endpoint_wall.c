@@ -67,7 +67,7 @@ void endpoint_wall(struct endpoints *endpoints, const struct http_request *reque
 	place = endpoints_enter(endpoints, deadline_ns, reply);
 	if (place < 0)
 		return;
-	wall = wall_create(endpoints->collector, target->pid, ask.rate_hz);
+	wall = wall_create(endpoints->collector, target->pid, ask.rate_hz, &ask.view);
 	r = wall ? wall_run(endpoints, request, wall, deadline_ns) : -ENOMEM;
 	if (wall)
 		wall_answer(wall, r, &ask, target, reply);

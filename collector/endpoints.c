@@ -232,7 +232,11 @@ static enum http_endpoint endpoints_by_name(const char *name)
 		{"wall", HTTP_ENDPOINT_WALL},
 		{"heap", HTTP_ENDPOINT_HEAP},
 		{"allocs", HTTP_ENDPOINT_ALLOCS},
+		{"mutex", HTTP_ENDPOINT_MUTEX},
+		{"block", HTTP_ENDPOINT_BLOCK},
 		{"config", HTTP_ENDPOINT_CONFIG},
+		{"trace", HTTP_ENDPOINT_TRACE},
+		{"zombies", HTTP_ENDPOINT_ZOMBIES},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -276,10 +280,16 @@ static void endpoints_pprof(struct endpoints *endpoints, const struct http_reque
 		endpoint_profile(endpoints, request, &target, whole, reply);
 		break;
 	case HTTP_ENDPOINT_HEAP:
-		endpoint_heap(endpoints, request, &target, whole, reply);
-		break;
 	case HTTP_ENDPOINT_ALLOCS:
-		endpoint_allocs(endpoints, request, &target, whole, reply);
+	case HTTP_ENDPOINT_MUTEX:
+	case HTTP_ENDPOINT_BLOCK:
+		endpoint_store(endpoints, request, &target, whole, reply);
+		break;
+	case HTTP_ENDPOINT_TRACE:
+		endpoint_trace(endpoints, request, &target, whole, reply);
+		break;
+	case HTTP_ENDPOINT_ZOMBIES:
+		endpoint_zombies(endpoints, request, &target, reply);
 		break;
 	case HTTP_ENDPOINT_CONFIG:
 		endpoint_config(endpoints, request, &target, whole, reply);

@@ -146,6 +146,12 @@ static const struct index_entry {
 } index_entries[] = {
 	{"allocs", "allocs?debug=1",
 	 "What was allocated since heap profiling was switched on, freed or not: a sample of it. As heap, otherwise."},
+	{"block", "block?debug=1",
+	 "How long threads waited for locks, condition variables, semaphores, joins, and with block_io=1 for files, "
+	 "sockets "
+	 "and time: by the "
+	 "stacks that waited. As heap, otherwise. Off until it is switched on: PROFD_BLOCK_RATE=10000, or POST "
+	 "config?block_rate=10000."},
 	{"cmdline", "cmdline", "The command line, its arguments separated by NUL."},
 	{"goroutine", "goroutine?debug=1",
 	 "All threads now, with stacks and what they wait for: grouped (debug=1), one by one (debug=2), as pprof "
@@ -156,6 +162,10 @@ static const struct index_entry {
 	 "format: folded, "
 	 "svg, html, speedscope; with seconds=N what changed over so long. It is off until it is switched on: "
 	 "PROFD_HEAP_RATE=524288 in the program's environment, or POST config?heap_rate=524288."},
+	{"mutex", "mutex?debug=1",
+	 "How long threads waited for locks, by the stacks that gave them back: whose fault it was. As heap, "
+	 "otherwise. Off "
+	 "until it is switched on: PROFD_MUTEX_FRACTION=10, or POST config?mutex_fraction=10."},
 	{"profile", "profile",
 	 "CPU profile. You can give the duration in seconds, the rate in samples a second (rate=1000), and the format: "
 	 "pprof (default), folded, svg, html, speedscope. It samples only while such a request runs."},
@@ -163,10 +173,19 @@ static const struct index_entry {
 	 "Function names of addresses: symbol?0xADDRESS+0xADDRESS, or the same as the body of a POST."},
 	{"threadcreate", "threadcreate?debug=1",
 	 "Stacks that made threads, with the number each made since the start."},
+	{"trace", "trace?seconds=5",
+	 "What threads do, on a time axis: created by whom, waiting for what, woken by whom, ended, with samples "
+	 "between. "
+	 "For ui.perfetto.dev; format=chrome and speedscope for these. With last=N what a flight recorder "
+	 "(PROFD_TRACE=flight) has of the last N seconds."},
 	{"wall", "wall?seconds=5",
 	 "Wall-clock profile: where threads spend their time, on a CPU or waiting, with the same parameters as "
 	 "profile; rate=100 at "
 	 "most. No thread is stopped or woken."},
+	{"zombies", "zombies?window=10",
+	 "Threads that live and will not be woken again, as far as snapshots and the event trace agree: looks for "
+	 "window "
+	 "seconds. It knows more where PROFD_TRACE=flight is in the program's environment."},
 };
 #define INDEX_ENTRIES (sizeof(index_entries) / sizeof(index_entries[0]))
 

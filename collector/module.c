@@ -194,8 +194,13 @@ static int read_segments(struct module *module)
 		GElf_Phdr segment;
 
 		if (gelf_getphdr(module->file.elf, (int)i, &segment) && segment.p_type == PT_LOAD)
-			module->segments[module->nsegments++] = (struct segment){
-				segment.p_vaddr, segment.p_offset, segment.p_filesz, (segment.p_flags & PF_X) != 0};
+			module->segments[module->nsegments++] =
+				(struct segment){.vaddr = segment.p_vaddr,
+						 .offset = segment.p_offset,
+						 .size = segment.p_filesz,
+						 .memory_size = segment.p_memsz,
+						 .executable = (segment.p_flags & PF_X) != 0,
+						 .writable = (segment.p_flags & PF_W) != 0};
 	}
 	return module->nsegments ? 0 : -ENOEXEC;
 }
@@ -246,7 +251,6 @@ static int module_create(struct module_cache *cache, pid_t pid, const struct map
 	module->refs = 1;
 	module->table_fd = -1;
 	module->file.fd = -1;
-	module->pid = pid;
 	module->root = root_of(cache, pid);
 	module->inode = entry->inode;
 	module->dev_major = entry->dev_major;
@@ -309,9 +313,9 @@ const char *module_build_id(const struct module *module)
 	return module->build_id;
 }
 
-pid_t module_pid(const struct module *module)
+const struct target_root *module_root(const struct module *module)
 {
-	return module->pid;
+	return module->root;
 }
 
 // The segment that a mapping from file_offset on shows. A page of the file may belong to two segments (lld and gold put them

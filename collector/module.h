@@ -43,7 +43,8 @@ void module_unref(struct module *module);
 
 const char *module_path(const struct module *module);     // as mapped; "[vdso]"
 const char *module_build_id(const struct module *module); // lowercase hex, "" when none
-pid_t module_pid(const struct module *module);            // a process that had it mapped; it may be gone
+struct target_root;
+const struct target_root *module_root(const struct module *module); // where its path is; NULL: our own root directory
 // address − bias = vaddr in the ELF file, for an address inside the entry. −EINVAL when no PT_LOAD fits.
 int module_bias(const struct module *module, const struct maps_entry *entry, uint64_t *ret_bias);
 
@@ -86,6 +87,10 @@ bool module_note(struct module *module, char *buf, size_t size);
 
 struct debuginfod_counters;
 void module_cache_downloads(struct module_cache *cache, struct debuginfod_counters *ret_counters);
+
+// The variable at vaddr, as data_symbol_find, in this file or its separate debug file. false: vaddr is in none of its writable segments, or
+// nothing is known there.
+bool module_variable(struct module *module, uint64_t vaddr, char *buf, size_t size);
 
 // Makes ready for module_symbolize of these, all at once: what names of them are not known yet is read by one process that is started
 // for it, which for a large file takes as long for one address as for thousands. count 0 does nothing.

@@ -20,7 +20,8 @@ struct target_root;
 
 struct segment {
 	uint64_t vaddr, offset, size; // size: in the file
-	bool executable;
+	uint64_t memory_size;
+	bool executable, writable;
 };
 
 struct module {

@@ -10,14 +10,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "collector/data_symbol.h"
+#include "collector/debug_file.h"
 #include "collector/log.h"
 #include "collector/symbolizer.h"
 
+// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
+static struct debug_places debug_places(const struct module *module)
+{
+	return (struct debug_places){.dirs = module->debug_dirs, .root = module->root, .downloads = module->downloads};
+}
+
 static struct symbolizer *ensure_symbolizer(struct module *module)
 {
-	// A target in a container has its debug files there, if anywhere; ours are as good when the build ID is the same.
-	const struct debug_places places = {
-		.dirs = module->debug_dirs, .root = module->root, .downloads = module->downloads};
+	const struct debug_places places = debug_places(module);
 	uint32_t machine;
 
 	if (!module->symbolizer)
@@ -128,19 +134,18 @@ static bool describe(const struct module *module, char *buf, size_t size)
 {
 	int64_t retry_s = 0;
 	const char *error = symbolizer_error(module->symbolizer, &retry_s);
+	bool asked = may_download(module);
 
 	if (error)
 		snprintf(buf, size,
 			 "%s of %s are missing: %s; it is read again in %" PRId64 " s, or when its debug info changes",
 			 what_is_missing(module), module->path, error, retry_s);
-	else if (!may_download(module))
-		return false;
-	else if (module->download == DEBUGINFOD_WANTED)
+	else if (asked && module->download == DEBUGINFOD_WANTED)
 		snprintf(buf, size, "debug info of %s is being downloaded: later profiles have its names",
 			 module->path);
-	else if (module->download == DEBUGINFOD_NONE)
+	else if (asked && module->download == DEBUGINFOD_NONE)
 		snprintf(buf, size, "debug info of %s is not here, and no debuginfod server has it", module->path);
-	else if (module->download == DEBUGINFOD_FAILED)
+	else if (asked && module->download == DEBUGINFOD_FAILED)
 		snprintf(buf, size, "debug info of %s could not be downloaded: %s", module->path,
 			 module->download_reason);
 	else
@@ -171,4 +176,34 @@ size_t module_symbolize(struct module *module, uint64_t vaddr, struct module_fra
 	}
 	pthread_mutex_unlock(&module->lock);
 	return count;
+}
+
+static bool is_writable(const struct module *module, uint64_t vaddr)
+{
+	for (size_t i = 0; i < module->nsegments; i++) {
+		const struct segment *segment = &module->segments[i];
+
+		if (segment->writable && vaddr >= segment->vaddr && vaddr - segment->vaddr < segment->memory_size)
+			return true;
+	}
+	return false;
+}
+
+bool module_variable(struct module *module, uint64_t vaddr, char *buf, size_t size)
+{
+	struct elf_file debug = {0};
+	const struct debug_places places = debug_places(module);
+	bool found;
+
+	if (!is_writable(module, vaddr))
+		return false;
+	pthread_mutex_lock(&module->lock);
+	found = data_symbol_find(&module->file, vaddr, buf, size);
+	if (!found) {
+		if (debug_file_find(&module->file, module->path, module->build_id, &places, &debug) == 0)
+			found = data_symbol_find(&debug, vaddr, buf, size);
+		elf_file_close(&debug);
+	}
+	pthread_mutex_unlock(&module->lock);
+	return found;
 }

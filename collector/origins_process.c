@@ -58,6 +58,8 @@ static struct origins *read_region(pid_t pid, pid_t *living, const struct place 
 {
 	struct region region = {.size = place->size};
 	struct origins *origins = NULL;
+	uint32_t *index = NULL;
+	uint64_t *words = NULL, pool;
 
 	region.header = copy(pid, living, place->start, sizeof(*region.header));
 	if (!region.header || region_check_header(region.header, place->size, pid) < 0)
@@ -67,14 +69,23 @@ static struct origins *read_region(pid_t pid, pid_t *living, const struct place 
 		region.header->slots_used < region.header->nslots ? region.header->slots_used : region.header->nslots;
 	region.slots =
 		copy(pid, living, place->start + region.header->slots_off, region.nslots * sizeof(*region.slots));
-	region.creators =
-		copy(pid, living, place->start + region.header->creators_off, WIRE_CREATORS * sizeof(*region.creators));
-	if (region.slots && region.creators)
+	pool = place->start + region.header->pool_off;
+	region.pool.nwords = region.header->pool_used < WIRE_POOL_WORDS ? region.header->pool_used : WIRE_POOL_WORDS;
+	index = copy(pid, living, pool, WIRE_POOL_INDEX * sizeof(*index));
+	words = copy(pid, living, pool + WIRE_POOL_INDEX * sizeof(*index), region.pool.nwords * sizeof(*words));
+	region.tasks = copy(pid, living, place->start + region.header->tasks_off,
+			    (region.header->tasks_used < WIRE_TASKS ? region.header->tasks_used : WIRE_TASKS) *
+				    sizeof(*region.tasks));
+	region.pool.index = index;
+	region.pool.words = words;
+	if (region.slots && region.tasks && index && words)
 		origins = origins_read(&region);
 done:
+	free(index);
+	free(words);
+	free(region.tasks);
 	free(region.header);
 	free(region.slots);
-	free(region.creators);
 	return origins;
 }
 

@@ -42,7 +42,7 @@ int region_check_header(const struct wire_header *header, uint64_t size, pid_t p
 {
 	uint64_t shards = (uint64_t)header->nshards * sizeof(struct wire_shard);
 	uint64_t slots = (uint64_t)header->nslots * sizeof(struct wire_slot);
-	uint64_t creators = WIRE_CREATORS * sizeof(struct wire_creator);
+	uint64_t tasks = (uint64_t)WIRE_TASKS * sizeof(struct wire_task);
 	uint64_t ring = (uint64_t)header->nshards * header->shard_size;
 
 	if (header->magic != WIRE_MAGIC || header->version != WIRE_VERSION || header->pid != (uint32_t)pid ||
@@ -56,8 +56,9 @@ int region_check_header(const struct wire_header *header, uint64_t size, pid_t p
 		return -EINVAL;
 	if (!fits(header->shards_off, shards, WIRE_PAGE, size) ||
 	    !fits(header->slots_off, slots, header->shards_off + shards, size) ||
-	    !fits(header->creators_off, creators, header->slots_off + slots, size) ||
-	    !fits(header->ring_off, ring, header->creators_off + creators, size))
+	    !fits(header->pool_off, WIRE_POOL_BYTES, header->slots_off + slots, size) ||
+	    !fits(header->tasks_off, tasks, header->pool_off + WIRE_POOL_BYTES, size) ||
+	    !fits(header->ring_off, ring, header->tasks_off + tasks, size))
 		return -EINVAL;
 	return 0;
 }
@@ -92,7 +93,10 @@ int region_map(int fd, uint64_t size, pid_t pid, struct region *ret_region)
 		.header = (struct wire_header *)base,
 		.shards = (struct wire_shard *)(base + header.shards_off),
 		.slots = (struct wire_slot *)(base + header.slots_off),
-		.creators = (struct wire_creator *)(base + header.creators_off),
+		.pool = {.index = (const uint32_t *)(base + header.pool_off),
+			 .words = (const uint64_t *)(base + header.pool_off + WIRE_POOL_INDEX * sizeof(uint32_t)),
+			 .nwords = WIRE_POOL_WORDS},
+		.tasks = (struct wire_task *)(base + header.tasks_off),
 		.ring = (uint64_t *)(base + header.ring_off),
 		.size = size,
 		.nshards = header.nshards,
@@ -126,6 +130,7 @@ void region_read_live(const struct region *region, struct region_live *ret_live)
 	uint32_t timer_errno = load32(&header->timer_errno);
 	uint32_t perf_errno = load32(&header->perf_errno);
 	uint32_t clock = load32(&header->clock);
+	uint32_t store_errno = load32(&header->store_errno);
 
 	*ret_live = (struct region_live){
 		.maps_gen = load32(&header->maps_gen),
@@ -133,9 +138,13 @@ void region_read_live(const struct region *region, struct region_live *ret_live)
 		.threads_live = at_most(load32(&header->threads_live), region->nslots),
 		.timer_errno = timer_errno <= MAX_ERRNO ? timer_errno : 0,
 		.perf_errno = perf_errno <= MAX_ERRNO ? perf_errno : 0,
+		.store_errno = store_errno <= MAX_ERRNO ? store_errno : 0,
 		.clock = clock < WIRE_CLOCK_COUNT ? clock : WIRE_CLOCK_CPU,
 		.threads_seen = __atomic_load_n(&header->threads_seen, __ATOMIC_RELAXED),
 		.slowed_total = __atomic_load_n(&header->slowed_total, __ATOMIC_RELAXED),
+		.contexts_lost = __atomic_load_n(&header->contexts_lost, __ATOMIC_RELAXED),
+		.labels_lost = __atomic_load_n(&header->labels_lost, __ATOMIC_RELAXED),
+		.tasks_lost = __atomic_load_n(&header->tasks_lost, __ATOMIC_RELAXED),
 		.threads_unsampled = __atomic_load_n(&header->threads_unsampled, __ATOMIC_RELAXED),
 		.foreign_forwarded = __atomic_load_n(&header->foreign_forwarded, __ATOMIC_RELAXED),
 		.foreign_ignored = __atomic_load_n(&header->foreign_ignored, __ATOMIC_RELAXED),

@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "collector/context_pool.h"
 #include "profd/wire.h"
 
 #define REGION_MAX_SIZE (256u << 20) // the agent's own is a twentieth of that
@@ -19,7 +20,8 @@ struct region {
 	struct wire_header *header; // NULL: none
 	struct wire_shard *shards;
 	struct wire_slot *slots;
-	struct wire_creator *creators;
+	struct context_pool pool;
+	struct wire_task *tasks;
 	uint64_t *ring;
 	uint64_t size;
 	uint32_t nshards, nslots, shard_size;
@@ -29,7 +31,9 @@ struct region {
 struct region_live {
 	uint32_t maps_gen, period_ns, threads_live, timer_errno;
 	uint32_t clock, perf_errno; // enum wire_clock
+	uint32_t store_errno;
 	uint64_t threads_unsampled, foreign_forwarded, foreign_ignored, restarted, slowed_total, threads_seen;
+	uint64_t contexts_lost, labels_lost, tasks_lost;
 };
 
 // Maps the region behind fd, which stays the caller's. −EINVAL: not a sealed memfd, or a header that contradicts it, pid or size.

@@ -16,7 +16,7 @@
 #include "collector/region.h"
 
 #define SAMPLE_WORDS (sizeof(struct wire_sample) / 8)
-#define MAX_WORDS (SAMPLE_WORDS + WIRE_MAX_FRAMES)
+#define MAX_WORDS (SAMPLE_WORDS + WIRE_MAX_FRAMES + WIRE_TRACE_WORDS)
 #define MAX_TID (1u << 22)          // PID_MAX_LIMIT
 #define MAX_WEIGHT (1u << 30)       // timer overrun is at most INT_MAX
 #define MAX_CPU_NS (1ULL << 50)     // 13 days
@@ -86,7 +86,10 @@ static void scan(struct cursor *cursor)
 
 static bool is_sane(const struct wire_sample *sample, uint32_t words)
 {
-	return sample->nframes > 0 && sample->nframes == words - SAMPLE_WORDS && sample->stop < WIRE_STOP_COUNT &&
+	const uint32_t trace_words = sample->flags & WIRE_SAMPLE_TRACE ? WIRE_TRACE_WORDS : 0;
+
+	return sample->nframes > 0 && sample->nframes <= WIRE_MAX_FRAMES &&
+	       sample->nframes + trace_words == words - SAMPLE_WORDS && sample->stop < WIRE_STOP_COUNT &&
 	       sample->tid > 0 && sample->tid <= MAX_TID && sample->weight > 0 && sample->weight <= MAX_WEIGHT &&
 	       sample->cpu_ns <= MAX_CPU_NS;
 }

@@ -16,9 +16,17 @@
 struct region;
 
 struct ring_record {
-	struct wire_sample sample; // nframes, stop, weight, tid and cpu_ns are sane
-	uint64_t pcs[WIRE_MAX_FRAMES];
+	struct wire_sample sample;                        // nframes, stop, weight, tid and cpu_ns are sane
+	uint64_t pcs[WIRE_MAX_FRAMES + WIRE_TRACE_WORDS]; // with WIRE_SAMPLE_TRACE the trace follows the PCs
 };
+
+// NULL: it has none.
+static inline const struct wire_trace *ring_record_trace(const struct ring_record *record)
+{
+	const uint64_t *words = &record->pcs[record->sample.nframes];
+
+	return record->sample.flags & WIRE_SAMPLE_TRACE ? (const struct wire_trace *)words : NULL;
+}
 
 // false: not now; the record stays where it is, and so does what is behind it in its shard.
 typedef bool (*ring_reader_sink)(void *context, const struct ring_record *record);

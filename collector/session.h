@@ -17,7 +17,9 @@
 #include <stdint.h>
 
 #include "collector/core.h"
+#include "collector/event_reader.h"
 #include "collector/mapping.h"
+#include "collector/otel_context.h"
 #include "collector/region.h"
 #include "collector/ring_reader.h"
 #include "collector/transport.h"
@@ -46,7 +48,8 @@ struct session {
 	uid_t uid;
 	char comm[16];
 	char exe[256];
-	char *cmdline; // for people: arguments with a blank between. NULL: not known
+	char service[OTEL_NAME_BYTES]; // OpenTelemetry's service.name; "": not known
+	char *cmdline;                 // for people: arguments with a blank between. NULL: not known
 	int64_t since_ns;
 	struct mapping *main_mapping; // of exe; a reference, kept to the end
 	bool jit_skips_callers;       // jvm_options.h; set once a Java VM is in its mappings
@@ -71,12 +74,19 @@ struct session {
 	bool unknown_pc;      // it was begun for a PC in no mapping
 	int jitdump_fd;       // jitdump.h; −1: none was seen. Atomic; set once, closed at the very end
 	int64_t resolve_since_ns;
+	struct worker_job service_job; // reads service, again and again
+	int64_t service_due_ns, service_backoff_ns;
+	bool reading_service;
 	int64_t resolve_backoff_ns; // until the next one for an unknown PC
 	uint32_t jobs;              // under way, of any kind
 	uint32_t tables_pending;
 	int64_t tables_since_ns; // sampling waits for them since; 0: it does not
 
 	struct snapshot_source *snapshot; // made when the first is asked for
+
+	struct event_file events; // its event trace; header NULL: none was shown
+	int events_errno;         // why it has none; 0: not known, or it has
+	bool trace_sent;          // it was told to write events
 
 	uint32_t rate_sent; // last SAMPLING
 	uint32_t sampling_seq;
@@ -115,6 +125,13 @@ void session_check_end(struct session *session);
 // True when what it holds now can be drained for good: no mappings are being read.
 bool session_is_settled(const struct session *session);
 
+// session_trace.c
+bool session_take_events(struct session *session, const void *data, size_t size,
+			 int fd);                 // a message. false: it is none
+void session_send_trace(struct session *session); // whether events are wanted, if that is news
+void session_drain_events(struct session *session, enum ring_reader_mode mode);
+unsigned session_events_fill(const struct session *session); // percent
+
 // session_maps.c
 void session_resolve(struct session *session); // begins to read the mappings; nothing while that is under way
 void session_build_tables(struct session *session);
@@ -124,6 +141,11 @@ void session_inherit(struct session *session);      // takes the mappings that i
 void session_release_maps(struct session *session); // once no job is under way
 // The mapping of address in the set that fits maps_gen best. NULL: none.
 struct mapping *session_find_mapping(const struct session *session, uint32_t maps_gen, uint64_t address);
+// At the end of a job that session->jobs counts and that holds a reference, with the lock held; lets go of both.
+void session_end_job(struct session *session);
+
+// session_service.c
+void session_look_for_service(struct session *session); // when it is due
 bool session_process_is_dead(const struct session *session);
 // The thread's name into ret_name: from /proc, else its slot, else "".
 void session_thread_name(const struct session *session, uint32_t tid, uint32_t slot, char ret_name[16]);

@@ -238,7 +238,7 @@ void session_inherit(struct session *session)
 		memcpy(session->comm, parent->comm, sizeof(session->comm));
 }
 
-static void end_job(struct session *session)
+void session_end_job(struct session *session)
 {
 	struct collector *collector = session->collector;
 
@@ -300,7 +300,7 @@ static void run_resolve(struct worker_job *job)
 	session->resolving = false;
 	session->resolved = true;
 	session->known_gen = session->resolve_gen;
-	end_job(session);
+	session_end_job(session);
 }
 
 void session_resolve(struct session *session)
@@ -348,7 +348,7 @@ static void run_table(struct worker_job *job)
 	session->tables_pending--;
 	module_unref(table->module);
 	free(table);
-	end_job(session);
+	session_end_job(session);
 }
 
 // All mappings of one module share its job.

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collector/module.h"
+#include "collector/origins.h"
 #include "collector/session.h"
 #include "collector/store.h"
 #include "collector/store_source.h"
@@ -21,7 +23,7 @@
 
 static bool any(const struct wire_rates *rates)
 {
-	return rates->heap_bytes || rates->mutex || rates->block;
+	return rates->heap_bytes || rates->mutex || rates->block || rates->wakers;
 }
 
 static uint64_t choose(uint64_t ours, uint64_t wish)
@@ -38,6 +40,8 @@ void session_wish_rates(struct session *session, const struct wire_rates *wish)
 		.heap_bytes = choose(ours->heap_bytes, wish->heap_bytes),
 		.mutex = choose(ours->mutex, wish->mutex),
 		.block = choose(ours->block, wish->block),
+		.block_io = ours->block_io | wish->block_io,
+		.wakers = ours->wakers | wish->wakers,
 	};
 	session->wants_tables |= any(&session->rates);
 }
@@ -60,6 +64,10 @@ static void change(struct wire_rates *rates, const struct collector_rates_change
 		rates->mutex = change->rates.mutex;
 	if (change->has_block)
 		rates->block = change->rates.block;
+	if (change->has_block_io)
+		rates->block_io = change->rates.block_io;
+	if (change->has_wakers)
+		rates->wakers = change->rates.wakers;
 }
 
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted)
@@ -179,6 +187,8 @@ struct store_source *store_source_create(const struct session *session)
 			return NULL;
 		}
 	}
+	if (session->region.header)
+		source->origins = origins_read(&session->region);
 	if (session->main_mapping)
 		source->main_mapping = mapping_ref(session->main_mapping);
 	if (session->jitdump_fd >= 0)
@@ -200,6 +210,7 @@ void store_source_unref(struct store_source *source)
 	for (int i = 0; i < STORE_SOURCE_MAPS; i++)
 		mapping_set_destroy(source->maps[i]);
 	mapping_unref(source->main_mapping);
+	origins_destroy(source->origins);
 	if (source->jitdump_fd >= 0)
 		close(source->jitdump_fd);
 	free(source);
@@ -212,6 +223,19 @@ struct mapping *store_source_find(const struct store_source *source, uint64_t ad
 	for (int i = 0; i < STORE_SOURCE_MAPS && source->maps[i] && !mapping; i++)
 		mapping = mapping_set_find(source->maps[i], address);
 	return mapping;
+}
+
+bool store_source_variable(const struct store_source *source, uint64_t address, char *buf, size_t size)
+{
+	for (int i = 0; i < STORE_SOURCE_MAPS && source->maps[i]; i++) {
+		for (size_t k = 0; k < source->maps[i]->count; k++) {
+			const struct mapping *mapping = source->maps[i]->entries[k].mapping;
+
+			if (mapping->module && module_variable(mapping->module, address - mapping->bias, buf, size))
+				return true;
+		}
+	}
+	return false;
 }
 
 void store_sources_finish(struct store_sources *sources)
@@ -262,6 +286,17 @@ static void refresh_maps(struct collector *collector, pid_t pid)
 	}
 }
 
+static void note_error(const struct session *session, struct store_sources *sources)
+{
+	struct region_live live;
+
+	if (!session->region.header)
+		return;
+	region_read_live(&session->region, &live);
+	if (live.store_errno)
+		sources->error = (int)live.store_errno;
+}
+
 // −ESRCH: there is no such target.
 static int collect(struct collector *collector, pid_t pid, struct store_sources *sources)
 {
@@ -273,8 +308,10 @@ static int collect(struct collector *collector, pid_t pid, struct store_sources 
 		if (!is_wanted(session, pid))
 			continue;
 		r = 0;
-		if (!session->store)
+		if (!session->store) {
+			note_error(session, sources);
 			continue;
+		}
 		sources->list[sources->count] = store_source_create(session);
 		if (!sources->list[sources->count])
 			return -ENOMEM;

@@ -22,9 +22,11 @@
 #include "collector/origins.h"
 #include "collector/process.h"
 #include "collector/profile_builder.h"
+#include "collector/snapshot_tasks.h"
 #include "collector/thread_groups.h"
 #include "collector/thread_scan.h"
 #include "collector/thread_watch.h"
+#include "collector/trace_text.h"
 #include "collector/wait_state.h"
 #include "collector/window.h"
 #include "formats/thread_dump.h"
@@ -47,13 +49,15 @@ struct builder {
 	const struct origins *origins;    // the source's. NULL: none
 	const struct thread_watch *watch; // NULL: none
 	struct thread_dump *dump;
-	uint32_t creator_stacks[WIRE_CREATORS]; // ids in the dump; 0: not named yet
+	uint32_t *context_stacks; // ids in the dump, of origins->contexts; 0: not named yet
+	uint32_t *context_causes; // likewise
 	struct profile_builder frames;
 	struct intern stacks;
 	struct wait_state_process *waits;
 	struct jit_names *jit_names;
 	bool jit_loaded;
 	bool counts_groups;
+	struct snapshot_tasks tasks; // of a dump
 };
 
 static const struct jit_names *get_jit_names(void *context, uint32_t number)
@@ -128,7 +132,7 @@ static uint32_t stack_index(struct builder *builder, const struct thread_scan_re
 static void prepare_names(struct builder *builder)
 {
 	const struct snapshot_source *source = builder->source;
-	const struct origin_creator *creators = builder->origins ? builder->origins->creators : NULL;
+	const struct origins *origins = builder->origins;
 	struct name_wants wants = {0};
 	bool new;
 
@@ -138,8 +142,12 @@ static void prepare_names(struct builder *builder)
 		if (stack_index(builder, record, &new) != INTERN_NONE && new)
 			name_wants_add_stack(&wants, source->mappings, record->pcs, record->npcs, true);
 	}
-	for (uint32_t i = 0; creators && i < WIRE_CREATORS; i++)
-		name_wants_add_stack(&wants, source->mappings, creators[i].pcs, creators[i].npcs, false);
+	for (uint32_t i = 0; origins && i < origins->ncontexts; i++)
+		name_wants_add_stack(&wants, source->mappings, origins->contexts[i].pcs, origins->contexts[i].npcs,
+				     false);
+	for (uint32_t i = 0; i < builder->tasks.count; i++)
+		name_wants_add_stack(&wants, source->mappings, builder->tasks.tasks[i].pcs,
+				     builder->tasks.tasks[i].npcs, false);
 	name_wants_prepare(&wants);
 }
 
@@ -153,15 +161,55 @@ static const struct stack_item *get_stack(struct builder *builder, const struct 
 }
 
 // 0: out of memory.
-static uint32_t creator_stack(struct builder *builder, uint32_t creator)
+static uint32_t context_stack(struct builder *builder, uint32_t context)
 {
-	const struct origin_creator *origin = &builder->origins->creators[creator - 1];
-	uint32_t *id = &builder->creator_stacks[creator - 1];
-	uint32_t ids[WIRE_CREATOR_FRAMES];
+	const struct origin_context *origin = &builder->origins->contexts[context - 1];
+	uint32_t *id = &builder->context_stacks[context - 1];
+	uint32_t ids[WIRE_STACK_FRAMES];
 
 	if (*id == 0 && name_pcs(builder, origin->pcs, origin->npcs, false, ids) == 0)
 		*id = thread_dump_add_stack(builder->dump, ids, origin->npcs, window_stop_reason(origin->stop));
 	return *id;
+}
+
+// The id of a context as a cause, its parents' first. 0: out of memory.
+static uint32_t context_cause(struct builder *builder, uint32_t context)
+{
+	uint32_t chain[WIRE_GENERATIONS], n = 0, id = 0;
+
+	for (; context && n < WIRE_GENERATIONS; context = builder->origins->contexts[context - 1].parent)
+		chain[n++] = context;
+	while (n-- > 0) {
+		const struct origin_context *origin = &builder->origins->contexts[chain[n] - 1];
+		uint32_t *known = &builder->context_causes[chain[n] - 1];
+		const struct thread_dump_cause cause = {.kind = context_kind_name(origin->kind),
+							.stack = context_stack(builder, chain[n]),
+							.parent = id};
+
+		if (!*known)
+			*known = thread_dump_add_cause(builder->dump, &cause);
+		id = *known;
+		if (!id)
+			return 0;
+	}
+	return id;
+}
+
+// What the thread works for, and its labels. text: where they may be made. 0 or −ENOMEM.
+static int add_work(struct builder *builder, const struct origin *origin, struct thread_dump_thread *thread, char *text,
+		    size_t size)
+{
+	text[0] = '\0';
+	thread->labels = text;
+	if (!origin)
+		return 0;
+	if (origin->labels)
+		context_labels_text(builder->origins->labels[origin->labels - 1].labels, text, size);
+	if (origin->has_trace)
+		trace_text_add(&origin->trace, text, size);
+	if (origin->context)
+		thread->cause = context_cause(builder, origin->context);
+	return origin->context && !thread->cause ? -ENOMEM : 0;
 }
 
 // Of a thread without one: why its stack is not known.
@@ -223,11 +271,16 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 	const struct stack_item *stack = NULL;
 	XXH128_hash_t hash = {0};
 	const struct wait_state *state;
+	uint32_t creator = 0; // the same number in every dump
+	char labels[CONTEXT_LABELS_BYTES + 256];
 	int r;
 
-	if (origin) {
+	if (add_work(builder, origin, &thread, labels, sizeof(labels)) < 0)
+		return -ENOMEM;
+	if (origin && origin->creator) {
 		thread.creator_tid = origin->creator_tid;
-		thread.creator_stack = creator_stack(builder, origin->creator);
+		thread.creator_stack = context_stack(builder, origin->creator);
+		creator = builder->origins->contexts[origin->creator - 1].stack;
 		if (!thread.creator_stack)
 			return -ENOMEM;
 	}
@@ -248,8 +301,8 @@ static int add_thread(struct builder *builder, const struct thread_scan_record *
 	thread.owner_tid = state->owner_tid;
 	r = thread_dump_add_thread(builder->dump, &thread);
 	if (r == 0 && builder->counts_groups)
-		thread_groups_count(builder->source->groups, hash, origin ? origin->creator : 0, thread.stack,
-				    thread.creator_stack, builder->dump->threads[builder->dump->nthreads - 1].state);
+		thread_groups_count(builder->source->groups, hash, creator, thread.stack, thread.creator_stack,
+				    builder->dump->threads[builder->dump->nthreads - 1].state);
 	return r;
 }
 
@@ -305,19 +358,34 @@ static bool is_unmoved(void *context, uint32_t tid)
 	return finding->is_unmoved;
 }
 
+// Contexts of one stack, under different parents, are one.
+static struct thread_dump_verdict *find_unjoined(const struct thread_dump *dump, uint32_t creator_stack)
+{
+	for (uint32_t i = 0; i < dump->nverdicts; i++)
+		if (dump->verdicts[i].kind == THREAD_VERDICT_UNJOINED &&
+		    dump->verdicts[i].creator_stack == creator_stack)
+			return &dump->verdicts[i];
+	return NULL;
+}
+
 static int add_unjoined(struct builder *builder)
 {
+	struct thread_dump_verdict *known;
 	int r = 0;
 
-	for (uint32_t i = 0; builder->origins && i < WIRE_CREATORS && r == 0; i++) {
-		const struct origin_creator *creator = &builder->origins->creators[i];
+	for (uint32_t i = 0; builder->origins && i < builder->origins->ncontexts && r == 0; i++) {
+		const struct origin_context *creator = &builder->origins->contexts[i];
 		struct thread_dump_verdict verdict = {.kind = THREAD_VERDICT_UNJOINED,
 						      .count = (int64_t)creator->unjoined};
 
-		if (creator->npcs == 0 || creator->unjoined == 0 || creator->unjoined > creator->created)
+		if (creator->unjoined == 0 || creator->unjoined > creator->created)
 			continue;
-		verdict.creator_stack = creator_stack(builder, i + 1);
-		r = verdict.creator_stack ? thread_dump_add_verdict(builder->dump, &verdict) : -ENOMEM;
+		verdict.creator_stack = context_stack(builder, i + 1);
+		known = find_unjoined(builder->dump, verdict.creator_stack);
+		if (known)
+			known->count += verdict.count;
+		else
+			r = verdict.creator_stack ? thread_dump_add_verdict(builder->dump, &verdict) : -ENOMEM;
 	}
 	return r;
 }
@@ -335,6 +403,30 @@ static int judge(struct builder *builder)
 
 // ---- The dump ------------------------------------------------------------------------------------------------------
 
+static int add_task(struct builder *builder, const struct snapshot_task *found)
+{
+	const struct origin_task *task = found->task;
+	const struct origin origin = {.context = task->context, .labels = task->labels};
+	int64_t now_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
+	char labels[CONTEXT_LABELS_BYTES + 256];
+	uint32_t ids[WIRE_MAX_FRAMES];
+	struct thread_dump_thread thread = {
+		.tid = SNAPSHOT_TASK_BASE + task->index,
+		.name = task->name,
+		.state = "suspended",
+		.object = task->waits_for,
+		.cpu_ns = -1,
+		.waiting_ns = task->since_ns < (uint64_t)now_ns ? now_ns - (int64_t)task->since_ns : 0,
+	};
+
+	if (add_work(builder, &origin, &thread, labels, sizeof(labels)) < 0 ||
+	    name_pcs(builder, found->pcs, found->npcs, false, ids) < 0)
+		return -ENOMEM;
+	thread.stack = thread_dump_add_stack(builder->dump, ids, found->npcs,
+					     found->npcs ? window_stop_reason(found->stop) : "not on its own stack");
+	return thread.stack ? thread_dump_add_thread(builder->dump, &thread) : -ENOMEM;
+}
+
 static int build_threads(struct builder *builder)
 {
 	struct snapshot_source *source = builder->source;
@@ -350,6 +442,8 @@ static int build_threads(struct builder *builder)
 	for (size_t i = 0; i < scan->count && r == 0; i++)
 		if (!snapshot_is_agents_own(source->mappings, &scan->records[i]))
 			r = add_thread(builder, &scan->records[i]);
+	for (uint32_t i = 0; i < builder->tasks.count && r == 0; i++)
+		r = add_task(builder, &builder->tasks.tasks[i]);
 	thread_dump_finish(builder->dump);
 	return r;
 }
@@ -371,15 +465,15 @@ static int build_creators(struct builder *builder)
 	int r = 0;
 
 	builder->dump->time_ns = snapshot_clock_ns(CLOCK_REALTIME);
-	for (uint32_t i = 0; builder->origins && i < WIRE_CREATORS && r == 0; i++) {
-		const struct origin_creator *creator = &builder->origins->creators[i];
+	for (uint32_t i = 0; builder->origins && i < builder->origins->ncontexts && r == 0; i++) {
+		const struct origin_context *creator = &builder->origins->contexts[i];
 		struct thread_dump_thread thread = {
 			.tid = i + 1, .name = "", .state = "created", .object = "", .cpu_ns = -1};
 
-		if (creator->npcs == 0 || creator->created == 0)
+		if (creator->created == 0)
 			continue;
 		thread.count = (int64_t)creator->created;
-		thread.stack = creator_stack(builder, i + 1);
+		thread.stack = context_stack(builder, i + 1);
 		r = thread.stack ? thread_dump_add_thread(builder->dump, &thread) : -ENOMEM;
 	}
 	thread_dump_finish(builder->dump);
@@ -404,6 +498,8 @@ int snapshot_name(struct snapshot_source *source, const struct thread_watch *wat
 				  .origins = origins,
 				  .watch = watch,
 				  .dump = thread_dump_create(),
+				  .context_stacks = calloc(origins ? origins->ncontexts + 1 : 1, sizeof(uint32_t)),
+				  .context_causes = calloc(origins ? origins->ncontexts + 1 : 1, sizeof(uint32_t)),
 				  .waits = wait_state_open(source->pid, origins ? origins->helper_tid : 0)};
 	int r = -ENOMEM;
 
@@ -411,21 +507,27 @@ int snapshot_name(struct snapshot_source *source, const struct thread_watch *wat
 	builder.frames.jit_names = get_jit_names;
 	builder.frames.context = &builder;
 	intern_init(&builder.stacks, sizeof(struct stack_item), sizeof(XXH128_hash_t), &builder.frames.budget);
-	if (builder.dump && builder.waits) {
+	if (builder.dump && builder.waits && builder.context_stacks && builder.context_causes) {
 		builder.dump->pid = source->pid;
 		set_command(builder.dump);
 		add_main_mapping(&builder);
+		r = kind == SNAPSHOT_DUMP ? snapshot_tasks_walk(source->pid, source->image, origins, &builder.tasks)
+					  : 0;
 		prepare_names(&builder);
-		r = builds[kind](&builder);
+		if (r == 0)
+			r = builds[kind](&builder);
 		profile_builder_add_notes(&builder.frames);
 		profile_builder_explain(&builder.frames);
 		if (r == 0 && profile_failed(builder.dump->profile))
 			r = -ENOMEM;
 	}
+	snapshot_tasks_finish(&builder.tasks);
 	intern_finish(&builder.stacks);
 	profile_builder_finish(&builder.frames);
 	wait_state_close(builder.waits);
 	jit_names_destroy(builder.jit_names);
+	free(builder.context_stacks);
+	free(builder.context_causes);
 	if (r < 0)
 		thread_dump_destroy(builder.dump);
 	else

@@ -17,6 +17,7 @@
 struct collector;
 struct mapping;
 struct mapping_set;
+struct origins;
 struct session;
 struct store;
 
@@ -28,6 +29,7 @@ struct store_source {
 	char comm[16];
 	struct mapping_set *maps[STORE_SOURCE_MAPS]; // newest first; NULL at the end
 	struct mapping *main_mapping;                // a reference; NULL: not known
+	struct origins *origins;                     // contexts and labels; NULL: not known
 	int jitdump_fd;                              // −1: none
 	int64_t ended_ns;                            // CLOCK_MONOTONIC; 0: it lives
 	bool replaced;                               // by exec: what was in use there is gone
@@ -36,12 +38,15 @@ struct store_source {
 struct store_sources {
 	size_t count;
 	struct store_source **list;
+	int error; // errno: why one of the targets could not make its store although it was asked to; 0: none
 };
 
 struct store_source *store_source_create(const struct session *session); // lock held. NULL: no memory
 void store_source_unref(struct store_source *source);                    // accepts NULL
 // Where pc is mapped, in the newest set that knows it. NULL: nowhere.
 struct mapping *store_source_find(const struct store_source *source, uint64_t address);
+// The variable at that address, as module_variable. false: none is known there.
+bool store_source_variable(const struct store_source *source, uint64_t address, char *buf, size_t size);
 
 // Of the target with that pid, or of all (0), those that have ended included if the collector keeps them. 0 with none in the list: nothing is
 // switched on there. The caller finishes the list. 0, −ESRCH, −ENOMEM.

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define TRANSPORT_MAX_MESSAGE 64
+#define TRANSPORT_MAX_MESSAGE 128
 #define TRANSPORT_MAX_QUEUE 512 // messages; their fds count among ours
 
 struct transport_listener {

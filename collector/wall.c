@@ -21,6 +21,7 @@ struct wall {
 	struct collector *collector;
 	pid_t pid;
 	uint32_t rate_hz;
+	struct profile_view view;
 	int64_t start_ns, next_ns, end_ns; // CLOCK_MONOTONIC; 0: not yet
 	struct thread_dump *sum;
 	uint64_t thread_looks;
@@ -36,7 +37,7 @@ static int64_t now_ns(void)
 	return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-struct wall *wall_create(struct collector *collector, pid_t pid, uint32_t rate_hz)
+struct wall *wall_create(struct collector *collector, pid_t pid, uint32_t rate_hz, const struct profile_view *view)
 {
 	struct wall *wall = calloc(1, sizeof(*wall));
 
@@ -45,6 +46,7 @@ struct wall *wall_create(struct collector *collector, pid_t pid, uint32_t rate_h
 	wall->collector = collector;
 	wall->pid = pid;
 	wall->rate_hz = rate_hz;
+	wall->view = *view;
 	return wall;
 }
 
@@ -96,12 +98,15 @@ static int look_at(struct wall *wall, pid_t pid, uint64_t *threads)
 	int r = collector_sample_threads(wall->collector, pid, &dump);
 
 	if (r == 0)
+		r = thread_dump_apply_view(dump, &wall->view);
+	if (r == 0)
 		r = remember(wall, pid);
 	if (r < 0) {
 		thread_dump_destroy(dump);
 		return r;
 	}
-	*threads += dump->nthreads;
+	for (uint32_t i = 0; i < dump->nthreads; i++)
+		*threads += !dump->threads[i].hidden;
 	return add(wall, dump);
 }
 

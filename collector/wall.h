@@ -15,6 +15,7 @@
 
 struct collector;
 struct profile;
+struct profile_view;
 struct wall;
 
 struct wall_stats {
@@ -28,8 +29,8 @@ struct wall_stats {
 	uint64_t max_threads; // seen at once
 };
 
-// pid: the one target to look at; 0: all of them, those to come too. NULL: no memory.
-struct wall *wall_create(struct collector *collector, pid_t pid, uint32_t rate_hz);
+// pid: the one target to look at; 0: all of them, those to come too. view: how its samples are shown; copied. NULL: no memory.
+struct wall *wall_create(struct collector *collector, pid_t pid, uint32_t rate_hz, const struct profile_view *view);
 void wall_destroy(struct wall *wall); // accepts NULL
 // Looks once. 0, −ENOMEM, or, of one target, why it cannot be read (−ESRCH: it is gone).
 int wall_look(struct wall *wall);

@@ -4,6 +4,7 @@
 // window_profile.c: turns what a stopped window gathered into a profile: looks its PCs up and names them. In the thread of the window's
 // owner, without the collector's lock: what it reads of sessions does not change any more.
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,8 +15,15 @@
 #include "collector/profile_builder.h"
 #include "collector/session.h"
 #include "collector/window_impl.h"
+#include "collector/window_work.h"
+#include "formats/causal.h"
 #include "formats/name_gaps.h"
 #include "formats/profile.h"
+#include "formats/pseudo_frame.h"
+
+// A stack, its causes, and what it is grouped under.
+#define MAX_STACK_IDS (WIRE_MAX_FRAMES + CAUSAL_MAX_ADDED + 1)
+_Static_assert(CAUSAL_MAX_CAUSES == WIRE_GENERATIONS && CAUSAL_MAX_IDS == WIRE_STACK_FRAMES, "as in the pool");
 
 struct builder {
 	struct window *window;
@@ -23,7 +31,7 @@ struct builder {
 	struct profile_builder frames;
 	struct intern jit_names; // struct source_jit_names
 	uint32_t *locations;     // location ids by node index; 0: not made yet
-	uint32_t *stack;         // scratch: WIRE_MAX_FRAMES ids
+	uint32_t *stack;         // scratch: MAX_STACK_IDS
 	bool many_targets;
 };
 
@@ -75,14 +83,14 @@ static uint32_t location_id(struct builder *builder, uint32_t source, uint32_t n
 	return *id;
 }
 
+#define THREAD_LABELS 4
 static uint32_t fill_labels(const struct builder *builder, const struct aggregate_thread *thread,
-			    struct profile_label labels[3])
+			    struct profile_label labels[THREAD_LABELS])
 {
 	uint32_t index = intern_find(&builder->window->sources, &thread->source);
-	const struct session *session =
-		index == INTERN_NONE
-			? NULL
-			: ((const struct window_source *)intern_item(&builder->window->sources, index))->session;
+	const struct window_source *source =
+		index == INTERN_NONE ? NULL : intern_item(&builder->window->sources, index);
+	const struct session *session = source ? source->session : NULL;
 	const char *name = thread->name[0] || !session ? thread->name : session->comm;
 	uint32_t n = 0;
 
@@ -91,27 +99,73 @@ static uint32_t fill_labels(const struct builder *builder, const struct aggregat
 	labels[n++] = (struct profile_label){.key = "thread_id", .num = thread->tid, .num_unit = ""};
 	if (name[0])
 		labels[n++] = (struct profile_label){.key = "thread_name", .str = name, .num_unit = ""};
+	if (source && source->service[0])
+		labels[n++] = (struct profile_label){.key = "service.name", .str = source->service, .num_unit = ""};
 	return n;
 }
+
+// The ids of the stack whose leaf is node, max at the most. −ENOMEM.
+static int fill_stack(struct builder *builder, uint32_t source, uint32_t node, uint32_t *ids, uint32_t max,
+		      uint32_t *ret_n)
+{
+	uint32_t n = 0;
+
+	while (node != AGGREGATE_ROOT && n < max) {
+		ids[n] = location_id(builder, source, node);
+		if (ids[n++] == 0)
+			return -ENOMEM;
+		node = aggregate_node(&builder->window->aggregate, node)->parent;
+	}
+	*ret_n = n;
+	return 0;
+}
+
+static int find_cause(void *context, uint32_t number, struct causal_link *ret_link)
+{
+	struct builder *builder = context;
+	const struct aggregate_cause *cause = intern_item(&builder->window->aggregate.causes, number - 1);
+
+	ret_link->kind = context_kind_name(cause->kind);
+	ret_link->next = cause->parent;
+	return fill_stack(builder, cause->source, cause->node, ret_link->ids, CAUSAL_MAX_IDS, &ret_link->nids);
+}
+
+// What it is shown under, besides its own stack of n ids. Returns how many there are then; 0: no memory.
+static uint32_t put_under(struct builder *builder, uint32_t work, const char *labels, uint32_t n)
+{
+	const struct profile_view *view = &builder->window->options.view;
+	const struct aggregate_work *item = work ? intern_item(&builder->window->aggregate.works, work - 1) : NULL;
+
+	if (view->causal && item && item->cause)
+		n = causal_append(builder->profile, find_cause, builder, item->cause, builder->stack, n);
+	if (n > 0 && view->labels.group[0]) {
+		builder->stack[n] = pseudo_frame_group(builder->profile, view->labels.group, labels);
+		n = builder->stack[n] ? n + 1 : 0;
+	}
+	return n;
+}
+
+#define MAX_LABELS (THREAD_LABELS + WIRE_LABELS + 3) // the thread's, its own, its trace's
 
 static bool add_sample(struct builder *builder, const struct aggregate_sample *sample)
 {
 	const struct aggregate *aggregate = &builder->window->aggregate;
 	const struct aggregate_thread *thread = intern_item(&aggregate->threads, sample->thread);
 	const int64_t values[PROFILE_MAX_VALUES] = {(int64_t)sample->samples, (int64_t)sample->cpu_ns};
-	struct profile_label labels[3];
-	uint32_t node = sample->node, n = 0;
+	struct profile_label labels[MAX_LABELS];
+	char text[WINDOW_WORK_TEXT_BYTES];
+	uint32_t n, nlabels;
 
-	while (node != AGGREGATE_ROOT && n < WIRE_MAX_FRAMES) {
-		uint32_t id = location_id(builder, thread->source, node);
-
-		if (id == 0)
-			return false;
-		builder->stack[n++] = id;
-		node = aggregate_node(aggregate, node)->parent;
-	}
-	return profile_add_sample(builder->profile, builder->stack, n, labels, fill_labels(builder, thread, labels),
-				  values) == 0;
+	if (fill_stack(builder, thread->source, sample->node, builder->stack, WIRE_MAX_FRAMES, &n) < 0)
+		return false;
+	window_work_text(builder->window, sample->work, text);
+	n = put_under(builder, sample->work, text, n);
+	if (n == 0)
+		return false;
+	// Ours are last: no label of the program's replaces one.
+	nlabels = label_text_labels(text, builder->profile, labels, MAX_LABELS - THREAD_LABELS);
+	nlabels += fill_labels(builder, thread, labels + nlabels);
+	return profile_add_sample(builder->profile, builder->stack, n, labels, nlabels, values) == 0;
 }
 
 static double percent(uint64_t part, uint64_t whole)
@@ -172,6 +226,13 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 	profile_add_comment(profile, "profd %s", PROFD_VERSION);
 	if (builder->window->command)
 		profile_add_comment(profile, "command: %s", builder->window->command);
+	for (uint32_t i = 0; i < builder->window->sources.count; i++) {
+		const struct window_source *source = intern_item(&builder->window->sources, i);
+
+		if (source->service[0])
+			profile_add_comment(profile, "service.name: %s (process %d)", source->service,
+					    (int)source->session->pid);
+	}
 	// A timer that fires at the kernel's tick only makes up by weight what it lacks in records.
 	profile_add_comment(profile, "rate: %u Hz asked, %.1f Hz reached (samples per second of CPU)",
 			    builder->window->options.rate_hz, window_reached_hz(stats));
@@ -190,6 +251,12 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 			    dropped, stats->dropped[WIRE_DROP_RING_FULL], stats->dropped[WIRE_DROP_CONTENTION],
 			    stats->dropped[WIRE_DROP_NO_SCRATCH], stats->dropped_aggregate);
 	add_truncation_comment(profile, stats);
+	if (stats->contexts_lost > 0 || stats->labels_lost > 0)
+		profile_add_comment(profile, "no room since the start: contexts lost %" PRIu64 ", labels lost %" PRIu64,
+				    stats->contexts_lost, stats->labels_lost);
+	if (stats->unwanted > 0)
+		profile_add_comment(profile, "not shown: %" PRIu64 " samples without the labels asked for",
+				    stats->unwanted);
 	if (stats->threads_unsampled > 0)
 		profile_add_comment(profile, "threads not sampled: %" PRIu64 "%s%s", stats->threads_unsampled,
 				    stats->timer_errno ? ": " : "",
@@ -262,7 +329,7 @@ struct profile *window_profile(struct window *window)
 	builder.frames.context = &builder;
 	intern_init(&builder.jit_names, sizeof(struct source_jit_names), sizeof(uint32_t), &builder.frames.budget);
 	builder.locations = calloc(window->aggregate.nodes.count + 1, sizeof(*builder.locations));
-	builder.stack = calloc(WIRE_MAX_FRAMES, sizeof(*builder.stack));
+	builder.stack = calloc(MAX_STACK_IDS, sizeof(*builder.stack));
 	if (builder.profile && builder.locations && builder.stack)
 		built = build(&builder);
 	for (uint32_t i = 0; i < builder.jit_names.count; i++)

@@ -97,11 +97,7 @@ int heap_text_write(const struct profile *profile, struct writer *writer)
 	writer_printf(writer, " heap/%" PRId64 "\n", 2 * profile->period);
 	for (uint32_t i = 0; i < profile->nsamples && !writer->error; i++)
 		put_entry(writer, profile, &entries[i]);
-	for (uint32_t i = 0; i < profile->ncomments; i++) {
-		writer_puts(writer, "# ");
-		text_put_clean(writer, profile->comments[i]);
-		writer_puts(writer, "\n");
-	}
+	text_put_comments(writer, profile);
 	free(entries);
 	return writer_flush(writer);
 }

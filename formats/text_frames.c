@@ -69,3 +69,12 @@ void text_put_location(struct writer *writer, const struct profile *profile, con
 		writer_printf(writer, ":%" PRId64 "\n", file[0] ? text_line_number(location, i) : 0);
 	}
 }
+
+void text_put_comments(struct writer *writer, const struct profile *profile)
+{
+	for (uint32_t i = 0; i < profile->ncomments; i++) {
+		writer_puts(writer, "# ");
+		text_put_clean(writer, profile->comments[i]);
+		writer_puts(writer, "\n");
+	}
+}

@@ -23,6 +23,8 @@ uint64_t text_module_offset(const struct profile *profile, const struct profile_
 // Of line i; "" and 0: not known.
 const char *text_line_file(const struct profile *profile, const struct profile_location *location, uint32_t i);
 int64_t text_line_number(const struct profile_location *location, uint32_t i);
+// "# " and each comment, on a line.
+void text_put_comments(struct writer *writer, const struct profile *profile);
 // "#\t0xPC\tFUNCTION+0xOFFSET\tFILE:LINE" for each of its lines.
 void text_put_location(struct writer *writer, const struct profile *profile, const struct profile_location *location);
 

@@ -85,6 +85,7 @@ static int add_threads(struct thread_dump *dump, const struct thread_dump *other
 		}
 		thread.stack = stacks[thread.stack];
 		thread.creator_stack = 0;
+		thread.cause = 0;
 		thread.count = sign * thread_dump_count(&thread);
 		if (r == 0)
 			r = thread_dump_add_thread(dump, &thread);
@@ -101,7 +102,9 @@ static int compare_groups(const void *a, const void *b)
 	if (left->stack != right->stack)
 		return left->stack < right->stack ? -1 : 1;
 	order = strcmp(left->state, right->state);
-	return order ? order : strcmp(left->name, right->name);
+	if (order == 0)
+		order = strcmp(left->name, right->name);
+	return order ? order : strcmp(left->labels, right->labels);
 }
 
 // One thread for those of a group; without those whose sum is 0.

@@ -15,13 +15,14 @@
 
 #include "formats/arena.h"
 #include "formats/grow.h"
+#include "formats/label_text.h"
 #include "formats/lookup.h"
 #include "formats/utf8.h"
 
 struct thread_dump_index {
 	struct lookup stacks;
 	struct arena arena;
-	uint32_t stacks_capacity, threads_capacity;
+	uint32_t stacks_capacity, threads_capacity, causes_capacity;
 };
 
 struct thread_dump *thread_dump_create(void)
@@ -54,6 +55,7 @@ void thread_dump_destroy(struct thread_dump *dump)
 		free(dump->verdicts[i].threads);
 	free(dump->verdicts);
 	free(dump->stacks);
+	free(dump->causes);
 	free(dump->threads);
 	profile_destroy(dump->profile);
 	free(dump);
@@ -106,14 +108,29 @@ uint32_t thread_dump_add_stack(struct thread_dump *dump, const uint32_t *locatio
 	return id ? id : append_stack(dump, &key, hash);
 }
 
+uint32_t thread_dump_add_cause(struct thread_dump *dump, const struct thread_dump_cause *cause)
+{
+	struct thread_dump_cause *causes;
+
+	if (cause->stack == 0 || cause->stack > dump->nstacks || cause->parent > dump->ncauses)
+		return 0;
+	causes = grow_array(dump->causes, &dump->index->causes_capacity, (size_t)dump->ncauses + 1, sizeof(*causes));
+	if (!causes)
+		return 0;
+	dump->causes = causes;
+	causes[dump->ncauses] = *cause;
+	causes[dump->ncauses].kind = profile_string(dump->profile, cause->kind);
+	return ++dump->ncauses;
+}
+
 // ---- Threads -------------------------------------------------------------------------------------------------------
 
 int thread_dump_add_thread(struct thread_dump *dump, const struct thread_dump_thread *thread)
 {
 	struct thread_dump_thread *threads;
 
-	if (thread->stack > dump->nstacks || thread->creator_stack > dump->nstacks || !thread->state ||
-	    !thread->state[0])
+	if (thread->stack > dump->nstacks || thread->creator_stack > dump->nstacks || thread->cause > dump->ncauses ||
+	    !thread->state || !thread->state[0])
 		return -EINVAL;
 	threads =
 		grow_array(dump->threads, &dump->index->threads_capacity, (size_t)dump->nthreads + 1, sizeof(*threads));
@@ -124,6 +141,7 @@ int thread_dump_add_thread(struct thread_dump *dump, const struct thread_dump_th
 	threads[dump->nthreads].name = profile_string(dump->profile, thread->name);
 	threads[dump->nthreads].state = profile_string(dump->profile, thread->state);
 	threads[dump->nthreads].object = profile_string(dump->profile, thread->object);
+	threads[dump->nthreads].labels = profile_string(dump->profile, thread->labels);
 	if (profile_failed(dump->profile))
 		return -ENOMEM;
 	dump->nthreads++;
@@ -217,6 +235,21 @@ struct thread_dump_state_count *thread_dump_count_states(const struct thread_dum
 
 // ---- Samples -------------------------------------------------------------------------------------------------------
 
+#define MAX_PROGRAM_LABELS 12
+#define MAX_LABELS (MAX_PROGRAM_LABELS + 3)
+
+// The program's first: none of them replaces one of ours. Room for one more is left.
+static uint32_t own_labels(struct profile *profile, const struct thread_dump_thread *thread, bool names,
+			   struct profile_label labels[MAX_LABELS])
+{
+	uint32_t n = label_text_labels(thread->labels, profile, labels, MAX_PROGRAM_LABELS);
+
+	labels[n++] = (struct profile_label){.key = "state", .str = thread->state, .num_unit = ""};
+	if (names && thread->name[0])
+		labels[n++] = (struct profile_label){.key = "thread_name", .str = thread->name, .num_unit = ""};
+	return n;
+}
+
 int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool names)
 {
 	struct profile *profile = dump->profile;
@@ -228,18 +261,15 @@ int thread_dump_to_profile(struct thread_dump *dump, const char *name, bool name
 	for (uint32_t i = 0; i < dump->nthreads; i++) {
 		const struct thread_dump_thread *thread = &dump->threads[i];
 		const struct thread_dump_stack *stack = thread->stack ? &dump->stacks[thread->stack - 1] : NULL;
-		const struct profile_label labels[] = {
-			{.key = "state", .str = thread->state, .num_unit = ""},
-			{.key = "thread_name", .str = thread->name, .num_unit = ""},
-		};
 		const int64_t values[PROFILE_MAX_VALUES] = {thread_dump_count(thread)};
+		struct profile_label labels[MAX_LABELS];
+		uint32_t nlabels = own_labels(profile, thread, names, labels);
 		int r;
 
 		if (thread->hidden)
 			continue;
 		r = profile_add_sample(profile, stack ? stack->location_ids : NULL, stack ? stack->nlocations : 0,
-				       labels, names && thread->name[0] ? 2 : 1, values);
-
+				       labels, nlabels, values);
 		if (r < 0)
 			return r;
 	}
@@ -269,19 +299,18 @@ int thread_dump_to_wall(struct thread_dump *dump, int64_t period_ns)
 	for (uint32_t i = 0; i < dump->nthreads; i++) {
 		const struct thread_dump_thread *thread = &dump->threads[i];
 		const struct thread_dump_stack *stack = thread->stack ? &dump->stacks[thread->stack - 1] : NULL;
-		const struct profile_label labels[] = {
-			{.key = "state", .str = thread->state, .num_unit = ""},
-			{.key = "cpu", .str = strcmp(thread->state, "running") == 0 ? "on" : "off", .num_unit = ""},
-			{.key = "thread_name", .str = thread->name, .num_unit = ""},
-		};
+		struct profile_label labels[MAX_LABELS];
+		uint32_t nlabels = own_labels(profile, thread, true, labels);
 		const int64_t count = thread_dump_count(thread);
 		const int64_t values[PROFILE_MAX_VALUES] = {count, count * period_ns};
 		int r;
 
 		if (thread->hidden)
 			continue;
+		labels[nlabels++] = (struct profile_label){
+			.key = "cpu", .str = strcmp(thread->state, "running") == 0 ? "on" : "off", .num_unit = ""};
 		r = profile_add_sample(profile, stack ? stack->location_ids : NULL, stack ? stack->nlocations : 0,
-				       labels, thread->name[0] ? 3 : 2, values);
+				       labels, nlabels, values);
 		if (r < 0)
 			return r;
 	}

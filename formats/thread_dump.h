@@ -6,7 +6,8 @@
 //
 //   thread_dump ─┬─ profile     the tables of profile.h: mappings, functions, locations, strings. Its samples are made on request
 //                ├─ stacks[]    distinct stacks, location ids leaf first; index+1 is a stack's id
-//                └─ threads[]   sorted by tid; each names its stack, and its creator's
+//                ├─ causes[]    why threads do what they do: who made them or queued their work; index+1 is a cause's id
+//                └─ threads[]   sorted by tid; each names its stack, its creator's, and its cause
 //
 // Strings are interned in the profile. Not thread-safe; one owner at a time.
 
@@ -18,6 +19,7 @@
 #include <stdint.h>
 
 #include "formats/profile.h"
+#include "formats/profile_view.h"
 
 struct writer;
 
@@ -25,6 +27,12 @@ struct thread_dump_stack {
 	uint32_t nlocations;
 	const uint32_t *location_ids; // leaf first
 	const char *partial;          // why it does not reach the thread's start; "": it does
+};
+
+struct thread_dump_cause {
+	const char *kind; // "created", "woken", "queued"
+	uint32_t stack;   // id
+	uint32_t parent;  // id, less than its own; 0: none that is known
 };
 
 struct thread_dump_thread {
@@ -38,6 +46,8 @@ struct thread_dump_thread {
 	uint32_t stack;         // id; 0: none could be read
 	uint32_t creator_tid;   // 0: not known
 	uint32_t creator_stack; // id; 0: not known
+	uint32_t cause;         // id; 0: not known
+	const char *labels;     // label_text.h; NULL or "": none
 	int64_t count;          // threads that it stands for; 0 means 1
 	bool hidden;            // not written: only there for others to name
 };
@@ -64,6 +74,7 @@ struct thread_dump_verdict {
 	uint32_t base, dumps; // of what grows: count so many dumps ago, when it was first seen or had shrunk last
 	uint32_t stack, creator_stack; // ids; 0: none
 	const char *state;             // of a group; interned
+	const char *evidence;          // more to be said, one line; interned; NULL: nothing
 	int64_t window_ns, waiting_ns; // of zombies: the window; that each of them has waited at the least
 };
 
@@ -73,9 +84,10 @@ struct thread_dump {
 	int64_t pid;
 	int64_t time_ns;     // since the epoch
 	int64_t duration_ns; // from the first thread read to the last
-	uint32_t nthreads, nstacks;
+	uint32_t nthreads, nstacks, ncauses;
 	struct thread_dump_thread *threads;
 	struct thread_dump_stack *stacks;
+	struct thread_dump_cause *causes;
 	uint32_t nverdicts, verdicts_capacity;
 	struct thread_dump_verdict *verdicts; // add with thread_dump_add_verdict
 	struct thread_dump_index *index;      // interning of stacks; thread_dump.c's own
@@ -86,12 +98,17 @@ void thread_dump_destroy(struct thread_dump *dump); // accepts NULL and half-bui
 // Interns; returns an id ≥ 1, or 0 when out of memory or a location does not exist. partial: "" when complete.
 uint32_t thread_dump_add_stack(struct thread_dump *dump, const uint32_t *location_ids, uint32_t nlocations,
 			       const char *partial);
-// Copies the strings. 0 or −ENOMEM, −EINVAL (a stack that does not exist, no state).
+// Returns an id ≥ 1, or 0 when out of memory or the stack or the parent does not exist. The kind is copied.
+uint32_t thread_dump_add_cause(struct thread_dump *dump, const struct thread_dump_cause *cause);
+// Copies the strings. 0 or −ENOMEM, −EINVAL (a stack or cause that does not exist, no state).
 int thread_dump_add_thread(struct thread_dump *dump, const struct thread_dump_thread *thread);
 // Sorts the threads by tid; once, after the last one.
 void thread_dump_finish(struct thread_dump *dump);
 // Hides the threads whose name and number do not fit the shell pattern ("worker*", "4711"). Never shows one that is hidden.
 void thread_dump_show_only(struct thread_dump *dump, const char *pattern);
+// Hides the threads whose labels are not asked for, and puts the stacks of the others under their causes' and what they are grouped by.
+// After thread_dump_finish, once. 0 or −ENOMEM.
+int thread_dump_apply_view(struct thread_dump *dump, const struct profile_view *view);
 // The state as shown in brackets: `mutex lock 0x7f… held by thread 17 "writer"`. UTF-8, without a ',' or a ']' or a newline. Returns buf.
 const char *thread_dump_state(const struct thread_dump *dump, const struct thread_dump_thread *thread, char *buf,
 			      size_t size);

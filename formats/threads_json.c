@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 
+#include "formats/label_text.h"
 #include "formats/thread_dump.h"
 #include "formats/thread_stream.h"
 #include "formats/writer.h"
@@ -16,6 +17,42 @@ static void put_text(struct writer *writer, const char *key, const char *text)
 	writer_printf(writer, "\"%s\":\"", key);
 	writer_json(writer, text);
 	writer_puts(writer, "\"");
+}
+
+static void put_labels(struct writer *writer, const char *labels)
+{
+	char key[LABEL_TEXT_KEY_BYTES], value[LABEL_TEXT_VALUE_BYTES];
+	const char *separator = ",\"labels\":{";
+
+	while (label_text_next(&labels, key, value)) {
+		writer_puts(writer, separator);
+		writer_puts(writer, "\"");
+		writer_json(writer, key);
+		writer_puts(writer, "\":\"");
+		writer_json(writer, value);
+		writer_puts(writer, "\"");
+		separator = ",";
+	}
+	if (separator[1] == '\0')
+		writer_puts(writer, "}");
+}
+
+// Who made threads, woke them or queued their work; a cause's parent is what caused that.
+static void put_causes(struct writer *writer, const struct thread_dump *dump)
+{
+	if (dump->ncauses == 0)
+		return;
+	writer_puts(writer, "\"causes\":[");
+	for (uint32_t i = 0; i < dump->ncauses; i++) {
+		const struct thread_dump_cause *cause = &dump->causes[i];
+
+		writer_printf(writer, "%s{\"id\":%" PRIu32 ",\"kind\":\"%s\",\"stack\":%" PRIu32, i ? "," : "", i + 1,
+			      cause->kind, cause->stack);
+		if (cause->parent)
+			writer_printf(writer, ",\"parent\":%" PRIu32, cause->parent);
+		writer_puts(writer, "}");
+	}
+	writer_puts(writer, "],\n");
 }
 
 static void put_thread(struct writer *writer, const struct thread_dump_thread *thread)
@@ -37,6 +74,9 @@ static void put_thread(struct writer *writer, const struct thread_dump_thread *t
 	if (thread->creator_stack)
 		writer_printf(writer, ",\"created_by\":{\"tid\":%" PRIu32 ",\"stack\":%" PRIu32 "}",
 			      thread->creator_tid, thread->creator_stack);
+	if (thread->cause)
+		writer_printf(writer, ",\"cause\":%" PRIu32, thread->cause);
+	put_labels(writer, thread->labels);
 	writer_puts(writer, "}");
 }
 
@@ -91,6 +131,7 @@ static void put_start(struct writer *writer, const struct thread_dump *dump)
 	writer_printf(writer, ",\"time_ns\":%" PRId64 ",\"duration_ns\":%" PRId64 ",\n", dump->time_ns,
 		      dump->duration_ns);
 	thread_dump_put_verdicts_json(dump, writer);
+	put_causes(writer, dump);
 	writer_puts(writer, "\"threads\":[");
 }
 

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "profd/channel.h"
+#include "profd/contexts.h"
 #include "profd/creators.h"
 #include "profd/handler.h"
 #include "profd/heap.h"
@@ -28,6 +29,7 @@
 #include "profd/rates.h"
 #include "profd/raw.h"
 #include "profd/safe_read.h"
+#include "profd/tasks.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
 #include "profd/unwind_libunwind.h"
@@ -79,6 +81,7 @@ static int start(bool is_main, uint32_t period_ns)
 		return -EIO;
 	profd_threads_init();
 	profd_creators_init();
+	profd_tasks_init();
 	profd_agent.region.header->period_ns = period_ns;
 	error = profd_interpose_handler_install();
 	if (error) {
@@ -113,6 +116,7 @@ void profd_agent_restart(void)
 	profd_agent.forked = true;
 	if (profd_agent.region.header) {
 		period_ns = profd_agent.region.header->period_ns;
+		profd_contexts_save();
 		profd_region_destroy(&profd_agent.region);
 	}
 	if (start(false, period_ns) < 0) {
@@ -121,6 +125,12 @@ void profd_agent_restart(void)
 	}
 	if (profd_channel_wait(PROFD_CHANNEL_ANNOUNCED, CHILD_WAIT_MS) == PROFD_CHANNEL_FAILED)
 		give_up(profd_agent.config.verbose ? profd_channel_error() : NULL);
+}
+
+static void fork_prepare(void)
+{
+	if (profd_agent_is_on() && profd_agent.config.follow)
+		profd_contexts_before_fork(PROFD_CALLER());
 }
 
 static void fork_child(void)
@@ -238,7 +248,7 @@ static int find_collector(struct profd_config *config)
 
 	if (config->socket[0])
 		return 0;
-	if (!config->http && !config->output && find_daemon(config->socket))
+	if (!config->http && !config->output && !config->trace_output && find_daemon(config->socket))
 		return 0;
 	error = profd_spawn_collector(config);
 	if (!error && config->follow)
@@ -258,7 +268,9 @@ __attribute__((constructor)) static void agent_construct(void)
 		profd_config_unfollow();
 	if (find_collector(config) < 0)
 		return;
-	pthread_atfork(NULL, NULL, fork_child);
+	pthread_atfork(fork_prepare, NULL, fork_child);
 	if (start(true, 0) < 0 || profd_channel_wait(PROFD_CHANNEL_READY, READY_WAIT_MS) == PROFD_CHANNEL_FAILED)
 		give_up(profd_channel_error());
+	else
+		profd_rates_say_error();
 }

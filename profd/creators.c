@@ -13,16 +13,18 @@
 
 #include "profd/agent.h"
 #include "profd/channel.h"
+#include "profd/contexts.h"
 #include "profd/modules.h"
 #include "profd/threads.h"
 
 #define PROBES 32u
+#define BUSY 1u
 #define TABLES_WAIT_MS 20
 #define ENDED 8192u // a power of two; what does not fit is not known to be unjoined
 
 static struct {
-	uint64_t thread; // atomic; 0: free
-	uint32_t creator;
+	uint64_t thread; // atomic; 0: free, BUSY: being written
+	uint32_t context;
 } ended[ENDED];
 
 static bool any_ended; // atomic
@@ -35,72 +37,20 @@ void profd_creators_init(void)
 	any_ended = false;
 }
 
-// ---- Stacks --------------------------------------------------------------------------------------------------------
-
-static uint64_t hash_pcs(const uint64_t *pcs, uint32_t npcs)
-{
-	uint64_t hash = 0xcbf29ce484222325u;
-
-	for (uint32_t i = 0; i < npcs; i++) {
-		hash = (hash ^ pcs[i]) * 0x9e3779b97f4a7c15u;
-		hash ^= hash >> 29;
-	}
-	return hash > WIRE_CREATOR_BUSY ? hash : hash + 2;
-}
-
-static void fill(struct wire_creator *creator, const uint64_t *pcs, uint32_t npcs, uint8_t stop)
-{
-	creator->npcs = (uint16_t)npcs;
-	creator->stop = stop;
-	memcpy(creator->pcs, pcs, npcs * sizeof(*pcs));
-}
-
-// Equal hashes count as equal stacks: one in 2^64 is not.
-static uint32_t find_or_add(const uint64_t *pcs, uint32_t npcs, uint8_t stop)
-{
-	const struct profd_region *region = &profd_agent.region;
-	uint64_t hash = hash_pcs(pcs, npcs);
-
-	for (uint32_t i = 0; i < PROBES; i++) {
-		uint32_t index = (uint32_t)(hash + i) & (WIRE_CREATORS - 1);
-		struct wire_creator *creator = &region->creators[index];
-		uint64_t seen = 0;
-
-		if (__atomic_compare_exchange_n(&creator->hash, &seen, WIRE_CREATOR_BUSY, false, __ATOMIC_ACQUIRE,
-						__ATOMIC_ACQUIRE)) {
-			fill(creator, pcs, npcs, stop);
-			__atomic_store_n(&creator->hash, hash, __ATOMIC_RELEASE);
-			return index + 1;
-		}
-		if (seen == hash)
-			return index + 1;
-	}
-	__atomic_fetch_add(&region->header->creators_lost, 1, __ATOMIC_RELAXED);
-	return 0;
-}
-
 uint32_t profd_creators_note(struct profd_caller caller)
 {
-	uint64_t pcs[WIRE_CREATOR_FRAMES];
-	uint32_t npcs;
-	uint8_t stop;
-
 	if (profd_thread_slot == PROFD_NO_SLOT)
 		return 0;
 	profd_channel_want_tables(__atomic_load_n(&profd_modules_current, __ATOMIC_RELAXED) ? 0 : TABLES_WAIT_MS);
-	npcs = profd_caller_walk(caller, pcs, WIRE_CREATOR_FRAMES, &stop);
-	return find_or_add(pcs, npcs, stop);
+	return profd_contexts_note(WIRE_CONTEXT_CREATED, caller);
 }
 
-static struct wire_creator *creator_at(uint32_t creator)
+void profd_creators_count(uint32_t context)
 {
-	return &profd_agent.region.creators[creator - 1];
-}
+	struct wire_pool_context *item = profd_contexts_find(context);
 
-void profd_creators_count(uint32_t creator)
-{
-	if (creator)
-		__atomic_fetch_add(&creator_at(creator)->created, 1, __ATOMIC_RELAXED);
+	if (item)
+		__atomic_fetch_add(&item->created, 1, __ATOMIC_RELAXED);
 }
 
 // ---- Threads that ended --------------------------------------------------------------------------------------------
@@ -110,18 +60,18 @@ static uint32_t first_probe(uint64_t thread)
 	return (uint32_t)((thread >> 6) * 0x9e3779b1u >> 8) & (ENDED - 1);
 }
 
-static void add_ended(uint64_t thread, uint32_t creator)
+static void add_ended(uint64_t thread, uint32_t context, struct wire_pool_context *item)
 {
 	__atomic_store_n(&any_ended, true, __ATOMIC_RELAXED);
 	for (uint32_t i = 0; i < PROBES; i++) {
 		uint32_t at = (first_probe(thread) + i) & (ENDED - 1);
 		uint64_t none = 0;
 
-		if (!__atomic_compare_exchange_n(&ended[at].thread, &none, WIRE_CREATOR_BUSY, false, __ATOMIC_ACQUIRE,
+		if (!__atomic_compare_exchange_n(&ended[at].thread, &none, BUSY, false, __ATOMIC_ACQUIRE,
 						 __ATOMIC_RELAXED))
 			continue;
-		ended[at].creator = creator;
-		__atomic_fetch_add(&creator_at(creator)->unjoined, 1, __ATOMIC_RELAXED);
+		ended[at].context = context;
+		__atomic_fetch_add(&item->unjoined, 1, __ATOMIC_RELAXED);
 		__atomic_store_n(&ended[at].thread, thread, __ATOMIC_RELEASE);
 		return;
 	}
@@ -130,14 +80,17 @@ static void add_ended(uint64_t thread, uint32_t creator)
 void profd_creators_thread_released(pthread_t thread)
 {
 	for (uint32_t i = 0; i < PROBES; i++) {
-		uint32_t at = (first_probe(thread) + i) & (ENDED - 1), creator;
+		uint32_t at = (first_probe(thread) + i) & (ENDED - 1);
+		struct wire_pool_context *item;
 		uint64_t seen = thread;
 
 		if (__atomic_load_n(&ended[at].thread, __ATOMIC_ACQUIRE) != thread)
 			continue;
-		creator = ended[at].creator;
-		if (__atomic_compare_exchange_n(&ended[at].thread, &seen, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
-			__atomic_fetch_sub(&creator_at(creator)->unjoined, 1, __ATOMIC_RELAXED);
+		item = profd_contexts_find(ended[at].context);
+		if (__atomic_compare_exchange_n(&ended[at].thread, &seen, 0, false, __ATOMIC_ACQ_REL,
+						__ATOMIC_RELAXED) &&
+		    item)
+			__atomic_fetch_sub(&item->unjoined, 1, __ATOMIC_RELAXED);
 		return;
 	}
 }
@@ -154,13 +107,14 @@ static bool is_detached(void)
 	return state == PTHREAD_CREATE_DETACHED;
 }
 
-void profd_creators_thread_ends(uint32_t creator)
+void profd_creators_thread_ends(uint32_t context)
 {
+	struct wire_pool_context *item = profd_contexts_find(context);
 	pthread_t self = pthread_self();
 
-	if (!creator)
+	if (!item)
 		return;
-	add_ended(self, creator);
+	add_ended(self, context, item);
 	if (is_detached())
 		profd_creators_thread_released(self);
 }

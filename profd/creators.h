@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// creators.h: the stacks that made threads, each once, in the shared region (wire_creator), and which threads ended joinable and have
-// not been joined. Any thread of the target, in its calls of pthread_create, pthread_join and the like; not the handler. Lock-free.
+// creators.h: how many threads a context (contexts.h) made, and which of them ended joinable and have not been joined. Any thread of the
+// target, in its calls of pthread_create, pthread_join and the like; not the handler. Lock-free.
 
 #ifndef PROFD_CREATORS_H
 #define PROFD_CREATORS_H
@@ -14,13 +14,13 @@
 
 // The region is new. Not while other threads run.
 void profd_creators_init(void);
-// Finds or records the caller's stack. Returns its index + 1; 0: there is no room (counted), or this thread is in no slot. The first
-// call of a process that is not sampled asks for the unwind tables, and waits for them: TABLES_WAIT_MS at most.
+// Finds or records the context of threads that the caller makes now. 0: there is no room (counted), or this thread is in no slot. The
+// first call of a process that is not sampled asks for the unwind tables, and waits for them: TABLES_WAIT_MS at most.
 uint32_t profd_creators_note(struct profd_caller caller);
-// A thread was made by it.
-void profd_creators_count(uint32_t creator);
-// The calling thread, of that creator, ends: its last destructors have run.
-void profd_creators_thread_ends(uint32_t creator);
+// A thread was made with it.
+void profd_creators_count(uint32_t context);
+// The calling thread, made with that context, ends: its last destructors have run.
+void profd_creators_thread_ends(uint32_t context);
 // The thread was joined, or detached.
 void profd_creators_thread_released(pthread_t thread);
 

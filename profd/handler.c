@@ -10,7 +10,9 @@
 #include <ucontext.h>
 
 #include "profd/agent.h"
+#include "profd/clock.h"
 #include "profd/modules.h"
+#include "profd/otel_trace.h"
 #include "profd/perf_event.h"
 #include "profd/raw.h"
 #include "profd/safe_read.h"
@@ -18,7 +20,6 @@
 #include "profd/threads.h"
 #include "profd/timer.h"
 #include "profd/unwind.h"
-#include "profd/vdso.h"
 
 // Only threads that are running, or were preempted inside the handler, hold one.
 #define SCRATCH_BUFFERS 64
@@ -33,23 +34,14 @@ __thread bool profd_handler_app_blocks;
 profd_ucontext_walk *profd_handler_libunwind;
 __thread uint64_t profd_handler_ending_pc;
 static struct scratch scratches[SCRATCH_BUFFERS];
-static profd_vdso_clock_gettime *vdso_clock_gettime;
 
 void profd_handler_init(void)
 {
-	vdso_clock_gettime = profd_vdso_find_clock_gettime();
+	profd_otel_trace_init();
+	profd_clock_init();
 	// A thread of the parent may have held one at the moment of the fork.
 	for (int i = 0; i < SCRATCH_BUFFERS; i++)
 		__atomic_store_n(&scratches[i].taken, 0, __ATOMIC_RELAXED);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now = {0, 0};
-
-	if (!vdso_clock_gettime || vdso_clock_gettime(CLOCK_MONOTONIC, &now) != 0)
-		profd_raw3(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&now, 0);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static struct scratch *scratch_take(uint32_t hint)
@@ -160,7 +152,7 @@ static struct profd_ring ring_of(uint32_t slot)
 // preempted in its handler, or interrupted.
 static void account(struct profd_slot_private *private, const struct wire_sample *sample)
 {
-	uint64_t took_ns = now_ns() - sample->time_ns;
+	uint64_t took_ns = profd_clock_now_ns() - sample->time_ns;
 	uint64_t usual_ns = private->usual_ns;
 
 	if (took_ns > 4 * usual_ns)
@@ -176,15 +168,30 @@ struct expiry {
 	uint32_t tid;    // of a perf event's thread, who may have left the slot to another; 0: a timer's
 };
 
+// What an OpenTelemetry SDK says goes before what the program told us; that are the thread's own words: it wrote them, or is in the
+// middle of it. buffer: for the former. NULL: none.
+static const struct wire_trace *current_trace(const struct wire_slot *slot, struct wire_trace *buffer)
+{
+	if (profd_otel_trace_read(buffer))
+		return buffer;
+	if (!__atomic_load_n(&slot->has_trace, __ATOMIC_RELAXED) ||
+	    (__atomic_load_n(&slot->trace_turn, __ATOMIC_RELAXED) & 1))
+		return NULL;
+	return &slot->trace;
+}
+
 static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 {
 	struct wire_header *header = profd_agent.region.header;
 	struct wire_slot *slot = &profd_agent.region.slots[expiry->slot];
 	struct profd_slot_private *private = profd_slot_private(slot);
 	struct profd_ring ring = ring_of(expiry->slot);
-	struct wire_sample sample = {.slot = expiry->slot, .time_ns = now_ns()};
+	struct wire_sample sample = {.slot = expiry->slot, .time_ns = profd_clock_now_ns()};
+	struct wire_trace otel;
+	const struct wire_trace *trace;
 	struct scratch *scratch;
 	uint32_t count;
+	uint64_t work;
 
 	sample.tid = WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_RELAXED));
 	if (!sample.tid || (expiry->tid && expiry->tid != sample.tid) ||
@@ -204,7 +211,12 @@ static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 	private->weight_seen += sample.weight;
 	sample.weight += owed_weight(private);
 	sample.cpu_ns = (uint64_t)sample.weight * __atomic_load_n(&private->period_ns, __ATOMIC_RELAXED);
-	profd_ring_put(&ring, &sample, scratch->pcs);
+	work = __atomic_load_n(&slot->work, __ATOMIC_RELAXED);
+	sample.context = WIRE_WORK_CONTEXT(work);
+	sample.labels = WIRE_WORK_LABELS(work);
+	trace = current_trace(slot, &otel);
+	sample.flags = trace ? WIRE_SAMPLE_TRACE : 0;
+	profd_ring_put(&ring, &sample, scratch->pcs, trace);
 	__atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE);
 	account(private, &sample);
 }

@@ -8,6 +8,8 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 
+#include "profd/waits.h"
+
 void *profd_reals[PROFD_REAL_COUNT];
 
 static const char *const names[PROFD_REAL_COUNT] = {
@@ -16,10 +18,18 @@ static const char *const names[PROFD_REAL_COUNT] = {
 #undef X
 };
 
+static const char *const versions[PROFD_REAL_COUNT] = {
+#define X(name, version) [PROFD_REAL_##name] = version,
+	PROFD_WAIT_VERSIONS(X)
+#undef X
+};
+
 void *profd_real_find(enum profd_real_index index)
 {
-	void *found = dlsym(RTLD_NEXT, names[index]);
+	void *found = versions[index] ? dlvsym(RTLD_NEXT, names[index], versions[index]) : NULL;
 
+	if (!found)
+		found = dlsym(RTLD_NEXT, names[index]);
 	// A libc without it: whoever calls it would have failed to link.
 	if (found)
 		__atomic_store_n(&profd_reals[index], found, __ATOMIC_RELEASE);
@@ -31,4 +41,5 @@ void profd_reals_find_all(void)
 	for (int i = 0; i < PROFD_REAL_COUNT; i++)
 		if (!profd_reals[i])
 			profd_real_find((enum profd_real_index)i);
+	profd_waits_bound();
 }

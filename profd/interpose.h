@@ -12,6 +12,8 @@
 //   exec*, posix_spawn*                      hand on the program's own dispositions and mask (interpose_process.c)
 //   set*id, setgroups, capset, prctl, unshare, setns, and some of syscall
 //                                            the helper must have what the program's thread has (interpose_credentials.c)
+//   locks, condition variables, semaphores…  who waits for what, and who lets others go on (interpose_sync.c, _cond.c)
+//   read, recv, poll, nanosleep, wait…       how long that takes (interpose_io.c)
 //   dlopen, dlmopen, dlclose                 the module set follows (interpose_dl.c); tail calls, for they look at their caller
 
 #ifndef PROFD_INTERPOSE_H
@@ -24,6 +26,8 @@
 #include <stdbool.h>
 #include <threads.h>
 #include <time.h>
+
+#include "profd/interpose_waits.h"
 
 #define PROFD_EXPORT __attribute__((visibility("default")))
 
@@ -77,7 +81,10 @@
 	X(int, initgroups, (const char *, gid_t))                                                               \
 	X(int, capset, (void *, const void *))                                                                  \
 	X(int, prctl, (int, unsigned long, unsigned long, unsigned long, unsigned long))                        \
-	X(long, syscall, (long, long, long, long, long, long, long))
+	X(long, syscall, (long, long, long, long, long, long, long))                                            \
+	PROFD_WAIT_REALS(X)                                                                                     \
+	PROFD_IO_REALS(X)                                                                                       \
+	PROFD_PEER_REALS(X)
 
 enum profd_real_index {
 #define X(type, name, args) PROFD_REAL_##name,
@@ -89,7 +96,7 @@ enum profd_real_index {
 PROFD_REALS(X)
 #undef X
 
-extern void *profd_reals[PROFD_REAL_COUNT];
+extern void *profd_reals[PROFD_REAL_COUNT] __attribute__((visibility("hidden")));
 void *profd_real_find(enum profd_real_index index);
 void profd_reals_find_all(void);
 #define PROFD_REAL(name)                                                                            \
@@ -112,5 +119,8 @@ void profd_interpose_signal_undo(const struct profd_signal_state *state);
 // interpose_thread.c: the starting thread's place in the table. The main thread's stack is found from the auxiliary vector.
 void profd_interpose_thread_init(void);
 void profd_interpose_thread_join_self(bool is_main);
+
+// interpose_cond.c: what syscall(SYS_futex, …) does while somebody listens to waits.
+long profd_interpose_futex(long number, long word, long operation, long c, long d, long e, long f);
 
 #endif

@@ -18,6 +18,7 @@
 
 #include "profd/agent.h"
 #include "profd/interpose.h"
+#include "profd/waits.h"
 
 #ifndef SYS_landlock_restrict_self
 #define SYS_landlock_restrict_self 446
@@ -192,6 +193,8 @@ void *profd_choose_prctl(int option)
 __attribute__((used, visibility("hidden"))) void *profd_choose_syscall(long number);
 void *profd_choose_syscall(long number)
 {
+	if (number == SYS_futex && profd_waits_on())
+		return (void *)profd_interpose_futex;
 	return syscall_changes_rights(number) ? (void *)rare_syscall : (void *)PROFD_REAL(syscall);
 }
 

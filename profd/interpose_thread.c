@@ -13,12 +13,17 @@
 
 #include "profd/agent.h"
 #include "profd/channel.h"
+#include "profd/clock.h"
+#include "profd/contexts.h"
 #include "profd/creators.h"
+#include "profd/events.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
+#include "profd/links.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
+#include "profd/waits.h"
 
 #define MAIN_STACK_MAX (128u << 20) // what the kernel keeps free below the main stack at the least
 
@@ -29,6 +34,7 @@ struct start {
 	};
 	void *argument;
 	uint64_t stack_size;
+	uint64_t token; // its own address: what CREATE and START say in the event trace
 	struct profd_thread_origin origin;
 	bool app_blocks;
 	bool own_mask; // its attributes say what it blocks
@@ -52,7 +58,9 @@ static void leave(void)
 
 	if (slot == PROFD_NO_SLOT || !profd_agent_is_on())
 		return;
+	profd_waits_thread_ends();
 	profd_timer_flush(slot, start_routine);
+	profd_event(WIRE_EVENT_EXIT, .object = (uint64_t)pthread_self());
 	profd_thread_slot = PROFD_NO_SLOT;
 	profd_threads_leave(slot);
 }
@@ -130,8 +138,11 @@ void profd_interpose_thread_join_self(bool is_main)
 		own_range = main_stack();
 	else
 		forget_other_threads();
-	own_origin = (struct profd_thread_origin){0, 0}; // the region is new
+	profd_links_forget();
+	own_origin = (struct profd_thread_origin){
+		.creator = profd_contexts_restore()}; // in the new region; the thread is its parent's
 	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
+	profd_event(WIRE_EVENT_START);
 	expect_end();
 }
 
@@ -139,6 +150,7 @@ void profd_interpose_thread_join_self(bool is_main)
 static struct start begin(void *pointer)
 {
 	struct start start = *(struct start *)pointer;
+	uint64_t begun_ns;
 
 	free(pointer);
 	profd_handler_app_blocks = start.app_blocks;
@@ -149,7 +161,10 @@ static struct start begin(void *pointer)
 			profd_interpose_signal_adopt_mask();
 		own_range = own_stack(start.stack_size);
 		own_origin = start.origin;
+		begun_ns = profd_clock_now_ns(); // before the first sample can be due
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
+		profd_event(WIRE_EVENT_START, .other = own_origin.tid, .context = own_origin.creator,
+			    .object = start.token, .time_ns = begun_ns);
 	}
 	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
@@ -178,7 +193,8 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 
 	if (!start)
 		return NULL;
-	*start = (struct start){.argument = argument, .app_blocks = profd_handler_app_blocks};
+	*start = (struct start){
+		.argument = argument, .app_blocks = profd_handler_app_blocks, .token = (uint64_t)(uintptr_t)start};
 	if (attr) {
 		pthread_attr_getstacksize(attr, &size);
 		start->own_mask = pthread_attr_getsigmask_np(attr, &mask) == 0;
@@ -188,6 +204,7 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 	if (profd_agent_is_on())
 		start->origin = (struct profd_thread_origin){.creator = profd_creators_note(caller),
 							     .tid = (uint32_t)profd_raw0(SYS_gettid)};
+	profd_event(WIRE_EVENT_CREATE, .context = start->origin.creator, .object = start->token);
 	__atomic_add_fetch(&app_threads, 1, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
@@ -246,34 +263,35 @@ static int released(pthread_t thread, int error)
 	return error;
 }
 
-PROFD_EXPORT int pthread_join(pthread_t thread, void **result)
-{
-	return released(thread, PROFD_REAL(pthread_join)(thread, result));
-}
+// Joining is waiting.
+#define JOIN(name, parameters, arguments)                                                   \
+	PROFD_EXPORT int name parameters                                                    \
+	{                                                                                   \
+		struct profd_wait wait;                                                     \
+		int error;                                                                  \
+                                                                                            \
+		if (!profd_waits_on())                                                      \
+			return released(thread, PROFD_REAL(name) arguments);                \
+		profd_wait_begins(&wait, WIRE_WAIT_JOIN, (uint64_t)thread, PROFD_CALLER()); \
+		error = PROFD_REAL(name) arguments;                                         \
+		profd_wait_ends(&wait);                                                     \
+		return released(thread, error);                                             \
+	}
+
+JOIN(pthread_join, (pthread_t thread, void **result), (thread, result))
+JOIN(pthread_timedjoin_np, (pthread_t thread, void **result, const struct timespec *until), (thread, result, until))
+JOIN(pthread_clockjoin_np, (pthread_t thread, void **result, clockid_t clock, const struct timespec *until),
+     (thread, result, clock, until))
+JOIN(thrd_join, (thrd_t thread, int *result), (thread, result))
 
 PROFD_EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
 {
 	return released(thread, PROFD_REAL(pthread_tryjoin_np)(thread, result));
 }
 
-PROFD_EXPORT int pthread_timedjoin_np(pthread_t thread, void **result, const struct timespec *until)
-{
-	return released(thread, PROFD_REAL(pthread_timedjoin_np)(thread, result, until));
-}
-
-PROFD_EXPORT int pthread_clockjoin_np(pthread_t thread, void **result, clockid_t clock, const struct timespec *until)
-{
-	return released(thread, PROFD_REAL(pthread_clockjoin_np)(thread, result, clock, until));
-}
-
 PROFD_EXPORT int pthread_detach(pthread_t thread)
 {
 	return released(thread, PROFD_REAL(pthread_detach)(thread));
-}
-
-PROFD_EXPORT int thrd_join(thrd_t thread, int *result)
-{
-	return released(thread, PROFD_REAL(thrd_join)(thread, result));
 }
 
 PROFD_EXPORT int thrd_detach(thrd_t thread)
@@ -287,5 +305,7 @@ PROFD_EXPORT int pthread_setname_np(pthread_t thread, const char *name)
 
 	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_agent_is_on())
 		profd_threads_set_name((uint32_t)profd_raw0(SYS_gettid), name);
+	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_events_are_on())
+		profd_events_put_name(name);
 	return result;
 }

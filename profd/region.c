@@ -15,7 +15,6 @@
 #define RING_BYTES_MAX (8u << 20) // all shards together, on however many CPUs
 #define SHARD_BYTES (256u << 10)
 #define SLOTS 65536u
-#define CREATORS_BYTES (WIRE_CREATORS * sizeof(struct wire_creator))
 
 static uint32_t shard_count(void)
 {
@@ -51,8 +50,9 @@ static void lay_out(struct profd_region *region, void *base)
 	header->region_size = region->size;
 	header->shards_off = WIRE_PAGE;
 	header->slots_off = header->shards_off + page_up(region->nshards * sizeof(struct wire_shard));
-	header->creators_off = header->slots_off + page_up((uint64_t)region->nslots * sizeof(struct wire_slot));
-	header->ring_off = header->creators_off + page_up(CREATORS_BYTES);
+	header->pool_off = header->slots_off + page_up((uint64_t)region->nslots * sizeof(struct wire_slot));
+	header->tasks_off = header->pool_off + page_up(WIRE_POOL_BYTES);
+	header->ring_off = header->tasks_off + page_up(WIRE_TASKS * sizeof(struct wire_task));
 	header->nshards = region->nshards;
 	header->nslots = region->nslots;
 	header->shard_size = region->shard_size;
@@ -61,7 +61,9 @@ static void lay_out(struct profd_region *region, void *base)
 	region->header = header;
 	region->shards = (struct wire_shard *)((char *)base + header->shards_off);
 	region->slots = (struct wire_slot *)((char *)base + header->slots_off);
-	region->creators = (struct wire_creator *)((char *)base + header->creators_off);
+	region->pool_index = (uint32_t *)((char *)base + header->pool_off);
+	region->pool_words = (uint64_t *)(region->pool_index + WIRE_POOL_INDEX);
+	region->tasks = (struct wire_task *)((char *)base + header->tasks_off);
 	region->ring = (uint8_t *)base + header->ring_off;
 }
 
@@ -76,8 +78,8 @@ int profd_region_create(struct profd_region *region)
 	while ((uint64_t)region->nshards * region->shard_size > RING_BYTES_MAX)
 		region->shard_size /= 2;
 	region->size = WIRE_PAGE + page_up(region->nshards * sizeof(struct wire_shard)) +
-		       page_up((uint64_t)region->nslots * sizeof(struct wire_slot)) + page_up(CREATORS_BYTES) +
-		       (uint64_t)region->nshards * region->shard_size;
+		       page_up((uint64_t)region->nslots * sizeof(struct wire_slot)) + page_up(WIRE_POOL_BYTES) +
+		       page_up(WIRE_TASKS * sizeof(struct wire_task)) + (uint64_t)region->nshards * region->shard_size;
 	if (!size_allowed(region->size))
 		return -EFBIG;
 	fd = memfd_create("profd-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -51,10 +51,12 @@ static void put_words(const struct profd_ring *ring, uint64_t position, const ui
 		__atomic_store_n(&ring->data[(index + i) & mask], words[i], __ATOMIC_RELAXED);
 }
 
-int profd_ring_put(const struct profd_ring *ring, const struct wire_sample *sample, const uint64_t *pcs)
+int profd_ring_put(const struct profd_ring *ring, const struct wire_sample *sample, const uint64_t *pcs,
+		   const struct wire_trace *trace)
 {
 	const uint32_t header_words = sizeof(*sample) / 8;
-	uint32_t words = header_words + sample->nframes;
+	const uint32_t trace_words = trace ? WIRE_TRACE_WORDS : 0;
+	uint32_t words = header_words + sample->nframes + trace_words;
 	uint64_t *head_word;
 	uint64_t position;
 
@@ -65,6 +67,7 @@ int profd_ring_put(const struct profd_ring *ring, const struct wire_sample *samp
 	__atomic_store_n(head_word, WIRE_HEAD(position, WIRE_REC_RESERVED, words), __ATOMIC_RELEASE);
 	put_words(ring, position + 8, (const uint64_t *)sample + 1, header_words - 1);
 	put_words(ring, position + sizeof(*sample), pcs, sample->nframes);
+	put_words(ring, position + sizeof(*sample) + sample->nframes * 8ULL, (const uint64_t *)trace, trace_words);
 	__atomic_store_n(head_word, WIRE_HEAD(position, WIRE_REC_SAMPLE, words), __ATOMIC_RELEASE);
 	return 0;
 }

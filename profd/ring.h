@@ -17,9 +17,10 @@ struct profd_ring {
 	uint64_t size; // bytes, a power of two
 };
 
-// Writes sample (its head field is set here) followed by nframes PCs as one record. Counts it as generated, and as
+// Writes sample (its head field is set here) followed by nframes PCs, and with WIRE_SAMPLE_TRACE by trace (else NULL), as one record. Counts it as generated, and as
 // dropped when there is no room or too much contention. Returns 0 or −1 (dropped).
-int profd_ring_put(const struct profd_ring *ring, const struct wire_sample *sample, const uint64_t *pcs);
+int profd_ring_put(const struct profd_ring *ring, const struct wire_sample *sample, const uint64_t *pcs,
+		   const struct wire_trace *trace);
 // Counts a sample that is lost before it could be written.
 void profd_ring_drop(const struct profd_ring *ring, enum wire_drop reason);
 

@@ -31,6 +31,14 @@ bool profd_safe_read(uint64_t address, uint64_t *ret_value)
 	return true;
 }
 
+bool profd_safe_read_bytes(uint64_t address, void *data, uint32_t size)
+{
+	struct io_vector local = {(uint64_t)(uintptr_t)data, size};
+	struct io_vector remote = {address, size};
+
+	return profd_raw6(SYS_process_vm_readv, own_pid, (long)&local, 1, (long)&remote, 1, 0) == (long)size;
+}
+
 uint32_t profd_safe_read_around(const uint64_t *addresses, uint32_t count, uint64_t (*ret_words)[2])
 {
 	struct io_vector local = {(uint64_t)(uintptr_t)ret_words, (uint64_t)count * sizeof(*ret_words)};

@@ -99,6 +99,8 @@ uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack, struc
 	private = profd_slot_private(slot);
 	slot->creator = origin.creator;
 	slot->creator_tid = origin.tid;
+	__atomic_store_n(&slot->work, WIRE_WORK(origin.creator, 0), __ATOMIC_RELAXED);
+	slot->has_trace = 0;
 	read_name(tid, slot->name);
 	private->stack_low = stack.low;
 	private->stack_high = stack.high;
@@ -200,7 +202,7 @@ static bool has_slot(uint32_t tid)
 static void adopt(uint32_t tid)
 {
 	if (__atomic_load_n(&profd_threads_starting, __ATOMIC_SEQ_CST) == 0 && !has_slot(tid))
-		profd_threads_join(tid, (struct profd_thread_stack){0, 0}, (struct profd_thread_origin){0, 0});
+		profd_threads_join(tid, (struct profd_thread_stack){0, 0}, (struct profd_thread_origin){0});
 }
 
 static void scan_task_dir(struct known_thread *known, size_t count, uint32_t helper)

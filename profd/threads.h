@@ -62,7 +62,7 @@ struct profd_thread_stack {
 
 // Who made a thread; 0, 0: not known.
 struct profd_thread_origin {
-	uint32_t creator, tid; // as in wire_slot
+	uint32_t creator, tid; // as in wire_slot; creator is also what the thread works for at first
 };
 
 static inline struct profd_slot_private *profd_slot_private(struct wire_slot *slot)

@@ -3,11 +3,12 @@
 //
 // wire.h: everything the agent (inside the target) and the collector (another process) share.
 //
-// Three things carry it:
+// Four things carry it:
 //  1. The region: one memfd, created by the agent, mapped by both. It holds the header, the ring's shards and the
 //     thread slots. It outlives the target, so that a SIGKILL loses nothing that was committed.
 //  2. The control socket: AF_UNIX, SOCK_SEQPACKET. The region's fd and the unwind tables' fds travel as SCM_RIGHTS.
 //  3. The profile store (wire_store.h), where heap, mutex or block profiling was switched on: another memfd of the agent's.
+//  4. The event trace (wire_events.h), where tracing was switched on: a third one.
 //
 // Trust: the collector copies every value out of the region once, then checks it; a hostile target can spoil its own
 // profile and nothing else. The agent checks a table's sizes when it maps it, and bounds every load in its walk.
@@ -17,7 +18,8 @@
 //   0            struct wire_header
 //   shards_off   struct wire_shard [nshards]           one cache-line pair each
 //   slots_off    struct wire_slot  [nslots]            the thread table
-//   creators_off struct wire_creator [WIRE_CREATORS]   the stacks that made threads
+//   pool_off     uint32_t [WIRE_POOL_INDEX], then uint64_t [WIRE_POOL_WORDS]   what threads work for: stacks, contexts, labels
+//   tasks_off    struct wire_task [WIRE_TASKS]         what has a stack and is no thread
 //   ring_off     nshards × shard_size bytes            the records, shard after shard
 //
 // Ring: MPSC per shard. `head` and `tail` are byte positions that only grow; position P lives at byte
@@ -42,7 +44,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "profd/wire_events.h"
 #include "profd/wire_store.h"
+#include "profd/wire_waits.h"
 
 #define WIRE_MAGIC 0x64666f7270ULL // "profd"
 #define WIRE_VERSION 4u
@@ -107,11 +111,25 @@ struct wire_sample {
 	uint32_t slot;     // index into the slots
 	uint32_t maps_gen; // wire_header.maps_gen when it was taken
 	uint16_t nframes;
-	uint8_t stop;  // enum wire_stop
-	uint8_t flags; // 0
+	uint8_t stop;     // enum wire_stop
+	uint8_t flags;    // WIRE_SAMPLE_*
+	uint32_t context; // what its thread worked for: a context of the pool; 0: not known
+	uint32_t labels;  // a set of labels of the pool; 0: none
 	uint32_t reserved;
-	// uint64_t pcs[nframes] follow
+	// uint64_t pcs[nframes] follow, and with WIRE_SAMPLE_TRACE a struct wire_trace
 };
+#define WIRE_SAMPLE_TRACE 1u
+
+// The span that a thread works on, as W3C's Trace Context has it: bytes in that order.
+struct wire_trace {
+	uint8_t trace_id[16];
+	uint8_t span_id[8];
+	uint8_t flags; // WIRE_TRACE_SAMPLED: the trace is recorded
+	uint8_t reserved[7];
+};
+#define WIRE_TRACE_SAMPLED 1u
+#define WIRE_TRACE_WORDS (sizeof(struct wire_trace) / 8)
+
 // A PC right above a signal frame is exact (interrupted), not a return address. User addresses have bit 63 clear.
 #define WIRE_PC_EXACT (1ULL << 63)
 
@@ -128,35 +146,114 @@ struct wire_shard {
 // generation, raised at each release; a reader takes state_tid (acquire), copies, and takes it again: equal means whole.
 struct wire_slot {
 	_Alignas(64) uint64_t state_tid; // atomic
-	uint32_t creator;                // index of the stack that made it + 1; 0: not known
+	uint32_t creator;                // the context that it was born with; 0: not known
 	uint32_t creator_tid;            // the thread that made it
 	char name[16];                   // as of registration or the last pthread_setname_np; NUL-terminated
 	uint64_t private_words[12];      // the agent's own; meaningless to the collector
+	uint64_t work;       // atomic; WIRE_WORK: what it works for now. By the thread alone, like all that follows
+	uint32_t trace_turn; // atomic; odd: trace is being changed
+	uint32_t has_trace;  // atomic; 0: trace means nothing
+	struct wire_trace trace;
+	uint64_t reserved[2];
 };
 #define WIRE_SLOT_TID(s) ((uint32_t)(s))
 #define WIRE_SLOT_GEN(s) ((uint32_t)((s) >> 32))
+#define WIRE_WORK(context, labels) ((uint64_t)(labels) << 32 | (context))
+#define WIRE_WORK_CONTEXT(w) ((uint32_t)(w))
+#define WIRE_WORK_LABELS(w) ((uint32_t)((w) >> 32))
 
-// A stack that made threads: the call of pthread_create first; all are return addresses, but for those with WIRE_PC_EXACT. Added
-// by whoever makes a thread, and never changed again, but for the counts.
-#define WIRE_CREATORS 1024u // a power of two
-#define WIRE_CREATOR_FRAMES 60u
-#define WIRE_CREATOR_BUSY 1u
-struct wire_creator {
-	_Alignas(64) uint64_t hash; // atomic; 0: free; WIRE_CREATOR_BUSY: what follows is being written
-	uint64_t created;           // atomic; threads made by it
-	uint64_t unjoined;          // atomic; of them, ended joinable, and neither joined nor detached since
-	uint16_t npcs;
-	uint8_t stop; // enum wire_stop
+// ---- The pool: what threads work for ------------------------------------------------------------------------------
+//
+// Items, each there once, named by the number of their first word, which is never 0. An item is complete before the index or another
+// item names it, and never changes again, but for a context's counts; nothing is ever freed. So a context's parent, its stack's and
+// its own words lie before it: there are no cycles, whatever the target says (a reader checks that).
+//
+//   sample, slot ──► context {kind, stack, parent} ──► context … ──► 0        at most WIRE_GENERATIONS of them
+//                       └──► stack {PCs}
+//   sample, slot ──► labels {"key\0value\0…"}
+//
+// The index finds equal items: open addressing from the hash on, by triangular numbers; an item's number or 0. Who finds a free place puts his own there by
+// compare-and-swap; who loses looks again.
+#define WIRE_POOL_INDEX (1u << 15)
+#define WIRE_POOL_PROBES 64u
+#define WIRE_POOL_WORDS (1u << 19)
+#define WIRE_POOL_BYTES ((uint64_t)WIRE_POOL_INDEX * sizeof(uint32_t) + (uint64_t)WIRE_POOL_WORDS * sizeof(uint64_t))
+
+enum wire_item_type { WIRE_ITEM_NONE, WIRE_ITEM_STACK, WIRE_ITEM_CONTEXT, WIRE_ITEM_LABELS };
+
+// Head word of an item: hash in bits 63..32, type in 31..24, size in words (the head's own included) in 23..0.
+#define WIRE_ITEM_HEAD(hash, type, words) ((uint64_t)(hash) << 32 | (uint64_t)(type) << 24 | (uint64_t)(words))
+#define WIRE_ITEM_TYPE(w) ((uint32_t)((w) >> 24) & 0xffu)
+#define WIRE_ITEM_WORDS(w) ((uint32_t)(w)&0xffffffu)
+
+#define WIRE_STACK_FRAMES 128u // kept of one stack, from the leaf
+struct wire_pool_stack {
+	uint64_t head;
+	uint16_t npcs; // ≥ 1
+	uint8_t stop;  // enum wire_stop
 	uint8_t reserved[5];
-	uint64_t pcs[WIRE_CREATOR_FRAMES];
+	// uint64_t pcs[npcs] follow: return addresses, but for those with WIRE_PC_EXACT; the call that this is about first
 };
+
+// What made a thread do what it does, and how sure that is: made by pthread_create or fork, and handed over by name, are facts.
+enum wire_context_kind {
+	WIRE_CONTEXT_CREATED, // the stack made the thread, or forked the process
+	WIRE_CONTEXT_WOKEN,   // the stack woke the thread: evidence, not proof
+	WIRE_CONTEXT_QUEUED,  // the stack handed the work over: profd_capture
+	WIRE_CONTEXT_KINDS
+};
+#define WIRE_GENERATIONS 8u // of a chain; what is older is left out
+struct wire_pool_context {
+	uint64_t head;
+	uint32_t stack;
+	uint32_t parent;    // what the stack's thread worked for then; 0: nothing that is known
+	uint8_t kind;       // enum wire_context_kind
+	uint8_t generation; // 1 + its parent's; without one: 1
+	uint8_t reserved[6];
+	uint64_t created;  // atomic; threads made by it
+	uint64_t unjoined; // atomic; of them, ended joinable, and neither joined nor detached since
+};
+
+#define WIRE_LABELS 8u             // of a set
+#define WIRE_LABEL_KEY_BYTES 32u   // with the NUL
+#define WIRE_LABEL_VALUE_BYTES 64u // likewise
+struct wire_pool_labels {
+	uint64_t head;
+	uint32_t bytes; // of the text, NULs included
+	uint32_t nlabels;
+	// char text[bytes] follow, zero-padded: key, NUL, value, NUL, by key in order; no key twice
+};
+
+// A coroutine or fiber that the program told of (profd_task_register). `turn_state` publishes as a slot's state_tid does: raised with
+// each change, so that equal before and after means whole. Odd turns: being changed.
+#define WIRE_TASKS (1u << 14)
+enum wire_task_state {
+	WIRE_TASK_FREE,
+	WIRE_TASK_RUNNING,   // or not begun: its stack, if any, is some thread's now
+	WIRE_TASK_SUSPENDED, // its stack stands still, from sp on
+	WIRE_TASK_STATES
+};
+struct wire_task {
+	_Alignas(64) uint64_t turn_state; // atomic; WIRE_TASK_WORD
+	uint64_t stack_low, stack_high;
+	uint64_t pc, sp, fp; // where it is suspended: the return address, SP and FP as they are behind the call
+	uint64_t since_ns;   // CLOCK_MONOTONIC
+	uint64_t work;       // WIRE_WORK of whoever ran it last
+	char name[32];       // NUL-terminated
+	char waits_for[16];  // likewise; "": nothing was said
+	uint32_t next_free;  // the agent's own
+	uint32_t reserved[3];
+};
+#define WIRE_TASK_WORD(turn, state) ((uint64_t)(turn) << 8 | (uint64_t)(state))
+#define WIRE_TASK_TURN(w) ((w) >> 8)
+#define WIRE_TASK_STATE(w) ((uint32_t)(w)&0xffu)
 
 struct wire_header {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t pid;
 	uint64_t region_size;
-	uint64_t shards_off, slots_off, creators_off, ring_off;
+	uint64_t shards_off, slots_off, pool_off, tasks_off, ring_off;
 	uint32_t nshards, nslots;
 	uint32_t shard_size; // bytes; a power of two
 	uint32_t helper_tid; // the agent's own thread
@@ -181,7 +278,14 @@ struct wire_header {
 	uint32_t threads_perf;          // with a perf event now
 	uint32_t threads_slowed;        // sampled below the rate now, to keep to max_overhead_permille
 	uint64_t slowed_total;          // times that a thread's rate was lowered
-	uint64_t creators_lost;         // threads whose creator had no room among the creators
+	uint64_t contexts_lost;         // stacks and contexts that had no room in the pool
+	uint64_t labels_lost;           // sets of labels that had none
+	uint32_t pool_used;             // words; those before this were given out
+	uint32_t pool_labels;           // items that are labels: half of the index, and of the words, at the most
+	uint32_t tasks_used;            // tasks [0, tasks_used) were ever used
+	uint64_t tasks_lost;            // that had no room
+	uint32_t store_errno;           // why the profile store could not be made when it was asked for; 0: it could
+	uint32_t reserved;
 };
 
 // ---- Control socket -----------------------------------------------------------------------------------------------
@@ -192,8 +296,9 @@ enum wire_msg_type {
 		1,         // struct wire_hello + the region's fd. First message; version mismatch: the collector closes
 	WIRE_MSG_MAPS = 2, // struct wire_msg, arg = the new maps_gen
 	WIRE_MSG_WANT_TABLES =
-		3,          // struct wire_msg: unwind tables, from now on, sampled or not; READY when they were sent
-	WIRE_MSG_STORE = 4, // struct wire_store_msg + the profile store's fd
+		3,           // struct wire_msg: unwind tables, from now on, sampled or not; READY when they were sent
+	WIRE_MSG_STORE = 4,  // struct wire_store_msg + the profile store's fd
+	WIRE_MSG_EVENTS = 5, // struct wire_events_msg + the event trace's fd
 	// collector → agent
 	WIRE_MSG_TABLE = 32,    // struct wire_table_msg + the table's fd: [start,end) is unwound by it from now on
 	WIRE_MSG_FORGET = 33,   // struct wire_table_msg without fd: [start,end) holds that module no more
@@ -201,6 +306,7 @@ enum wire_msg_type {
 	WIRE_MSG_READY = 35,    // struct wire_msg: all that start-up needs, or WANT_TABLES asked for, was sent
 	WIRE_MSG_REFUSED = 36,  // struct wire_msg, arg = enum wire_refusal; the collector hangs up
 	WIRE_MSG_RATES = 37,    // struct wire_rates_msg: in force from now on
+	WIRE_MSG_TRACE = 38,    // struct wire_trace_msg: write events, or write none
 };
 
 enum wire_refusal {
@@ -231,6 +337,17 @@ struct wire_hello {
 struct wire_store_msg {
 	struct wire_msg msg;
 	uint64_t size; // bytes of the fd
+};
+
+struct wire_events_msg {
+	struct wire_msg msg;
+	uint64_t size; // bytes of the fd; 0: without one, for the reason in msg.arg (errno)
+};
+
+struct wire_trace_msg {
+	struct wire_msg msg; // arg: 0: off, 1: on
+	uint32_t mib;        // how large the trace is to be, if it is not there yet
+	uint32_t reserved;
 };
 
 struct wire_rates_msg {
@@ -425,15 +542,22 @@ static inline bool wire_table_has_its_pages(const struct wire_table *table)
 }
 
 #define WIRE_ASSERT(what) _Static_assert(what, #what)
-WIRE_ASSERT(sizeof(struct wire_sample) == 48);
+WIRE_ASSERT(sizeof(struct wire_sample) == 56);
 WIRE_ASSERT(sizeof(struct wire_shard) == 128);
-WIRE_ASSERT(sizeof(struct wire_slot) == 128);
-WIRE_ASSERT(sizeof(struct wire_creator) == 512);
+WIRE_ASSERT(sizeof(struct wire_slot) == 192);
+WIRE_ASSERT(sizeof(struct wire_trace) == 32);
+WIRE_ASSERT(sizeof(struct wire_task) == 128);
+WIRE_ASSERT(sizeof(struct wire_pool_stack) == 16);
+WIRE_ASSERT(sizeof(struct wire_pool_context) == 40);
+WIRE_ASSERT(sizeof(struct wire_pool_labels) == 16);
+WIRE_ASSERT(WIRE_POOL_BYTES % WIRE_PAGE == 0);
 WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
-WIRE_ASSERT(sizeof(struct wire_hello) == 64);
+WIRE_ASSERT(sizeof(struct wire_hello) == 72);
 WIRE_ASSERT(sizeof(struct wire_store_msg) == 16);
-WIRE_ASSERT(sizeof(struct wire_rates_msg) == 32);
+WIRE_ASSERT(sizeof(struct wire_events_msg) == 16);
+WIRE_ASSERT(sizeof(struct wire_trace_msg) == 16);
+WIRE_ASSERT(sizeof(struct wire_rates_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_sampling) == 24);
 WIRE_ASSERT(sizeof(struct wire_rule) == 20);

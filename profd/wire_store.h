@@ -13,7 +13,7 @@
 //
 //   live object ──bucket──► wire_bucket ──stack──► wire_stack, PCs
 //
-// A bucket is one (kind, stack, key, rate). Whoever finds none reserves one (buckets_used), fills it, and stores `kind` last (release): a
+// A bucket is one (kind, stack, key, rate, work). Whoever finds none reserves one (buckets_used), fills it, and stores `kind` last (release): a
 // reader that sees a kind sees the rest. Stacks are complete before a bucket names them. None of it changes any more, but for the counts.
 //
 // Counts never go down. A writer counts what comes (allocated) before what goes (freed), a reader loads what goes before what comes: so
@@ -34,8 +34,11 @@
 enum wire_bucket_kind {
 	WIRE_BUCKET_NONE, // not filled yet
 	WIRE_BUCKET_HEAP, // key: bytes of one object; above WIRE_STORE_EXACT_BYTES, when buckets run short, of the largest that it may count
-	WIRE_BUCKET_MUTEX, // key: the lock's address; the stack is the holder's
-	WIRE_BUCKET_BLOCK, // key: the lock's address; the stack is the waiter's
+	WIRE_BUCKET_MUTEX, // key: WIRE_WAIT_KEY (wire_waits.h); the stack is the holder's, who gives it back
+	WIRE_BUCKET_BLOCK, // key: WIRE_WAIT_KEY; the stack is the waiter's
+	// What a descriptor was. It counts nothing; its stack is no stack, but text: 8 bytes a word, padded with NUL. A bucket of a block profile
+	// whose key has a kind above WIRE_WAIT_LAST_ADDRESS names it by its number + 1; 0: not known.
+	WIRE_BUCKET_OBJECT,
 	WIRE_BUCKET_KINDS
 };
 
@@ -46,7 +49,10 @@ enum wire_heap_count {
 	WIRE_HEAP_FREE_OBJECTS,
 	WIRE_HEAP_FREE_BYTES,
 };
-enum wire_wait_count { WIRE_WAIT_CONTENTIONS, WIRE_WAIT_DELAY_NS };
+enum wire_wait_count {
+	WIRE_WAIT_CONTENTIONS,
+	WIRE_WAIT_DELAY_NS
+}; // scaled by the agent, the former in WIRE_WAIT_PARTS
 #define WIRE_BUCKET_COUNTS 4
 
 // Why something was sampled and is not, or not wholly, in the store.
@@ -77,7 +83,7 @@ struct wire_bucket {
 	uint64_t key;
 	uint64_t rate;                       // in force when it was sampled: what scales the counts
 	uint64_t counts[WIRE_BUCKET_COUNTS]; // atomic
-	uint64_t reserved;
+	uint64_t work; // WIRE_WORK, of the region's pool: what the thread worked for; 0: not known, or not told apart
 };
 
 // A live object is in one place of one group. Its address publishes the rest: 0: free, WIRE_LIVE_BUSY: being written. No group is on two pages:
@@ -114,8 +120,10 @@ struct wire_store {
 // What is switched on: the agent's wish in its hello (from its environment, or handed on by fork), the collector's in WIRE_MSG_RATES.
 struct wire_rates {
 	uint64_t heap_bytes; // a sample for so many bytes allocated, on average; 0: off
-	uint64_t mutex;      // 0: off
-	uint64_t block;      // 0: off
+	uint64_t mutex;      // one contention of so many is kept; 0: off
+	uint64_t block;      // ns: one wait is kept for so long a time waited, on average; 0: off
+	uint32_t block_io;   // 1: waits for files, sockets and time, too
+	uint32_t wakers;     // 1: who is woken is linked to who woke it
 };
 
 #define WIRE_STORE_ASSERT(what) _Static_assert(what, #what)
@@ -123,7 +131,7 @@ WIRE_STORE_ASSERT(sizeof(struct wire_stack) == WIRE_STACK_WORDS * 8);
 WIRE_STORE_ASSERT(sizeof(struct wire_bucket) == 64);
 WIRE_STORE_ASSERT(sizeof(struct wire_live_group) == 256);
 WIRE_STORE_ASSERT(sizeof(struct wire_store) <= 4096);
-WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 24);
+WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 32);
 #undef WIRE_STORE_ASSERT
 
 #endif

@@ -190,7 +190,7 @@ static inline void fake_agent_put(struct fake_agent *agent, uint32_t tid, const 
 		.maps_gen = __atomic_load_n(&agent->fake.header->maps_gen, __ATOMIC_RELAXED),
 	};
 
-	profd_ring_put(&agent->fake.rings[tid & 1], &sample, pcs);
+	profd_ring_put(&agent->fake.rings[tid & 1], &sample, pcs, NULL);
 }
 
 // The mappings changed.

@@ -22,7 +22,9 @@ struct fake_region {
 	struct wire_header *header;
 	struct wire_shard *shards;
 	struct wire_slot *slots;
-	struct wire_creator *creators;
+	uint32_t *pool_index;
+	uint64_t *pool_words;
+	struct wire_task *tasks;
 	struct profd_ring rings[4];
 };
 
@@ -30,8 +32,8 @@ struct fake_region {
 
 static inline void fake_region_make(struct fake_region *fake, uint32_t pid, uint32_t nshards, uint32_t shard_size)
 {
-	uint64_t slots_off = 2ULL * WIRE_PAGE, creators_off = 3ULL * WIRE_PAGE;
-	uint64_t ring_off = creators_off + WIRE_CREATORS * sizeof(struct wire_creator);
+	uint64_t slots_off = 2ULL * WIRE_PAGE, pool_off = 3ULL * WIRE_PAGE, tasks_off = pool_off + WIRE_POOL_BYTES;
+	uint64_t ring_off = tasks_off + WIRE_TASKS * sizeof(struct wire_task);
 	char *base;
 
 	assert(nshards <= 4);
@@ -44,7 +46,9 @@ static inline void fake_region_make(struct fake_region *fake, uint32_t pid, uint
 	fake->header = (struct wire_header *)base;
 	fake->shards = (struct wire_shard *)(base + WIRE_PAGE);
 	fake->slots = (struct wire_slot *)(base + slots_off);
-	fake->creators = (struct wire_creator *)(base + creators_off);
+	fake->tasks = (struct wire_task *)(base + tasks_off);
+	fake->pool_index = (uint32_t *)(base + pool_off);
+	fake->pool_words = (uint64_t *)(fake->pool_index + WIRE_POOL_INDEX);
 	*fake->header = (struct wire_header){
 		.magic = WIRE_MAGIC,
 		.version = WIRE_VERSION,
@@ -52,7 +56,8 @@ static inline void fake_region_make(struct fake_region *fake, uint32_t pid, uint
 		.region_size = fake->size,
 		.shards_off = WIRE_PAGE,
 		.slots_off = slots_off,
-		.creators_off = creators_off,
+		.pool_off = pool_off,
+		.tasks_off = tasks_off,
 		.ring_off = ring_off,
 		.nshards = nshards,
 		.nslots = FAKE_SLOTS,

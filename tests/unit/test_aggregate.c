@@ -92,6 +92,14 @@ static void tear_down(struct aggregate *aggregate)
 	free(aggregate);
 }
 
+static int add(struct aggregate *aggregate, uint32_t thread, const struct aggregate_frame *frames, size_t nframes,
+	       uint64_t samples, uint64_t cpu_ns)
+{
+	const struct aggregate_sample sample = {.thread = thread, .samples = samples, .cpu_ns = cpu_ns};
+
+	return aggregate_add(aggregate, &sample, frames, nframes);
+}
+
 static const struct aggregate_sample *sample_at(const struct aggregate *aggregate, uint32_t index)
 {
 	assert_true(index < aggregate->samples.count);
@@ -112,8 +120,8 @@ static void test_same_stack_is_one_sample(void **state)
 	assert_int_equal(aggregate_thread(aggregate, 1, 10, &thread, &new), 0);
 	assert_true(new);
 	for (int i = 0; i < 5; i++)
-		assert_int_equal(aggregate_add(aggregate, thread, stack, 3, 2, 1000), 0);
-	assert_int_equal(aggregate_add(aggregate, thread, other, 3, 1, 10), 0);
+		assert_int_equal(add(aggregate, thread, stack, 3, 2, 1000), 0);
+	assert_int_equal(add(aggregate, thread, other, 3, 1, 10), 0);
 	assert_int_equal(aggregate->samples.count, 2);
 	assert_int_equal(aggregate->nodes.count, 4); // two leaves share the rest
 	assert_int_equal(sample_at(aggregate, 0)->samples, 10);
@@ -153,13 +161,13 @@ static void test_what_differs_is_kept_apart(void **state)
 	aggregate_thread(aggregate, 1, 11, &third, &new);
 	assert_false(new);
 	assert_int_equal(third, second);
-	aggregate_add(aggregate, thread, stack, 2, 1, 1);
-	aggregate_add(aggregate, thread, stack, 1, 1, 1);
-	aggregate_add(aggregate, thread, stack + 1, 1, 1, 1);
-	aggregate_add(aggregate, thread, exact, 2, 1, 1);
-	aggregate_add(aggregate, thread, moved, 2, 1, 1);
-	aggregate_add(aggregate, thread, nowhere, 2, 1, 1);
-	aggregate_add(aggregate, second, stack, 2, 1, 1);
+	add(aggregate, thread, stack, 2, 1, 1);
+	add(aggregate, thread, stack, 1, 1, 1);
+	add(aggregate, thread, stack + 1, 1, 1, 1);
+	add(aggregate, thread, exact, 2, 1, 1);
+	add(aggregate, thread, moved, 2, 1, 1);
+	add(aggregate, thread, nowhere, 2, 1, 1);
+	add(aggregate, second, stack, 2, 1, 1);
 	assert_int_equal(aggregate->samples.count, 7);
 	assert_int_equal(aggregate->threads.count, 3);
 	tear_down(aggregate);
@@ -175,7 +183,7 @@ static void test_sums_saturate(void **state)
 
 	aggregate_thread(aggregate, 1, 10, &thread, NULL);
 	for (int i = 0; i < 3; i++)
-		aggregate_add(aggregate, thread, stack, 1, INT64_MAX - 5, UINT64_MAX - 5);
+		add(aggregate, thread, stack, 1, INT64_MAX - 5, UINT64_MAX - 5);
 	assert_int_equal(sample_at(aggregate, 0)->samples, INT64_MAX);
 	assert_int_equal(sample_at(aggregate, 0)->cpu_ns, INT64_MAX);
 	tear_down(aggregate);
@@ -193,7 +201,7 @@ static void test_budget(void **state)
 	for (uint64_t i = 0; i < 100000; i++) {
 		const struct aggregate_frame stack[] = {{mapping, i}, {mapping, i + 7}, {mapping, 7}};
 
-		if (aggregate_add(aggregate, thread, stack, 3, 1, 1) == 0)
+		if (add(aggregate, thread, stack, 3, 1, 1) == 0)
 			kept++;
 		else
 			refused++;
@@ -202,7 +210,7 @@ static void test_budget(void **state)
 	assert_true(aggregate->budget.used <= aggregate->budget.max);
 	assert_int_equal(aggregate->samples.count, kept);
 	const struct aggregate_frame known[] = {{mapping, 0}, {mapping, 7}, {mapping, 7}};
-	assert_int_equal(aggregate_add(aggregate, thread, known, 3, 1, 1), 0);
+	assert_int_equal(add(aggregate, thread, known, 3, 1, 1), 0);
 	assert_int_equal(sample_at(aggregate, 0)->samples, 2);
 	tear_down(aggregate);
 	assert_int_equal(mapping->refs, 1);
@@ -218,7 +226,7 @@ static void test_deepest_stack(void **state)
 	for (uint32_t i = 0; i < WIRE_MAX_FRAMES; i++)
 		stack[i] = (struct aggregate_frame){NULL, 42}; // recursion: equal frames, each a node of its own
 	aggregate_thread(aggregate, 1, 10, &thread, NULL);
-	assert_int_equal(aggregate_add(aggregate, thread, stack, WIRE_MAX_FRAMES, 1, 1), 0);
+	assert_int_equal(add(aggregate, thread, stack, WIRE_MAX_FRAMES, 1, 1), 0);
 	for (node = sample_at(aggregate, 0)->node; node != AGGREGATE_ROOT;
 	     node = aggregate_node(aggregate, node)->parent)
 		depth++;
@@ -253,8 +261,8 @@ static void test_what_the_last_stack_left_changes_nothing(void **state)
 		for (uint32_t k = 0; k < n; k++)
 			frames[k] = (struct aggregate_frame){rand() % 10 ? mapping : NULL, pcs[k]};
 		forgetful->path_length = 0;
-		assert_int_equal(aggregate_add(remembering, thread, frames, n, 1, 1), 0);
-		assert_int_equal(aggregate_add(forgetful, thread, frames, n, 1, 1), 0);
+		assert_int_equal(add(remembering, thread, frames, n, 1, 1), 0);
+		assert_int_equal(add(forgetful, thread, frames, n, 1, 1), 0);
 	}
 	assert_int_equal(remembering->nodes.count, forgetful->nodes.count);
 	assert_memory_equal(remembering->nodes.items, forgetful->nodes.items,

@@ -15,25 +15,71 @@
 
 #include "collector/origins.h"
 #include "collector/region.h"
+#include "profd/pool.h"
 #include "tests/unit/fake_region.h"
 
 #define PID 17
 
 static struct fake_region fake;
 static struct region region;
+static uint32_t stack, first, second, labels; // numbers in the pool
+
+static struct profd_pool fake_pool(void)
+{
+	return (struct profd_pool){fake.pool_index, fake.pool_words, &fake.header->pool_used,
+				   &fake.header->pool_labels};
+}
+
+static uint32_t add_stack(uint16_t npcs, const uint64_t *pcs)
+{
+	const struct profd_pool pool = fake_pool();
+	struct {
+		struct wire_pool_stack stack;
+		uint64_t pcs[4];
+	} item = {.stack.npcs = npcs};
+
+	memcpy(item.pcs, pcs, npcs * sizeof(*pcs));
+	return profd_pool_add(&pool, WIRE_ITEM_STACK, &item.stack.head + 1, 1 + npcs, 0);
+}
+
+static uint32_t add_context(enum wire_context_kind kind, uint32_t of_stack, uint32_t parent)
+{
+	const struct profd_pool pool = fake_pool();
+	const struct wire_pool_context item = {
+		.stack = of_stack, .parent = parent, .kind = (uint8_t)kind, .generation = parent ? 2 : 1};
+
+	return profd_pool_add(&pool, WIRE_ITEM_CONTEXT, &item.head + 1, 2, 2);
+}
+
+static uint32_t add_labels(uint32_t nlabels, const char *text, uint32_t bytes)
+{
+	const struct profd_pool pool = fake_pool();
+	struct {
+		struct wire_pool_labels labels;
+		char text[CONTEXT_LABELS_BYTES + 64];
+	} item = {.labels = {.bytes = bytes, .nlabels = nlabels}};
+
+	memcpy(item.text, text, bytes);
+	return profd_pool_add(&pool, WIRE_ITEM_LABELS, &item.labels.head + 1, 1 + (bytes + 7) / 8, 0);
+}
 
 static int set_up(void **state)
 {
 	fake_region_make(&fake, PID, 1, WIRE_MIN_SHARD_SIZE);
 	assert_int_equal(region_map(fake.fd, fake.size, PID, &region), 0);
+	stack = add_stack(2, (const uint64_t[]){0x1000, 0x2000});
+	first = add_context(WIRE_CONTEXT_CREATED, stack, 0);
+	second = add_context(WIRE_CONTEXT_QUEUED, add_stack(1, (const uint64_t[]){0x3000}), first);
+	labels = add_labels(2, "a\0one\0b\0", 9);
+	fake.pool_words[first + 3] = 3; // created
+	fake.pool_words[first + 4] = 1; // unjoined
 	fake.header->slots_used = 3;
 	for (uint32_t i = 0; i < 3; i++) {
 		fake.slots[i].state_tid = 30 - i;
-		fake.slots[i].creator = 8;
+		fake.slots[i].creator = first;
 		fake.slots[i].creator_tid = PID;
+		fake.slots[i].work = WIRE_WORK(second, labels);
 	}
-	fake.creators[7] =
-		(struct wire_creator){.hash = 5, .created = 3, .unjoined = 1, .npcs = 2, .pcs = {0x1000, 0x2000}};
 	return 0;
 }
 
@@ -47,66 +93,153 @@ static int tear_down(void **state)
 static void test_read(void **state)
 {
 	struct origins *origins = origins_read(&region);
+	const struct origin *origin = origins_find(origins, 29);
+	const struct origin_context *context;
 
 	assert_non_null(origins);
 	assert_int_equal(origins->count, 3);
-	assert_int_equal(origins_find(origins, 29)->creator, 8);
-	assert_int_equal(origins_find(origins, 29)->creator_tid, PID);
 	assert_null(origins_find(origins, 31));
 	assert_null(origins_find(NULL, 31));
-	assert_int_equal(origins->creators[7].npcs, 2);
-	assert_int_equal(origins->creators[7].pcs[1], 0x2000);
-	assert_int_equal(origins->creators[7].created, 3);
-	assert_int_equal(origins->creators[7].unjoined, 1);
-	assert_int_equal(origins->creators[6].npcs, 0);
+	assert_int_equal(origin->creator_tid, PID);
+	assert_int_equal(origins->ncontexts, 2);
+	context = &origins->contexts[origin->creator - 1];
+	assert_int_equal(context->number, first);
+	assert_int_equal(context->kind, WIRE_CONTEXT_CREATED);
+	assert_int_equal(context->npcs, 2);
+	assert_int_equal(context->pcs[1], 0x2000);
+	assert_int_equal(context->created, 3);
+	assert_int_equal(context->unjoined, 1);
+	assert_int_equal(context->parent, 0);
+	context = &origins->contexts[origin->context - 1];
+	assert_int_equal(context->kind, WIRE_CONTEXT_QUEUED);
+	assert_int_equal(context->parent, origin->creator);
+	assert_int_equal(context->pcs[0], 0x3000);
+	assert_int_equal(origins->nlabels, 1);
+	assert_int_equal(origins->labels[origin->labels - 1].labels->count, 2);
+	assert_string_equal(origins->labels[0].labels->labels[0].key, "a");
+	assert_string_equal(origins->labels[0].labels->labels[0].value, "one");
+	assert_string_equal(origins->labels[0].labels->labels[1].value, "");
+	assert_false(origin->has_trace);
 	origins_destroy(origins);
 }
 
-static void assert_none_known(void)
+// What a thread is in the middle of writing is not read.
+static void test_trace(void **state)
+{
+	struct origins *origins;
+
+	fake.slots[0].trace.trace_id[3] = 7;
+	fake.slots[0].has_trace = 1;
+	fake.slots[1].has_trace = 1;
+	fake.slots[1].trace_turn = 3;
+	origins = origins_read(&region);
+	assert_true(origins_find(origins, 30)->has_trace);
+	assert_int_equal(origins_find(origins, 30)->trace.trace_id[3], 7);
+	assert_false(origins_find(origins, 29)->has_trace);
+	assert_false(origins_find(origins, 28)->has_trace);
+	origins_destroy(origins);
+}
+
+static struct origins *read_lies(uint32_t contexts)
 {
 	struct origins *origins = origins_read(&region);
 
+	assert_non_null(origins);
+	assert_int_equal(origins->ncontexts, contexts);
+	return origins;
+}
+
+// One word of the pool is another; then it is as it was. Returns what is read meanwhile.
+static struct origins *read_with(uint32_t number, uint64_t word, uint32_t contexts)
+{
+	uint64_t before = fake.pool_words[number];
+	struct origins *origins;
+
+	fake.pool_words[number] = word;
+	origins = read_lies(contexts);
+	fake.pool_words[number] = before;
+	return origins;
+}
+
+static void test_lying_stacks(void **state)
+{
+	const uint64_t bodies[] = {WIRE_STACK_FRAMES + 1, 0, 3, 2 | (uint64_t)WIRE_STOP_COUNT << 16};
+	const uint64_t heads[] = {0, WIRE_ITEM_HEAD(0, WIRE_ITEM_CONTEXT, 4), WIRE_ITEM_HEAD(0, WIRE_ITEM_STACK, 1),
+				  WIRE_ITEM_HEAD(0, WIRE_ITEM_STACK, 0xffffff)};
+
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++)
+		origins_destroy(read_with(stack + 1, bodies[i], 1));
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+		origins_destroy(read_with(stack, heads[i], 1));
+}
+
+static void test_lying_contexts(void **state)
+{
+	struct origins *origins;
+
+	// Of itself, of one that is younger, of a stack: no parent.
+	for (uint64_t parent = second; parent < WIRE_POOL_WORDS; parent *= 2) {
+		origins = read_with(second + 1, (fake.pool_words[second + 1] & UINT32_MAX) | parent << 32, 2);
+		assert_int_equal(origins->contexts[1].parent, 0);
+		origins_destroy(origins);
+	}
+	origins_destroy(read_with(second + 1, UINT32_MAX, 1));                  // its stack
+	origins_destroy(read_with(second + 2, WIRE_CONTEXT_KINDS, 1));          // its kind
+	origins = read_with(first, WIRE_ITEM_HEAD(0, WIRE_ITEM_CONTEXT, 4), 1); // without its counts
+	assert_int_equal(origins->contexts[0].parent, 0);
+	assert_int_equal(origins_find(origins, 29)->creator, 0);
+	origins_destroy(origins);
+}
+
+static void test_lying_numbers(void **state)
+{
+	struct origins *origins;
+
+	for (uint32_t i = 0; i < 3; i++) {
+		fake.slots[i].creator = i ? UINT32_MAX - i : first + 1;
+		fake.slots[i].work = WIRE_WORK(labels, UINT32_MAX);
+	}
+	for (uint32_t i = 0; i < WIRE_POOL_INDEX; i++)
+		if (!fake.pool_index[i])
+			fake.pool_index[i] = i * 0x9e3779b1u;
+	fake.header->slots_used = UINT32_MAX;
+	fake.header->pool_used = UINT32_MAX;
+	origins = origins_read(&region);
 	assert_non_null(origins);
 	assert_int_equal(origins->count, 0);
 	origins_destroy(origins);
 }
 
-static void test_lies(void **state)
+static void test_lying_labels(void **state)
 {
-	struct wire_creator *creator = &fake.creators[7];
+	struct origins *origins;
 
-	creator->npcs = WIRE_CREATOR_FRAMES + 1;
-	assert_none_known();
-	creator->npcs = 0;
-	assert_none_known();
-	creator->npcs = 2;
-	creator->stop = WIRE_STOP_COUNT;
-	assert_none_known();
-	creator->stop = 0;
-	creator->hash = WIRE_CREATOR_BUSY;
-	assert_none_known();
-	creator->hash = 5;
-	for (uint32_t i = 0; i < 3; i++)
-		fake.slots[i].creator = i ? UINT32_MAX - i : WIRE_CREATORS + 1;
-	assert_none_known();
-	fake.header->slots_used = UINT32_MAX;
-	assert_none_known();
+	add_labels(1, "no value\0no NUL", 15);
+	add_labels(1, "one\0", 4);
+	add_labels(1, "\0no key\0", 8);
+	add_labels(WIRE_LABELS + 1, "a\0b\0", 4);
+	add_labels(1, "a key of thirty-two bytes or more\0b\0", 36);
+	add_labels(0, "", CONTEXT_LABELS_BYTES + 1);
+	origins = origins_read(&region);
+	assert_int_equal(origins->nlabels, 1);
+	assert_int_equal(origins->labels[0].number, labels);
+	origins_destroy(origins);
 }
 
-static void test_no_room_for_creators(void **state)
+static void test_no_room_for_the_pool(void **state)
 {
 	struct region other;
 
-	fake.header->creators_off = fake.header->ring_off - WIRE_PAGE; // they would reach into the ring
+	fake.header->pool_off = fake.header->ring_off - WIRE_PAGE; // it would reach into the ring
 	assert_int_equal(region_map(fake.fd, fake.size, PID, &other), -EINVAL);
-	fake.header->creators_off = fake.header->slots_off;
+	fake.header->pool_off = fake.header->slots_off;
 	assert_int_equal(region_map(fake.fd, fake.size, PID, &other), -EINVAL);
 }
 
 // Found in the memory of a process, this one, and copied.
 static void test_of_a_process(void **state)
 {
-	const uint64_t creators_off = fake.header->creators_off;
+	const uint64_t pool_off = fake.header->pool_off;
 	struct origins *origins;
 
 	region_unmap(&region);
@@ -116,19 +249,19 @@ static void test_of_a_process(void **state)
 	assert_non_null(origins);
 	assert_int_equal(origins->count, 3);
 	assert_int_equal(origins_find(origins, 29)->creator_tid, PID);
-	assert_int_equal(origins->creators[7].pcs[1], 0x2000);
+	assert_int_equal(origins->contexts[0].pcs[1], 0x2000);
 	origins_destroy(origins);
 	fake.header->slots_used = UINT32_MAX;
 	origins = origins_read_process(getpid());
 	assert_int_equal(origins->count, 3);
 	origins_destroy(origins);
 	for (uint64_t off = 0; off <= fake.size; off += WIRE_PAGE) {
-		fake.header->creators_off = off;
+		fake.header->pool_off = off;
 		origins = origins_read_process(getpid());
-		assert_true(!origins == (off != creators_off));
+		assert_true(!origins == (off != pool_off));
 		origins_destroy(origins);
 	}
-	fake.header->creators_off = creators_off;
+	fake.header->pool_off = pool_off;
 	fake.header->nslots = WIRE_MAX_SLOTS;
 	assert_null(origins_read_process(getpid()));
 	fake.header->nslots = FAKE_SLOTS;
@@ -141,8 +274,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_read, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_lies, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_no_room_for_creators, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_trace, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_lying_stacks, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_lying_contexts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_lying_numbers, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_lying_labels, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_no_room_for_the_pool, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_of_a_process, set_up, tear_down),
 	};
 

@@ -34,6 +34,7 @@ static int filler_write(const struct profile *profile, const struct format_optio
 	return write_error;
 }
 
+static const struct profile nothing;
 static const struct format filler = {"filler", ".fill", "text/plain", filler_write};
 
 static const char *in_directory(const char *name)
@@ -83,7 +84,7 @@ static int write_to(const char *path, char *error, size_t size)
 	struct output output;
 	int result = output_open(&output, path, &filler, error, size);
 
-	return result != 0 ? result : output_write(&output, NULL, "t", error, size);
+	return result != 0 ? result : output_write(&output, &nothing, "t", error, size);
 }
 
 static int setup(void **state)
@@ -150,7 +151,7 @@ static void test_relative_and_moved(void **state)
 	assert_int_equal(chdir(directory), 0);
 	assert_int_equal(output_open(&output, "here", &filler, error, sizeof(error)), 0);
 	assert_int_equal(chdir("/"), 0); // the file's place was settled when it was opened
-	assert_int_equal(output_write(&output, NULL, "t", error, sizeof(error)), 0);
+	assert_int_equal(output_write(&output, &nothing, "t", error, sizeof(error)), 0);
 	assert_int_equal(chdir(was), 0);
 	assert_file(in_directory("here"), "xxx", 100);
 }
@@ -214,7 +215,7 @@ static void test_mode_of_the_last_moment(void **state)
 	put_file(in_directory("a"), "old");
 	assert_int_equal(output_open(&output, in_directory("a"), &filler, error, sizeof(error)), 0);
 	assert_int_equal(chmod(in_directory("a"), 0600), 0);
-	assert_int_equal(output_write(&output, NULL, "t", error, sizeof(error)), 0);
+	assert_int_equal(output_write(&output, &nothing, "t", error, sizeof(error)), 0);
 	assert_int_equal(stat(in_directory("a"), &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
 }

@@ -74,7 +74,7 @@ static int put(const struct profd_ring *ring, uint32_t tid, uint64_t seq, uint16
 
 	for (uint16_t i = 0; i < nframes; i++)
 		pcs[i] = (seq << 16) + i + tid;
-	return profd_ring_put(ring, &sample, pcs);
+	return profd_ring_put(ring, &sample, pcs, NULL);
 }
 
 static bool sink(void *context, const struct ring_record *record)
@@ -207,15 +207,16 @@ static void test_commit_after_a_while(void **state)
 {
 	struct ends *ends = set_up(1);
 	struct profd_ring *ring = &ends->fake.rings[0];
-	uint64_t position = reserve(ring, 7, true);
+	const uint32_t words = sizeof(struct wire_sample) / 8 + 1;
+	uint64_t position = reserve(ring, words, true);
 
 	put(ring, 1, 2, 1);
 	drain(ends, RING_READER_LIVE);
 	assert_int_equal(ends->counts.records, 0);
 	const struct wire_sample sample = {.time_ns = 1, .cpu_ns = 8, .tid = 1, .weight = 1, .slot = 1, .nframes = 1};
 	memcpy(&ring->data[position / 8 + 1], (const char *)&sample + 8, sizeof(sample) - 8);
-	ring->data[position / 8 + 6] = (1ULL << 16) + 1;
-	ring->data[position / 8] = WIRE_HEAD(position, WIRE_REC_SAMPLE, 7);
+	ring->data[position / 8 + words - 1] = (1ULL << 16) + 1;
+	ring->data[position / 8] = WIRE_HEAD(position, WIRE_REC_SAMPLE, words);
 	drain(ends, RING_READER_LIVE);
 	assert_int_equal(ends->counts.records, 2);
 	assert_clean(ends);

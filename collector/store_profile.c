@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// store_profile.c: see store_profile.h.
+
+#include "collector/store_profile.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "collector/jit_names.h"
+#include "collector/mapping.h"
+#include "collector/name_wants.h"
+#include "collector/origins.h"
+#include "collector/trace_text.h"
+#include "formats/causal.h"
+#include "formats/label_text.h"
+#include "formats/name_gaps.h"
+#include "formats/pseudo_frame.h"
+
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+// ---- Readings ------------------------------------------------------------------------------------------------------
+
+int store_reading_take(struct collector *collector, pid_t pid, enum wire_bucket_kind kind,
+		       struct store_reading **ret_reading)
+{
+	struct store_reading *reading = calloc(1, sizeof(*reading));
+	int r = reading ? collector_stores(collector, pid, &reading->sources) : -ENOMEM;
+
+	if (r == 0) {
+		reading->parts = calloc(reading->sources.count + 1, sizeof(*reading->parts));
+		r = reading->parts ? 0 : -ENOMEM;
+	}
+	for (size_t i = 0; r == 0 && i < reading->sources.count; i++) {
+		struct store_part *part = &reading->parts[i];
+
+		part->source = reading->sources.list[i];
+		store_read_live(part->source->store, &part->live);
+		r = store_read_buckets(part->source->store, kind, &part->buckets, &part->count);
+	}
+	if (r < 0) {
+		store_reading_destroy(reading);
+		return r;
+	}
+	reading->time_ns = clock_ns(CLOCK_REALTIME);
+	reading->now_ns = clock_ns(CLOCK_MONOTONIC);
+	*ret_reading = reading;
+	return 0;
+}
+
+void store_reading_destroy(struct store_reading *reading)
+{
+	if (!reading)
+		return;
+	for (size_t i = 0; reading->parts && i < reading->sources.count; i++)
+		free(reading->parts[i].buckets);
+	free(reading->parts);
+	store_sources_finish(&reading->sources);
+	free(reading);
+}
+
+int64_t store_reading_end_of(const struct store_reading *reading, const struct store_part *part)
+{
+	return part->source->ended_ns ? part->source->ended_ns : reading->now_ns;
+}
+
+double store_reading_seconds(const struct store_reading *reading)
+{
+	int64_t first = INT64_MAX, last = 0;
+
+	for (size_t i = 0; i < reading->sources.count; i++) {
+		const struct store_part *part = &reading->parts[i];
+
+		if ((int64_t)part->live.start_ns < first)
+			first = (int64_t)part->live.start_ns;
+		if (store_reading_end_of(reading, part) > last)
+			last = store_reading_end_of(reading, part);
+	}
+	return last > first ? (double)(last - first) / 1e9 : 0;
+}
+
+static const struct store_part *same_part(const struct store_reading *reading, const struct store_part *part)
+{
+	for (size_t i = 0; reading && i < reading->sources.count; i++)
+		if (reading->parts[i].source->store == part->source->store)
+			return &reading->parts[i];
+	return NULL;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint32_t left = ((const struct store_bucket *)a)->number, right = ((const struct store_bucket *)b)->number;
+
+	return (left > right) - (left < right);
+}
+
+const struct store_bucket *store_part_bucket(const struct store_part *part, uint32_t number)
+{
+	const struct store_bucket key = {.number = number};
+
+	return part && part->count ? bsearch(&key, part->buckets, part->count, sizeof(key), by_number) : NULL;
+}
+
+// ---- Profiles ------------------------------------------------------------------------------------------------------
+
+static const struct jit_names *get_jit_names(void *context, uint32_t number)
+{
+	struct store_profile *making = context;
+	const struct store_source *source = making->reading->parts[number].source;
+
+	if (!making->jit_loaded[number]) {
+		making->jit_loaded[number] = true;
+		making->jit_names[number] = jit_names_load(source->pid, source->uid, source->jitdump_fd);
+	}
+	return making->jit_names[number];
+}
+
+static struct mapping *find_mapping(const struct store_part *part, uint64_t pc)
+{
+	uint64_t address = pc & ~WIRE_PC_EXACT;
+
+	return store_source_find(part->source, pc & WIRE_PC_EXACT || address == 0 ? address : address - 1);
+}
+
+// Location ids, the agent's own frames left out unless there are no others. 0: the stack makes no sense, or no memory.
+static uint32_t name_stack(struct store_profile *making, const struct store_part *part, uint32_t stack,
+			   uint32_t ids[WIRE_STORE_FRAMES], uint8_t *ret_stop)
+{
+	uint64_t pcs[WIRE_STORE_FRAMES];
+	uint32_t npcs = store_read_stack(part->source->store, stack, pcs, ret_stop), n = 0;
+
+	for (int whole = 0; whole < 2 && n == 0; whole++) {
+		for (uint32_t i = 0; i < npcs; i++) {
+			const struct mapping *mapping = find_mapping(part, pcs[i]);
+
+			if (mapping && mapping->agent && !whole)
+				continue;
+			ids[n] = profile_builder_location(&making->frames, (uint32_t)(part - making->reading->parts),
+							  mapping, pcs[i]);
+			if (ids[n++] == 0)
+				return 0;
+		}
+	}
+	return n;
+}
+
+// ---- What its threads worked for -----------------------------------------------------------------------------------
+
+struct cause_search {
+	struct store_profile *making;
+	const struct store_part *part;
+};
+
+static int find_cause(void *context, uint32_t cause, struct causal_link *ret_link)
+{
+	const struct cause_search *search = context;
+	const struct origin_context *origin = &search->part->source->origins->contexts[cause - 1];
+
+	ret_link->kind = context_kind_name(origin->kind);
+	ret_link->next = origin->parent;
+	ret_link->nids = origin->npcs;
+	for (uint32_t i = 0; i < origin->npcs; i++) {
+		ret_link->ids[i] = profile_builder_location(&search->making->frames,
+							    (uint32_t)(search->part - search->making->reading->parts),
+							    find_mapping(search->part, origin->pcs[i]), origin->pcs[i]);
+		if (ret_link->ids[i] == 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+// What a stack of n ids is shown under. Returns how many there are then; 0: no memory.
+static uint32_t put_under(struct store_profile *making, const struct store_part *part,
+			  const struct store_bucket *bucket, const char *labels, uint32_t *ids, uint32_t n)
+{
+	const struct profile_view *view = &making->reading->view;
+	struct cause_search search = {making, part};
+	uint32_t cause = origins_find_context(part->source->origins, WIRE_WORK_CONTEXT(bucket->work));
+
+	if (view->causal)
+		n = causal_append(making->profile, find_cause, &search, cause, ids, n);
+	if (n > 0 && view->labels.group[0]) {
+		ids[n] = pseudo_frame_group(making->profile, view->labels.group, labels);
+		n = ids[n] ? n + 1 : 0;
+	}
+	return n;
+}
+
+static const char *labels_of(const struct store_part *part, const struct store_bucket *bucket, char *text, size_t size)
+{
+	const struct origins *origins = part->source->origins;
+	uint32_t labels = origins_find_labels(origins, WIRE_WORK_LABELS(bucket->work));
+
+	text[0] = '\0';
+	return labels ? context_labels_text(origins->labels[labels - 1].labels, text, size) : text;
+}
+
+int store_profile_add(struct store_profile *making, const struct store_part *part, const struct store_bucket *bucket,
+		      const int64_t *values, const struct profile_label *labels, uint32_t nlabels, uint64_t weight)
+{
+	struct profile_label all[WIRE_LABELS + STORE_PROFILE_LABELS + 1];
+	uint32_t ids[WIRE_STORE_FRAMES + CAUSAL_MAX_ADDED + 1], n, nall;
+	char text[CONTEXT_LABELS_BYTES + 64];
+	uint8_t stop;
+
+	labels_of(part, bucket, text, sizeof(text));
+	if (!label_choice_wants(&making->reading->view.labels, text))
+		return 0;
+	n = name_stack(making, part, bucket->stack, ids, &stop);
+	if (n == 0)
+		return profile_failed(making->profile) ? -ENOMEM : 0;
+	n = put_under(making, part, bucket, text, ids, n);
+	if (n == 0)
+		return -ENOMEM;
+	// Ours are last: no label of the program's replaces one.
+	nall = label_text_labels(text, making->profile, all, WIRE_LABELS);
+	memcpy(all + nall, labels, nlabels * sizeof(*labels));
+	nall += nlabels;
+	if (making->reading->sources.count > 1)
+		all[nall++] = (struct profile_label){.key = "process_id", .num = part->source->pid, .num_unit = ""};
+	making->nstacks += weight;
+	making->ntruncated += stop == WIRE_STOP_END ? 0 : weight;
+	return profile_add_sample(making->profile, ids, n, all, nall, values);
+}
+
+static void want_names(const struct store_part *part, struct name_wants *wants)
+{
+	uint64_t pcs[WIRE_STORE_FRAMES];
+	uint8_t stop;
+
+	for (size_t k = 0; k < part->count; k++) {
+		uint32_t npcs = store_read_stack(part->source->store, part->buckets[k].stack, pcs, &stop);
+
+		for (uint32_t n = 0; n < npcs; n++)
+			name_wants_add(wants, find_mapping(part, pcs[n]), pcs[n]);
+	}
+}
+
+static void want_names_of_causes(const struct store_part *part, struct name_wants *wants)
+{
+	const struct origins *origins = part->source->origins;
+
+	for (uint32_t i = 0; origins && i < origins->ncontexts; i++)
+		for (uint32_t k = 0; k < origins->contexts[i].npcs; k++)
+			name_wants_add(wants, find_mapping(part, origins->contexts[i].pcs[k]),
+				       origins->contexts[i].pcs[k]);
+}
+
+void store_profile_prepare_names(const struct store_reading *reading)
+{
+	struct name_wants wants = {0};
+
+	for (size_t i = 0; i < reading->sources.count; i++) {
+		want_names(&reading->parts[i], &wants);
+		if (reading->view.causal)
+			want_names_of_causes(&reading->parts[i], &wants);
+	}
+	name_wants_prepare(&wants);
+}
+
+void store_profile_add_main_mappings(struct store_profile *making)
+{
+	for (size_t i = 0; i < making->reading->sources.count; i++)
+		if (making->reading->parts[i].source->main_mapping)
+			profile_builder_mapping(&making->frames, making->reading->parts[i].source->main_mapping);
+}
+
+bool store_profile_begin(struct store_profile *making, const struct store_reading *reading)
+{
+	*making = (struct store_profile){.reading = reading, .profile = profile_create()};
+	making->jit_names = calloc(reading->sources.count + 1, sizeof(*making->jit_names));
+	making->jit_loaded = calloc(reading->sources.count + 1, sizeof(*making->jit_loaded));
+	profile_builder_init(&making->frames, making->profile);
+	making->frames.jit_names = get_jit_names;
+	making->frames.context = making;
+	return making->profile && making->jit_names && making->jit_loaded;
+}
+
+struct profile *store_profile_end(struct store_profile *making, int r)
+{
+	struct profile *profile = making->profile;
+
+	if (r == 0) {
+		profile_builder_explain(&making->frames);
+		r = name_gaps_comment(profile);
+	}
+	for (size_t i = 0; making->jit_names && i < making->reading->sources.count; i++)
+		jit_names_destroy(making->jit_names[i]);
+	free(making->jit_names);
+	free(making->jit_loaded);
+	profile_builder_finish(&making->frames);
+	if (r == 0 && !profile_failed(profile))
+		return profile;
+	profile_destroy(profile);
+	return NULL;
+}
+
+static int add_part(struct store_profile *making, const struct store_part *part, const struct store_part *before,
+		    const struct store_profile_kind *kind)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < part->count && r == 0; i++) {
+		const struct store_bucket *bucket = &part->buckets[i], *old = store_part_bucket(before, bucket->number);
+		int64_t values[PROFILE_MAX_VALUES] = {0}, old_values[PROFILE_MAX_VALUES] = {0};
+		bool any = false;
+
+		kind->values(part, bucket, values);
+		if (old)
+			kind->values(part, old, old_values);
+		for (int k = 0; k < PROFILE_MAX_VALUES; k++) {
+			values[k] -= old_values[k];
+			any |= values[k] != 0;
+		}
+		if (any)
+			r = kind->add(making, part, bucket, values);
+	}
+	return r;
+}
+
+int store_profile_add_all(struct store_profile *making, const struct store_reading *before,
+			  const struct store_profile_kind *kind)
+{
+	const struct store_reading *reading = making->reading;
+	int r = 0;
+
+	for (size_t i = 0; i < reading->sources.count && r == 0; i++)
+		r = add_part(making, &reading->parts[i], same_part(before, &reading->parts[i]), kind);
+	return r;
+}

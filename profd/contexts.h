@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// contexts.h: what threads work for: who made them, woke them, or handed them their work, as chains of contexts in the shared region
+// (wire.h's pool). Any thread of the target; not the handler, which only copies wire_slot.work. Lock-free, no allocation.
+
+#ifndef PROFD_CONTEXTS_H
+#define PROFD_CONTEXTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "profd/agent.h"
+#include "profd/caller.h"
+#include "profd/pool.h"
+#include "profd/threads.h"
+#include "profd/wire.h"
+
+static inline struct profd_pool profd_contexts_pool(void)
+{
+	const struct profd_region *region = &profd_agent.region;
+
+	return (struct profd_pool){region->pool_index, region->pool_words, &region->header->pool_used,
+				   &region->header->pool_labels};
+}
+
+// The calling thread's slot; NULL: it has none, and is not told apart.
+static inline struct wire_slot *profd_contexts_slot(void)
+{
+	return profd_thread_slot == PROFD_NO_SLOT ? NULL : &profd_agent.region.slots[profd_thread_slot];
+}
+
+// WIRE_WORK of the calling thread. One store changes it, so that the handler never finds half of it.
+static inline uint64_t profd_contexts_work(void)
+{
+	const struct wire_slot *slot = profd_contexts_slot();
+
+	return slot ? __atomic_load_n(&slot->work, __ATOMIC_RELAXED) : 0;
+}
+
+static inline void profd_contexts_set_work(uint64_t work)
+{
+	struct wire_slot *slot = profd_contexts_slot();
+
+	if (slot)
+		__atomic_store_n(&slot->work, work, __ATOMIC_RELEASE);
+}
+
+// The number of the caller's stack in the pool. 0: there is no room (counted), or this thread is in no slot.
+uint32_t profd_contexts_stack(struct profd_caller caller);
+// The number of a context: a stack of the pool, and what its thread worked for (0: nothing). A chain that would get longer than
+// WIRE_GENERATIONS loses its oldest. 0: no stack, or no room (counted).
+uint32_t profd_contexts_add(enum wire_context_kind kind, uint32_t stack, uint32_t parent);
+// Both: the caller's stack, under what the calling thread works for now.
+uint32_t profd_contexts_note(enum wire_context_kind kind, struct profd_caller caller);
+struct wire_pool_context *profd_contexts_find(uint32_t context); // NULL: there is none
+
+// fork: what the parent's thread works for, with the stack that forks, goes over into the child's own region. before in the parent; save in
+// the child while it still has its parent's region, then restore, which returns the context in the new one.
+void profd_contexts_before_fork(struct profd_caller caller);
+void profd_contexts_save(void);
+uint32_t profd_contexts_restore(void);
+
+#endif

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// interpose_sync.c: mutexes, read-write locks and spin locks: who waits for one, and who gives back one that others wait for. Any thread of the
+// target. How such a function is put together: interpose_waits.h.
+//
+// Whether somebody must wait is read from the lock, in glibc's layout (bits/struct_mutex.h, struct_rwlock.h: part of its ABI since static
+// initializers are). It is a hint: where it errs, a wait that takes next to no time is told, or one goes untold whose lock was taken in the very
+// moment between. What the lock does is up to libc.
+
+#include "profd/agent.h"
+#include "profd/interpose.h"
+#include "profd/threads.h"
+#include "profd/waits.h"
+
+// ---- Mutexes -------------------------------------------------------------------------------------------------------
+
+#define KIND_PROTECT 64u         // PTHREAD_MUTEX_PRIO_PROTECT_NP
+#define CEILING_MASK 0xfff80000u // of the lock word of those
+
+static uint32_t mutex_word(const pthread_mutex_t *mutex)
+{
+	return (uint32_t)__atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED);
+}
+
+// The calling thread's id; 0: in no slot.
+static uint32_t own_tid(void)
+{
+	uint32_t slot = profd_thread_slot;
+
+	return slot == PROFD_NO_SLOT ? 0 : WIRE_SLOT_TID(profd_agent.region.slots[slot].state_tid);
+}
+
+// One that is not free, and still need not be waited for: recursion, an error, or a ceiling where others have their lock.
+static bool mutex_will_not_wait(const pthread_mutex_t *mutex)
+{
+	uint32_t owner = (uint32_t)__atomic_load_n(&mutex->__data.__owner, __ATOMIC_RELAXED);
+	bool is_plain = mutex->__data.__kind == PTHREAD_MUTEX_TIMED_NP;
+
+	if ((uint32_t)mutex->__data.__kind & KIND_PROTECT && (mutex_word(mutex) & ~CEILING_MASK) == 0)
+		return true;
+	return !is_plain && owner && owner == own_tid();
+}
+
+#define MUTEX_WAIT(name, parameters, arguments)                                                  \
+	static PROFD_NOINLINE int contended_##name parameters                                    \
+	{                                                                                        \
+		struct profd_wait wait;                                                          \
+		int result;                                                                      \
+                                                                                                 \
+		if (mutex_will_not_wait(mutex))                                                  \
+			return PROFD_REAL(name) arguments;                                       \
+		profd_wait_begins(&wait, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), PROFD_CALLER()); \
+		result = PROFD_REAL(name) arguments;                                             \
+		profd_wait_ends(&wait);                                                          \
+		return result;                                                                   \
+	}                                                                                        \
+	PROFD_EXPORT int name parameters                                                         \
+	{                                                                                        \
+		if (!profd_waits_on() || (mutex_word(mutex) == 0 && PROFD_FOUND(name)))          \
+			return PROFD_FOUND(name) arguments;                                      \
+		return contended_##name arguments;                                               \
+	}
+
+MUTEX_WAIT(pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
+MUTEX_WAIT(pthread_mutex_timedlock, (pthread_mutex_t * mutex, const struct timespec *until), (mutex, until))
+MUTEX_WAIT(pthread_mutex_clocklock, (pthread_mutex_t * mutex, clockid_t clock, const struct timespec *until),
+	   (mutex, clock, until))
+
+// 0: free, 1: held. More: others may wait; always for those whose word is the holder's id (robust, priority inheritance).
+static bool mutex_may_have_waiters(const pthread_mutex_t *mutex)
+{
+	return mutex_word(mutex) > 1;
+}
+
+static PROFD_NOINLINE int contended_mutex_unlock(pthread_mutex_t *mutex)
+{
+	struct profd_release release;
+	int result;
+
+	profd_release_begins(&release, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), PROFD_CALLER());
+	result = PROFD_REAL(pthread_mutex_unlock)(mutex);
+	profd_release_ends(&release);
+	return result;
+}
+
+PROFD_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+	if (!profd_waits_on() || (!mutex_may_have_waiters(mutex) && PROFD_FOUND(pthread_mutex_unlock)))
+		return PROFD_FOUND(pthread_mutex_unlock)(mutex);
+	return contended_mutex_unlock(mutex);
+}
+
+// ---- C11's mutexes: the same in memory, other results ------------------------------------------------------------------
+
+_Static_assert(sizeof(mtx_t) == sizeof(pthread_mutex_t), "one in the other's clothes");
+
+#define MTX_WAIT(name, parameters, arguments)                                                              \
+	static PROFD_NOINLINE int contended_##name parameters                                              \
+	{                                                                                                  \
+		struct profd_wait wait;                                                                    \
+		int result;                                                                                \
+                                                                                                           \
+		if (mutex_will_not_wait((pthread_mutex_t *)mutex))                                         \
+			return PROFD_REAL(name) arguments;                                                 \
+		profd_wait_begins(&wait, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), PROFD_CALLER());           \
+		result = PROFD_REAL(name) arguments;                                                       \
+		profd_wait_ends(&wait);                                                                    \
+		return result;                                                                             \
+	}                                                                                                  \
+	PROFD_EXPORT int name parameters                                                                   \
+	{                                                                                                  \
+		if (!profd_waits_on() || (mutex_word((pthread_mutex_t *)mutex) == 0 && PROFD_FOUND(name))) \
+			return PROFD_FOUND(name) arguments;                                                \
+		return contended_##name arguments;                                                         \
+	}
+
+MTX_WAIT(mtx_lock, (mtx_t * mutex), (mutex))
+MTX_WAIT(mtx_timedlock, (mtx_t * mutex, const struct timespec *until), (mutex, until))
+
+static PROFD_NOINLINE int contended_mtx_unlock(mtx_t *mutex)
+{
+	struct profd_release release;
+	int result;
+
+	profd_release_begins(&release, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), PROFD_CALLER());
+	result = PROFD_REAL(mtx_unlock)(mutex);
+	profd_release_ends(&release);
+	return result;
+}
+
+PROFD_EXPORT int mtx_unlock(mtx_t *mutex)
+{
+	if (!profd_waits_on() || (!mutex_may_have_waiters((pthread_mutex_t *)mutex) && PROFD_FOUND(mtx_unlock)))
+		return PROFD_FOUND(mtx_unlock)(mutex);
+	return contended_mtx_unlock(mutex);
+}
+
+// ---- Read-write locks ------------------------------------------------------------------------------------------------
+
+// nptl/pthread_rwlock_common.c: the number of readers is above these.
+#define RW_WRITE_PHASE 1u  // a writer has it, or had it last
+#define RW_WRITE_LOCKED 2u // a writer has it, or waits for it as the first one
+#define RW_READER_SHIFT 3
+
+static uint32_t rwlock_word(const pthread_rwlock_t *lock)
+{
+	return (uint32_t)__atomic_load_n(&lock->__data.__readers, __ATOMIC_RELAXED);
+}
+
+static bool free_to_read(const pthread_rwlock_t *lock)
+{
+	return (rwlock_word(lock) & RW_WRITE_LOCKED) == 0;
+}
+
+static bool free_to_write(const pthread_rwlock_t *lock)
+{
+	return (rwlock_word(lock) & ~RW_WRITE_PHASE) == 0;
+}
+
+// A writer waits; or the writer, who has it, is waited for.
+static bool rwlock_may_have_waiters(const pthread_rwlock_t *lock)
+{
+	uint32_t word = rwlock_word(lock);
+
+	if (!(word & RW_WRITE_LOCKED))
+		return false;
+	return !(word & RW_WRITE_PHASE) || word >> RW_READER_SHIFT ||
+	       __atomic_load_n(&lock->__data.__writers, __ATOMIC_RELAXED);
+}
+
+#define RWLOCK_WAIT(name, is_free, kind, parameters, arguments)                      \
+	static PROFD_NOINLINE int contended_##name parameters                        \
+	{                                                                            \
+		struct profd_wait wait;                                              \
+		int result;                                                          \
+                                                                                     \
+		profd_wait_begins(&wait, kind, PROFD_ADDRESS(lock), PROFD_CALLER()); \
+		result = PROFD_REAL(name) arguments;                                 \
+		profd_wait_ends(&wait);                                              \
+		return result;                                                       \
+	}                                                                            \
+	PROFD_EXPORT int name parameters                                             \
+	{                                                                            \
+		if (!profd_waits_on() || (is_free(lock) && PROFD_FOUND(name)))       \
+			return PROFD_FOUND(name) arguments;                          \
+		return contended_##name arguments;                                   \
+	}
+
+RWLOCK_WAIT(pthread_rwlock_rdlock, free_to_read, WIRE_WAIT_READ_LOCK, (pthread_rwlock_t * lock), (lock))
+RWLOCK_WAIT(pthread_rwlock_wrlock, free_to_write, WIRE_WAIT_WRITE_LOCK, (pthread_rwlock_t * lock), (lock))
+RWLOCK_WAIT(pthread_rwlock_timedrdlock, free_to_read, WIRE_WAIT_READ_LOCK,
+	    (pthread_rwlock_t * lock, const struct timespec *until), (lock, until))
+RWLOCK_WAIT(pthread_rwlock_timedwrlock, free_to_write, WIRE_WAIT_WRITE_LOCK,
+	    (pthread_rwlock_t * lock, const struct timespec *until), (lock, until))
+RWLOCK_WAIT(pthread_rwlock_clockrdlock, free_to_read, WIRE_WAIT_READ_LOCK,
+	    (pthread_rwlock_t * lock, clockid_t clock, const struct timespec *until), (lock, clock, until))
+RWLOCK_WAIT(pthread_rwlock_clockwrlock, free_to_write, WIRE_WAIT_WRITE_LOCK,
+	    (pthread_rwlock_t * lock, clockid_t clock, const struct timespec *until), (lock, clock, until))
+
+static PROFD_NOINLINE int contended_rwlock_unlock(pthread_rwlock_t *lock)
+{
+	struct profd_release release;
+	int result;
+
+	profd_release_begins(&release, WIRE_WAIT_WRITE_LOCK, PROFD_ADDRESS(lock), PROFD_CALLER());
+	result = PROFD_REAL(pthread_rwlock_unlock)(lock);
+	profd_release_ends(&release);
+	return result;
+}
+
+PROFD_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *lock)
+{
+	if (!profd_waits_on() || (!rwlock_may_have_waiters(lock) && PROFD_FOUND(pthread_rwlock_unlock)))
+		return PROFD_FOUND(pthread_rwlock_unlock)(lock);
+	return contended_rwlock_unlock(lock);
+}
+
+// ---- Spin locks (x86-64: 1 is free; who wants a held one takes one off, and waits for more than 0) ---------------------
+
+static int spin_word(const pthread_spinlock_t *lock)
+{
+	return __atomic_load_n(lock, __ATOMIC_RELAXED);
+}
+
+static PROFD_NOINLINE int contended_spin_lock(pthread_spinlock_t *lock)
+{
+	struct profd_wait wait;
+	int result;
+
+	profd_wait_begins(&wait, WIRE_WAIT_SPIN, PROFD_ADDRESS(lock), PROFD_CALLER());
+	result = PROFD_REAL(pthread_spin_lock)(lock);
+	profd_wait_ends(&wait);
+	return result;
+}
+
+PROFD_EXPORT int pthread_spin_lock(pthread_spinlock_t *lock)
+{
+	if (!profd_waits_on() || (spin_word(lock) > 0 && PROFD_FOUND(pthread_spin_lock)))
+		return PROFD_FOUND(pthread_spin_lock)(lock);
+	return contended_spin_lock(lock);
+}
+
+static PROFD_NOINLINE int contended_spin_unlock(pthread_spinlock_t *lock)
+{
+	struct profd_release release;
+	int result;
+
+	profd_release_begins(&release, WIRE_WAIT_SPIN, PROFD_ADDRESS(lock), PROFD_CALLER());
+	result = PROFD_REAL(pthread_spin_unlock)(lock);
+	profd_release_ends(&release);
+	return result;
+}
+
+PROFD_EXPORT int pthread_spin_unlock(pthread_spinlock_t *lock)
+{
+	if (!profd_waits_on() || (spin_word(lock) >= 0 && PROFD_FOUND(pthread_spin_unlock)))
+		return PROFD_FOUND(pthread_spin_unlock)(lock);
+	return contended_spin_unlock(lock);
+}

@@ -1,0 +1,443 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_contention.py: mutex and block profiles of programs that measure their own waiting (target_contention.c): within 5% of it. And libc's locks
+# in their odd corners (target_sync.c), and real programs, with both switched on: they do the same as without.
+
+import gzip
+import os
+import re
+import socket
+import subprocess
+
+import pytest
+
+import pprof_reader
+from test_heap import comment, served, wait_until  # pylint: disable=unused-import
+from test_programs import answers, free_port, needs
+from test_signals import BY_SYSCALL_2, interruptions
+
+CONTENTIONS, DELAY = range(2)
+ALL = {'PROFD_MUTEX_FRACTION': '1', 'PROFD_BLOCK_RATE': '1', 'PROFD_BLOCK_IO': '1', 'PROFD_WAKERS': '1'}
+
+
+@pytest.fixture
+def waits(profd, tmp_path):
+    """waits(option, command…): the command under `profd run OPTION`: what it printed, and its mutex or block profile."""
+
+    def do(option, *command, options=(), env=(), timeout=120):
+        output = str(tmp_path / 'waits.pb.gz')
+        result = subprocess.run([profd, 'run', option, *options, '-o', output, '--', *map(str, command)], text=True, capture_output=True,
+                                timeout=timeout, env=dict(os.environ, **dict(env)), check=False)
+        assert result.returncode == 0, result.stderr
+        return result, pprof_reader.read(output)
+
+    return do
+
+
+def truths(text):
+    """function → (waits, nanoseconds)"""
+    return {words[0]: (int(words[1]), int(words[2])) for words in (line.split() for line in text.splitlines()) if len(words) == 3}
+
+
+def sum_of(profile, function, **labels):
+    sums = [0, 0]
+    for sample in profile.samples:
+        if function in sample.stack and all(sample.labels.get(key) == value for key, value in labels.items()):
+            sums = [a + b for a, b in zip(sums, sample.values)]
+    return sums
+
+
+# ---- Right -------------------------------------------------------------------------------------------------------------
+
+def test_mutex_blames_the_holders(waits, helper):
+    result, profile = waits('--mutex', helper('target_contention'), 'mutex')
+    assert profile.sample_types == ['contentions', 'delay']
+    truth = truths(result.stdout)
+    for function in ('hold_long', 'hold_short'):
+        contentions, delay = sum_of(profile, function, lock_name='table_lock', wait='mutex')
+        assert delay == pytest.approx(truth[function][1], rel=0.05), (function, profile.samples)
+        assert contentions == 30, 'one unlock that three wait for is one contention'
+    assert sum(sample.values[DELAY] for sample in profile.samples) == pytest.approx(sum(ns for _, ns in truth.values()), rel=0.05)
+    assert pprof_reader.is_whole(max(profile.samples, key=lambda sample: sample.values[DELAY]).stack)
+    assert comment(profile, 'mutex: one contention in 1 is kept')
+
+
+def test_mutex_fraction(waits, helper):
+    result, profile = waits('--mutex=5', helper('target_contention'), 'mutex', 600)
+    truth = truths(result.stdout)
+    # 300 unlocks each, a fifth of them kept: chance alone makes a seventh.
+    for function in ('hold_long', 'hold_short'):
+        assert sum_of(profile, function)[DELAY] == pytest.approx(truth[function][1], rel=0.5)
+        assert sum_of(profile, function)[CONTENTIONS] % 5 == 0
+
+
+def test_block_blames_the_waiters(waits, helper):
+    result, profile = waits('--block=1', helper('target_contention'), 'mutex')
+    truth = truths(result.stdout)
+    contentions, delay = sum_of(profile, 'wait_for_lock', lock_name='table_lock')
+    assert delay == pytest.approx(sum(ns for _, ns in truth.values()), rel=0.05)
+    assert contentions == pytest.approx(sum(count for count, _ in truth.values()), abs=2)
+
+
+KINDS = {'sem': 'semaphore', 'cond': 'condition', 'barrier': 'barrier', 'read': 'read lock', 'write': 'write lock', 'spin': 'spin lock',
+         'c11': 'mutex'}
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_block_of_each_kind(waits, helper, name):
+    result, profile = waits('--block=1', helper('target_contention'), 'pair', name)
+    count, ns = truths(result.stdout)['wait']
+    contentions, delay = sum_of(profile, f'wait_{name}', wait=KINDS[name])
+    assert delay == pytest.approx(ns, rel=0.05)
+    assert 0.7 * count <= contentions <= count + 2, 'on a busy machine some come when there is nothing to wait for any more'
+
+
+@pytest.mark.parametrize('name,holder', [('read', 'give_rwlock'), ('write', 'give_rwlock'), ('spin', 'give_spin'), ('c11', 'give_c11')])
+def test_mutex_of_each_kind(waits, helper, name, holder):
+    result, profile = waits('--mutex', helper('target_contention'), 'pair', name)
+    _, ns = truths(result.stdout)['wait']
+    assert sum_of(profile, holder)[DELAY] == pytest.approx(ns, rel=0.05)
+
+
+def test_block_of_joins(waits, helper):
+    result, profile = waits('--block=1', helper('target_contention'), 'join')
+    count, ns = truths(result.stdout)['wait']
+    assert sum_of(profile, 'wait_join', wait='join')[DELAY] == pytest.approx(ns, rel=0.05)
+    assert sum_of(profile, 'wait_join', wait='join')[CONTENTIONS] == count
+
+
+def test_short_waits_are_sampled_without_bias(waits, helper):
+    """Waits of a few microseconds, kept for 200 µs waited: few are, and stand for the others."""
+    result, profile = waits('--block=200000', helper('target_contention'), 'turns', 100000)
+    waited, ns = truths(result.stdout)['wait']
+    contentions, delay = sum_of(profile, 'wait_turn')
+    kept = ns / 200000
+    assert kept > 2000 and waited > 5 * kept
+    assert delay == pytest.approx(ns, rel=0.08)
+    # One whose semaphore was free already is none.
+    assert 0.2 * waited < contentions <= 1.05 * waited
+
+
+# ---- I/O and sleep -------------------------------------------------------------------------------------------------------
+
+IO = '''
+import os, select, socket, subprocess, sys, threading, time
+spent = {}
+def timed(name, function, *arguments):
+    began = time.monotonic_ns()
+    result = function(*arguments)
+    spent[name] = spent.get(name, 0) + time.monotonic_ns() - began
+    return result
+readable, writable = os.pipe()
+def writer():
+    for i in range(20):
+        time.sleep(0.005)
+        os.write(writable, b"x")
+thread = threading.Thread(target=writer)
+thread.start()
+for i in range(20):
+    timed("read", os.read, readable, 1)
+thread.join()
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen()
+def serve():
+    time.sleep(0.05)
+    peer, _ = listener.accept()
+    while data := peer.recv(10):
+        time.sleep(0.005)
+        peer.send(data)
+thread = threading.Thread(target=serve)
+thread.start()
+client = socket.create_connection(listener.getsockname())
+for i in range(20):
+    client.send(b"x")
+    timed("receive", client.recv, 10)
+client.close()
+thread.join()
+with open(sys.argv[2], "wb") as file:
+    for i in range(20):
+        file.write(b"x" * 50000)
+        file.flush()
+        timed("sync", os.fsync, file.fileno())
+poller = select.epoll()
+timed("epoll", poller.poll, 0.1)
+timed("select", select.select, [], [], [], 0.1)
+timed("child", subprocess.run, ["/bin/sleep", "0.1"])
+print(*(f"{name} 1 {ns}" for name, ns in spent.items()), f"fd {poller.fileno()} 0", sep="\\n")
+'''
+
+
+def by_label(profile, **labels):
+    return sum(sample.values[DELAY] for sample in profile.samples if all(sample.labels.get(key) == value for key, value in labels.items()))
+
+
+def test_io_by_object(waits, tmp_path):
+    port, path = 20000 + os.getpid() % 10000, str(tmp_path / 'written')
+    result, profile = waits('--block=1', '/usr/bin/python3', '-c', IO, port, path, options=['--block-io'])
+    truth = {name: ns for name, (_, ns) in truths(result.stdout).items()}
+    descriptor = truths(result.stdout)['fd'][0]
+    assert by_label(profile, wait='read', object='pipe (fd 3)') == pytest.approx(truth['read'], rel=0.05)
+    assert by_label(profile, wait='receive', object=f'tcp to 127.0.0.1:{port}') == pytest.approx(truth['receive'], rel=0.05)
+    assert by_label(profile, wait='receive', object=f'tcp 127.0.0.1:{port} (server)') > 0
+    assert by_label(profile, wait='sync', object=path) == pytest.approx(truth['sync'], rel=0.1, abs=1e6)
+    assert by_label(profile, wait='epoll', object=f'anon_inode:[eventpoll] (fd {descriptor})') == pytest.approx(1e8, rel=0.1)
+    assert by_label(profile, wait='select') == pytest.approx(1e8, rel=0.1)
+    assert by_label(profile, wait='sleep') >= 20 * 5e6 * 2
+    assert by_label(profile, wait='child') > 5e7
+
+
+def test_io_only_when_asked_for(waits, tmp_path):
+    port, path = 20000 + os.getpid() % 10000, str(tmp_path / 'written')
+    _, profile = waits('--block=1', '/usr/bin/python3', '-c', IO, port, path)
+    assert not {sample.labels['wait'] for sample in profile.samples} & {'read', 'receive', 'sync', 'epoll', 'select', 'sleep', 'child'}
+
+
+# ---- Nothing else changes ------------------------------------------------------------------------------------------------
+
+SYNC_CASES = ['mutexes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'spin', 'cancel', 'longjmp', 'fork', 'old']
+
+
+@pytest.mark.parametrize('case', SYNC_CASES)
+@pytest.mark.parametrize('on', [False, True])
+def test_locks_do_the_same(same, helper, case, on):
+    same(helper('target_sync'), case, options=('--block=1', '--mutex', '--block-io') if on else ())
+
+
+def test_no_call_is_interrupted(run, helper):
+    result = run(helper('target_waits'), 'quiet', 2, options=('--block=1', '--block-io'))
+    assert result.status == 0
+    assert all(line.split()[1:] == ['0', '0'] for line in result.stdout.splitlines()
+               if line.split()[0] not in BY_SYSCALL_2), result.stdout
+
+
+def test_interrupted_calls_of_ones_own_are_seen(run, helper):
+    """EINTR of the program's own signals."""
+    with_us = interruptions(run(helper('target_waits'), 'alarm', 2, options=('--block=1', '--block-io')).stderr)
+    assert len(with_us) >= 16
+    assert all(interrupted >= 0.95 * calls > 0 for calls, interrupted in with_us.values()), with_us
+
+
+def test_fork_has_its_own(waits, helper):
+    _, profile = waits('--block=1', helper('target_sync'), 'fork')
+    processes = {sample.labels['process_id'] for sample in profile.samples if 'run_fork' in sample.stack and sample.labels['wait'] == 'mutex'}
+    assert len(processes) == 2
+
+
+def test_nobody_waits_for_ever(waits, helper):
+    """Waits that were left by cancellation and longjmp are not charged to who unlocks later."""
+    for case in ('cancel', 'longjmp'):
+        _, profile = waits('--mutex', helper('target_sync'), case)
+        assert sum(sample.values[DELAY] for sample in profile.samples) < 2e9, case
+
+
+# ---- Over HTTP -----------------------------------------------------------------------------------------------------------
+
+TEXT_ENTRY = r'^(\d+) (\d+) @((?: 0x[0-9a-f]+)+)\n# labels: (\{.*\})\n((?:#\t0x[0-9a-f]+\t\S+.*\n)+)\n'
+SWITCHED = ['-c', '''
+import sys, threading, time
+lock = threading.Lock()
+print("ready", flush=True)
+def work():
+    while True:
+        with lock:
+            time.sleep(0.002)
+for i in range(3):
+    threading.Thread(target=work, daemon=True).start()
+sys.stdin.read()
+''']
+
+
+@pytest.mark.parametrize('name,first_lines', [('mutex', '--- mutex:\ncycles/second=1000000000\nsampling period=1\n'),
+                                              ('block', '--- contention:\ncycles/second=1000000000\n')])
+def test_endpoints(served, helper, name, first_lines):
+    target = served('--mutex=1', '--block=1', '--', '/bin/sh', '-c', f'{helper("target_contention")} mutex 20; echo ready; read x')
+    truth = sum(ns for _, ns in truths(target.text).values())
+    # Of the shell, which is asked for without a PID, and what it started: that has ended, and is not there any more.
+    response, body = target.get(f'/debug/pprof/{name}')
+    assert response.getheader('Content-Disposition') == f'attachment; filename="{name}"'
+    assert pprof_reader.Profile(gzip.decompress(body)).sample_types == ['contentions', 'delay']
+    text = target.get(f'/debug/pprof/{name}?debug=1')[1].decode()
+    assert text.startswith(first_lines)
+    index = target.get('/debug/pprof/')[1].decode()
+    assert f'href="{name}?debug=1"' in index
+    assert target.get(f'/debug/pprof/{name}?seconds=1&debug=1')[0].status == 400
+    assert truth > 0
+
+
+def python_that_contends(served, *options):
+    return served(*options, '--', '/usr/bin/python3', *SWITCHED)
+
+
+def test_text(served, go, tmp_path):
+    target = python_that_contends(served, '--block=1', '--block-io')
+    wait_until(lambda: re.findall(TEXT_ENTRY, target.get('/debug/pprof/block?debug=1')[1].decode(), re.M))
+    text = target.get('/debug/pprof/block?debug=1')[1].decode()
+    entries = re.findall(TEXT_ENTRY, text, re.M)
+    delays = [int(entry[0]) for entry in entries]
+    assert delays == sorted(delays, reverse=True)
+    path = str(tmp_path / 'block.txt')
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(text)
+    raw = subprocess.run([go, 'tool', 'pprof', '-raw', path], capture_output=True, text=True, timeout=120, check=True).stdout
+    rows = [[int(word) for word in line.split(':')[0].split()] for line in raw.splitlines() if re.match(r'^ +\d+ +\d+:', line)]
+    assert sum(row[1] for row in rows) == pytest.approx(sum(delays), rel=0.01)
+
+
+def test_go_reads_it(served, go):
+    target = python_that_contends(served, '--block=1')
+    wait_until(lambda: target.profile('/debug/pprof/block').samples)
+    text = subprocess.run([go, 'tool', 'pprof', '-top', f'http://127.0.0.1:{target.port}/debug/pprof/block'], capture_output=True, text=True,
+                          timeout=120, check=True).stdout
+    assert 'Type: delay' in text and re.search(r'flat%', text)
+    html = target.get('/debug/pprof/block?format=html')[1].decode()
+    assert '"nanoseconds"' in html or 'nanoseconds' in html
+    svg = target.get('/debug/pprof/block?format=svg')[1].decode()
+    assert re.search(r'<title>[^<]+\(?\d[\d.,]* m?s', svg), 'hovers are in units of time'
+
+
+def test_switched_while_it_runs(served):
+    target = python_that_contends(served)
+    profile = target.profile('/debug/pprof/block')
+    assert profile.samples == [] and 'PROFD_BLOCK_RATE=10000' in comment(profile, 'block profiling is off')
+    assert b'block_rate 1\n' in target.get('/debug/pprof/config?block_rate=1', 'POST')[1]
+    wait_until(lambda: sum(sample.values[DELAY] for sample in target.profile('/debug/pprof/block').samples) > 1e7)
+    # Three threads want a lock that is held all the time: two wait, at any moment.
+    delta = target.profile('/debug/pprof/block?seconds=2')
+    assert sum(sample.values[DELAY] for sample in delta.samples) == pytest.approx(2 * 2e9, rel=0.25)
+    target.get('/debug/pprof/config?block_rate=0&mutex_fraction=0', 'POST')
+    wait_until(lambda: not target.profile('/debug/pprof/block?seconds=1').samples)
+
+
+def test_config_is_checked(served):
+    target = python_that_contends(served)
+    for query in ('mutex_fraction=x', 'block_rate=-1', 'block_io=2', 'block_rate=1&mutex_fraction='):
+        assert target.get(f'/debug/pprof/config?{query}', 'POST')[0].status == 400, query
+    assert target.get('/debug/pprof/config')[1].decode().splitlines()[1:4] == ['mutex_fraction 0', 'block_rate 0', 'block_io 0']
+
+
+# ---- Real programs, with mutex, block, I/O and wakers at once ----------------------------------------------------------------------
+
+CXX = r'''
+#include <condition_variable>
+#include <cstdio>
+#include <deque>
+#include <functional>
+#include <future>
+#include <mutex>
+#include <shared_mutex>
+#include <thread>
+#include <vector>
+struct pool {
+	std::mutex m; std::condition_variable c; std::deque<std::function<void()>> q; bool ends = false; std::vector<std::thread> t;
+	explicit pool(int n) { for (int i = 0; i < n; i++) t.emplace_back([this] { work(); }); }
+	void work() { for (;;) { std::function<void()> f; { std::unique_lock<std::mutex> l(m); c.wait(l, [this] { return ends || !q.empty(); });
+		if (q.empty()) return; f = std::move(q.front()); q.pop_front(); } f(); } }
+	template <class F> std::future<long> add(F f) { auto p = std::make_shared<std::packaged_task<long()>>(f); auto r = p->get_future();
+		{ std::lock_guard<std::mutex> l(m); q.emplace_back([p] { (*p)(); }); } c.notify_one(); return r; }
+	~pool() { { std::lock_guard<std::mutex> l(m); ends = true; } c.notify_all(); for (auto &x : t) x.join(); }
+};
+int main() {
+	long sum = 0; std::shared_mutex s; std::recursive_timed_mutex r; long shared = 0;
+	{ pool p(4); std::vector<std::future<long>> f;
+	for (long i = 0; i < 20000; i++) f.push_back(p.add([&, i] { std::unique_lock<std::recursive_timed_mutex> a(r);
+		if (i % 100 == 0) std::this_thread::sleep_for(std::chrono::microseconds(300));
+		if (i % 7) { std::shared_lock<std::shared_mutex> l(s); return i + (shared < 0); } std::unique_lock<std::shared_mutex> l(s); shared++; return i; }));
+	for (auto &x : f) sum += x.get(); }
+	std::printf("%ld %ld\n", sum, shared);
+}
+'''
+
+
+def test_cxx_pool(tmp_path, same, waits):
+    path = str(tmp_path / 'pool')
+    subprocess.run(['g++', '-x', 'c++', '-std=c++17', '-O2', '-g', '-o', path, '-', '-pthread'], input=CXX, text=True, check=True)
+    done = same(path, options=('--block=1', '--mutex', '--block-io', '--wakers'))
+    assert done.stdout == '199990000 2858\n'
+    assert any(name.startswith('pool::') for sample in done.profile.samples for name in sample.stack)
+    assert {sample.labels['wait'] for sample in done.profile.samples} >= {'mutex', 'condition', 'futex', 'join'}
+
+
+def test_python_threads(same):
+    script = '''
+import queue, threading
+q, done, lock, total = queue.Queue(5), queue.Queue(), threading.RLock(), [0]
+def work():
+    while (item := q.get()) is not None:
+        with lock:
+            total[0] += item
+    done.put(1)
+threads = [threading.Thread(target=work) for _ in range(8)]
+[t.start() for t in threads]
+[q.put(i) for i in range(5000)]
+[q.put(None) for _ in threads]
+[t.join() for t in threads]
+print(total[0], done.qsize())
+'''
+    done = same('/usr/bin/python3', '-c', script, options=('--block=1', '--mutex', '--block-io', '--wakers'))
+    assert done.stdout == '12497500 8\n'
+
+
+@needs('sqlite3')
+def test_sqlite(same, tmp_path):
+    sql = '''create table t(a integer primary key, b text); with recursive n(i) as (select 1 union all select i+1 from n where i<20000)
+             insert into t select i, hex(i*7919) from n; create index x on t(b); select count(*), max(b), sum(a) from t where b > '5';
+             drop table t;'''
+    done = same('sqlite3', str(tmp_path / 'db'), sql, options=('--block=1', '--mutex', '--block-io', '--wakers'))
+    assert done.status == 0 and done.stdout
+
+
+class Background:
+    """A server with the agent in it, whose profile is read over HTTP."""
+
+    def __init__(self, agent, command, cwd):
+        self.port = free_port()
+        env = dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{self.port}', **ALL)
+        self.process = subprocess.Popen(command, env=env, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def get(self, path):
+        done = subprocess.run(['curl', '-sf', f'http://127.0.0.1:{self.port}/debug/pprof/{path}'], capture_output=True, check=True, timeout=60)
+        return done.stdout
+
+    def end(self):
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+@needs('redis-server', 'redis-benchmark', 'curl')
+def test_redis(agent, tmp_path):
+    path = str(tmp_path / 'redis.sock')
+    server = Background(agent, ['redis-server', '--port', '0', '--unixsocket', path, '--save', '', '--io-threads', '3', '--dir', str(tmp_path)],
+                        tmp_path)
+    wait_until(lambda: answers(path))
+    load = subprocess.run(['redis-benchmark', '-s', path, '-n', '20000', '-q', '-t', 'set,get,lpush,lrange_100', '--threads', '2'],
+                          stdout=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert load.returncode == 0 and 'GET' in load.stdout
+    block = pprof_reader.Profile(gzip.decompress(server.get('block')))
+    assert block.samples
+    server.get('mutex')
+    assert server.end() == 0
+
+
+@needs('nginx', 'wrk', 'curl')
+def test_nginx(agent, tmp_path):
+    port = free_port()
+    (tmp_path / 'page.html').write_text('<p>' + 'profd ' * 500)
+    os.chmod(tmp_path, 0o755)
+    conf = tmp_path / 'nginx.conf'
+    conf.write_text(f'''
+        daemon off; worker_processes 2; user root; pid {tmp_path}/pid; error_log {tmp_path}/error.log;
+        events {{ worker_connections 256; }}
+        http {{ access_log off; default_type text/plain; aio threads;
+                client_body_temp_path {tmp_path}; proxy_temp_path {tmp_path}; fastcgi_temp_path {tmp_path};
+                uwsgi_temp_path {tmp_path}; scgi_temp_path {tmp_path};
+                server {{ listen 127.0.0.1:{port}; root {tmp_path}; }} }}''')
+    server = Background(agent, ['nginx', '-c', str(conf), '-e', str(tmp_path / 'error.log')], tmp_path)
+    wait_until(lambda: answers(('127.0.0.1', port), socket.AF_INET))
+    load = subprocess.run(['wrk', '-t1', '-c8', '-d2', f'http://127.0.0.1:{port}/page.html'], stdout=subprocess.PIPE, text=True, timeout=60,
+                          check=False)
+    assert load.returncode == 0 and 'Non-2xx' not in load.stdout and 'Socket errors' not in load.stdout, load.stdout
+    server.get('block')
+    assert server.end() == 0

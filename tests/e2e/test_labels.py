@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_labels.py: labels and traces on samples, whether set by profd.h or published as OpenTelemetry's SDKs do; filters and groups by them.
+
+import json
+import os
+import subprocess
+import urllib.request
+
+import pytest
+
+from test_programs import free_port
+
+TRACE = {'trace_id': '4bf92f3577b34da6a3ce929d0e0e4736', 'span_id': '00f067aa0ba902b7'}
+OURS = {'thread_id', 'thread_name', 'process_id', 'service.name'}
+
+
+def labels_in(profile, function):
+    """The program's labels on samples with the function: each set, and what share of its CPU time it has."""
+    shares, whole = {}, 0
+    for sample in profile.samples:
+        if function in sample.stack:
+            key = tuple(sorted((key, value) for key, value in sample.labels.items() if key not in OURS))
+            shares[key] = shares.get(key, 0) + sample.values[1]
+            whole += sample.values[1]
+    assert whole > 0
+    # A sample is taken at the tick that follows: one at each change may be the next function's.
+    return {dict_key: share for dict_key, share in shares.items() if share > whole * 0.05}
+
+
+def only(**labels):
+    return {tuple(sorted(labels.items()))}
+
+
+@pytest.fixture
+def labelled(same, helper):
+    def do(case, *options):
+        return same(helper('target_labels'), case, rate=250, options=options).profile
+    return do
+
+
+def test_nested(labelled):
+    profile = labelled('nested')
+    assert set(labels_in(profile, 'without_label')) == only()
+    assert set(labels_in(profile, 'with_a')) == only(endpoint='a')
+    assert set(labels_in(profile, 'with_b')) == only(endpoint='b', tenant='big')
+
+
+def test_links(labelled):
+    profile = labelled('links')
+    assert set(labels_in(profile, 'with_a')) == only(endpoint='a', trace_sampled='1', **TRACE)
+    assert set(labels_in(profile, 'without_label')) == only()
+
+
+def test_too_deep_is_balanced(labelled):
+    profile = labelled('deep')
+    assert set(labels_in(profile, 'with_a')) == only(endpoint='a')
+    assert set(labels_in(profile, 'without_label')) == only()
+
+
+def test_traces_do_not_fill_the_pool(labelled):
+    assert set(labels_in(labelled('many'), 'with_a')) == only(endpoint='a')
+
+
+def test_flood_is_counted(labelled):
+    profile = labelled('flood')
+    assert set(labels_in(profile, 'with_a')) == only(endpoint='a')
+    lost, = [comment for comment in profile.comments if comment.startswith('no room since the start: ')]
+    assert 80000 < int(lost.split()[-1]) < 100000
+
+
+def test_limits(labelled):
+    labels, = labels_in(labelled('limits'), 'with_a')
+    labels = dict(labels)
+    assert labels.pop('trace_id') == TRACE['trace_id'] and labels.pop('span_id') == TRACE['span_id']
+    # Cut to 63 bytes; what would end a label is replaced.
+    assert labels.pop('key7') == 'a value with_a "quote", and of more bytes than the sixty-three t'[:63]
+    assert labels == {f'key{i}': 'value' for i in range(7)}
+
+
+def test_in_handlers(labelled):
+    profile = labelled('handler')
+    assert set(labels_in(profile, 'without_label')) == only()
+    allowed = {'endpoint', 'in', 'trace_id', 'span_id', 'trace_sampled'}
+    for sample in profile.samples:
+        labels = {key: value for key, value in sample.labels.items() if key not in OURS}
+        assert set(labels) <= allowed
+        # Never half of one trace and half of another.
+        assert labels.get('trace_id') in (None, TRACE['trace_id'], '2a' * 16), labels
+        assert labels.get('span_id') == {None: None, TRACE['trace_id']: TRACE['span_id'], '2a' * 16: '2a' * 8}[labels.get('trace_id')]
+
+
+def test_filter_and_group(labelled):
+    wanted = labelled('nested', '--label', 'endpoint=a')
+    assert {sample.labels.get('endpoint') for sample in wanted.samples} == {'a'}
+    assert wanted.share('with_a') > 0.9
+    assert any(comment.startswith('not shown: ') for comment in wanted.comments)
+    grouped = labelled('nested', '--group', 'endpoint')
+    roots = {sample.stack[0] for sample in grouped.samples}
+    assert roots == {'endpoint=a', 'endpoint=b', 'endpoint='}
+    assert all(sample.stack[0] == 'endpoint=' + sample.labels.get('endpoint', '') for sample in grouped.samples)
+    assert '[label]' in grouped.mapping_files
+
+
+def test_opentelemetry(labelled):
+    profile = labelled('otel')
+    assert set(labels_in(profile, 'with_trace')) == only(**TRACE)
+    assert set(labels_in(profile, 'with_a')) == only(trace_sampled='1', **TRACE)
+    assert set(labels_in(profile, 'without_label')) == only()
+    assert any(comment.startswith('service.name: shop (process ') for comment in profile.comments)
+    assert {sample.labels.get('service.name') for sample in profile.samples} == {'shop'}
+
+
+def test_sampled_only(labelled):
+    profile = labelled('otel', '--sampled-only')
+    assert profile.share('with_a') > 0.9
+    assert all(sample.labels['trace_sampled'] == '1' for sample in profile.samples)
+
+
+def test_waiting_threads(agent, helper):
+    port = free_port()
+    process = subprocess.Popen([helper('target_labels'), 'wait'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               env=dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{port}'))
+    assert process.stdout.readline() == 'ready\n'
+
+    def get(path):
+        with urllib.request.urlopen(f'http://127.0.0.1:{port}/debug/pprof/{path}', timeout=60) as answer:
+            return answer.read().decode()
+
+    shot = json.loads(get('goroutine?format=json'))
+    assert {thread['name']: thread.get('labels') for thread in shot['threads']} == {
+        'target_labels': None, 'labelled': dict(TRACE, endpoint='a', trace_sampled='1')}
+    shot = json.loads(get('goroutine?format=json&label=endpoint=a'))
+    assert [thread['name'] for thread in shot['threads']] == ['labelled']
+    shot = json.loads(get('goroutine?format=json&sampled_only=1'))
+    assert [thread['name'] for thread in shot['threads']] == ['labelled']
+    lines = get('goroutine?format=folded&group=endpoint').splitlines()
+    assert sorted(line.split(';')[0] for line in lines) == ['endpoint=', 'endpoint=a']
+    process.stdin.close()
+    process.wait(timeout=60)
