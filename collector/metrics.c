@@ -34,6 +34,8 @@ static const char *const metrics_paths[HTTP_ENDPOINT_COUNT] = {
 	[HTTP_ENDPOINT_MUTEX] = "/debug/pprof/mutex",
 	[HTTP_ENDPOINT_BLOCK] = "/debug/pprof/block",
 	[HTTP_ENDPOINT_CONFIG] = "/debug/pprof/config",
+	[HTTP_ENDPOINT_TRACE] = "/debug/pprof/trace",
+	[HTTP_ENDPOINT_ZOMBIES] = "/debug/pprof/zombies",
 };
 
 static const char *const metrics_drops[WIRE_DROP_COUNT] = {
@@ -82,6 +84,12 @@ static void metrics_samples(struct writer *writer, const struct collector_counte
 		    "Threads that could not be given a timer or slot.", counters->threads_unsampled);
 	metrics_one(writer, "profd_threads_slowed_total", "counter",
 		    "Times that a thread's rate was lowered to keep to --max-overhead.", counters->threads_slowed);
+	metrics_head(writer, "profd_pool_lost_total", "counter",
+		     "What had no room in its target: contexts (of threads made, of work handed over), sets of labels, "
+		     "tasks.");
+	writer_printf(writer, "profd_pool_lost_total{what=\"contexts\"} %" PRIu64 "\n", counters->contexts_lost);
+	writer_printf(writer, "profd_pool_lost_total{what=\"labels\"} %" PRIu64 "\n", counters->labels_lost);
+	writer_printf(writer, "profd_pool_lost_total{what=\"tasks\"} %" PRIu64 "\n", counters->tasks_lost);
 	metrics_head(writer, "profd_foreign_sigprof_total", "counter",
 		     "SIGPROF that was not ours, by what became of it.");
 	writer_printf(writer, "profd_foreign_sigprof_total{disposition=\"forwarded\"} %" PRIu64 "\n",

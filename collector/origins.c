@@ -34,9 +34,14 @@ static uint32_t find_number(const void *items, size_t count, size_t size, uint32
 	return found ? (uint32_t)((size_t)(found - (const char *)items) / size) + 1 : 0;
 }
 
-static uint32_t find_context(const struct origins *origins, uint32_t number)
+uint32_t origins_find_context(const struct origins *origins, uint32_t number)
 {
-	return find_number(origins->contexts, origins->ncontexts, sizeof(*origins->contexts), number);
+	return !origins ? 0 : find_number(origins->contexts, origins->ncontexts, sizeof(*origins->contexts), number);
+}
+
+uint32_t origins_find_labels(const struct origins *origins, uint32_t number)
+{
+	return !origins ? 0 : find_number(origins->labels, origins->nlabels, sizeof(*origins->labels), number);
 }
 
 static int add_context(struct origins *origins, const struct context_pool *pool, uint32_t number)
@@ -108,7 +113,7 @@ static uint32_t *list_numbers(const struct context_pool *pool, uint32_t *ret_cou
 static void link_parents(struct origins *origins)
 {
 	for (uint32_t i = 0; i < origins->ncontexts; i++)
-		origins->contexts[i].parent = find_context(origins, origins->contexts[i].parent);
+		origins->contexts[i].parent = origins_find_context(origins, origins->contexts[i].parent);
 }
 
 static int read_pool(struct origins *origins, const struct context_pool *pool)
@@ -163,10 +168,9 @@ static void read_threads(struct origins *origins, const struct region *region, u
 		struct origin origin = {
 			.tid = WIRE_SLOT_TID(state),
 			.creator_tid = __atomic_load_n(&slot->creator_tid, __ATOMIC_ACQUIRE),
-			.creator = find_context(origins, creator),
-			.context = find_context(origins, WIRE_WORK_CONTEXT(work)),
-			.labels = find_number(origins->labels, origins->nlabels, sizeof(*origins->labels),
-					      WIRE_WORK_LABELS(work)),
+			.creator = origins_find_context(origins, creator),
+			.context = origins_find_context(origins, WIRE_WORK_CONTEXT(work)),
+			.labels = origins_find_labels(origins, WIRE_WORK_LABELS(work)),
 		};
 
 		origin.has_trace = read_trace(slot, &origin.trace);
@@ -178,6 +182,60 @@ static void read_threads(struct origins *origins, const struct region *region, u
 	qsort(origins->threads, origins->count, sizeof(*origins->threads), by_tid);
 }
 
+// ---- Tasks ---------------------------------------------------------------------------------------------------------
+
+static void copy_text(char *to, const char *shared, size_t size)
+{
+	for (size_t i = 0; i < size; i += 8) {
+		uint64_t word = __atomic_load_n((const uint64_t *)(const void *)(shared + i), __ATOMIC_ACQUIRE);
+
+		memcpy(to + i, &word, 8);
+	}
+	to[size - 1] = '\0';
+}
+
+// false: it is not suspended, or changed under our eyes.
+static bool read_task(const struct origins *origins, const struct wire_task *task, struct origin_task *ret_task)
+{
+	uint64_t work;
+
+	ret_task->word = __atomic_load_n(&task->turn_state, __ATOMIC_ACQUIRE);
+	if (WIRE_TASK_STATE(ret_task->word) != WIRE_TASK_SUSPENDED || (WIRE_TASK_TURN(ret_task->word) & 1))
+		return false;
+	ret_task->stack_low = __atomic_load_n(&task->stack_low, __ATOMIC_ACQUIRE);
+	ret_task->stack_high = __atomic_load_n(&task->stack_high, __ATOMIC_ACQUIRE);
+	ret_task->pc = __atomic_load_n(&task->pc, __ATOMIC_ACQUIRE);
+	ret_task->sp = __atomic_load_n(&task->sp, __ATOMIC_ACQUIRE);
+	ret_task->fp = __atomic_load_n(&task->fp, __ATOMIC_ACQUIRE);
+	ret_task->since_ns = __atomic_load_n(&task->since_ns, __ATOMIC_ACQUIRE);
+	work = __atomic_load_n(&task->work, __ATOMIC_ACQUIRE);
+	ret_task->context = origins_find_context(origins, WIRE_WORK_CONTEXT(work));
+	ret_task->labels = origins_find_labels(origins, WIRE_WORK_LABELS(work));
+	copy_text(ret_task->name, task->name, sizeof(ret_task->name));
+	copy_text(ret_task->waits_for, task->waits_for, sizeof(ret_task->waits_for));
+	return __atomic_load_n(&task->turn_state, __ATOMIC_ACQUIRE) == ret_task->word;
+}
+
+static int read_tasks(struct origins *origins, const struct region *region)
+{
+	uint32_t used = __atomic_load_n(&region->header->tasks_used, __ATOMIC_ACQUIRE);
+
+	if (used > WIRE_TASKS)
+		used = WIRE_TASKS;
+	if (used == 0 || !region->tasks)
+		return 0;
+	origins->tasks = calloc(used, sizeof(*origins->tasks));
+	if (!origins->tasks)
+		return -1;
+	for (uint32_t i = 0; i < used; i++) {
+		struct origin_task *task = &origins->tasks[origins->ntasks];
+
+		task->index = i;
+		origins->ntasks += read_task(origins, &region->tasks[i], task);
+	}
+	return 0;
+}
+
 struct origins *origins_read(const struct region *region)
 {
 	uint32_t used = __atomic_load_n(&region->header->slots_used, __ATOMIC_ACQUIRE);
@@ -187,11 +245,12 @@ struct origins *origins_read(const struct region *region)
 		return NULL;
 	origins->helper_tid = __atomic_load_n(&region->header->helper_tid, __ATOMIC_RELAXED);
 	origins->contexts_lost = __atomic_load_n(&region->header->contexts_lost, __ATOMIC_RELAXED);
+	origins->tasks_lost = __atomic_load_n(&region->header->tasks_lost, __ATOMIC_RELAXED);
 	origins->labels_lost = __atomic_load_n(&region->header->labels_lost, __ATOMIC_RELAXED);
 	if (used > region->nslots)
 		used = region->nslots;
 	origins->threads = calloc((size_t)used + 1, sizeof(*origins->threads));
-	if (!origins->threads || read_pool(origins, &region->pool) < 0) {
+	if (!origins->threads || read_pool(origins, &region->pool) < 0 || read_tasks(origins, region) < 0) {
 		origins_destroy(origins);
 		return NULL;
 	}
@@ -209,6 +268,7 @@ void origins_destroy(struct origins *origins)
 		free(origins->labels[i].labels);
 	free(origins->contexts);
 	free(origins->labels);
+	free(origins->tasks);
 	free(origins->threads);
 	free(origins);
 }

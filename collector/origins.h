@@ -43,12 +43,22 @@ struct origin_labels {
 	struct context_labels *labels;
 };
 
+// A task that is suspended.
+struct origin_task {
+	uint32_t index; // in the region
+	uint64_t word;  // its turn and state: the same as long as it is suspended
+	uint64_t stack_low, stack_high, pc, sp, fp, since_ns;
+	uint32_t context, labels; // as of an origin
+	char name[32], waits_for[16];
+};
+
 struct origins {
 	uint32_t helper_tid; // the agent's own thread; 0: not known
-	uint64_t contexts_lost, labels_lost;
+	uint64_t contexts_lost, labels_lost, tasks_lost;
 	size_t count;
 	struct origin *threads; // by tid
-	uint32_t ncontexts, nlabels;
+	uint32_t ncontexts, nlabels, ntasks;
+	struct origin_task *tasks;       // by index
 	struct origin_context *contexts; // by number
 	struct origin_labels *labels;    // likewise
 };
@@ -58,6 +68,9 @@ struct origins *origins_read(const struct region *region);
 // The same of a process that is not ours to serve, out of its memory. NULL: there is no agent of this version in it, or no memory.
 struct origins *origins_read_process(pid_t pid);
 void origins_destroy(struct origins *origins); // accepts NULL
+// The index + 1 of a context, or of labels, with that number in the pool; 0: there is none. Accept NULL for origins.
+uint32_t origins_find_context(const struct origins *origins, uint32_t number);
+uint32_t origins_find_labels(const struct origins *origins, uint32_t number);
 // NULL: nothing is known of it. Accepts NULL for origins.
 const struct origin *origins_find(const struct origins *origins, uint32_t tid);
 

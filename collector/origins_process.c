@@ -73,13 +73,17 @@ static struct origins *read_region(pid_t pid, pid_t *living, const struct place 
 	region.pool.nwords = region.header->pool_used < WIRE_POOL_WORDS ? region.header->pool_used : WIRE_POOL_WORDS;
 	index = copy(pid, living, pool, WIRE_POOL_INDEX * sizeof(*index));
 	words = copy(pid, living, pool + WIRE_POOL_INDEX * sizeof(*index), region.pool.nwords * sizeof(*words));
+	region.tasks = copy(pid, living, place->start + region.header->tasks_off,
+			    (region.header->tasks_used < WIRE_TASKS ? region.header->tasks_used : WIRE_TASKS) *
+				    sizeof(*region.tasks));
 	region.pool.index = index;
 	region.pool.words = words;
-	if (region.slots && index && words)
+	if (region.slots && region.tasks && index && words)
 		origins = origins_read(&region);
 done:
 	free(index);
 	free(words);
+	free(region.tasks);
 	free(region.header);
 	free(region.slots);
 	return origins;

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "collector/module.h"
+#include "collector/origins.h"
 #include "collector/session.h"
 #include "collector/store.h"
 #include "collector/store_source.h"
@@ -184,6 +185,8 @@ struct store_source *store_source_create(const struct session *session)
 			return NULL;
 		}
 	}
+	if (session->region.header)
+		source->origins = origins_read(&session->region);
 	if (session->main_mapping)
 		source->main_mapping = mapping_ref(session->main_mapping);
 	if (session->jitdump_fd >= 0)
@@ -205,6 +208,7 @@ void store_source_unref(struct store_source *source)
 	for (int i = 0; i < STORE_SOURCE_MAPS; i++)
 		mapping_set_destroy(source->maps[i]);
 	mapping_unref(source->main_mapping);
+	origins_destroy(source->origins);
 	if (source->jitdump_fd >= 0)
 		close(source->jitdump_fd);
 	free(source);
@@ -280,6 +284,17 @@ static void refresh_maps(struct collector *collector, pid_t pid)
 	}
 }
 
+static void note_error(const struct session *session, struct store_sources *sources)
+{
+	struct region_live live;
+
+	if (!session->region.header)
+		return;
+	region_read_live(&session->region, &live);
+	if (live.store_errno)
+		sources->error = (int)live.store_errno;
+}
+
 // −ESRCH: there is no such target.
 static int collect(struct collector *collector, pid_t pid, struct store_sources *sources)
 {
@@ -291,8 +306,10 @@ static int collect(struct collector *collector, pid_t pid, struct store_sources 
 		if (!is_wanted(session, pid))
 			continue;
 		r = 0;
-		if (!session->store)
+		if (!session->store) {
+			note_error(session, sources);
 			continue;
+		}
 		sources->list[sources->count] = store_source_create(session);
 		if (!sources->list[sources->count])
 			return -ENOMEM;

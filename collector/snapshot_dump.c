@@ -22,6 +22,7 @@
 #include "collector/origins.h"
 #include "collector/process.h"
 #include "collector/profile_builder.h"
+#include "collector/snapshot_tasks.h"
 #include "collector/thread_groups.h"
 #include "collector/thread_scan.h"
 #include "collector/thread_watch.h"
@@ -56,6 +57,7 @@ struct builder {
 	struct jit_names *jit_names;
 	bool jit_loaded;
 	bool counts_groups;
+	struct snapshot_tasks tasks; // of a dump
 };
 
 static const struct jit_names *get_jit_names(void *context, uint32_t number)
@@ -143,6 +145,9 @@ static void prepare_names(struct builder *builder)
 	for (uint32_t i = 0; origins && i < origins->ncontexts; i++)
 		name_wants_add_stack(&wants, source->mappings, origins->contexts[i].pcs, origins->contexts[i].npcs,
 				     false);
+	for (uint32_t i = 0; i < builder->tasks.count; i++)
+		name_wants_add_stack(&wants, source->mappings, builder->tasks.tasks[i].pcs,
+				     builder->tasks.tasks[i].npcs, false);
 	name_wants_prepare(&wants);
 }
 
@@ -398,6 +403,30 @@ static int judge(struct builder *builder)
 
 // ---- The dump ------------------------------------------------------------------------------------------------------
 
+static int add_task(struct builder *builder, const struct snapshot_task *found)
+{
+	const struct origin_task *task = found->task;
+	const struct origin origin = {.context = task->context, .labels = task->labels};
+	int64_t now_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
+	char labels[CONTEXT_LABELS_BYTES + 256];
+	uint32_t ids[WIRE_MAX_FRAMES];
+	struct thread_dump_thread thread = {
+		.tid = SNAPSHOT_TASK_BASE + task->index,
+		.name = task->name,
+		.state = "suspended",
+		.object = task->waits_for,
+		.cpu_ns = -1,
+		.waiting_ns = task->since_ns < (uint64_t)now_ns ? now_ns - (int64_t)task->since_ns : 0,
+	};
+
+	if (add_work(builder, &origin, &thread, labels, sizeof(labels)) < 0 ||
+	    name_pcs(builder, found->pcs, found->npcs, false, ids) < 0)
+		return -ENOMEM;
+	thread.stack = thread_dump_add_stack(builder->dump, ids, found->npcs,
+					     found->npcs ? window_stop_reason(found->stop) : "not on its own stack");
+	return thread.stack ? thread_dump_add_thread(builder->dump, &thread) : -ENOMEM;
+}
+
 static int build_threads(struct builder *builder)
 {
 	struct snapshot_source *source = builder->source;
@@ -413,6 +442,8 @@ static int build_threads(struct builder *builder)
 	for (size_t i = 0; i < scan->count && r == 0; i++)
 		if (!snapshot_is_agents_own(source->mappings, &scan->records[i]))
 			r = add_thread(builder, &scan->records[i]);
+	for (uint32_t i = 0; i < builder->tasks.count && r == 0; i++)
+		r = add_task(builder, &builder->tasks.tasks[i]);
 	thread_dump_finish(builder->dump);
 	return r;
 }
@@ -480,13 +511,17 @@ int snapshot_name(struct snapshot_source *source, const struct thread_watch *wat
 		builder.dump->pid = source->pid;
 		set_command(builder.dump);
 		add_main_mapping(&builder);
+		r = kind == SNAPSHOT_DUMP ? snapshot_tasks_walk(source->pid, source->image, origins, &builder.tasks)
+					  : 0;
 		prepare_names(&builder);
-		r = builds[kind](&builder);
+		if (r == 0)
+			r = builds[kind](&builder);
 		profile_builder_add_notes(&builder.frames);
 		profile_builder_explain(&builder.frames);
 		if (r == 0 && profile_failed(builder.dump->profile))
 			r = -ENOMEM;
 	}
+	snapshot_tasks_finish(&builder.tasks);
 	intern_finish(&builder.stacks);
 	profile_builder_finish(&builder.frames);
 	wait_state_close(builder.waits);

@@ -17,6 +17,7 @@
 struct collector;
 struct mapping;
 struct mapping_set;
+struct origins;
 struct session;
 struct store;
 
@@ -28,6 +29,7 @@ struct store_source {
 	char comm[16];
 	struct mapping_set *maps[STORE_SOURCE_MAPS]; // newest first; NULL at the end
 	struct mapping *main_mapping;                // a reference; NULL: not known
+	struct origins *origins;                     // contexts and labels; NULL: not known
 	int jitdump_fd;                              // −1: none
 	int64_t ended_ns;                            // CLOCK_MONOTONIC; 0: it lives
 	bool replaced;                               // by exec: what was in use there is gone
@@ -36,6 +38,7 @@ struct store_source {
 struct store_sources {
 	size_t count;
 	struct store_source **list;
+	int error; // errno: why one of the targets could not make its store although it was asked to; 0: none
 };
 
 struct store_source *store_source_create(const struct session *session); // lock held. NULL: no memory

@@ -341,6 +341,20 @@ uint32_t thread_walker_walk(struct thread_walker *walker, const struct task_plac
 	return walk(walker, &context, pcs, ret_stop);
 }
 
+uint32_t thread_walker_walk_call(struct thread_walker *walker, uint64_t pc, uint64_t sp, uint64_t fp, uint64_t *pcs,
+				 uint8_t *ret_stop)
+{
+	struct profd_unwind_context context = {0};
+	uint32_t n;
+
+	know(&context, PROFD_ARCH_PC, pc - 1); // in the call, whose frame it is
+	know(&context, PROFD_ARCH_SP, sp);
+	know(&context, PROFD_ARCH_FP, fp);
+	n = walk(walker, &context, pcs, ret_stop);
+	pcs[0] = pc;
+	return n;
+}
+
 uint32_t thread_walker_walk_captured(struct thread_walker *walker, const struct thread_capture *capture, uint64_t *pcs,
 				     uint8_t *ret_stop)
 {

@@ -33,6 +33,9 @@ void thread_walker_destroy(struct thread_walker *walker); // accepts NULL
 // why the walk ended (enum wire_stop).
 uint32_t thread_walker_walk(struct thread_walker *walker, const struct task_place *place, uint64_t *pcs,
 			    uint8_t *ret_stop);
+// The same for a call that will return to pc with these SP and FP: pcs are return addresses from the first on.
+uint32_t thread_walker_walk_call(struct thread_walker *walker, uint64_t pc, uint64_t sp, uint64_t fp, uint64_t *pcs,
+				 uint8_t *ret_stop);
 // The same for a thread that ran, from what was captured of it; its stack above that counts as unreadable: the thread has gone on.
 uint32_t thread_walker_walk_captured(struct thread_walker *walker, const struct thread_capture *capture, uint64_t *pcs,
 				     uint8_t *ret_stop);

@@ -19,9 +19,13 @@ struct collector;
 struct profile;
 struct window;
 
+struct trace;
+
 struct window_options {
 	pid_t pid; // only this target (its session of now: not what it becomes by exec); 0: all, those to come too
-	uint32_t rate_hz; // asked, 1..WIRE_MAX_RATE_HZ
+	uint32_t rate_hz; // asked, 1..WIRE_MAX_RATE_HZ; with a trace also 0: no samples
+	struct trace *
+		trace; // the window's events and samples go there (trace.h); NULL: the samples are counted. Outlives the window
 	struct profile_view view;
 };
 
@@ -42,10 +46,11 @@ struct window_stats {
 	uint64_t period_ns;                  // the finest period in effect during the window
 	uint64_t threads_unsampled;          // in the targets; timer_errno says why (0: not known)
 	int timer_errno;
-	uint32_t clock;           // enum wire_clock: the finest in effect in any target
-	int perf_errno;           // why some thread has no perf event although it was to have one; 0: all have
-	uint64_t slowed;          // times that a thread's rate was lowered to keep to --max-overhead
-	int64_t start_ns, end_ns; // since the epoch
+	uint32_t clock; // enum wire_clock: the finest in effect in any target
+	int perf_errno; // why some thread has no perf event although it was to have one; 0: all have
+	uint64_t contexts_lost, labels_lost; // that had no room, since the targets started
+	uint64_t slowed;                     // times that a thread's rate was lowered to keep to --max-overhead
+	int64_t start_ns, end_ns;            // since the epoch
 };
 
 // 0; −ESRCH no such target; −EBUSY too many windows; −EINVAL rate; −ESHUTDOWN the collector stops; −ENOMEM. Its targets have been told to

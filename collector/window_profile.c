@@ -251,6 +251,9 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 			    dropped, stats->dropped[WIRE_DROP_RING_FULL], stats->dropped[WIRE_DROP_CONTENTION],
 			    stats->dropped[WIRE_DROP_NO_SCRATCH], stats->dropped_aggregate);
 	add_truncation_comment(profile, stats);
+	if (stats->contexts_lost > 0 || stats->labels_lost > 0)
+		profile_add_comment(profile, "no room since the start: contexts lost %" PRIu64 ", labels lost %" PRIu64,
+				    stats->contexts_lost, stats->labels_lost);
 	if (stats->unwanted > 0)
 		profile_add_comment(profile, "not shown: %" PRIu64 " samples without the labels asked for",
 				    stats->unwanted);

@@ -20,7 +20,8 @@ static inline struct profd_pool profd_contexts_pool(void)
 {
 	const struct profd_region *region = &profd_agent.region;
 
-	return (struct profd_pool){region->pool_index, region->pool_words, &region->header->pool_used};
+	return (struct profd_pool){region->pool_index, region->pool_words, &region->header->pool_used,
+				   &region->header->pool_labels};
 }
 
 // The calling thread's slot; NULL: it has none, and is not told apart.

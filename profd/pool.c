@@ -17,7 +17,8 @@ static uint32_t hash_words(enum wire_item_type type, const uint64_t *words, uint
 		hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15u;
 		hash ^= hash >> 29;
 	}
-	return (uint32_t)(hash >> 16);
+	hash *= 0x94d049bb133111ebu;
+	return (uint32_t)(hash >> 32);
 }
 
 const uint64_t *profd_pool_item(const struct profd_pool *pool, enum wire_item_type type, uint32_t number)
@@ -44,13 +45,13 @@ static bool is_equal(const struct profd_pool *pool, uint32_t number, uint64_t he
 }
 
 // Word 0 names nothing.
-static uint32_t take_words(const struct profd_pool *pool, uint32_t n)
+static uint32_t take_words(const struct profd_pool *pool, uint32_t n, uint32_t limit)
 {
 	uint32_t used = __atomic_load_n(pool->used, __ATOMIC_RELAXED), first;
 
 	do {
 		first = used ? used : 1;
-		if (first > WIRE_POOL_WORDS || n > WIRE_POOL_WORDS - first)
+		if (first > limit || n > limit - first)
 			return 0;
 	} while (!__atomic_compare_exchange_n(pool->used, &used, first + n, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
 	return first;
@@ -59,10 +60,17 @@ static uint32_t take_words(const struct profd_pool *pool, uint32_t n)
 // Relaxed atomics: the compiler must not make a call of memcpy, which is libc's, out of the loop.
 static uint32_t make(const struct profd_pool *pool, uint64_t head, const uint64_t *body, uint32_t nbody)
 {
-	uint32_t number = take_words(pool, WIRE_ITEM_WORDS(head));
+	bool labels = WIRE_ITEM_TYPE(head) == WIRE_ITEM_LABELS;
+	uint32_t number;
 
+	// A program with a label for each request must not take the room of who made its threads.
+	if (labels && __atomic_load_n(pool->labels, __ATOMIC_RELAXED) >= WIRE_POOL_INDEX / 2)
+		return 0;
+	number = take_words(pool, WIRE_ITEM_WORDS(head), labels ? WIRE_POOL_WORDS / 2 : WIRE_POOL_WORDS);
 	if (!number)
 		return 0;
+	if (labels)
+		__atomic_fetch_add(pool->labels, 1, __ATOMIC_RELAXED);
 	for (uint32_t i = 0; i < nbody; i++)
 		__atomic_store_n(&pool->words[number + 1 + i], body[i], __ATOMIC_RELAXED);
 	__atomic_store_n(&pool->words[number], head, __ATOMIC_RELEASE);
@@ -76,7 +84,7 @@ uint32_t profd_pool_add(const struct profd_pool *pool, enum wire_item_type type,
 	uint64_t head = WIRE_ITEM_HEAD(hash, type, 1 + nbody + ncounts);
 
 	for (uint32_t i = 0; i < WIRE_POOL_PROBES; i++) {
-		uint32_t *place = &pool->index[(hash + i) & (WIRE_POOL_INDEX - 1)];
+		uint32_t *place = &pool->index[(hash + i * (i + 1) / 2) & (WIRE_POOL_INDEX - 1)];
 		uint32_t found = __atomic_load_n(place, __ATOMIC_ACQUIRE);
 
 		if (!found && !made) {

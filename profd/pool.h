@@ -12,9 +12,10 @@
 #include "profd/wire.h"
 
 struct profd_pool {
-	uint32_t *index; // WIRE_POOL_INDEX
-	uint64_t *words; // WIRE_POOL_WORDS
-	uint32_t *used;  // atomic; wire_header.pool_used
+	uint32_t *index;  // WIRE_POOL_INDEX
+	uint64_t *words;  // WIRE_POOL_WORDS
+	uint32_t *used;   // atomic; wire_header.pool_used
+	uint32_t *labels; // atomic; wire_header.pool_labels
 };
 
 // The number of the item with this body (the words behind its head; of an item with counts, `ncounts` more follow, zero at first). 0: there

@@ -30,8 +30,7 @@ int profd_rates_set(const struct wire_rates *rates)
 		int error = is_any(rates) ? profd_store_open() : 0;
 
 		if (error) {
-			profd_message("heap and lock profiling are off: cannot make its shared memory: %s",
-				      strerror(-error));
+			__atomic_store_n(&profd_agent.region.header->store_errno, (uint32_t)-error, __ATOMIC_RELEASE);
 			memset(&profd_rates, 0, sizeof(profd_rates));
 			return error;
 		}
@@ -46,6 +45,15 @@ int profd_rates_set(const struct wire_rates *rates)
 	__atomic_store_n(&profd_store.header->block_rate, rates->block, __ATOMIC_RELAXED);
 	profd_waits_set_rates(rates->mutex, rates->block, rates->block_io != 0);
 	return 0;
+}
+
+void profd_rates_say_error(void)
+{
+	uint32_t error = __atomic_load_n(&profd_agent.region.header->store_errno, __ATOMIC_ACQUIRE);
+
+	if (error)
+		profd_message("heap and locks are not profiled: cannot make the shared memory for it: %s",
+			      strerror((int)error));
 }
 
 void profd_rates_stop(void)

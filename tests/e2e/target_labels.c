@@ -9,6 +9,7 @@
 //   links      labels and trace go to another thread with a link, and are gone after profd_leave
 //   deep       enters far deeper than is kept, and is balanced again
 //   many       distinct traces, 100,000 of them, and then a label; 300 ms
+//   flood      100,000 distinct sets of labels; 300 ms with one from before
 //   limits     what cannot be set says so; then 300 ms with what could
 //   otel       OTEP 4947: 300 ms without a record, with one, with one that is not valid, with a pointer to nowhere, with a sampled one; the
 //              process's service.name (OTEP 4719)
@@ -125,6 +126,22 @@ static int many(int argc, char **argv)
 	}
 	profd_trace_set(NULL, NULL, 0);
 	profd_label_set("endpoint", "a");
+	with_a();
+	return 0;
+}
+
+// Far more distinct sets than there is room for; what there was before is still there.
+static int flood(int argc, char **argv)
+{
+	char value[16];
+
+	profd_label_set("endpoint", "a");
+	profd_enter_scope();
+	for (int i = 0; i < 100000; i++) {
+		snprintf(value, sizeof(value), "%d", i);
+		profd_label_set("request", value);
+	}
+	profd_leave();
 	with_a();
 	return 0;
 }
@@ -278,7 +295,7 @@ static int handler(int argc, char **argv)
 }
 
 static const struct target_case cases[] = {
-	{"nested", nested}, {"links", links}, {"deep", deep},      {"many", many},
+	{"nested", nested}, {"links", links}, {"deep", deep},      {"many", many},       {"flood", flood},
 	{"limits", limits}, {"otel", otel},   {"wait", wait_case}, {"handler", handler},
 };
 

@@ -63,6 +63,13 @@ def test_traces_do_not_fill_the_pool(labelled):
     assert set(labels_in(labelled('many'), 'with_a')) == only(endpoint='a')
 
 
+def test_flood_is_counted(labelled):
+    profile = labelled('flood')
+    assert set(labels_in(profile, 'with_a')) == only(endpoint='a')
+    lost, = [comment for comment in profile.comments if comment.startswith('no room since the start: ')]
+    assert 80000 < int(lost.split()[-1]) < 100000
+
+
 def test_limits(labelled):
     labels, = labels_in(labelled('limits'), 'with_a')
     labels = dict(labels)

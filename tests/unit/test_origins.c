@@ -26,7 +26,8 @@ static uint32_t stack, first, second, labels; // numbers in the pool
 
 static struct profd_pool fake_pool(void)
 {
-	return (struct profd_pool){fake.pool_index, fake.pool_words, &fake.header->pool_used};
+	return (struct profd_pool){fake.pool_index, fake.pool_words, &fake.header->pool_used,
+				   &fake.header->pool_labels};
 }
 
 static uint32_t add_stack(uint16_t npcs, const uint64_t *pcs)

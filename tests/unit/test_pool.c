@@ -19,13 +19,13 @@
 #define ITEMS 5000u
 
 static struct profd_pool pool;
-static uint32_t used;
+static uint32_t used, labels;
 
 static int set_up(void **state)
 {
-	used = 0;
+	used = labels = 0;
 	pool = (struct profd_pool){calloc(WIRE_POOL_INDEX, sizeof(uint32_t)), calloc(WIRE_POOL_WORDS, sizeof(uint64_t)),
-				   &used};
+				   &used, &labels};
 	return pool.index && pool.words ? 0 : -1;
 }
 
@@ -94,6 +94,20 @@ static void test_index_runs_out(void **state)
 	assert_true(added > WIRE_POOL_INDEX / 2 && added <= WIRE_POOL_INDEX);
 }
 
+// However many sets of labels there are, as much again is left for the others.
+static void test_labels_leave_room(void **state)
+{
+	uint64_t body[200] = {0};
+	uint32_t added = 0, others = 0;
+
+	for (body[0] = 1; body[0] <= 2 * WIRE_POOL_INDEX; body[0]++)
+		added += profd_pool_add(&pool, WIRE_ITEM_LABELS, body, 1, 0) != 0;
+	assert_int_equal(added, WIRE_POOL_INDEX / 2);
+	for (body[0] = 1; body[0] <= 1000; body[0]++)
+		others += profd_pool_add(&pool, WIRE_ITEM_STACK, body, 200, 0) != 0;
+	assert_int_equal(others, 1000);
+}
+
 static void *add_all(void *numbers)
 {
 	for (uint64_t i = 0; i < ITEMS; i++)
@@ -125,6 +139,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_counts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_words_run_out, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_index_runs_out, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_labels_leave_room, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
 	};
 
