@@ -85,6 +85,8 @@ void module_seek(struct module *module);
 // Why names of it are missing, or not as good as they could be: one line. False: there is nothing to say.
 bool module_note(struct module *module, char *buf, size_t size);
 
+bool module_asks_debuginfod(const struct module *module); // of what is not here, servers are asked
+
 struct debuginfod_counters;
 void module_cache_downloads(struct module_cache *cache, struct debuginfod_counters *ret_counters);
 

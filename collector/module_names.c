@@ -129,6 +129,11 @@ void module_seek(struct module *module)
 	pthread_mutex_unlock(&module->lock);
 }
 
+bool module_asks_debuginfod(const struct module *module)
+{
+	return module->debuginfod != NULL;
+}
+
 // What went wrong comes before what is not there.
 static bool describe(const struct module *module, char *buf, size_t size)
 {

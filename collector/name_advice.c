@@ -85,7 +85,7 @@ static void advise_missing(struct module *module, char *buf, size_t size)
 		return;
 	package_owner_debug_name(package, debug_package, sizeof(debug_package));
 	snprintf(buf, size, "install %s%s", debug_package,
-		 module_build_id(module)[0] ? ", or set DEBUGINFOD_URLS" : "");
+		 module_build_id(module)[0] && !module_asks_debuginfod(module) ? ", or set DEBUGINFOD_URLS" : "");
 }
 
 static void advise_module(const struct mapping *mapping, char *buf, size_t size)
