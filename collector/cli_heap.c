@@ -147,6 +147,7 @@ bool cli_heap_end(struct collector *collector, struct cli_outputs *outputs, cons
 		cli_say("heap: out of memory");
 		return false;
 	}
+	reading->view = options->view;
 	heap_reading_totals(reading, &totals);
 	run_s = store_reading_seconds(reading);
 	window_s = options->window_s < 0 ? run_s * TAIL : options->window_s;

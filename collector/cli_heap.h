@@ -8,6 +8,8 @@
 
 #include <stdbool.h>
 
+#include "formats/profile_view.h"
+
 struct cli_outputs;
 struct collector;
 
@@ -16,6 +18,7 @@ struct cli_heap_options {
 	bool leaks;
 	double window_s; // of leaks: what is younger is left out; <0: a tenth of the run
 	bool quiet;      // no summary
+	struct profile_view view;
 };
 
 // Writes the outputs and, with leaks, the report. false: something that was to be written was not.

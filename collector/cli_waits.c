@@ -28,7 +28,7 @@ static void say_summary(enum wire_bucket_kind kind, const struct wait_totals *to
 }
 
 bool cli_waits_end(struct collector *collector, struct cli_outputs *outputs, enum wire_bucket_kind kind,
-		   const char *command, bool quiet)
+		   const struct profile_view *view, const char *command, bool quiet)
 {
 	struct store_reading *reading = NULL;
 	struct wait_totals totals;
@@ -40,6 +40,7 @@ bool cli_waits_end(struct collector *collector, struct cli_outputs *outputs, enu
 		cli_say("out of memory");
 		return false;
 	}
+	reading->view = *view;
 	wait_reading_totals(reading, kind, &totals);
 	profile = totals.processes > 0 ? wait_profile_make(reading, NULL, kind, command) : NULL;
 	if (profile != NULL && outputs->count > 0)

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 
+#include "formats/profile_view.h"
 #include "profd/wire.h"
 
 struct cli_outputs;
@@ -15,6 +16,6 @@ struct collector;
 
 // Writes the outputs; says the totals unless quiet. command: for titles. false: something that was to be written was not.
 bool cli_waits_end(struct collector *collector, struct cli_outputs *outputs, enum wire_bucket_kind kind,
-		   const char *command, bool quiet);
+		   const struct profile_view *view, const char *command, bool quiet);
 
 #endif

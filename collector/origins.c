@@ -34,14 +34,14 @@ static uint32_t find_number(const void *items, size_t count, size_t size, uint32
 	return found ? (uint32_t)((size_t)(found - (const char *)items) / size) + 1 : 0;
 }
 
-static uint32_t find_context(const struct origins *origins, uint32_t number)
+uint32_t origins_find_context(const struct origins *origins, uint32_t number)
 {
-	return find_number(origins->contexts, origins->ncontexts, sizeof(*origins->contexts), number);
+	return !origins ? 0 : find_number(origins->contexts, origins->ncontexts, sizeof(*origins->contexts), number);
 }
 
-static uint32_t find_labels(const struct origins *origins, uint32_t number)
+uint32_t origins_find_labels(const struct origins *origins, uint32_t number)
 {
-	return find_number(origins->labels, origins->nlabels, sizeof(*origins->labels), number);
+	return !origins ? 0 : find_number(origins->labels, origins->nlabels, sizeof(*origins->labels), number);
 }
 
 static int add_context(struct origins *origins, const struct context_pool *pool, uint32_t number)
@@ -113,7 +113,7 @@ static uint32_t *list_numbers(const struct context_pool *pool, uint32_t *ret_cou
 static void link_parents(struct origins *origins)
 {
 	for (uint32_t i = 0; i < origins->ncontexts; i++)
-		origins->contexts[i].parent = find_context(origins, origins->contexts[i].parent);
+		origins->contexts[i].parent = origins_find_context(origins, origins->contexts[i].parent);
 }
 
 static int read_pool(struct origins *origins, const struct context_pool *pool)
@@ -168,9 +168,9 @@ static void read_threads(struct origins *origins, const struct region *region, u
 		struct origin origin = {
 			.tid = WIRE_SLOT_TID(state),
 			.creator_tid = __atomic_load_n(&slot->creator_tid, __ATOMIC_ACQUIRE),
-			.creator = find_context(origins, creator),
-			.context = find_context(origins, WIRE_WORK_CONTEXT(work)),
-			.labels = find_labels(origins, WIRE_WORK_LABELS(work)),
+			.creator = origins_find_context(origins, creator),
+			.context = origins_find_context(origins, WIRE_WORK_CONTEXT(work)),
+			.labels = origins_find_labels(origins, WIRE_WORK_LABELS(work)),
 		};
 
 		origin.has_trace = read_trace(slot, &origin.trace);
@@ -209,8 +209,8 @@ static bool read_task(const struct origins *origins, const struct wire_task *tas
 	ret_task->fp = __atomic_load_n(&task->fp, __ATOMIC_ACQUIRE);
 	ret_task->since_ns = __atomic_load_n(&task->since_ns, __ATOMIC_ACQUIRE);
 	work = __atomic_load_n(&task->work, __ATOMIC_ACQUIRE);
-	ret_task->context = find_context(origins, WIRE_WORK_CONTEXT(work));
-	ret_task->labels = find_labels(origins, WIRE_WORK_LABELS(work));
+	ret_task->context = origins_find_context(origins, WIRE_WORK_CONTEXT(work));
+	ret_task->labels = origins_find_labels(origins, WIRE_WORK_LABELS(work));
 	copy_text(ret_task->name, task->name, sizeof(ret_task->name));
 	copy_text(ret_task->waits_for, task->waits_for, sizeof(ret_task->waits_for));
 	return __atomic_load_n(&task->turn_state, __ATOMIC_ACQUIRE) == ret_task->word;

@@ -68,6 +68,9 @@ struct origins *origins_read(const struct region *region);
 // The same of a process that is not ours to serve, out of its memory. NULL: there is no agent of this version in it, or no memory.
 struct origins *origins_read_process(pid_t pid);
 void origins_destroy(struct origins *origins); // accepts NULL
+// The index + 1 of a context, or of labels, with that number in the pool; 0: there is none. Accept NULL for origins.
+uint32_t origins_find_context(const struct origins *origins, uint32_t number);
+uint32_t origins_find_labels(const struct origins *origins, uint32_t number);
 // NULL: nothing is known of it. Accepts NULL for origins.
 const struct origin *origins_find(const struct origins *origins, uint32_t tid);
 

@@ -8,7 +8,6 @@
 #include "collector/origins.h"
 #include "collector/session.h"
 #include "collector/snapshot.h"
-#include "collector/snapshot_tasks.h"
 
 static struct session *find_session(struct collector *collector, pid_t pid)
 {

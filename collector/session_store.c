@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "collector/module.h"
+#include "collector/origins.h"
 #include "collector/session.h"
 #include "collector/store.h"
 #include "collector/store_source.h"
@@ -184,6 +185,8 @@ struct store_source *store_source_create(const struct session *session)
 			return NULL;
 		}
 	}
+	if (session->region.header)
+		source->origins = origins_read(&session->region);
 	if (session->main_mapping)
 		source->main_mapping = mapping_ref(session->main_mapping);
 	if (session->jitdump_fd >= 0)
@@ -205,6 +208,7 @@ void store_source_unref(struct store_source *source)
 	for (int i = 0; i < STORE_SOURCE_MAPS; i++)
 		mapping_set_destroy(source->maps[i]);
 	mapping_unref(source->main_mapping);
+	origins_destroy(source->origins);
 	if (source->jitdump_fd >= 0)
 		close(source->jitdump_fd);
 	free(source);

@@ -165,6 +165,7 @@ static bool read_bucket(const struct store *store, uint32_t number, enum wire_bu
 		.stack = load32(&shared->stack),
 		.key = load64(&shared->key),
 		.rate = load64(&shared->rate),
+		.work = load64(&shared->work),
 	};
 	// From the last to the first: freed before allocated (wire_store.h).
 	for (int i = WIRE_BUCKET_COUNTS; i-- > 0;) {

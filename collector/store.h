@@ -35,6 +35,7 @@ struct store_bucket {
 	uint32_t stack; // see store_read_stack
 	uint64_t key, rate;
 	uint64_t counts[WIRE_BUCKET_COUNTS];
+	uint64_t work; // WIRE_WORK
 };
 // All of one kind, by number; free it. What goes (freed) was read before what comes. −ENOMEM.
 int store_read_buckets(const struct store *store, enum wire_bucket_kind kind, struct store_bucket **ret_buckets,

@@ -13,6 +13,12 @@
 #include "collector/jit_names.h"
 #include "collector/mapping.h"
 #include "collector/name_wants.h"
+#include "collector/origins.h"
+#include "collector/trace_text.h"
+#include "formats/causal.h"
+#include "formats/label_text.h"
+#include "formats/name_gaps.h"
+#include "formats/pseudo_frame.h"
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -147,22 +153,83 @@ static uint32_t name_stack(struct store_profile *making, const struct store_part
 	return n;
 }
 
+// ---- What its threads worked for -----------------------------------------------------------------------------------
+
+struct cause_search {
+	struct store_profile *making;
+	const struct store_part *part;
+};
+
+static int find_cause(void *context, uint32_t cause, struct causal_link *ret_link)
+{
+	const struct cause_search *search = context;
+	const struct origin_context *origin = &search->part->source->origins->contexts[cause - 1];
+
+	ret_link->kind = context_kind_name(origin->kind);
+	ret_link->next = origin->parent;
+	ret_link->nids = origin->npcs;
+	for (uint32_t i = 0; i < origin->npcs; i++) {
+		ret_link->ids[i] = profile_builder_location(&search->making->frames,
+							    (uint32_t)(search->part - search->making->reading->parts),
+							    find_mapping(search->part, origin->pcs[i]), origin->pcs[i]);
+		if (ret_link->ids[i] == 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+// What a stack of n ids is shown under. Returns how many there are then; 0: no memory.
+static uint32_t put_under(struct store_profile *making, const struct store_part *part,
+			  const struct store_bucket *bucket, const char *labels, uint32_t *ids, uint32_t n)
+{
+	const struct profile_view *view = &making->reading->view;
+	struct cause_search search = {making, part};
+	uint32_t cause = origins_find_context(part->source->origins, WIRE_WORK_CONTEXT(bucket->work));
+
+	if (view->causal)
+		n = causal_append(making->profile, find_cause, &search, cause, ids, n);
+	if (n > 0 && view->labels.group[0]) {
+		ids[n] = pseudo_frame_group(making->profile, view->labels.group, labels);
+		n = ids[n] ? n + 1 : 0;
+	}
+	return n;
+}
+
+static const char *labels_of(const struct store_part *part, const struct store_bucket *bucket, char *text, size_t size)
+{
+	const struct origins *origins = part->source->origins;
+	uint32_t labels = origins_find_labels(origins, WIRE_WORK_LABELS(bucket->work));
+
+	text[0] = '\0';
+	return labels ? context_labels_text(origins->labels[labels - 1].labels, text, size) : text;
+}
+
 int store_profile_add(struct store_profile *making, const struct store_part *part, const struct store_bucket *bucket,
 		      const int64_t *values, const struct profile_label *labels, uint32_t nlabels, uint64_t weight)
 {
-	struct profile_label all[STORE_PROFILE_LABELS + 1];
-	uint32_t ids[WIRE_STORE_FRAMES], n;
+	struct profile_label all[WIRE_LABELS + STORE_PROFILE_LABELS + 1];
+	uint32_t ids[WIRE_STORE_FRAMES + CAUSAL_MAX_ADDED + 1], n, nall;
+	char text[CONTEXT_LABELS_BYTES + 64];
 	uint8_t stop;
 
+	labels_of(part, bucket, text, sizeof(text));
+	if (!label_choice_wants(&making->reading->view.labels, text))
+		return 0;
 	n = name_stack(making, part, bucket->stack, ids, &stop);
 	if (n == 0)
 		return profile_failed(making->profile) ? -ENOMEM : 0;
-	memcpy(all, labels, nlabels * sizeof(*labels));
+	n = put_under(making, part, bucket, text, ids, n);
+	if (n == 0)
+		return -ENOMEM;
+	// Ours are last: no label of the program's replaces one.
+	nall = label_text_labels(text, making->profile, all, WIRE_LABELS);
+	memcpy(all + nall, labels, nlabels * sizeof(*labels));
+	nall += nlabels;
 	if (making->reading->sources.count > 1)
-		all[nlabels++] = (struct profile_label){.key = "process_id", .num = part->source->pid, .num_unit = ""};
+		all[nall++] = (struct profile_label){.key = "process_id", .num = part->source->pid, .num_unit = ""};
 	making->nstacks += weight;
 	making->ntruncated += stop == WIRE_STOP_END ? 0 : weight;
-	return profile_add_sample(making->profile, ids, n, all, nlabels, values);
+	return profile_add_sample(making->profile, ids, n, all, nall, values);
 }
 
 static void want_names(const struct store_part *part, struct name_wants *wants)
@@ -178,12 +245,25 @@ static void want_names(const struct store_part *part, struct name_wants *wants)
 	}
 }
 
+static void want_names_of_causes(const struct store_part *part, struct name_wants *wants)
+{
+	const struct origins *origins = part->source->origins;
+
+	for (uint32_t i = 0; origins && i < origins->ncontexts; i++)
+		for (uint32_t k = 0; k < origins->contexts[i].npcs; k++)
+			name_wants_add(wants, find_mapping(part, origins->contexts[i].pcs[k]),
+				       origins->contexts[i].pcs[k]);
+}
+
 void store_profile_prepare_names(const struct store_reading *reading)
 {
 	struct name_wants wants = {0};
 
-	for (size_t i = 0; i < reading->sources.count; i++)
+	for (size_t i = 0; i < reading->sources.count; i++) {
 		want_names(&reading->parts[i], &wants);
+		if (reading->view.causal)
+			want_names_of_causes(&reading->parts[i], &wants);
+	}
 	name_wants_prepare(&wants);
 }
 
@@ -209,6 +289,10 @@ struct profile *store_profile_end(struct store_profile *making, int r)
 {
 	struct profile *profile = making->profile;
 
+	if (r == 0) {
+		profile_builder_explain(&making->frames);
+		r = name_gaps_comment(profile);
+	}
 	for (size_t i = 0; making->jit_names && i < making->reading->sources.count; i++)
 		jit_names_destroy(making->jit_names[i]);
 	free(making->jit_names);

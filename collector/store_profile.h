@@ -16,6 +16,7 @@
 #include "collector/store.h"
 #include "collector/store_source.h"
 #include "formats/profile.h"
+#include "formats/profile_view.h"
 
 struct collector;
 struct jit_names;
@@ -31,6 +32,7 @@ struct store_reading {
 	struct store_sources sources;
 	struct store_part *parts; // of sources
 	int64_t time_ns, now_ns;  // CLOCK_REALTIME, CLOCK_MONOTONIC
+	struct profile_view view; // how its samples are shown: set by whoever took it
 };
 
 // Of target pid, or of all (0), those that have ended included if the collector keeps them. 0, −ESRCH, −ENOMEM.

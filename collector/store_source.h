@@ -17,6 +17,7 @@
 struct collector;
 struct mapping;
 struct mapping_set;
+struct origins;
 struct session;
 struct store;
 
@@ -28,6 +29,7 @@ struct store_source {
 	char comm[16];
 	struct mapping_set *maps[STORE_SOURCE_MAPS]; // newest first; NULL at the end
 	struct mapping *main_mapping;                // a reference; NULL: not known
+	struct origins *origins;                     // contexts and labels; NULL: not known
 	int jitdump_fd;                              // −1: none
 	int64_t ended_ns;                            // CLOCK_MONOTONIC; 0: it lives
 	bool replaced;                               // by exec: what was in use there is gone

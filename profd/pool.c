@@ -17,7 +17,8 @@ static uint32_t hash_words(enum wire_item_type type, const uint64_t *words, uint
 		hash = (hash ^ words[i]) * 0x9e3779b97f4a7c15u;
 		hash ^= hash >> 29;
 	}
-	return (uint32_t)(hash >> 16);
+	hash *= 0x94d049bb133111ebu;
+	return (uint32_t)(hash >> 32);
 }
 
 const uint64_t *profd_pool_item(const struct profd_pool *pool, enum wire_item_type type, uint32_t number)
@@ -83,7 +84,7 @@ uint32_t profd_pool_add(const struct profd_pool *pool, enum wire_item_type type,
 	uint64_t head = WIRE_ITEM_HEAD(hash, type, 1 + nbody + ncounts);
 
 	for (uint32_t i = 0; i < WIRE_POOL_PROBES; i++) {
-		uint32_t *place = &pool->index[(hash + i) & (WIRE_POOL_INDEX - 1)];
+		uint32_t *place = &pool->index[(hash + i * (i + 1) / 2) & (WIRE_POOL_INDEX - 1)];
 		uint32_t found = __atomic_load_n(place, __ATOMIC_ACQUIRE);
 
 		if (!found && !made) {

@@ -20,6 +20,7 @@
 
 #define PROBES 32u
 #define ARENA_WORDS (4u << 20) // 32 MiB: some 100,000 stacks of 40 frames
+#define WORK_PERCENT 75u       // full: from there on buckets are of no thread's work
 #define BUCKETS (1u << 18)
 #define STACK_INDEX (1u << 18)
 #define BUCKET_INDEX (1u << 19)
@@ -237,7 +238,7 @@ static bool is_bucket(const struct search *search, uint32_t number)
 	const struct wire_bucket *bucket = &profd_store.buckets[number], *wanted = search->bucket;
 
 	return bucket->kind == wanted->kind && bucket->stack == wanted->stack && bucket->key == wanted->key &&
-	       bucket->rate == wanted->rate;
+	       bucket->rate == wanted->rate && bucket->work == wanted->work;
 }
 
 static uint32_t write_bucket(const struct search *search)
@@ -251,6 +252,7 @@ static uint32_t write_bucket(const struct search *search)
 	bucket->stack = search->bucket->stack;
 	bucket->key = search->bucket->key;
 	bucket->rate = search->bucket->rate;
+	bucket->work = search->bucket->work;
 	__atomic_store_n(&bucket->kind, search->bucket->kind, __ATOMIC_RELEASE);
 	return number;
 }
@@ -258,7 +260,11 @@ static uint32_t write_bucket(const struct search *search)
 struct wire_bucket *profd_store_bucket(enum wire_bucket_kind kind, const struct profd_store_stack *stack, uint64_t key,
 				       uint64_t rate)
 {
-	struct wire_bucket wanted = {.kind = kind, .stack = find_stack(stack), .key = key, .rate = rate};
+	struct wire_bucket wanted = {.kind = kind,
+				     .stack = find_stack(stack),
+				     .key = key,
+				     .rate = rate,
+				     .work = profd_store_percent_full() < WORK_PERCENT ? stack->work : 0};
 	struct search search = {.index = profd_store.bucket_index,
 				.places = BUCKET_INDEX,
 				.lost = WIRE_STORE_LOST_BUCKETS,
@@ -269,7 +275,7 @@ struct wire_bucket *profd_store_bucket(enum wire_bucket_kind kind, const struct 
 
 	if (wanted.stack == NONE)
 		return NULL;
-	search.hash = mix(mix(mix(wanted.stack, wanted.kind), key), rate);
+	search.hash = mix(mix(mix(mix(wanted.stack, wanted.kind), key), rate), wanted.work);
 	number = find_or_add(&search);
 	return number == NONE ? NULL : &profd_store.buckets[number];
 }

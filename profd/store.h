@@ -39,8 +39,9 @@ struct profd_store_stack {
 	const uint64_t *pcs;
 	uint32_t npcs; // 1 to WIRE_STORE_FRAMES
 	uint8_t stop;
+	uint64_t work; // WIRE_WORK of its thread
 };
-// The bucket of these; NULL: there is no room (counted). `rate` is the one in force.
+// The bucket of these; NULL: there is no room (counted). `rate` is the one in force. When buckets run short, work is not told apart any more.
 struct wire_bucket *profd_store_bucket(enum wire_bucket_kind kind, const struct profd_store_stack *stack, uint64_t key,
 				       uint64_t rate);
 // How full the buckets are, of 100.

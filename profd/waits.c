@@ -13,6 +13,8 @@
 
 #include "profd/agent.h"
 #include "profd/contention.h"
+#include "profd/contexts.h"
+#include "profd/events.h"
 #include "profd/object_name.h"
 #include "profd/store.h"
 #include "profd/threads.h"
@@ -84,7 +86,7 @@ static uint64_t draw(void)
 static uint64_t key_of(uint32_t kind, uint64_t object)
 {
 	uint64_t words[PROFD_OBJECT_NAME_WORDS];
-	struct profd_store_stack text = {words, 0, WIRE_STOP_END};
+	struct profd_store_stack text = {.pcs = words, .stop = WIRE_STOP_END};
 	const struct wire_bucket *bucket = NULL;
 
 	if (kind <= WIRE_WAIT_LAST_ADDRESS)
@@ -116,6 +118,7 @@ static void count(enum wire_bucket_kind bucket_kind, const struct waiting *waiti
 	if (__atomic_load_n(&profd_store.header, __ATOMIC_ACQUIRE)) {
 		stack.npcs = profd_caller_walk(waiting->caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
 		stack.pcs = pcs;
+		stack.work = profd_contexts_work();
 		bucket = profd_store_bucket(bucket_kind, &stack, key_of(waiting->kind, waiting->object), 0);
 		if (bucket) {
 			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, waiting->parts);
@@ -171,6 +174,7 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	wait->object = object;
 	wait->caller = caller;
 	wait->began_ns = now_ns();
+	profd_event(WIRE_EVENT_PARK, .reason = kind, .object = object, .time_ns = wait->began_ns);
 	if (is_lock(kind) && wanted(PROFD_WAITS_MUTEX)) {
 		stop_counting(wait->began_ns);
 		if (profd_contention_begin(object, wait->began_ns))
@@ -186,6 +190,7 @@ void profd_wait_ends(const struct profd_wait *wait)
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
 	at_ns = now_ns();
+	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns);
 	if (is_lock(wait->kind) && waited_lock == wait->object)
 		stop_counting(at_ns);
 	if (wanted(PROFD_WAITS_BLOCK))
@@ -195,9 +200,9 @@ void profd_wait_ends(const struct profd_wait *wait)
 
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller)
 {
-	(void)kind;
-	(void)object;
 	(void)caller;
+	if (profd_thread_slot != PROFD_NO_SLOT)
+		profd_event(WIRE_EVENT_WAKE, .reason = kind, .object = object);
 }
 
 void profd_release_begins(struct profd_release *release, enum wire_wait kind, uint64_t object,

@@ -13,7 +13,7 @@
 //
 //   live object ──bucket──► wire_bucket ──stack──► wire_stack, PCs
 //
-// A bucket is one (kind, stack, key, rate). Whoever finds none reserves one (buckets_used), fills it, and stores `kind` last (release): a
+// A bucket is one (kind, stack, key, rate, work). Whoever finds none reserves one (buckets_used), fills it, and stores `kind` last (release): a
 // reader that sees a kind sees the rest. Stacks are complete before a bucket names them. None of it changes any more, but for the counts.
 //
 // Counts never go down. A writer counts what comes (allocated) before what goes (freed), a reader loads what goes before what comes: so
@@ -83,7 +83,7 @@ struct wire_bucket {
 	uint64_t key;
 	uint64_t rate;                       // in force when it was sampled: what scales the counts
 	uint64_t counts[WIRE_BUCKET_COUNTS]; // atomic
-	uint64_t reserved;
+	uint64_t work; // WIRE_WORK, of the region's pool: what the thread worked for; 0: not known, or not told apart
 };
 
 // A live object is in one place of one group. Its address publishes the rest: 0: free, WIRE_LIVE_BUSY: being written. No group is on two pages:

@@ -8,12 +8,15 @@
 //   threads N    N requests become N threads; says "ready PID" and waits for end of input (default: 20)
 //   chain N      a thread makes a thread makes a thread, N of them; the last one spins for half a second of CPU time; all wait for it
 //   fork         forks twice; grandchild and its thread spin
+//   heap         as threads 1, but the writer allocates 4,000 objects of 4,096 bytes and keeps them, and the program ends
+//   lock         as heap, but it waits 200 ms for a lock that the main thread holds
 //   work         as threads 1, but the writer spins for half a second of CPU time, and the program ends
 
 #include "target.h"
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -33,6 +36,9 @@ static struct job *queue;
 static int table[64];
 static sem_t written, never;
 static double spin_ms;
+static bool allocates, locks;
+static void *volatile kept[4000];
+static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;
 
 // ---- The third step: a thread writes, and never returns ------------------------------------------------------------
 
@@ -43,6 +49,12 @@ TARGET_NOINLINE static void table_assign(int key)
 	pthread_mutex_unlock(&table_lock);
 	if (spin_ms > 0)
 		target_burn(spin_ms);
+	for (size_t i = 0; allocates && i < sizeof(kept) / sizeof(kept[0]); i++)
+		kept[i] = malloc(4096);
+	if (locks) {
+		pthread_mutex_lock(&busy);
+		pthread_mutex_unlock(&busy);
+	}
 	__asm__ volatile("");
 }
 
@@ -51,7 +63,7 @@ static void *session_writer(void *job)
 	table_assign(((struct job *)job)->key);
 	free(job);
 	sem_post(&written);
-	while (spin_ms == 0 && sem_wait(&never) < 0)
+	while (spin_ms == 0 && !allocates && !locks && sem_wait(&never) < 0)
 		;
 	return NULL;
 }
@@ -123,6 +135,19 @@ static void *serve(void *requests)
 		handle_session(i);
 	}
 	return NULL;
+}
+
+static pthread_barrier_t held;
+
+static void *hold(void *unused)
+{
+	const struct timespec while_others_wait = {0, 200000000};
+
+	pthread_mutex_lock(&busy);
+	pthread_barrier_wait(&held);
+	nanosleep(&while_others_wait, NULL);
+	pthread_mutex_unlock(&busy);
+	return unused;
 }
 
 static void run_server(int requests)
@@ -201,6 +226,18 @@ int main(int argc, char **argv)
 		make_generation(&number);
 	} else if (strcmp(what, "fork") == 0) {
 		fork_once(2);
+	} else if (strcmp(what, "heap") == 0) {
+		allocates = true;
+		run_server(1);
+	} else if (strcmp(what, "lock") == 0) {
+		pthread_t holder;
+
+		locks = true;
+		pthread_barrier_init(&held, NULL, 2);
+		TARGET_CHECK(pthread_create(&holder, NULL, hold, NULL) == 0);
+		pthread_barrier_wait(&held);
+		run_server(1);
+		pthread_join(holder, NULL);
 	} else if (strcmp(what, "work") == 0) {
 		spin_ms = 500;
 		run_server(1);

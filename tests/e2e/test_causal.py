@@ -124,6 +124,18 @@ def test_work(both, helper):
     assert all(CREATED not in sample.stack for sample in plain.samples)
 
 
+@pytest.mark.parametrize('case, option, function', [('heap', '--heap=65536', 'table_assign'), ('lock', '--block=1', 'table_assign')])
+def test_stores(run, helper, case, option, function):
+    """Memory and waits, too, are under whoever caused them: the same totals, plain and causal."""
+    plain = run(helper('target_incident'), case, options=[option]).profile
+    causal = run(helper('target_incident'), case, options=[option, '--causal']).profile
+    for profile in (plain, causal):
+        assert any(function in sample.stack for sample in profile.samples)
+    assert all(CREATED not in sample.stack for sample in plain.samples)
+    guilty = [sample.stack for sample in causal.samples if function in sample.stack]
+    assert all(in_order(stack, 'main', CREATED, 'serve', *INCIDENT, function) for stack in guilty), guilty
+
+
 @pytest.mark.parametrize('generations', [1, 3, 8, 12])
 def test_generations(run, helper, generations):
     """Up to eight, and the newest of them: what a thread that is deeper has lost are its oldest ancestors."""

@@ -14,13 +14,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "profd/agent.h"
 #include "profd/caller.h"
 #include "profd/heap.h"
 #include "profd/interpose_heap.h"
 #include "profd/store.h"
+#include "profd/threads.h"
 
 // ---- What heap.c knows of the rest of the agent ----------------------------------------------------------------------
 
+struct profd_agent profd_agent;
+__thread uint32_t profd_thread_slot = PROFD_NO_SLOT;
 static uint64_t next_address, calling_pc = 0x1000;
 static bool fails, off;
 

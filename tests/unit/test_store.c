@@ -33,10 +33,17 @@ static int close_store(void **state)
 	return 0;
 }
 
+static struct wire_bucket *bucket_of_work(uint64_t pc, uint64_t work)
+{
+	const struct profd_store_stack stack = {.pcs = &pc, .npcs = 1, .work = work};
+
+	return profd_store_bucket(WIRE_BUCKET_HEAP, &stack, 16, 100);
+}
+
 static struct wire_bucket *bucket_of(uint64_t pc, uint32_t npcs, uint64_t key, uint64_t rate)
 {
 	uint64_t pcs[WIRE_STORE_FRAMES];
-	struct profd_store_stack stack = {pcs, npcs, WIRE_STOP_END};
+	struct profd_store_stack stack = {.pcs = pcs, .npcs = npcs, .stop = WIRE_STOP_END};
 
 	for (uint32_t i = 0; i < npcs; i++)
 		pcs[i] = pc + i;
@@ -226,6 +233,22 @@ static void test_several_threads(void **state)
 	assert_in_range(profd_store.header->buckets_used, 7000, 7000 + 7000 * (THREADS - 1));
 }
 
+// What threads work for is told apart, as long as there is room to.
+static void test_work(void **state)
+{
+	struct wire_bucket *plain = bucket_of_work(1, 0), *one = bucket_of_work(1, 7);
+
+	(void)state;
+	assert_ptr_not_equal(plain, one);
+	assert_ptr_equal(bucket_of_work(1, 7), one);
+	assert_int_equal(one->work, 7);
+	assert_int_equal(one->stack, plain->stack);
+	for (uint64_t work = 1; profd_store_percent_full() < 75; work++)
+		assert_non_null(bucket_of_work(2, work << 32));
+	assert_ptr_equal(bucket_of_work(3, 8), bucket_of_work(3, 9));
+	assert_int_equal(bucket_of_work(3, 8)->work, 0);
+}
+
 int main(void)
 {
 #define IN_A_STORE(test) cmocka_unit_test_setup_teardown(test, open_store, close_store)
@@ -233,6 +256,7 @@ int main(void)
 		IN_A_STORE(test_memory_follows_their_number),
 		IN_A_STORE(test_header_describes_it),
 		IN_A_STORE(test_equal_buckets_are_one),
+		IN_A_STORE(test_work),
 		IN_A_STORE(test_stacks_without_room_are_counted),
 		IN_A_STORE(test_buckets_without_room_are_counted),
 		IN_A_STORE(test_live_objects),

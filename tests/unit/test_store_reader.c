@@ -50,7 +50,7 @@ static struct store *map(void)
 static struct wire_bucket *make_bucket(uint64_t pc, uint32_t npcs, uint64_t key)
 {
 	uint64_t pcs[WIRE_STORE_FRAMES];
-	const struct profd_store_stack stack = {pcs, npcs, WIRE_STOP_NO_RULE};
+	const struct profd_store_stack stack = {.pcs = pcs, .npcs = npcs, .stop = WIRE_STOP_NO_RULE};
 
 	for (uint32_t i = 0; i < npcs; i++)
 		pcs[i] = pc + i;
