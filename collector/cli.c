@@ -177,6 +177,9 @@ int cli_sampling_option(struct cli_sampling *sampling, int option, const char *v
 	case CLI_OPT_MUTEX:
 	case CLI_OPT_BLOCK:
 		return cli_wait_rate(sampling, option, value) ? 1 : -1;
+	case CLI_OPT_WAKERS:
+		sampling->how.rates.wakers = 1;
+		return 1;
 	case CLI_OPT_BLOCK_IO:
 		sampling->how.rates.block_io = 1;
 		return 1;

@@ -23,7 +23,7 @@
 
 static bool any(const struct wire_rates *rates)
 {
-	return rates->heap_bytes || rates->mutex || rates->block;
+	return rates->heap_bytes || rates->mutex || rates->block || rates->wakers;
 }
 
 static uint64_t choose(uint64_t ours, uint64_t wish)
@@ -66,6 +66,8 @@ static void change(struct wire_rates *rates, const struct collector_rates_change
 		rates->block = change->rates.block;
 	if (change->has_block_io)
 		rates->block_io = change->rates.block_io;
+	if (change->has_wakers)
+		rates->wakers = change->rates.wakers;
 }
 
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted)

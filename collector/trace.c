@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 
 #define CHUNK_ITEMS 2048u
 #define MAX_ITEMS (2u << 20) // queued: 80 MiB
@@ -16,11 +15,10 @@
 #define MAX_PENDING (2u << 20) // not sorted yet: each shard of a file at once
 
 struct chunk {
-	TAILQ_ENTRY(chunk) link;
+	struct chunk *next;
 	size_t taken, count;
 	struct trace_item items[CHUNK_ITEMS];
 };
-TAILQ_HEAD(chunk_list, chunk);
 
 struct trace {
 	struct trace_options options;
@@ -32,7 +30,7 @@ struct trace {
 	struct trace_counts counting;
 	// Both sides'.
 	pthread_mutex_t lock;
-	struct chunk_list chunks;
+	struct chunk *first, *last;
 	size_t nitems;
 	struct trace_counts counts; // as of the last flush
 };
@@ -45,15 +43,16 @@ struct trace *trace_create(const struct trace_options *options)
 		return NULL;
 	trace->options = *options;
 	pthread_mutex_init(&trace->lock, NULL);
-	TAILQ_INIT(&trace->chunks);
 	return trace;
 }
 
 static void drop_first(struct trace *trace)
 {
-	struct chunk *chunk = TAILQ_FIRST(&trace->chunks);
+	struct chunk *chunk = trace->first;
 
-	TAILQ_REMOVE(&trace->chunks, chunk, link);
+	trace->first = chunk->next;
+	if (!trace->first)
+		trace->last = NULL;
 	trace->nitems -= chunk->count - chunk->taken;
 	free(chunk);
 }
@@ -62,7 +61,7 @@ void trace_destroy(struct trace *trace)
 {
 	if (!trace)
 		return;
-	while (!TAILQ_EMPTY(&trace->chunks))
+	while (trace->first)
 		drop_first(trace);
 	pthread_mutex_destroy(&trace->lock);
 	free(trace->pending);
@@ -120,15 +119,20 @@ static int compare_items(const void *a, const void *b)
 
 static struct chunk *chunk_with_room(struct trace *trace)
 {
-	struct chunk *chunk = TAILQ_LAST(&trace->chunks, chunk_list);
+	struct chunk *chunk;
 
-	if (chunk && chunk->count < CHUNK_ITEMS)
-		return chunk;
+	if (trace->last && trace->last->count < CHUNK_ITEMS)
+		return trace->last;
 	chunk = trace->nitems < MAX_ITEMS ? malloc(sizeof(*chunk)) : NULL;
-	if (chunk) {
-		chunk->taken = chunk->count = 0;
-		TAILQ_INSERT_TAIL(&trace->chunks, chunk, link);
-	}
+	if (!chunk)
+		return NULL;
+	chunk->next = NULL;
+	chunk->taken = chunk->count = 0;
+	if (trace->last)
+		trace->last->next = chunk;
+	else
+		trace->first = chunk;
+	trace->last = chunk;
 	return chunk;
 }
 
@@ -216,11 +220,11 @@ void trace_finish(struct trace *trace)
 
 size_t trace_take(struct trace *trace, struct trace_item *items, size_t max)
 {
-	struct chunk *chunk;
 	size_t count = 0;
 
 	pthread_mutex_lock(&trace->lock);
-	while (count < max && (chunk = TAILQ_FIRST(&trace->chunks))) {
+	while (count < max && trace->first) {
+		struct chunk *chunk = trace->first;
 		size_t n = chunk->count - chunk->taken;
 
 		if (n > max - count)

@@ -68,24 +68,24 @@ static int make_file(uint64_t size)
 	return error;
 }
 
-// The mapping is not a fork's child's, either: it would be of no use there.
-static int map_file(int fd, uint64_t size, char **ret_base)
+// The mapping is not a fork's child's, either: it would be of no use there. NULL, and errno.
+static char *map_file(int fd, uint64_t size)
 {
-	char *base = NULL;
+	char *base;
 
 	if (madvise(&profd_events_page, sizeof(profd_events_page), MADV_WIPEONFORK) < 0)
-		return -errno;
+		return NULL;
 	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (base == MAP_FAILED)
-		return -errno;
+		return NULL;
 	if (madvise(base, size, MADV_DONTFORK) < 0) {
-		int error = -errno;
+		int error = errno;
 
 		munmap(base, size);
-		return error;
+		errno = error;
+		return NULL;
 	}
-	*ret_base = base;
-	return 0;
+	return base;
 }
 
 // A file before it stays mapped: some thread may still be writing to it.
@@ -94,13 +94,14 @@ static int open_file(uint32_t mib)
 	const struct wire_events header = layout(mib);
 	struct profd_events *events = &profd_events_page.events;
 	int fd = make_file(header.size);
-	char *base = NULL;
-	int error;
+	char *base;
 
 	if (fd < 0)
 		return fd;
-	error = map_file(fd, header.size, &base);
-	if (error) {
+	base = map_file(fd, header.size);
+	if (!base) {
+		int error = -errno;
+
 		close(fd);
 		return error;
 	}

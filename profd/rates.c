@@ -21,11 +21,13 @@ static bool is_any(const struct wire_rates *rates)
 
 bool profd_rates_any(void)
 {
-	return profd_store.header && is_any(&profd_rates);
+	return (profd_store.header && is_any(&profd_rates)) || profd_rates.wakers;
 }
 
 int profd_rates_set(const struct wire_rates *rates)
 {
+	profd_waits_set_wakers(rates->wakers != 0); // they need no store
+	profd_rates.wakers = rates->wakers;
 	if (!profd_store.header) {
 		int error = is_any(rates) ? profd_store_open() : 0;
 
@@ -60,6 +62,7 @@ void profd_rates_stop(void)
 {
 	profd_heap_stop();
 	profd_waits_set_rates(0, 0, false);
+	profd_waits_set_wakers(false);
 }
 
 void profd_rates_forget(void)

@@ -92,6 +92,32 @@ static void test_trace(void **state)
 	fake.open_error = -EBUSY;
 	assert_fetch_error(server, "/debug/pprof/trace?seconds=0.1", 503, "too many profiles are running\n");
 	fake.open_error = 0;
+}
+
+static void test_mutex_and_block(void **state)
+{
+	static const char *const names[][2] = {{"mutex", "--- mutex:\n"}, {"block", "--- contention:\n"}};
+	struct http_server *server = http_client_serve(&(struct http_options){0});
+	struct answer answer;
+	char path[64];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/debug/pprof/%s?debug=1", names[i][0]);
+		http_client_fetch(server, path, &answer);
+		assert_int_equal(answer.status, 200);
+		assert_memory_equal(answer.body, names[i][1], strlen(names[i][1]));
+		assert_non_null(strstr(answer.body, "\n5000000 2 @ 0x1234\n"));
+		free(answer.body);
+		snprintf(path, sizeof(path), "/debug/pprof/%s?format=folded", names[i][0]);
+		http_client_fetch(server, path, &answer);
+		assert_string_equal(answer.body, "main 5000000\n");
+		free(answer.body);
+		snprintf(path, sizeof(path), "/debug/pprof/%s?format=nonsense", names[i][0]);
+		http_client_fetch(server, path, &answer);
+		assert_int_equal(answer.status, 400);
+		free(answer.body);
+	}
 	http_server_destroy(server);
 }
 
@@ -539,6 +565,7 @@ int main(void)
 		cmocka_unit_test_setup(test_index, http_fake_reset),
 		cmocka_unit_test_setup(test_redirects, http_fake_reset),
 		cmocka_unit_test_setup(test_trace, http_fake_reset),
+		cmocka_unit_test_setup(test_mutex_and_block, http_fake_reset),
 		cmocka_unit_test_setup(test_unknown, http_fake_reset),
 		cmocka_unit_test_setup(test_threads, http_fake_reset),
 		cmocka_unit_test_setup(test_cmdline, http_fake_reset),
