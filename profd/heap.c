@@ -81,6 +81,7 @@ static bool take_due(size_t bytes)
 	}
 	if (mine->epoch != epoch) {
 		mine->epoch = epoch;
+		mine->random = 0; // a fork's children must not all sample the same
 		mine->left = (int64_t)((uint64_t)draw(rate) - bytes);
 		if (mine->left > 0)
 			return false;

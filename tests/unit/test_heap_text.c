@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,8 +98,9 @@ static void test_scaling_is_taken_back(void **state)
 
 			add_sample(profile, &id, 1, sizes[i], (int64_t[]){objects, bytes, objects, bytes});
 			text = write_text(profile);
-			snprintf(wanted, sizeof(wanted), "%lld: %lld [%lld: %lld] @ 0x1234\n", (long long)n,
-				 (long long)(n * sizes[i]), (long long)n, (long long)(n * sizes[i]));
+			snprintf(wanted, sizeof(wanted),
+				 "%" PRId64 ": %" PRId64 " [%" PRId64 ": %" PRId64 "] @ 0x1234\n", n, n * sizes[i], n,
+				 n * sizes[i]);
 			assert_non_null(strstr(text, wanted));
 			free(text);
 			profile_destroy(profile);
