@@ -97,6 +97,22 @@ static bool run_add_output(struct cli_run_options *options, char *path)
 	return true;
 }
 
+// Implies --heap, at its default rate if none is given.
+static bool run_take_leaks(struct cli_run_options *options, const char *window)
+{
+	char *end = NULL;
+
+	options->leaks = true;
+	options->leaks_window_s = -1;
+	if (window == NULL)
+		return true;
+	options->leaks_window_s = window[0] >= '0' && window[0] <= '9' ? strtod(window, &end) : -1;
+	if (end != NULL && *end == '\0' && options->leaks_window_s < 1e9)
+		return true;
+	cli_say("--leaks '%s': not a number of seconds", window);
+	return false;
+}
+
 static bool run_take_view(struct profile_view *view, int option, const char *value)
 {
 	struct label_choice *labels = &view->labels;
@@ -116,38 +132,22 @@ static bool run_take_view(struct profile_view *view, int option, const char *val
 	return true;
 }
 
-// Implies --heap, at its default rate if none is given.
-static bool run_take_leaks(struct cli_run_options *options, const char *window)
-{
-	char *end = NULL;
-
-	options->leaks = true;
-	options->leaks_window_s = -1;
-	if (window == NULL)
-		return true;
-	options->leaks_window_s = window[0] >= '0' && window[0] <= '9' ? strtod(window, &end) : -1;
-	if (end != NULL && *end == '\0' && options->leaks_window_s < 1e9)
-		return true;
-	cli_say("--leaks '%s': not a number of seconds", window);
-	return false;
-}
-
 static bool run_take_option(struct cli_run_options *options, int option, char **argv)
 {
 	switch (option) {
 	case RUN_WAIT:
 		options->wait_for_all = true;
 		return true;
-	case RUN_CAUSAL:
-	case RUN_LABEL:
-	case RUN_GROUP:
-	case RUN_SAMPLED_ONLY:
-		return run_take_view(&options->view, option, optarg);
 	case RUN_FULL_NAMES:
 		options->full_names = true;
 		return true;
 	case RUN_LEAKS:
 		return run_take_leaks(options, optarg);
+	case RUN_CAUSAL:
+	case RUN_LABEL:
+	case RUN_GROUP:
+	case RUN_SAMPLED_ONLY:
+		return run_take_view(&options->view, option, optarg);
 	case 'o':
 		return run_add_output(options, optarg);
 	case 'f':

@@ -200,7 +200,8 @@ static double frame_pointer_share(const struct checked *checked)
 		section = elf_file_section(&checked->file, ".dynsym", &header);
 	// A section that has no bytes in the file may say that it has any number.
 	data = section && header.sh_type != SHT_NOBITS ? elf_getdata(section, NULL) : NULL;
-	for (size_t i = 0; data && data->d_buf && i < data->d_size / sizeof(Elf64_Sym) && seen < FUNCTIONS_LOOKED_AT; i++) {
+	for (size_t i = 0; data && data->d_buf && i < data->d_size / sizeof(Elf64_Sym) && seen < FUNCTIONS_LOOKED_AT;
+	     i++) {
 		const uint8_t *code;
 		GElf_Sym symbol;
 		size_t size;

@@ -14,6 +14,7 @@
 #include "profd/agent.h"
 #include "profd/contention.h"
 #include "profd/contexts.h"
+#include "profd/object_name.h"
 #include "profd/store.h"
 #include "profd/threads.h"
 
@@ -80,8 +81,31 @@ static uint64_t draw(void)
 
 // ---- Into the store --------------------------------------------------------------------------------------------------------
 
-static void count(enum wire_bucket_kind bucket_kind, uint64_t key, struct profd_caller caller, uint64_t parts,
-		  uint64_t delay_ns)
+// The key of a wait in the store: of a descriptor, by what it is.
+static uint64_t key_of(uint32_t kind, uint64_t object)
+{
+	uint64_t words[PROFD_OBJECT_NAME_WORDS];
+	struct profd_store_stack text = {.pcs = words, .stop = WIRE_STOP_END};
+	const struct wire_bucket *bucket = NULL;
+
+	if (kind <= WIRE_WAIT_LAST_ADDRESS)
+		return WIRE_WAIT_KEY(kind, object);
+	if (object != WIRE_WAIT_NO_FD) {
+		text.npcs = profd_object_name((int)object, words);
+		bucket = profd_store_bucket(WIRE_BUCKET_OBJECT, &text, 0, 0);
+	}
+	return WIRE_WAIT_KEY(kind, bucket ? profd_store_number(bucket) + 1 : 0);
+}
+
+// What was waited for, where, and what that stands for.
+struct waiting {
+	uint64_t object;
+	struct profd_caller caller;
+	uint64_t parts, delay_ns;
+	uint8_t kind;
+};
+
+static void count(enum wire_bucket_kind bucket_kind, const struct waiting *waiting)
 {
 	struct profd_caller_work work;
 	struct wire_bucket *bucket;
@@ -91,13 +115,13 @@ static void count(enum wire_bucket_kind bucket_kind, uint64_t key, struct profd_
 	if (!profd_caller_begin(&work))
 		return;
 	if (__atomic_load_n(&profd_store.header, __ATOMIC_ACQUIRE)) {
-		stack.npcs = profd_caller_walk(caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
+		stack.npcs = profd_caller_walk(waiting->caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
 		stack.pcs = pcs;
 		stack.work = profd_contexts_work();
-		bucket = profd_store_bucket(bucket_kind, &stack, key, 0);
+		bucket = profd_store_bucket(bucket_kind, &stack, key_of(waiting->kind, waiting->object), 0);
 		if (bucket) {
-			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, parts);
-			profd_store_add(bucket, WIRE_WAIT_DELAY_NS, delay_ns);
+			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, waiting->parts);
+			profd_store_add(bucket, WIRE_WAIT_DELAY_NS, waiting->delay_ns);
 		}
 	}
 	profd_caller_end(&work);
@@ -105,15 +129,18 @@ static void count(enum wire_bucket_kind bucket_kind, uint64_t key, struct profd_
 
 static void count_block(const struct profd_wait *wait, uint64_t waited_ns)
 {
-	uint64_t rate = __atomic_load_n(&block_rate_ns, __ATOMIC_RELAXED),
-		 key = WIRE_WAIT_KEY(wait->kind, wait->object);
+	uint64_t rate = __atomic_load_n(&block_rate_ns, __ATOMIC_RELAXED);
+	struct waiting waiting = {wait->object, wait->caller, WIRE_WAIT_PARTS, waited_ns, wait->kind};
 
 	if (!rate || !waited_ns)
 		return;
-	if (waited_ns >= rate)
-		count(WIRE_BUCKET_BLOCK, key, wait->caller, WIRE_WAIT_PARTS, waited_ns);
-	else if (draw() % rate < waited_ns)
-		count(WIRE_BUCKET_BLOCK, key, wait->caller, rate * WIRE_WAIT_PARTS / waited_ns, rate);
+	if (waited_ns < rate) {
+		if (draw() % rate >= waited_ns)
+			return;
+		waiting.parts = rate * WIRE_WAIT_PARTS / waited_ns;
+		waiting.delay_ns = rate;
+	}
+	count(WIRE_BUCKET_BLOCK, &waiting);
 }
 
 // ---- What the interposed functions tell -------------------------------------------------------------------------------------
@@ -194,8 +221,10 @@ void profd_release_ends(const struct profd_release *release)
 	uint64_t rate = __atomic_load_n(&mutex_rate, __ATOMIC_RELAXED);
 	int error = errno;
 
+	struct waiting waiting = {release->object, release->caller, rate * WIRE_WAIT_PARTS, rate * release->delay_ns,
+				  release->kind};
+
 	if (release->delay_ns && rate && draw() % rate == 0)
-		count(WIRE_BUCKET_MUTEX, WIRE_WAIT_KEY(release->kind, release->object), release->caller,
-		      rate * WIRE_WAIT_PARTS, rate * release->delay_ns);
+		count(WIRE_BUCKET_MUTEX, &waiting);
 	errno = error;
 }
