@@ -306,6 +306,7 @@ static void check_tables(struct checked *checked)
 	struct elf_file mini = {.fd = -1};
 	GElf_Shdr header;
 
+	checked->report->lacks_debug_info = true;
 	if (checked->report->build_id[0])
 		snprintf(advice, sizeof(advice),
 			 "install its debug info (Debian: package NAME-dbgsym) as " DEBUG_DIRS

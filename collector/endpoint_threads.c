@@ -111,7 +111,7 @@ static int threads_write(const struct threads_ask *ask, struct thread_dump *dump
 	return r < 0 ? r : ask->format->write(dump->profile, &options, writer);
 }
 
-static void threads_refuse(int error, const struct collector_target *target, struct http_reply *reply)
+void endpoint_threads_refuse(int error, const struct collector_target *target, struct http_reply *reply)
 {
 	int pid = (int)target->pid;
 
@@ -297,7 +297,7 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 	if (r < 0 || !dump) {
 		thread_dump_destroy(dump);
 		if (!reply->hung_up && reply->status == 0)
-			threads_refuse(r, target, reply);
+			endpoint_threads_refuse(r, target, reply);
 		return;
 	}
 	if (ask.thread[0])

@@ -79,6 +79,14 @@ void endpoint_config(struct endpoints *endpoints, const struct http_request *req
 		     const struct collector_target *target, bool whole, struct http_reply *reply);
 // endpoint_view.c. false: reply says why not.
 bool endpoint_view_parse(const struct http_request *request, struct profile_view *ret_view, struct http_reply *reply);
+// endpoint_trace.c. whole: as for endpoint_profile.
+void endpoint_trace(struct endpoints *endpoints, const struct http_request *request,
+		    const struct collector_target *target, bool whole, struct http_reply *reply);
+// endpoint_zombies.c
+void endpoint_zombies(struct endpoints *endpoints, const struct http_request *request,
+		      const struct collector_target *target, struct http_reply *reply);
+// endpoint_threads.c: why a target's threads cannot be read; error: −errno.
+void endpoint_threads_refuse(int error, const struct collector_target *target, struct http_reply *reply);
 
 // endpoint_wall.c
 void endpoint_wall(struct endpoints *endpoints, const struct http_request *request,

@@ -248,7 +248,7 @@ static int find_collector(struct profd_config *config)
 
 	if (config->socket[0])
 		return 0;
-	if (!config->http && !config->output && find_daemon(config->socket))
+	if (!config->http && !config->output && !config->trace_output && find_daemon(config->socket))
 		return 0;
 	error = profd_spawn_collector(config);
 	if (!error && config->follow)
@@ -271,4 +271,6 @@ __attribute__((constructor)) static void agent_construct(void)
 	pthread_atfork(fork_prepare, NULL, fork_child);
 	if (start(true, 0) < 0 || profd_channel_wait(PROFD_CHANNEL_READY, READY_WAIT_MS) == PROFD_CHANNEL_FAILED)
 		give_up(profd_channel_error());
+	else
+		profd_rates_say_error();
 }

@@ -83,7 +83,8 @@
 	X(int, prctl, (int, unsigned long, unsigned long, unsigned long, unsigned long))                        \
 	X(long, syscall, (long, long, long, long, long, long, long))                                            \
 	PROFD_WAIT_REALS(X)                                                                                     \
-	PROFD_IO_REALS(X)
+	PROFD_IO_REALS(X)                                                                                       \
+	PROFD_PEER_REALS(X)
 
 enum profd_real_index {
 #define X(type, name, args) PROFD_REAL_##name,

@@ -12,24 +12,43 @@
 #undef _FILE_OFFSET_BITS
 
 #include "profd/interpose.h"
+#include "profd/peers.h"
 #include "profd/waits.h"
 
-#define IO_WAIT(type, name, kind, descriptor, parameters, arguments)                    \
-	static PROFD_NOINLINE type watched_##name parameters                            \
-	{                                                                               \
-		struct profd_wait wait;                                                 \
-		type result;                                                            \
-                                                                                        \
-		profd_wait_begins(&wait, kind, (uint32_t)(descriptor), PROFD_CALLER()); \
-		result = PROFD_REAL(name) arguments;                                    \
-		profd_wait_ends(&wait);                                                 \
-		return result;                                                          \
-	}                                                                               \
-	PROFD_EXPORT type name parameters                                               \
-	{                                                                               \
-		if (!profd_waits_io_on())                                               \
-			return PROFD_FOUND(name) arguments;                             \
-		return watched_##name arguments;                                        \
+// A write wakes whoever in this process reads the other end, or waits for it in an epoll.
+static inline void tell_peer(enum wire_wait kind, int fd, struct profd_caller caller)
+{
+	uint32_t peer, epoll;
+
+	if (kind != WIRE_WAIT_WRITE && kind != WIRE_WAIT_SEND)
+		return;
+	peer = profd_peer(fd);
+	if (!peer)
+		return;
+	profd_wait_wakes(WIRE_WAIT_READ, peer - 1, caller);
+	epoll = profd_peer_epoll((int)peer - 1);
+	if (epoll)
+		profd_wait_wakes(WIRE_WAIT_EPOLL, epoll - 1, caller);
+}
+
+#define IO_WAIT(type, name, kind, descriptor, parameters, arguments)            \
+	static PROFD_NOINLINE type watched_##name parameters                    \
+	{                                                                       \
+		struct profd_caller caller = PROFD_CALLER();                    \
+		struct profd_wait wait;                                         \
+		type result;                                                    \
+                                                                                \
+		tell_peer(kind, descriptor, caller);                            \
+		profd_wait_begins(&wait, kind, (uint32_t)(descriptor), caller); \
+		result = PROFD_REAL(name) arguments;                            \
+		profd_wait_ends(&wait);                                         \
+		return result;                                                  \
+	}                                                                       \
+	PROFD_EXPORT type name parameters                                       \
+	{                                                                       \
+		if (!profd_waits_io_on())                                       \
+			return PROFD_FOUND(name) arguments;                     \
+		return watched_##name arguments;                                \
 	}
 
 // What programs that are compiled with _FORTIFY_SOURCE call; no header declares them without it.

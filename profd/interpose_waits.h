@@ -18,6 +18,7 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/select.h>
@@ -110,6 +111,15 @@
 	X(pid_t, wait4, (pid_t, int *, int, struct rusage *))                                             \
 	X(int, waitid, (idtype_t, id_t, siginfo_t *, int))                                                \
 	PROFD_FORTIFIED_REALS(X)
+
+// interpose_peers.c
+#define PROFD_PEER_REALS(X)                        \
+	X(int, pipe, (int *))                      \
+	X(int, pipe2, (int *, int))                \
+	X(int, socketpair, (int, int, int, int *)) \
+	X(int, eventfd, (unsigned, int))           \
+	X(int, close, (int))                       \
+	X(int, epoll_ctl, (int, int, int, struct epoll_event *))
 
 // Those of more than one version: the one that a program linked today means. The older condition variables (GLIBC_2.2.5), another layout
 // behind the same names, are left to libc: libprofd.map gives ours the newer version alone.

@@ -14,13 +14,17 @@
 #include "profd/agent.h"
 #include "profd/contention.h"
 #include "profd/contexts.h"
+#include "profd/events.h"
 #include "profd/object_name.h"
 #include "profd/store.h"
 #include "profd/threads.h"
+#include "profd/wakers.h"
 
 uint32_t profd_waits_wanted = PROFD_WAITS_UNBOUND;
 
 static uint64_t mutex_rate, block_rate_ns; // atomic; 0: off
+static bool block_io;                      // atomic; waits for descriptors and time belong into the block profile
+static bool wakers;                        // by who sets it alone
 
 static __thread uint64_t waited_lock; // that this thread is counted for as a waiter (contention.h); 0: none
 static __thread uint64_t random_state;
@@ -39,17 +43,34 @@ void profd_waits_bound(void)
 void profd_waits_forget(void)
 {
 	profd_contention_reset();
+	profd_wakers_forget();
 	waited_lock = 0;
+}
+
+// Waits for I/O are told of for either.
+static void want_io(void)
+{
+	bool io = wakers || (block_io && block_rate_ns);
+
+	profd_waits_want(io ? PROFD_WAITS_IO : 0, io ? 0 : PROFD_WAITS_IO);
 }
 
 void profd_waits_set_rates(uint64_t mutex, uint64_t block_ns, bool io)
 {
-	uint32_t set = (mutex ? PROFD_WAITS_MUTEX : 0) | (block_ns ? PROFD_WAITS_BLOCK : 0) |
-		       (block_ns && io ? PROFD_WAITS_IO : 0);
+	uint32_t set = (mutex ? PROFD_WAITS_MUTEX : 0) | (block_ns ? PROFD_WAITS_BLOCK : 0);
 
 	__atomic_store_n(&mutex_rate, mutex, __ATOMIC_RELAXED);
 	__atomic_store_n(&block_rate_ns, block_ns, __ATOMIC_RELAXED);
-	profd_waits_want(set, (PROFD_WAITS_MUTEX | PROFD_WAITS_BLOCK | PROFD_WAITS_IO) & ~set);
+	__atomic_store_n(&block_io, io, __ATOMIC_RELAXED);
+	profd_waits_want(set, (PROFD_WAITS_MUTEX | PROFD_WAITS_BLOCK) & ~set);
+	want_io();
+}
+
+void profd_waits_set_wakers(bool on)
+{
+	wakers = on;
+	profd_waits_want(on ? PROFD_WAITS_WAKERS : 0, on ? 0 : PROFD_WAITS_WAKERS);
+	want_io();
 }
 
 static bool wanted(uint32_t what)
@@ -57,7 +78,7 @@ static bool wanted(uint32_t what)
 	return (__atomic_load_n(&profd_waits_wanted, __ATOMIC_RELAXED) & what) != 0;
 }
 
-static uint64_t now_ns(void)
+uint64_t profd_waits_now_ns(void)
 {
 	struct timespec now;
 
@@ -71,7 +92,7 @@ static uint64_t draw(void)
 	uint64_t x = random_state;
 
 	if (!x)
-		x = ((uint64_t)(uintptr_t)&random_state ^ now_ns() << 20) | 1;
+		x = ((uint64_t)(uintptr_t)&random_state ^ profd_waits_now_ns() << 20) | 1;
 	x ^= x >> 12;
 	x ^= x << 25;
 	x ^= x >> 27;
@@ -132,7 +153,8 @@ static void count_block(const struct profd_wait *wait, uint64_t waited_ns)
 	uint64_t rate = __atomic_load_n(&block_rate_ns, __ATOMIC_RELAXED);
 	struct waiting waiting = {wait->object, wait->caller, WIRE_WAIT_PARTS, waited_ns, wait->kind};
 
-	if (!rate || !waited_ns)
+	if (!rate || !waited_ns ||
+	    (wait->kind > WIRE_WAIT_LAST_ADDRESS && !__atomic_load_n(&block_io, __ATOMIC_RELAXED)))
 		return;
 	if (waited_ns < rate) {
 		if (draw() % rate >= waited_ns)
@@ -161,7 +183,7 @@ static void stop_counting(uint64_t at_ns)
 void profd_waits_thread_ends(void)
 {
 	if (waited_lock)
-		stop_counting(now_ns());
+		stop_counting(profd_waits_now_ns());
 }
 
 void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t object, struct profd_caller caller)
@@ -169,10 +191,15 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	wait->kind = WIRE_WAIT_NONE;
 	if (profd_thread_slot == PROFD_NO_SLOT) // the helper, for one
 		return;
+	if (!wanted(~(PROFD_WAITS_WAKERS | PROFD_WAITS_IO)) && !profd_wakers_can_wake(kind))
+		return;
 	wait->kind = (uint8_t)kind;
 	wait->object = object;
 	wait->caller = caller;
-	wait->began_ns = now_ns();
+	wait->began_ns = profd_waits_now_ns();
+	profd_event(WIRE_EVENT_PARK, .reason = kind, .object = object, .time_ns = wait->began_ns);
+	if (wanted(PROFD_WAITS_WAKERS))
+		profd_wakers_wait_begins(wait);
 	if (is_lock(kind) && wanted(PROFD_WAITS_MUTEX)) {
 		stop_counting(wait->began_ns);
 		if (profd_contention_begin(object, wait->began_ns))
@@ -187,19 +214,23 @@ void profd_wait_ends(const struct profd_wait *wait)
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = now_ns();
+	at_ns = profd_waits_now_ns();
+	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns);
 	if (is_lock(wait->kind) && waited_lock == wait->object)
 		stop_counting(at_ns);
 	if (wanted(PROFD_WAITS_BLOCK))
 		count_block(wait, at_ns - wait->began_ns);
+	if (wanted(PROFD_WAITS_WAKERS))
+		profd_wakers_wait_ends(wait);
 	errno = error;
 }
 
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller)
 {
-	(void)kind;
-	(void)object;
-	(void)caller;
+	if (profd_thread_slot != PROFD_NO_SLOT)
+		profd_event(WIRE_EVENT_WAKE, .reason = kind, .object = object);
+	if (wanted(PROFD_WAITS_WAKERS))
+		profd_wakers_wake(object, caller);
 }
 
 void profd_release_begins(struct profd_release *release, enum wire_wait kind, uint64_t object,
@@ -213,7 +244,7 @@ void profd_release_begins(struct profd_release *release, enum wire_wait kind, ui
 		return;
 	profd_wait_wakes(kind, object, caller);
 	if (wanted(PROFD_WAITS_MUTEX))
-		release->delay_ns = profd_contention_charge(object, now_ns());
+		release->delay_ns = profd_contention_charge(object, profd_waits_now_ns());
 }
 
 void profd_release_ends(const struct profd_release *release)

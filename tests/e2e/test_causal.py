@@ -90,6 +90,15 @@ def test_incident_as_text(incident):
     assert kinds == ['created', 'queued', 'created']
 
 
+@pytest.mark.parametrize('by', ['url', 'pid'])
+def test_incident_by_dump(profd, incident, by):
+    """From outside, too: who made threads is read out of the agent's memory."""
+    target = incident.url if by == 'url' else str(incident.process.pid)
+    text = subprocess.run([profd, 'dump', '--group', '--causal', target], check=True, capture_output=True, text=True, timeout=60).stdout
+    block = next(part for part in text.split('\n\n') if 'session_writer' in part)
+    assert '20 @ ' in block and block.index(CREATED) < block.index('start_writer') < block.index(QUEUED) < block.index('handle_session')
+
+
 def test_incident_as_wall(incident):
     causal = folded(incident.get('wall?seconds=1&format=folded&causal=1'))
     assert any(in_order(stack, *INCIDENT) for stack in causal)

@@ -18,7 +18,7 @@ from test_programs import answers, free_port, needs
 from test_signals import BY_SYSCALL_2, interruptions
 
 CONTENTIONS, DELAY = range(2)
-BOTH = {'PROFD_MUTEX_FRACTION': '1', 'PROFD_BLOCK_RATE': '1', 'PROFD_BLOCK_IO': '1'}
+ALL = {'PROFD_MUTEX_FRACTION': '1', 'PROFD_BLOCK_RATE': '1', 'PROFD_BLOCK_IO': '1', 'PROFD_WAKERS': '1'}
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ def test_config_is_checked(served):
     assert target.get('/debug/pprof/config')[1].decode().splitlines()[1:4] == ['mutex_fraction 0', 'block_rate 0', 'block_io 0']
 
 
-# ---- Real programs, with mutex, block and I/O at once ----------------------------------------------------------------------
+# ---- Real programs, with mutex, block, I/O and wakers at once ----------------------------------------------------------------------
 
 CXX = r'''
 #include <condition_variable>
@@ -354,7 +354,7 @@ int main() {
 def test_cxx_pool(tmp_path, same, waits):
     path = str(tmp_path / 'pool')
     subprocess.run(['g++', '-x', 'c++', '-std=c++17', '-O2', '-g', '-o', path, '-', '-pthread'], input=CXX, text=True, check=True)
-    done = same(path, options=('--block=1', '--mutex', '--block-io'))
+    done = same(path, options=('--block=1', '--mutex', '--block-io', '--wakers'))
     assert done.stdout == '199990000 2858\n'
     assert any(name.startswith('pool::') for sample in done.profile.samples for name in sample.stack)
     assert {sample.labels['wait'] for sample in done.profile.samples} >= {'mutex', 'condition', 'futex', 'join'}
@@ -376,7 +376,7 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 [t.join() for t in threads]
 print(total[0], done.qsize())
 '''
-    done = same('/usr/bin/python3', '-c', script, options=('--block=1', '--mutex', '--block-io'))
+    done = same('/usr/bin/python3', '-c', script, options=('--block=1', '--mutex', '--block-io', '--wakers'))
     assert done.stdout == '12497500 8\n'
 
 
@@ -385,7 +385,7 @@ def test_sqlite(same, tmp_path):
     sql = '''create table t(a integer primary key, b text); with recursive n(i) as (select 1 union all select i+1 from n where i<20000)
              insert into t select i, hex(i*7919) from n; create index x on t(b); select count(*), max(b), sum(a) from t where b > '5';
              drop table t;'''
-    done = same('sqlite3', str(tmp_path / 'db'), sql, options=('--block=1', '--mutex', '--block-io'))
+    done = same('sqlite3', str(tmp_path / 'db'), sql, options=('--block=1', '--mutex', '--block-io', '--wakers'))
     assert done.status == 0 and done.stdout
 
 
@@ -394,7 +394,7 @@ class Background:
 
     def __init__(self, agent, command, cwd):
         self.port = free_port()
-        env = dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{self.port}', **BOTH)
+        env = dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{self.port}', **ALL)
         self.process = subprocess.Popen(command, env=env, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def get(self, path):
