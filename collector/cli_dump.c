@@ -19,7 +19,7 @@
 struct dump_options {
 	const char *url; // NULL: of the process pid
 	pid_t pid;
-	bool json, group;
+	bool json, group, causal;
 	uint32_t window_s;  // 0: none
 	const char *thread; // pattern, or NULL
 	struct cli_debug debug;
@@ -38,6 +38,7 @@ static const char dump_help[] =
 	"\n"
 	"      --group            threads with the same stack and state once, with their number, the most first\n"
 	"      --json             JSON\n"
+	"      --causal           stacks under the stacks that made their threads, or queued their work\n"
 	"      --thread PATTERN   only threads whose name or number fits the pattern ('worker*', '4711')\n"
 	"      --window N         looks twice, N seconds apart, and says which threads did not run in between,\n"
 	"                         where nobody was woken: idle, or forgotten\n" CLI_DEBUG_HELP
@@ -49,6 +50,7 @@ static int parse(int argc, char **argv, struct dump_options *options)
 	static const struct option long_options[] = {
 		{"group", no_argument, NULL, 'g'},
 		{"json", no_argument, NULL, 'j'},
+		{"causal", no_argument, NULL, 'c'},
 		{"thread", required_argument, NULL, 't'},
 		{"window", required_argument, NULL, 'w'},
 		{"help", no_argument, NULL, 'h'},
@@ -65,6 +67,9 @@ static int parse(int argc, char **argv, struct dump_options *options)
 			break;
 		case 'j':
 			options->json = true;
+			break;
+		case 'c':
+			options->causal = true;
 			break;
 		case 't':
 			options->thread = optarg;
@@ -125,11 +130,11 @@ static int dump_url(const struct dump_options *options)
 	}
 	if (options->window_s)
 		snprintf(window, sizeof(window), "&window=%" PRIu32, options->window_s);
-	snprintf(query, sizeof(query), "%s%s%s%s",
+	snprintf(query, sizeof(query), "%s%s%s%s%s",
 		 options->json    ? "format=json"
 		 : options->group ? "debug=1"
 				  : "debug=2",
-		 options->thread ? "&thread=" : "", pattern, window);
+		 options->thread ? "&thread=" : "", pattern, window, options->causal ? "&causal=1" : "");
 	if (!fetch_profile_url(options->url, "goroutine", query, url)) {
 		cli_say("'%s' is not the address of a profd: http://HOST:PORT or http://HOST:PORT/PID", options->url);
 		return CLI_USAGE;
@@ -158,7 +163,9 @@ static int dump_run(int argc, char **argv)
 		return 1;
 	if (options.thread)
 		thread_dump_show_only(dump, options.thread);
-	r = print(&options, dump);
+	r = thread_dump_apply_view(dump, &(struct profile_view){.causal = options.causal});
+	if (r == 0)
+		r = print(&options, dump);
 	if (r < 0)
 		cli_say("cannot write: %s", strerror(-r));
 	thread_dump_destroy(dump);

@@ -7,6 +7,7 @@
 // usage: target_incident [threads THREADS | chain GENERATIONS | fork | work]
 //   threads N    N requests become N threads; says "ready PID" and waits for end of input (default: 20)
 //   chain N      a thread makes a thread makes a thread, N of them; the last one spins for half a second of CPU time; all wait for it
+//   deep N       as chain, but the last one says "ready PID" and waits for end of input
 //   fork         forks twice; grandchild and its thread spin
 //   heap         as threads 1, but the writer allocates 4,000 objects of 4,096 bytes and keeps them, and the program ends
 //   lock         as heap, but it waits 200 ms for a lock that the main thread holds
@@ -36,7 +37,7 @@ static struct job *queue;
 static int table[64];
 static sem_t written, never;
 static double spin_ms;
-static bool allocates, locks;
+static bool allocates, locks, waits;
 static void *volatile kept[4000];
 static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;
 
@@ -166,6 +167,15 @@ static void run_server(int requests)
 
 // ---- Generations ---------------------------------------------------------------------------------------------------
 
+static void wait_for_input(void)
+{
+	printf("ready %d\n", (int)getpid());
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
+	_exit(0);
+}
+
 static void *generation(void *left);
 
 TARGET_NOINLINE static void make_generation(int *left)
@@ -181,6 +191,8 @@ static void *generation(void *left)
 {
 	if (--*(int *)left > 0)
 		make_generation(left);
+	else if (waits)
+		wait_for_input();
 	else
 		target_burn(500);
 	return NULL;
@@ -222,7 +234,8 @@ int main(int argc, char **argv)
 	const char *what = argc > 1 ? argv[1] : "threads";
 	int number = argc > 2 ? atoi(argv[2]) : 20;
 
-	if (strcmp(what, "chain") == 0) {
+	waits = strcmp(what, "deep") == 0;
+	if (strcmp(what, "chain") == 0 || waits) {
 		make_generation(&number);
 	} else if (strcmp(what, "fork") == 0) {
 		fork_once(2);
@@ -243,11 +256,7 @@ int main(int argc, char **argv)
 		run_server(1);
 	} else {
 		run_server(number);
-		printf("ready %d\n", (int)getpid());
-		fflush(stdout);
-		while (getchar() != EOF)
-			;
-		_exit(0);
+		wait_for_input();
 	}
 	return 0;
 }

@@ -46,9 +46,9 @@ class Incident:
 
 
 @pytest.fixture
-def incident(agent, helper):
+def incident(request, agent, helper):
     port = free_port()
-    process = subprocess.Popen([helper('target_incident'), 'threads', '20'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    process = subprocess.Popen([helper('target_incident'), *getattr(request, 'param', ('threads', '20'))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                env=dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{port}'))
     assert process.stdout.readline().startswith('ready')
     yield Incident(process, f'http://127.0.0.1:{port}')
@@ -88,6 +88,15 @@ def test_incident_as_text(incident):
         kinds.append(cause['kind'])
         cause = causes.get(cause.get('parent'))
     assert kinds == ['created', 'queued', 'created']
+
+
+@pytest.mark.parametrize('by', ['url', 'pid'])
+def test_incident_by_dump(profd, incident, by):
+    """From outside, too: who made threads is read out of the agent's memory."""
+    target = incident.url if by == 'url' else str(incident.process.pid)
+    text = subprocess.run([profd, 'dump', '--group', '--causal', target], check=True, capture_output=True, text=True, timeout=60).stdout
+    block = next(part for part in text.split('\n\n') if 'session_writer' in part)
+    assert '20 @ ' in block and block.index(CREATED) < block.index('start_writer') < block.index(QUEUED) < block.index('handle_session')
 
 
 def test_incident_as_wall(incident):
@@ -145,6 +154,18 @@ def test_generations(run, helper, generations):
     for stack in spinning:
         assert stack.count(CREATED) == min(generations, 8) == stack.count('make_generation')
         assert ('main' in stack) == (generations <= 8)
+
+
+@pytest.mark.parametrize('incident', [('deep', '300')], indirect=True)
+def test_recursion_is_bounded(incident):
+    """Hundreds of generations from one stack make no more contexts than are told apart; and all are counted."""
+    shot = json.loads(incident.get('goroutine?format=json'))
+    assert len(shot['threads']) == 301
+    assert len([thread for thread in shot['threads'] if 'cause' in thread]) == 300
+    # main's own and seven above it, then the eight newest of each that is deeper, without main.
+    assert len(shot['causes']) <= 16
+    created = next(line for line in incident.get('threadcreate?debug=1').splitlines())
+    assert created == 'threadcreate profile: total 300'
 
 
 def test_fork(run, helper):

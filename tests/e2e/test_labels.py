@@ -112,6 +112,15 @@ def test_opentelemetry(labelled):
     assert {sample.labels.get('service.name') for sample in profile.samples} == {'shop'}
 
 
+def test_opentelemetry_in_a_library(same, helper):
+    """Each thread has its own."""
+    profile = same(helper('target_otel'), rate=250).profile
+    for name, digits in (('one', '01'), ('two', '02')):
+        spans = {(sample.labels.get('trace_id'), sample.labels.get('span_id')) for sample in profile.samples
+                 if 'with_span' in sample.stack and sample.labels['thread_name'] == name}
+        assert spans == {(digits * 16, digits * 8)}
+
+
 def test_sampled_only(labelled):
     profile = labelled('otel', '--sampled-only')
     assert profile.share('with_a') > 0.9
