@@ -177,6 +177,9 @@ int cli_sampling_option(struct cli_sampling *sampling, int option, const char *v
 	case CLI_OPT_MUTEX:
 	case CLI_OPT_BLOCK:
 		return cli_wait_rate(sampling, option, value) ? 1 : -1;
+	case CLI_OPT_WAKERS:
+		sampling->how.rates.wakers = 1;
+		return 1;
 	case CLI_OPT_BLOCK_IO:
 		sampling->how.rates.block_io = 1;
 		return 1;
@@ -191,6 +194,8 @@ bool cli_sampling_finish(struct cli_sampling *sampling, bool may_wall)
 
 	if (!sampling->wall)
 		return true;
+	if (sampling->by_agent)
+		sampling->heap = sampling->mutex = sampling->block = false; // they are there for who asks over HTTP
 	if (cli_sampling_store(sampling) != WIRE_BUCKET_NONE) {
 		cli_say("a whole run is profiled by --clock wall or by its %s, not by both",
 			sampling->heap ? "heap" : "locks");

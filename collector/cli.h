@@ -58,6 +58,7 @@ void cli_bad_option(char **argv, int result);
 	{"rate", required_argument, NULL, 'r'}, {"clock", required_argument, NULL, CLI_OPT_CLOCK},                    \
 		{"heap", optional_argument, NULL, CLI_OPT_HEAP}, {"mutex", optional_argument, NULL, CLI_OPT_MUTEX},   \
 		{"block", optional_argument, NULL, CLI_OPT_BLOCK}, {"block-io", no_argument, NULL, CLI_OPT_BLOCK_IO}, \
+		{"wakers", no_argument, NULL, CLI_OPT_WAKERS},                                                        \
 	{                                                                                                             \
 		"max-overhead", required_argument, NULL, CLI_OPT_MAX_OVERHEAD                                         \
 	}
@@ -92,7 +93,8 @@ struct cli_sampling {
 	"      --block-io         with --block: waits for files, sockets and time, too\n"                              \
 	"      --mutex[=N]        profile locks, one contention in N kept (default 1); what run writes is then who "   \
 	"kept\n"                                                                                                       \
-	"                         others waiting for locks\n"
+	"                         others waiting for locks\n"                                                          \
+	"      --wakers           link threads that are woken to who woke them, for --causal\n"
 int cli_sampling_option(struct cli_sampling *sampling, int option, const char *value);
 // What of the targets' stores is written of a whole run, as an enum wire_bucket_kind; NONE: the profile is of time.
 enum wire_bucket_kind cli_sampling_store(const struct cli_sampling *sampling);
@@ -121,6 +123,7 @@ enum cli_option {
 	CLI_OPT_MUTEX,
 	CLI_OPT_BLOCK,
 	CLI_OPT_BLOCK_IO,
+	CLI_OPT_WAKERS,
 	CLI_OPT_FIRST_OWN, // each command's own come after
 };
 struct cli_http {

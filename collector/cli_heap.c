@@ -33,8 +33,9 @@ static const char *amount(char *buf, size_t size, int64_t bytes, int64_t objects
 	return buf;
 }
 
-static void say_summary(const struct heap_totals *totals, const char *written)
+static void say_summary(struct collector *collector, const struct heap_totals *totals, const char *written)
 {
+	struct collector_counters counters = {0};
 	const char *unseen = heap_comments_unseen(totals->unseen);
 	char allocated[160], in_use[160], lost[64] = "";
 
@@ -47,6 +48,10 @@ static void say_summary(const struct heap_totals *totals, const char *written)
 		amount(in_use, sizeof(in_use), totals->values[HEAP_INUSE_SPACE], totals->values[HEAP_INUSE_OBJECTS]),
 		totals->sampled, totals->rate, totals->processes, totals->processes == 1 ? "" : "es", lost,
 		written[0] != '\0' ? "; wrote " : "; wrote nothing", written);
+	collector_counters(collector, &counters);
+	if (counters.stores_not_kept > 0)
+		cli_say("heap: %" PRIu64 " processes more are not in it: too many ended in one run",
+			counters.stores_not_kept);
 	if (unseen != NULL)
 		cli_say("heap: %s", unseen);
 }
@@ -152,7 +157,7 @@ bool cli_heap_end(struct collector *collector, struct cli_outputs *outputs, cons
 	if (totals.processes == 0)
 		cli_say("heap: no process with the agent in it was seen; wrote nothing");
 	else if (!options->quiet)
-		say_summary(&totals, written);
+		say_summary(collector, &totals, written);
 	if (profile != NULL && options->leaks)
 		say_leaks(profile, window_s, run_s);
 	all = all && (profile != NULL || totals.processes == 0);

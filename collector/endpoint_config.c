@@ -30,6 +30,7 @@ static const struct config_rate {
 	RATE("mutex_fraction", "contentions", mutex, has_mutex, false),
 	RATE("block_rate", "nanoseconds", block, has_block, false),
 	RATE("block_io", "0 or 1", block_io, has_block_io, true),
+	RATE("wakers", "0 or 1", wakers, has_wakers, true),
 #undef RATE
 };
 #define CONFIG_RATES (sizeof(config_rates) / sizeof(config_rates[0]))
@@ -103,7 +104,7 @@ static int config_change(struct endpoints *endpoints, const struct http_request 
 		http_reply_error(
 			reply, 400,
 			"there is nothing to change: heap_rate=BYTES, mutex_fraction=N, block_rate=NANOSECONDS, "
-			"block_io=0|1");
+			"block_io=0|1, wakers=0|1");
 	return given > 0 ? collector_change_rates(endpoints->collector, pid, &change) : -EINVAL;
 }
 

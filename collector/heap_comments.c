@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "collector/heap_profile.h"
 #include "formats/profile.h"
@@ -47,6 +48,9 @@ void heap_comments_add(struct profile *profile, const struct heap_totals *totals
 				    " of them in use; %u process%s; dropped: %" PRIu64 " (no room in the store)",
 				    totals->sampled, totals->in_use, totals->processes,
 				    totals->processes == 1 ? "" : "es", totals->lost);
+	if (totals->error)
+		profile_add_comment(profile, "a process could not make the shared memory for its heap profile: %s",
+				    strerrordesc_np(totals->error) ? strerrordesc_np(totals->error) : "");
 	if (unseen)
 		profile_add_comment(profile, "%s", unseen);
 }

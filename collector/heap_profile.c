@@ -58,7 +58,7 @@ static void scaled_values(const struct store_part *part, const struct store_buck
 
 void heap_reading_totals(const struct store_reading *reading, struct heap_totals *ret_totals)
 {
-	struct heap_totals totals = {.processes = (uint32_t)reading->sources.count};
+	struct heap_totals totals = {.processes = (uint32_t)reading->sources.count, .error = reading->sources.error};
 
 	for (size_t i = 0; i < reading->sources.count; i++) {
 		const struct store_part *part = &reading->parts[i];
@@ -112,17 +112,23 @@ static void describe(struct store_profile *builder, enum heap_value shown, uint6
 
 static const struct store_profile_kind heap_kind = {scaled_values, add_sample};
 
+static int begin(struct store_profile *builder, const struct store_reading *reading, enum heap_value shown,
+		 struct heap_totals *ret_totals)
+{
+	if (!store_profile_begin(builder, reading))
+		return -ENOMEM;
+	heap_reading_totals(reading, ret_totals);
+	store_profile_prepare_names(reading);
+	describe(builder, shown, ret_totals->rate);
+	return 0;
+}
+
 struct profile *heap_profile_make(const struct store_reading *reading, const struct heap_profile_options *options)
 {
 	struct heap_totals totals;
 	struct store_profile builder;
-	int r = store_profile_begin(&builder, reading) ? 0 : -ENOMEM;
+	int r = begin(&builder, reading, options->shown, &totals);
 
-	if (r == 0) {
-		heap_reading_totals(reading, &totals);
-		store_profile_prepare_names(reading);
-		describe(&builder, options->shown, totals.rate);
-	}
 	if (r == 0)
 		r = store_profile_add_all(&builder, options->before, &heap_kind);
 	if (r == 0) {
@@ -179,13 +185,8 @@ struct profile *heap_profile_make_leaks(const struct store_reading *reading, dou
 {
 	struct heap_totals totals;
 	struct store_profile builder;
-	int r = store_profile_begin(&builder, reading) ? 0 : -ENOMEM;
+	int r = begin(&builder, reading, HEAP_INUSE_SPACE, &totals);
 
-	if (r == 0) {
-		heap_reading_totals(reading, &totals);
-		store_profile_prepare_names(reading);
-		describe(&builder, HEAP_INUSE_SPACE, totals.rate);
-	}
 	for (size_t i = 0; i < reading->sources.count && r == 0; i++) {
 		const struct store_part *part = &reading->parts[i];
 

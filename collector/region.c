@@ -130,6 +130,7 @@ void region_read_live(const struct region *region, struct region_live *ret_live)
 	uint32_t timer_errno = load32(&header->timer_errno);
 	uint32_t perf_errno = load32(&header->perf_errno);
 	uint32_t clock = load32(&header->clock);
+	uint32_t store_errno = load32(&header->store_errno);
 
 	*ret_live = (struct region_live){
 		.maps_gen = load32(&header->maps_gen),
@@ -137,6 +138,7 @@ void region_read_live(const struct region *region, struct region_live *ret_live)
 		.threads_live = at_most(load32(&header->threads_live), region->nslots),
 		.timer_errno = timer_errno <= MAX_ERRNO ? timer_errno : 0,
 		.perf_errno = perf_errno <= MAX_ERRNO ? perf_errno : 0,
+		.store_errno = store_errno <= MAX_ERRNO ? store_errno : 0,
 		.clock = clock < WIRE_CLOCK_COUNT ? clock : WIRE_CLOCK_CPU,
 		.threads_seen = __atomic_load_n(&header->threads_seen, __ATOMIC_RELAXED),
 		.slowed_total = __atomic_load_n(&header->slowed_total, __ATOMIC_RELAXED),

@@ -31,6 +31,7 @@ struct region {
 struct region_live {
 	uint32_t maps_gen, period_ns, threads_live, timer_errno;
 	uint32_t clock, perf_errno; // enum wire_clock
+	uint32_t store_errno;
 	uint64_t threads_unsampled, foreign_forwarded, foreign_ignored, restarted, slowed_total, threads_seen;
 	uint64_t contexts_lost, labels_lost, tasks_lost;
 };

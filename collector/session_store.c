@@ -23,7 +23,7 @@
 
 static bool any(const struct wire_rates *rates)
 {
-	return rates->heap_bytes || rates->mutex || rates->block;
+	return rates->heap_bytes || rates->mutex || rates->block || rates->wakers;
 }
 
 static uint64_t choose(uint64_t ours, uint64_t wish)
@@ -66,6 +66,8 @@ static void change(struct wire_rates *rates, const struct collector_rates_change
 		rates->block = change->rates.block;
 	if (change->has_block_io)
 		rates->block_io = change->rates.block_io;
+	if (change->has_wakers)
+		rates->wakers = change->rates.wakers;
 }
 
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted)
@@ -284,6 +286,17 @@ static void refresh_maps(struct collector *collector, pid_t pid)
 	}
 }
 
+static void note_error(const struct session *session, struct store_sources *sources)
+{
+	struct region_live live;
+
+	if (!session->region.header)
+		return;
+	region_read_live(&session->region, &live);
+	if (live.store_errno)
+		sources->error = (int)live.store_errno;
+}
+
 // −ESRCH: there is no such target.
 static int collect(struct collector *collector, pid_t pid, struct store_sources *sources)
 {
@@ -295,8 +308,10 @@ static int collect(struct collector *collector, pid_t pid, struct store_sources 
 		if (!is_wanted(session, pid))
 			continue;
 		r = 0;
-		if (!session->store)
+		if (!session->store) {
+			note_error(session, sources);
 			continue;
+		}
 		sources->list[sources->count] = store_source_create(session);
 		if (!sources->list[sources->count])
 			return -ENOMEM;

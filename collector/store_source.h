@@ -38,6 +38,7 @@ struct store_source {
 struct store_sources {
 	size_t count;
 	struct store_source **list;
+	int error; // errno: why one of the targets could not make its store although it was asked to; 0: none
 };
 
 struct store_source *store_source_create(const struct session *session); // lock held. NULL: no memory

@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // wait_profile.c: see wait_profile.h. Labels of a sample: `wait`, the kind; `lock`, the address of what was waited for; `lock_name`, the
-// variable at that address, where it is one.
+// variable at that address, where it is one; `object`, the file or socket that was waited for.
 
 #include "collector/wait_profile.h"
 
@@ -19,9 +19,14 @@
 #define NAME_MAX_BYTES 256
 
 static const char *const kind_names[WIRE_WAIT_COUNT] = {
-	[WIRE_WAIT_MUTEX] = "mutex",     [WIRE_WAIT_READ_LOCK] = "read lock", [WIRE_WAIT_WRITE_LOCK] = "write lock",
-	[WIRE_WAIT_SPIN] = "spin lock",  [WIRE_WAIT_COND] = "condition",      [WIRE_WAIT_SEMAPHORE] = "semaphore",
-	[WIRE_WAIT_BARRIER] = "barrier", [WIRE_WAIT_JOIN] = "join",           [WIRE_WAIT_FUTEX] = "futex",
+	[WIRE_WAIT_MUTEX] = "mutex",         [WIRE_WAIT_READ_LOCK] = "read lock", [WIRE_WAIT_WRITE_LOCK] = "write lock",
+	[WIRE_WAIT_SPIN] = "spin lock",      [WIRE_WAIT_COND] = "condition",      [WIRE_WAIT_SEMAPHORE] = "semaphore",
+	[WIRE_WAIT_BARRIER] = "barrier",     [WIRE_WAIT_JOIN] = "join",           [WIRE_WAIT_FUTEX] = "futex",
+	[WIRE_WAIT_READ] = "read",           [WIRE_WAIT_WRITE] = "write",         [WIRE_WAIT_SYNC] = "sync",
+	[WIRE_WAIT_FILE_LOCK] = "file lock", [WIRE_WAIT_CONNECT] = "connect",     [WIRE_WAIT_ACCEPT] = "accept",
+	[WIRE_WAIT_RECEIVE] = "receive",     [WIRE_WAIT_SEND] = "send",           [WIRE_WAIT_POLL] = "poll",
+	[WIRE_WAIT_SELECT] = "select",       [WIRE_WAIT_EPOLL] = "epoll",         [WIRE_WAIT_SLEEP] = "sleep",
+	[WIRE_WAIT_CHILD] = "child",
 };
 
 // What an address of a process is called; asked for once.
@@ -33,6 +38,7 @@ struct object {
 struct making {
 	struct store_profile store; // first: what adds a sample gets this
 	struct intern objects;
+	struct store_part *descriptors; // of each part: what descriptors were
 };
 
 // ---- Values --------------------------------------------------------------------------------------------------------
@@ -93,6 +99,25 @@ static const char *name_object(struct making *making, const struct store_part *p
 	return object->name;
 }
 
+// What a descriptor was: text in the place of a stack. Nobody vouches for it: the formats clean what they write. false: not known.
+static bool read_object(const struct making *making, const struct store_part *part, uint64_t number,
+			char text[WIRE_STORE_FRAMES * 8 + 1])
+{
+	const struct store_part *objects = &making->descriptors[part - making->store.reading->parts];
+	const struct store_bucket *bucket =
+		number && number <= UINT32_MAX ? store_part_bucket(objects, (uint32_t)number - 1) : NULL;
+	uint64_t words[WIRE_STORE_FRAMES];
+	uint32_t nwords;
+	uint8_t stop;
+
+	if (!bucket)
+		return false;
+	nwords = store_read_stack(part->source->store, bucket->stack, words, &stop);
+	memcpy(text, words, nwords * 8);
+	text[nwords * 8] = 0;
+	return text[0] != 0;
+}
+
 static int add_sample(struct store_profile *store, const struct store_part *part, const struct store_bucket *bucket,
 		      const int64_t *values)
 {
@@ -100,7 +125,7 @@ static int add_sample(struct store_profile *store, const struct store_part *part
 	uint32_t kind = WIRE_WAIT_KEY_KIND(bucket->key), n = 0;
 	uint64_t object = WIRE_WAIT_KEY_OBJECT(bucket->key);
 	struct profile_label labels[3];
-	char address[24];
+	char address[24], text[WIRE_STORE_FRAMES * 8 + 1];
 	const char *name;
 
 	if (kind < WIRE_WAIT_COUNT && kind_names[kind])
@@ -111,6 +136,8 @@ static int add_sample(struct store_profile *store, const struct store_part *part
 		name = name_object(making, part, object);
 		if (name)
 			labels[n++] = (struct profile_label){.key = "lock_name", .str = name, .num_unit = ""};
+	} else if (read_object(making, part, object, text)) {
+		labels[n++] = (struct profile_label){.key = "object", .str = text, .num_unit = ""};
 	}
 	return store_profile_add(store, part, bucket, values, labels, n,
 				 bucket->counts[WIRE_WAIT_CONTENTIONS] / WIRE_WAIT_PARTS);
@@ -158,13 +185,32 @@ static void describe(struct profile *profile)
 	profile->default_sample_type = "delay";
 }
 
+static int read_descriptors(struct making *making)
+{
+	const struct store_reading *reading = making->store.reading;
+	int r = 0;
+
+	making->descriptors = calloc(reading->sources.count + 1, sizeof(*making->descriptors));
+	for (size_t i = 0; making->descriptors && i < reading->sources.count && r == 0; i++)
+		r = store_read_buckets(reading->parts[i].source->store, WIRE_BUCKET_OBJECT,
+				       &making->descriptors[i].buckets, &making->descriptors[i].count);
+	return making->descriptors ? r : -ENOMEM;
+}
+
+static void forget_descriptors(struct making *making)
+{
+	for (size_t i = 0; making->descriptors && i < making->store.reading->sources.count; i++)
+		free(making->descriptors[i].buckets);
+	free(making->descriptors);
+}
+
 struct profile *wait_profile_make(const struct store_reading *reading, const struct store_reading *before,
 				  enum wire_bucket_kind kind, const char *command)
 {
 	static const struct store_profile_kind how = {wait_values, add_sample};
 	struct wait_totals totals;
-	struct making making;
-	int r = store_profile_begin(&making.store, reading) ? 0 : -ENOMEM;
+	struct making making = {0};
+	int r = store_profile_begin(&making.store, reading) ? read_descriptors(&making) : -ENOMEM;
 
 	intern_init(&making.objects, sizeof(struct object), 2 * sizeof(uint64_t), &making.store.frames.budget);
 	if (r == 0) {
@@ -181,5 +227,6 @@ struct profile *wait_profile_make(const struct store_reading *reading, const str
 		add_comments(&making, kind, &totals, command);
 	}
 	intern_finish(&making.objects);
+	forget_descriptors(&making);
 	return store_profile_end(&making.store, r);
 }

@@ -271,4 +271,6 @@ __attribute__((constructor)) static void agent_construct(void)
 	pthread_atfork(fork_prepare, NULL, fork_child);
 	if (start(true, 0) < 0 || profd_channel_wait(PROFD_CHANNEL_READY, READY_WAIT_MS) == PROFD_CHANNEL_FAILED)
 		give_up(profd_channel_error());
+	else
+		profd_rates_say_error();
 }

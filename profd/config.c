@@ -78,7 +78,8 @@ static struct wire_rates get_rates(void)
 	return (struct wire_rates){.heap_bytes = get_rate("PROFD_HEAP_RATE", "bytes"),
 				   .mutex = get_rate("PROFD_MUTEX_FRACTION", "contentions"),
 				   .block = get_rate("PROFD_BLOCK_RATE", "nanoseconds"),
-				   .block_io = get_bool("PROFD_BLOCK_IO", false)};
+				   .block_io = get_bool("PROFD_BLOCK_IO", false),
+				   .wakers = get_bool("PROFD_WAKERS", false)};
 }
 
 void profd_config_read(struct profd_config *config)

@@ -17,7 +17,7 @@
 #define EARLY_BYTES (64u << 10)
 #define EARLY_ALIGNMENT 16u
 
-#define X(type, name, args) static type first_##name args;
+#define X(type, name, args) static profd_heap_##name##_fn first_##name;
 PROFD_HEAP_REALS(X)
 #undef X
 
@@ -95,7 +95,7 @@ void profd_heap_reals_find(void)
 	struct profd_heap_reals found;
 
 	finding = true;
-#define X(type, name, args) found.name = (type(*) args)dlsym(RTLD_NEXT, #name);
+#define X(type, name, args) found.name = (profd_heap_##name##_fn *)dlsym(RTLD_NEXT, #name);
 	PROFD_HEAP_REALS(X)
 #undef X
 	finding = false;

@@ -12,7 +12,8 @@
 //   exec*, posix_spawn*                      hand on the program's own dispositions and mask (interpose_process.c)
 //   set*id, setgroups, capset, prctl, unshare, setns, and some of syscall
 //                                            the helper must have what the program's thread has (interpose_credentials.c)
-//   locks, condition variables, semaphores…  who waits for what, and who lets others go on (interpose_sync.c, interpose_cond.c)
+//   locks, condition variables, semaphores…  who waits for what, and who lets others go on (interpose_sync.c, _cond.c)
+//   read, recv, poll, nanosleep, wait…       how long that takes (interpose_io.c)
 //   dlopen, dlmopen, dlclose                 the module set follows (interpose_dl.c); tail calls, for they look at their caller
 
 #ifndef PROFD_INTERPOSE_H
@@ -81,7 +82,9 @@
 	X(int, capset, (void *, const void *))                                                                  \
 	X(int, prctl, (int, unsigned long, unsigned long, unsigned long, unsigned long))                        \
 	X(long, syscall, (long, long, long, long, long, long, long))                                            \
-	PROFD_WAIT_REALS(X)
+	PROFD_WAIT_REALS(X)                                                                                     \
+	PROFD_IO_REALS(X)                                                                                       \
+	PROFD_PEER_REALS(X)
 
 enum profd_real_index {
 #define X(type, name, args) PROFD_REAL_##name,

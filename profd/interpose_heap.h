@@ -26,8 +26,11 @@
 	X(void *, valloc, (size_t))                       \
 	X(void *, pvalloc, (size_t))
 
+#define X(type, name, args) typedef type profd_heap_##name##_fn args;
+PROFD_HEAP_REALS(X)
+#undef X
 struct profd_heap_reals {
-#define X(type, name, args) type(*name) args;
+#define X(type, name, args) profd_heap_##name##_fn *name; // NOLINT(bugprone-macro-parentheses)
 	_Alignas(64) PROFD_HEAP_REALS(X)
 #undef X
 };

@@ -13,10 +13,22 @@
 #ifndef PROFD_INTERPOSE_WAITS_H
 #define PROFD_INTERPOSE_WAITS_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <threads.h>
 #include <time.h>
+#include <unistd.h>
 
 #define PROFD_WAIT_REALS(X)                                                                                       \
 	X(int, pthread_mutex_lock, (pthread_mutex_t *))                                                           \
@@ -49,6 +61,65 @@
 	X(int, sem_clockwait, (sem_t *, clockid_t, const struct timespec *))                                      \
 	X(int, sem_post, (sem_t *))                                                                               \
 	X(int, pthread_barrier_wait, (pthread_barrier_t *))
+
+#define PROFD_FORTIFIED_REALS(X)                                                                       \
+	X(ssize_t, __read_chk, (int, void *, size_t, size_t))                                          \
+	X(ssize_t, __pread_chk, (int, void *, size_t, off_t, size_t))                                  \
+	X(ssize_t, __pread64_chk, (int, void *, size_t, off64_t, size_t))                              \
+	X(ssize_t, __recv_chk, (int, void *, size_t, size_t, int))                                     \
+	X(ssize_t, __recvfrom_chk, (int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *)) \
+	X(int, __poll_chk, (struct pollfd *, nfds_t, int, size_t))                                     \
+	X(int, __ppoll_chk, (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t))
+
+// interpose_io.c
+#define PROFD_IO_REALS(X)                                                                                 \
+	X(ssize_t, read, (int, void *, size_t))                                                           \
+	X(ssize_t, write, (int, const void *, size_t))                                                    \
+	X(ssize_t, readv, (int, const struct iovec *, int))                                               \
+	X(ssize_t, writev, (int, const struct iovec *, int))                                              \
+	X(ssize_t, pread, (int, void *, size_t, off_t))                                                   \
+	X(ssize_t, pwrite, (int, const void *, size_t, off_t))                                            \
+	X(ssize_t, pread64, (int, void *, size_t, off64_t))                                               \
+	X(ssize_t, pwrite64, (int, const void *, size_t, off64_t))                                        \
+	X(int, fsync, (int))                                                                              \
+	X(int, fdatasync, (int))                                                                          \
+	X(int, flock, (int, int))                                                                         \
+	X(int, connect, (int, const struct sockaddr *, socklen_t))                                        \
+	X(int, accept, (int, struct sockaddr *, socklen_t *))                                             \
+	X(int, accept4, (int, struct sockaddr *, socklen_t *, int))                                       \
+	X(ssize_t, recv, (int, void *, size_t, int))                                                      \
+	X(ssize_t, recvfrom, (int, void *, size_t, int, struct sockaddr *, socklen_t *))                  \
+	X(ssize_t, recvmsg, (int, struct msghdr *, int))                                                  \
+	X(ssize_t, send, (int, const void *, size_t, int))                                                \
+	X(ssize_t, sendto, (int, const void *, size_t, int, const struct sockaddr *, socklen_t))          \
+	X(ssize_t, sendmsg, (int, const struct msghdr *, int))                                            \
+	X(int, poll, (struct pollfd *, nfds_t, int))                                                      \
+	X(int, ppoll, (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *))               \
+	X(int, select, (int, fd_set *, fd_set *, fd_set *, struct timeval *))                             \
+	X(int, pselect, (int, fd_set *, fd_set *, fd_set *, const struct timespec *, const sigset_t *))   \
+	X(int, epoll_wait, (int, struct epoll_event *, int, int))                                         \
+	X(int, epoll_pwait, (int, struct epoll_event *, int, int, const sigset_t *))                      \
+	X(int, epoll_pwait2, (int, struct epoll_event *, int, const struct timespec *, const sigset_t *)) \
+	X(int, nanosleep, (const struct timespec *, struct timespec *))                                   \
+	X(int, clock_nanosleep, (clockid_t, int, const struct timespec *, struct timespec *))             \
+	X(unsigned, sleep, (unsigned))                                                                    \
+	X(int, usleep, (useconds_t))                                                                      \
+	X(int, thrd_sleep, (const struct timespec *, struct timespec *))                                  \
+	X(pid_t, wait, (int *))                                                                           \
+	X(pid_t, waitpid, (pid_t, int *, int))                                                            \
+	X(pid_t, wait3, (int *, int, struct rusage *))                                                    \
+	X(pid_t, wait4, (pid_t, int *, int, struct rusage *))                                             \
+	X(int, waitid, (idtype_t, id_t, siginfo_t *, int))                                                \
+	PROFD_FORTIFIED_REALS(X)
+
+// interpose_peers.c
+#define PROFD_PEER_REALS(X)                        \
+	X(int, pipe, (int *))                      \
+	X(int, pipe2, (int *, int))                \
+	X(int, socketpair, (int, int, int, int *)) \
+	X(int, eventfd, (unsigned, int))           \
+	X(int, close, (int))                       \
+	X(int, epoll_ctl, (int, int, int, struct epoll_event *))
 
 // Those of more than one version: the one that a program linked today means. The older condition variables (GLIBC_2.2.5), another layout
 // behind the same names, are left to libc: libprofd.map gives ours the newer version alone.

@@ -63,6 +63,11 @@ void profd_links_enter(const struct profd_link *pointer)
 	profd_labels_set_trace(link.has_trace, &link.trace);
 }
 
+bool profd_links_entered(void)
+{
+	return depth > 0;
+}
+
 void profd_links_leave(void)
 {
 	struct level level;

@@ -7,6 +7,8 @@
 #ifndef PROFD_LINKS_H
 #define PROFD_LINKS_H
 
+#include <stdbool.h>
+
 #include "profd/caller.h"
 
 struct profd_link;
@@ -14,6 +16,7 @@ struct profd_link;
 void profd_links_capture(struct profd_caller caller, struct profd_link *ret_link);
 void profd_links_enter(const struct profd_link *link); // NULL: no change, but leave takes back what changes
 void profd_links_leave(void);
+bool profd_links_entered(void); // and not left
 // A fork's child: what was entered in its parent is left by its parent's numbers, which mean nothing here.
 void profd_links_forget(void);
 

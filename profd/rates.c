@@ -21,17 +21,18 @@ static bool is_any(const struct wire_rates *rates)
 
 bool profd_rates_any(void)
 {
-	return profd_store.header && is_any(&profd_rates);
+	return (profd_store.header && is_any(&profd_rates)) || profd_rates.wakers;
 }
 
 int profd_rates_set(const struct wire_rates *rates)
 {
+	profd_waits_set_wakers(rates->wakers != 0); // they need no store
+	profd_rates.wakers = rates->wakers;
 	if (!profd_store.header) {
 		int error = is_any(rates) ? profd_store_open() : 0;
 
 		if (error) {
-			profd_message("heap and lock profiling are off: cannot make its shared memory: %s",
-				      strerror(-error));
+			__atomic_store_n(&profd_agent.region.header->store_errno, (uint32_t)-error, __ATOMIC_RELEASE);
 			memset(&profd_rates, 0, sizeof(profd_rates));
 			return error;
 		}
@@ -48,10 +49,20 @@ int profd_rates_set(const struct wire_rates *rates)
 	return 0;
 }
 
+void profd_rates_say_error(void)
+{
+	uint32_t error = __atomic_load_n(&profd_agent.region.header->store_errno, __ATOMIC_ACQUIRE);
+
+	if (error)
+		profd_message("the heap is not profiled: cannot make the shared memory for it: %s",
+			      strerror((int)error));
+}
+
 void profd_rates_stop(void)
 {
 	profd_heap_stop();
 	profd_waits_set_rates(0, 0, false);
+	profd_waits_set_wakers(false);
 }
 
 void profd_rates_forget(void)

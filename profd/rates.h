@@ -13,8 +13,10 @@
 // In force; before the helper begins: wished for. A fork's child goes on with its parent's. Written by the helper, and at the constructor.
 extern struct wire_rates profd_rates;
 
-// Helper. 0, or −errno when there is no store to be had: then all is off, and one line has said so.
+// Helper. 0, or −errno when there is no store to be had: then all is off, and wire_header.store_errno says why.
 int profd_rates_set(const struct wire_rates *rates);
+// One line about that, if so. Not the helper: fd 2 is none of its descriptors.
+void profd_rates_say_error(void);
 // Is there a store, and something that fills it?
 bool profd_rates_any(void);
 // Nothing is touched any more by calls that begin now.

@@ -15,12 +15,16 @@
 #include "profd/contention.h"
 #include "profd/contexts.h"
 #include "profd/events.h"
+#include "profd/object_name.h"
 #include "profd/store.h"
 #include "profd/threads.h"
+#include "profd/wakers.h"
 
 uint32_t profd_waits_wanted = PROFD_WAITS_UNBOUND;
 
 static uint64_t mutex_rate, block_rate_ns; // atomic; 0: off
+static bool block_io;                      // atomic; waits for descriptors and time belong into the block profile
+static bool wakers;                        // by who sets it alone
 
 static __thread uint64_t waited_lock; // that this thread is counted for as a waiter (contention.h); 0: none
 static __thread uint64_t random_state;
@@ -39,17 +43,34 @@ void profd_waits_bound(void)
 void profd_waits_forget(void)
 {
 	profd_contention_reset();
+	profd_wakers_forget();
 	waited_lock = 0;
+}
+
+// Waits for I/O are told of for either.
+static void want_io(void)
+{
+	bool io = wakers || (block_io && block_rate_ns);
+
+	profd_waits_want(io ? PROFD_WAITS_IO : 0, io ? 0 : PROFD_WAITS_IO);
 }
 
 void profd_waits_set_rates(uint64_t mutex, uint64_t block_ns, bool io)
 {
-	uint32_t set = (mutex ? PROFD_WAITS_MUTEX : 0) | (block_ns ? PROFD_WAITS_BLOCK : 0) |
-		       (block_ns && io ? PROFD_WAITS_IO : 0);
+	uint32_t set = (mutex ? PROFD_WAITS_MUTEX : 0) | (block_ns ? PROFD_WAITS_BLOCK : 0);
 
 	__atomic_store_n(&mutex_rate, mutex, __ATOMIC_RELAXED);
 	__atomic_store_n(&block_rate_ns, block_ns, __ATOMIC_RELAXED);
-	profd_waits_want(set, (PROFD_WAITS_MUTEX | PROFD_WAITS_BLOCK | PROFD_WAITS_IO) & ~set);
+	__atomic_store_n(&block_io, io, __ATOMIC_RELAXED);
+	profd_waits_want(set, (PROFD_WAITS_MUTEX | PROFD_WAITS_BLOCK) & ~set);
+	want_io();
+}
+
+void profd_waits_set_wakers(bool on)
+{
+	wakers = on;
+	profd_waits_want(on ? PROFD_WAITS_WAKERS : 0, on ? 0 : PROFD_WAITS_WAKERS);
+	want_io();
 }
 
 static bool wanted(uint32_t what)
@@ -57,7 +78,7 @@ static bool wanted(uint32_t what)
 	return (__atomic_load_n(&profd_waits_wanted, __ATOMIC_RELAXED) & what) != 0;
 }
 
-static uint64_t now_ns(void)
+uint64_t profd_waits_now_ns(void)
 {
 	struct timespec now;
 
@@ -71,7 +92,7 @@ static uint64_t draw(void)
 	uint64_t x = random_state;
 
 	if (!x)
-		x = ((uint64_t)(uintptr_t)&random_state ^ now_ns() << 20) | 1;
+		x = ((uint64_t)(uintptr_t)&random_state ^ profd_waits_now_ns() << 20) | 1;
 	x ^= x >> 12;
 	x ^= x << 25;
 	x ^= x >> 27;
@@ -81,8 +102,31 @@ static uint64_t draw(void)
 
 // ---- Into the store --------------------------------------------------------------------------------------------------------
 
-static void count(enum wire_bucket_kind bucket_kind, uint64_t key, struct profd_caller caller, uint64_t parts,
-		  uint64_t delay_ns)
+// The key of a wait in the store: of a descriptor, by what it is.
+static uint64_t key_of(uint32_t kind, uint64_t object)
+{
+	uint64_t words[PROFD_OBJECT_NAME_WORDS];
+	struct profd_store_stack text = {.pcs = words, .stop = WIRE_STOP_END};
+	const struct wire_bucket *bucket = NULL;
+
+	if (kind <= WIRE_WAIT_LAST_ADDRESS)
+		return WIRE_WAIT_KEY(kind, object);
+	if (object != WIRE_WAIT_NO_FD) {
+		text.npcs = profd_object_name((int)object, words);
+		bucket = profd_store_bucket(WIRE_BUCKET_OBJECT, &text, 0, 0);
+	}
+	return WIRE_WAIT_KEY(kind, bucket ? profd_store_number(bucket) + 1 : 0);
+}
+
+// What was waited for, where, and what that stands for.
+struct waiting {
+	uint64_t object;
+	struct profd_caller caller;
+	uint64_t parts, delay_ns;
+	uint8_t kind;
+};
+
+static void count(enum wire_bucket_kind bucket_kind, const struct waiting *waiting)
 {
 	struct profd_caller_work work;
 	struct wire_bucket *bucket;
@@ -92,13 +136,13 @@ static void count(enum wire_bucket_kind bucket_kind, uint64_t key, struct profd_
 	if (!profd_caller_begin(&work))
 		return;
 	if (__atomic_load_n(&profd_store.header, __ATOMIC_ACQUIRE)) {
-		stack.npcs = profd_caller_walk(caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
+		stack.npcs = profd_caller_walk(waiting->caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
 		stack.pcs = pcs;
 		stack.work = profd_contexts_work();
-		bucket = profd_store_bucket(bucket_kind, &stack, key, 0);
+		bucket = profd_store_bucket(bucket_kind, &stack, key_of(waiting->kind, waiting->object), 0);
 		if (bucket) {
-			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, parts);
-			profd_store_add(bucket, WIRE_WAIT_DELAY_NS, delay_ns);
+			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, waiting->parts);
+			profd_store_add(bucket, WIRE_WAIT_DELAY_NS, waiting->delay_ns);
 		}
 	}
 	profd_caller_end(&work);
@@ -106,15 +150,19 @@ static void count(enum wire_bucket_kind bucket_kind, uint64_t key, struct profd_
 
 static void count_block(const struct profd_wait *wait, uint64_t waited_ns)
 {
-	uint64_t rate = __atomic_load_n(&block_rate_ns, __ATOMIC_RELAXED),
-		 key = WIRE_WAIT_KEY(wait->kind, wait->object);
+	uint64_t rate = __atomic_load_n(&block_rate_ns, __ATOMIC_RELAXED);
+	struct waiting waiting = {wait->object, wait->caller, WIRE_WAIT_PARTS, waited_ns, wait->kind};
 
-	if (!rate || !waited_ns)
+	if (!rate || !waited_ns ||
+	    (wait->kind > WIRE_WAIT_LAST_ADDRESS && !__atomic_load_n(&block_io, __ATOMIC_RELAXED)))
 		return;
-	if (waited_ns >= rate)
-		count(WIRE_BUCKET_BLOCK, key, wait->caller, WIRE_WAIT_PARTS, waited_ns);
-	else if (draw() % rate < waited_ns)
-		count(WIRE_BUCKET_BLOCK, key, wait->caller, rate * WIRE_WAIT_PARTS / waited_ns, rate);
+	if (waited_ns < rate) {
+		if (draw() % rate >= waited_ns)
+			return;
+		waiting.parts = rate * WIRE_WAIT_PARTS / waited_ns;
+		waiting.delay_ns = rate;
+	}
+	count(WIRE_BUCKET_BLOCK, &waiting);
 }
 
 // ---- What the interposed functions tell -------------------------------------------------------------------------------------
@@ -135,7 +183,7 @@ static void stop_counting(uint64_t at_ns)
 void profd_waits_thread_ends(void)
 {
 	if (waited_lock)
-		stop_counting(now_ns());
+		stop_counting(profd_waits_now_ns());
 }
 
 void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t object, struct profd_caller caller)
@@ -143,11 +191,15 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	wait->kind = WIRE_WAIT_NONE;
 	if (profd_thread_slot == PROFD_NO_SLOT) // the helper, for one
 		return;
+	if (!wanted(~(PROFD_WAITS_WAKERS | PROFD_WAITS_IO)) && !profd_wakers_can_wake(kind))
+		return;
 	wait->kind = (uint8_t)kind;
 	wait->object = object;
 	wait->caller = caller;
-	wait->began_ns = now_ns();
+	wait->began_ns = profd_waits_now_ns();
 	profd_event(WIRE_EVENT_PARK, .reason = kind, .object = object, .time_ns = wait->began_ns);
+	if (wanted(PROFD_WAITS_WAKERS))
+		profd_wakers_wait_begins(wait);
 	if (is_lock(kind) && wanted(PROFD_WAITS_MUTEX)) {
 		stop_counting(wait->began_ns);
 		if (profd_contention_begin(object, wait->began_ns))
@@ -162,20 +214,25 @@ void profd_wait_ends(const struct profd_wait *wait)
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = now_ns();
-	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns);
+	at_ns = profd_waits_now_ns();
 	if (is_lock(wait->kind) && waited_lock == wait->object)
 		stop_counting(at_ns);
 	if (wanted(PROFD_WAITS_BLOCK))
 		count_block(wait, at_ns - wait->began_ns);
+	if (wanted(PROFD_WAITS_WAKERS))
+		profd_wakers_wait_ends(wait);
+	// With wakers, the thread now works for whoever woke it.
+	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns,
+		    .context = wanted(PROFD_WAITS_WAKERS) ? WIRE_WORK_CONTEXT(profd_contexts_work()) : 0);
 	errno = error;
 }
 
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller)
 {
-	(void)caller;
 	if (profd_thread_slot != PROFD_NO_SLOT)
 		profd_event(WIRE_EVENT_WAKE, .reason = kind, .object = object);
+	if (wanted(PROFD_WAITS_WAKERS))
+		profd_wakers_wake(object, caller);
 }
 
 void profd_release_begins(struct profd_release *release, enum wire_wait kind, uint64_t object,
@@ -189,7 +246,7 @@ void profd_release_begins(struct profd_release *release, enum wire_wait kind, ui
 		return;
 	profd_wait_wakes(kind, object, caller);
 	if (wanted(PROFD_WAITS_MUTEX))
-		release->delay_ns = profd_contention_charge(object, now_ns());
+		release->delay_ns = profd_contention_charge(object, profd_waits_now_ns());
 }
 
 void profd_release_ends(const struct profd_release *release)
@@ -197,8 +254,10 @@ void profd_release_ends(const struct profd_release *release)
 	uint64_t rate = __atomic_load_n(&mutex_rate, __ATOMIC_RELAXED);
 	int error = errno;
 
+	struct waiting waiting = {release->object, release->caller, rate * WIRE_WAIT_PARTS, rate * release->delay_ns,
+				  release->kind};
+
 	if (release->delay_ns && rate && draw() % rate == 0)
-		count(WIRE_BUCKET_MUTEX, WIRE_WAIT_KEY(release->kind, release->object), release->caller,
-		      rate * WIRE_WAIT_PARTS, rate * release->delay_ns);
+		count(WIRE_BUCKET_MUTEX, &waiting);
 	errno = error;
 }

@@ -47,15 +47,24 @@ void profd_waits_bound(void);
 void profd_waits_forget(void);
 // The calling thread ends, wherever it was.
 void profd_waits_thread_ends(void);
+uint64_t profd_waits_now_ns(void); // CLOCK_MONOTONIC
+// Links from who is woken to who woke it, on or off.
+void profd_waits_set_wakers(bool on);
 // The rates of the two profiles (wire_rates): a contention in `mutex` is kept, a wait for each `block_ns` waited. 0: off.
 void profd_waits_set_rates(uint64_t mutex, uint64_t block_ns, bool io);
+
+// Whose work a thread does (wakers.h).
+struct profd_waker {
+	uint32_t context, by, origin;
+};
 
 // One wait, on the stack of who waits.
 struct profd_wait {
 	uint64_t object; // the lock's address, the descriptor, …: what wakes name as well
 	uint64_t began_ns;
 	struct profd_caller caller;
-	uint8_t kind; // enum wire_wait; WIRE_WAIT_NONE: nobody is to hear of it
+	struct profd_waker before; // it began
+	uint8_t kind;              // enum wire_wait; WIRE_WAIT_NONE: nobody is to hear of it
 };
 
 void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t object, struct profd_caller caller);

@@ -284,6 +284,8 @@ struct wire_header {
 	uint32_t pool_labels;           // items that are labels: half of the index, and of the words, at the most
 	uint32_t tasks_used;            // tasks [0, tasks_used) were ever used
 	uint64_t tasks_lost;            // that had no room
+	uint32_t store_errno;           // why the profile store could not be made when it was asked for; 0: it could
+	uint32_t reserved;
 };
 
 // ---- Control socket -----------------------------------------------------------------------------------------------

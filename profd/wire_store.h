@@ -36,6 +36,9 @@ enum wire_bucket_kind {
 	WIRE_BUCKET_HEAP, // key: bytes of one object; above WIRE_STORE_EXACT_BYTES, when buckets run short, of the largest that it may count
 	WIRE_BUCKET_MUTEX, // key: WIRE_WAIT_KEY (wire_waits.h); the stack is the holder's, who gives it back
 	WIRE_BUCKET_BLOCK, // key: WIRE_WAIT_KEY; the stack is the waiter's
+	// What a descriptor was. It counts nothing; its stack is no stack, but text: 8 bytes a word, padded with NUL. A bucket of a block profile
+	// whose key has a kind above WIRE_WAIT_LAST_ADDRESS names it by its number + 1; 0: not known.
+	WIRE_BUCKET_OBJECT,
 	WIRE_BUCKET_KINDS
 };
 

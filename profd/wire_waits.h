@@ -26,8 +26,24 @@ enum wire_wait {
 	WIRE_WAIT_JOIN,
 	WIRE_WAIT_FUTEX,
 	WIRE_WAIT_LAST_ADDRESS = WIRE_WAIT_FUTEX,
+	// The object is a descriptor; WIRE_WAIT_NO_FD: none, or more than one. In the store, one has a name instead: see WIRE_BUCKET_OBJECT.
+	WIRE_WAIT_READ,
+	WIRE_WAIT_WRITE,
+	WIRE_WAIT_SYNC,
+	WIRE_WAIT_FILE_LOCK,
+	WIRE_WAIT_CONNECT,
+	WIRE_WAIT_ACCEPT,
+	WIRE_WAIT_RECEIVE,
+	WIRE_WAIT_SEND,
+	WIRE_WAIT_POLL,
+	WIRE_WAIT_SELECT,
+	WIRE_WAIT_EPOLL,
+	WIRE_WAIT_SLEEP,
+	WIRE_WAIT_CHILD,
 	WIRE_WAIT_COUNT
 };
+
+#define WIRE_WAIT_NO_FD 0xffffffffu
 
 #define WIRE_WAIT_OBJECT_BITS 56
 #define WIRE_WAIT_KEY(kind, object) ((uint64_t)(kind) << WIRE_WAIT_OBJECT_BITS | (object))

@@ -15,9 +15,10 @@ import pytest
 import pprof_reader
 from test_heap import comment, served, wait_until  # pylint: disable=unused-import
 from test_programs import answers, free_port, needs
+from test_signals import BY_SYSCALL_2, interruptions
 
 CONTENTIONS, DELAY = range(2)
-BOTH = {'PROFD_MUTEX_FRACTION': '1', 'PROFD_BLOCK_RATE': '1', 'PROFD_BLOCK_IO': '1'}
+ALL = {'PROFD_MUTEX_FRACTION': '1', 'PROFD_BLOCK_RATE': '1', 'PROFD_BLOCK_IO': '1', 'PROFD_WAKERS': '1'}
 
 
 @pytest.fixture
@@ -118,6 +119,82 @@ def test_short_waits_are_sampled_without_bias(waits, helper):
     assert 0.2 * waited < contentions <= 1.05 * waited
 
 
+# ---- I/O and sleep -------------------------------------------------------------------------------------------------------
+
+IO = '''
+import os, select, socket, subprocess, sys, threading, time
+spent = {}
+def timed(name, function, *arguments):
+    began = time.monotonic_ns()
+    result = function(*arguments)
+    spent[name] = spent.get(name, 0) + time.monotonic_ns() - began
+    return result
+readable, writable = os.pipe()
+def writer():
+    for i in range(20):
+        time.sleep(0.005)
+        os.write(writable, b"x")
+thread = threading.Thread(target=writer)
+thread.start()
+for i in range(20):
+    timed("read", os.read, readable, 1)
+thread.join()
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen()
+def serve():
+    time.sleep(0.05)
+    peer, _ = listener.accept()
+    while data := peer.recv(10):
+        time.sleep(0.005)
+        peer.send(data)
+thread = threading.Thread(target=serve)
+thread.start()
+client = socket.create_connection(listener.getsockname())
+for i in range(20):
+    client.send(b"x")
+    timed("receive", client.recv, 10)
+client.close()
+thread.join()
+with open(sys.argv[2], "wb") as file:
+    for i in range(20):
+        file.write(b"x" * 50000)
+        file.flush()
+        timed("sync", os.fsync, file.fileno())
+poller = select.epoll()
+timed("epoll", poller.poll, 0.1)
+timed("select", select.select, [], [], [], 0.1)
+timed("child", subprocess.run, ["/bin/sleep", "0.1"])
+print(*(f"{name} 1 {ns}" for name, ns in spent.items()), f"fd {poller.fileno()} 0", sep="\\n")
+'''
+
+
+def by_label(profile, **labels):
+    return sum(sample.values[DELAY] for sample in profile.samples if all(sample.labels.get(key) == value for key, value in labels.items()))
+
+
+def test_io_by_object(waits, tmp_path):
+    port, path = 20000 + os.getpid() % 10000, str(tmp_path / 'written')
+    result, profile = waits('--block=1', '/usr/bin/python3', '-c', IO, port, path, options=['--block-io'])
+    truth = {name: ns for name, (_, ns) in truths(result.stdout).items()}
+    descriptor = truths(result.stdout)['fd'][0]
+    assert by_label(profile, wait='read', object='pipe (fd 3)') == pytest.approx(truth['read'], rel=0.05)
+    assert by_label(profile, wait='receive', object=f'tcp to 127.0.0.1:{port}') == pytest.approx(truth['receive'], rel=0.05)
+    assert by_label(profile, wait='receive', object=f'tcp 127.0.0.1:{port} (server)') > 0
+    assert by_label(profile, wait='sync', object=path) == pytest.approx(truth['sync'], rel=0.1, abs=1e6)
+    assert by_label(profile, wait='epoll', object=f'anon_inode:[eventpoll] (fd {descriptor})') == pytest.approx(1e8, rel=0.1)
+    assert by_label(profile, wait='select') == pytest.approx(1e8, rel=0.1)
+    assert by_label(profile, wait='sleep') >= 20 * 5e6 * 2
+    assert by_label(profile, wait='child') > 5e7
+
+
+def test_io_only_when_asked_for(waits, tmp_path):
+    port, path = 20000 + os.getpid() % 10000, str(tmp_path / 'written')
+    _, profile = waits('--block=1', '/usr/bin/python3', '-c', IO, port, path)
+    assert not {sample.labels['wait'] for sample in profile.samples} & {'read', 'receive', 'sync', 'epoll', 'select', 'sleep', 'child'}
+
+
 # ---- Nothing else changes ------------------------------------------------------------------------------------------------
 
 SYNC_CASES = ['mutexes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'spin', 'cancel', 'longjmp', 'fork', 'old']
@@ -127,6 +204,20 @@ SYNC_CASES = ['mutexes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 's
 @pytest.mark.parametrize('on', [False, True])
 def test_locks_do_the_same(same, helper, case, on):
     same(helper('target_sync'), case, options=('--block=1', '--mutex', '--block-io') if on else ())
+
+
+def test_no_call_is_interrupted(run, helper):
+    result = run(helper('target_waits'), 'quiet', 2, options=('--block=1', '--block-io'))
+    assert result.status == 0
+    assert all(line.split()[1:] == ['0', '0'] for line in result.stdout.splitlines()
+               if line.split()[0] not in BY_SYSCALL_2), result.stdout
+
+
+def test_interrupted_calls_of_ones_own_are_seen(run, helper):
+    """EINTR of the program's own signals."""
+    with_us = interruptions(run(helper('target_waits'), 'alarm', 2, options=('--block=1', '--block-io')).stderr)
+    assert len(with_us) >= 16
+    assert all(interrupted >= 0.95 * calls > 0 for calls, interrupted in with_us.values()), with_us
 
 
 def test_fork_has_its_own(waits, helper):
@@ -227,7 +318,7 @@ def test_config_is_checked(served):
     assert target.get('/debug/pprof/config')[1].decode().splitlines()[1:4] == ['mutex_fraction 0', 'block_rate 0', 'block_io 0']
 
 
-# ---- Real programs, with mutex, block and I/O at once ----------------------------------------------------------------------
+# ---- Real programs, with mutex, block, I/O and wakers at once ----------------------------------------------------------------------
 
 CXX = r'''
 #include <condition_variable>
@@ -263,7 +354,7 @@ int main() {
 def test_cxx_pool(tmp_path, same, waits):
     path = str(tmp_path / 'pool')
     subprocess.run(['g++', '-x', 'c++', '-std=c++17', '-O2', '-g', '-o', path, '-', '-pthread'], input=CXX, text=True, check=True)
-    done = same(path, options=('--block=1', '--mutex', '--block-io'))
+    done = same(path, options=('--block=1', '--mutex', '--block-io', '--wakers'))
     assert done.stdout == '199990000 2858\n'
     assert any(name.startswith('pool::') for sample in done.profile.samples for name in sample.stack)
     assert {sample.labels['wait'] for sample in done.profile.samples} >= {'mutex', 'condition', 'futex', 'join'}
@@ -285,7 +376,7 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 [t.join() for t in threads]
 print(total[0], done.qsize())
 '''
-    done = same('/usr/bin/python3', '-c', script, options=('--block=1', '--mutex', '--block-io'))
+    done = same('/usr/bin/python3', '-c', script, options=('--block=1', '--mutex', '--block-io', '--wakers'))
     assert done.stdout == '12497500 8\n'
 
 
@@ -294,7 +385,7 @@ def test_sqlite(same, tmp_path):
     sql = '''create table t(a integer primary key, b text); with recursive n(i) as (select 1 union all select i+1 from n where i<20000)
              insert into t select i, hex(i*7919) from n; create index x on t(b); select count(*), max(b), sum(a) from t where b > '5';
              drop table t;'''
-    done = same('sqlite3', str(tmp_path / 'db'), sql, options=('--block=1', '--mutex', '--block-io'))
+    done = same('sqlite3', str(tmp_path / 'db'), sql, options=('--block=1', '--mutex', '--block-io', '--wakers'))
     assert done.status == 0 and done.stdout
 
 
@@ -303,7 +394,7 @@ class Background:
 
     def __init__(self, agent, command, cwd):
         self.port = free_port()
-        env = dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{self.port}', **BOTH)
+        env = dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{self.port}', **ALL)
         self.process = subprocess.Popen(command, env=env, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def get(self, path):

@@ -95,6 +95,33 @@ static void test_trace(void **state)
 	http_server_destroy(server);
 }
 
+static void test_mutex_and_block(void **state)
+{
+	static const char *const names[][2] = {{"mutex", "--- mutex:\n"}, {"block", "--- contention:\n"}};
+	struct http_server *server = http_client_serve(&(struct http_options){0});
+	struct answer answer;
+	char path[64];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/debug/pprof/%s?debug=1", names[i][0]);
+		http_client_fetch(server, path, &answer);
+		assert_int_equal(answer.status, 200);
+		assert_memory_equal(answer.body, names[i][1], strlen(names[i][1]));
+		assert_non_null(strstr(answer.body, "\n5000000 2 @ 0x1234\n"));
+		free(answer.body);
+		snprintf(path, sizeof(path), "/debug/pprof/%s?format=folded", names[i][0]);
+		http_client_fetch(server, path, &answer);
+		assert_string_equal(answer.body, "main 5000000\n");
+		free(answer.body);
+		snprintf(path, sizeof(path), "/debug/pprof/%s?format=nonsense", names[i][0]);
+		http_client_fetch(server, path, &answer);
+		assert_int_equal(answer.status, 400);
+		free(answer.body);
+	}
+	http_server_destroy(server);
+}
+
 static void test_unknown(void **state)
 {
 	struct http_server *server = http_client_serve(&(struct http_options){0});
@@ -413,6 +440,78 @@ static void test_profile_takes_its_time(void **state)
 	http_server_destroy(server);
 }
 
+static void test_heap(void **state)
+{
+	struct http_server *server = http_client_serve(&(struct http_options){0});
+	struct answer answer;
+
+	http_client_fetch(server, "/debug/pprof/heap?gc=1", &answer);
+	assert_int_equal(answer.status, 200);
+	assert_header(&answer, "Content-Type", "application/octet-stream");
+	assert_header(&answer, "Content-Disposition", "attachment; filename=\"heap\"");
+	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/allocs", &answer);
+	assert_header(&answer, "Content-Disposition", "attachment; filename=\"allocs\"");
+	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/heap?debug=1", &answer);
+	assert_header(&answer, "Content-Type", "text/plain; charset=utf-8");
+	assert_null(http_client_header(&answer, "Content-Disposition"));
+	assert_non_null(strstr(answer.body, "heap profile: 3: 3000 [8: 8000] @ heap/2\n3: 3000 [8: 8000] @ 0x1234\n"));
+	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/heap?format=folded", &answer);
+	assert_string_equal(answer.body, "main 3000\n");
+	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/allocs?format=folded", &answer);
+	assert_string_equal(answer.body, "main 8000\n");
+	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/heap?seconds=1", &answer);
+	assert_header(&answer, "Content-Disposition", "attachment; filename=\"heap-delta\"");
+	free(answer.body);
+	assert_fetch_error(server, "/debug/pprof/heap?seconds=x", 400, "invalid value for \"seconds\"");
+	assert_fetch_error(server, "/debug/pprof/heap?seconds=1&debug=1", 400, "incompatible");
+	assert_fetch_error(server, "/debug/pprof/heap?format=x", 400, "format must be one of");
+	fake.open_error = -ESRCH;
+	assert_fetch_error(server, "/debug/pprof/heap", 404, "is gone");
+	http_server_destroy(server);
+}
+
+static void test_config(void **state)
+{
+	struct http_server *server = http_client_serve(&(struct http_options){0});
+	struct answer answer;
+
+	http_client_fetch(server, "/debug/pprof/config", &answer);
+	assert_string_equal(answer.body, "heap_rate 0\n");
+	free(answer.body);
+	http_client_read(
+		http_client_ask(server, "POST", "/debug/pprof/config?heap_rate=4096", HOST "Content-Length: 0\r\n", ""),
+		&answer);
+	assert_int_equal(answer.status, 200);
+	assert_string_equal(answer.body, "heap_rate 4096\n");
+	assert_int_equal(fake.rates.heap_bytes, 4096);
+	free(answer.body);
+	http_client_read(
+		http_client_ask(server, "POST", "/debug/pprof/config?heap_rate=4k", HOST "Content-Length: 0\r\n", ""),
+		&answer);
+	assert_error(&answer, 400, "heap_rate must be a number");
+	free(answer.body);
+	http_client_read(http_client_ask(server, "POST", "/debug/pprof/config", HOST "Content-Length: 0\r\n", ""),
+			 &answer);
+	assert_error(&answer, 400, "nothing to change");
+	free(answer.body);
+	http_client_fetch(server, "/debug/pprof/config?heap_rate=1", &answer); // a GET changes nothing
+	assert_string_equal(answer.body, "heap_rate 4096\n");
+	free(answer.body);
+	// Another site's page may not have the browser ask.
+	http_client_read(http_client_ask(server, "POST", "/debug/pprof/config?heap_rate=1",
+					 HOST "Sec-Fetch-Site: cross-site\r\nContent-Length: 0\r\n", ""),
+			 &answer);
+	assert_int_equal(answer.status, 403);
+	free(answer.body);
+	assert_int_equal(fake.rates.heap_bytes, 4096);
+	http_server_destroy(server);
+}
+
 static void test_head(void **state)
 {
 	struct http_server *server = http_client_serve(&(struct http_options){0});
@@ -467,6 +566,7 @@ int main(void)
 		cmocka_unit_test_setup(test_index, http_fake_reset),
 		cmocka_unit_test_setup(test_redirects, http_fake_reset),
 		cmocka_unit_test_setup(test_trace, http_fake_reset),
+		cmocka_unit_test_setup(test_mutex_and_block, http_fake_reset),
 		cmocka_unit_test_setup(test_unknown, http_fake_reset),
 		cmocka_unit_test_setup(test_threads, http_fake_reset),
 		cmocka_unit_test_setup(test_cmdline, http_fake_reset),
@@ -479,6 +579,8 @@ int main(void)
 		cmocka_unit_test_setup(test_profile_parameters, http_fake_reset),
 		cmocka_unit_test_setup(test_profile_errors, http_fake_reset),
 		cmocka_unit_test_setup(test_profile_takes_its_time, http_fake_reset),
+		cmocka_unit_test_setup(test_heap, http_fake_reset),
+		cmocka_unit_test_setup(test_config, http_fake_reset),
 		cmocka_unit_test_setup(test_head, http_fake_reset),
 		cmocka_unit_test_setup(test_methods, http_fake_reset),
 	};

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// interpose_io.c: calls that wait for files, sockets, other processes and time. Off, and unless PROFD_WAITS_IO asks for them, a test and a jump; how
+// such a function is put together: interpose_waits.h. Any thread of the target, in its signal handlers, too; our own helper comes through here
+// as well, and is not told of.
+//
+// What libc itself reads and writes (stdio) does not come through here. Whether a call will wait is not known beforehand: each is timed, and a
+// short one is as good as never kept.
+
+// pread and pread64 are two symbols.
+#undef _FILE_OFFSET_BITS
+
+#include "profd/interpose.h"
+#include "profd/peers.h"
+#include "profd/waits.h"
+
+// A write wakes whoever in this process reads the other end, or waits for it in an epoll.
+static inline void tell_peer(enum wire_wait kind, int fd, struct profd_caller caller)
+{
+	uint32_t peer, epoll;
+
+	if (kind != WIRE_WAIT_WRITE && kind != WIRE_WAIT_SEND)
+		return;
+	peer = profd_peer(fd);
+	if (!peer)
+		return;
+	profd_wait_wakes(WIRE_WAIT_READ, peer - 1, caller);
+	epoll = profd_peer_epoll((int)peer - 1);
+	if (epoll)
+		profd_wait_wakes(WIRE_WAIT_EPOLL, epoll - 1, caller);
+}
+
+#define IO_WAIT(type, name, kind, descriptor, parameters, arguments)            \
+	static PROFD_NOINLINE type watched_##name parameters                    \
+	{                                                                       \
+		struct profd_caller caller = PROFD_CALLER();                    \
+		struct profd_wait wait;                                         \
+		type result;                                                    \
+                                                                                \
+		tell_peer(kind, descriptor, caller);                            \
+		profd_wait_begins(&wait, kind, (uint32_t)(descriptor), caller); \
+		result = PROFD_REAL(name) arguments;                            \
+		profd_wait_ends(&wait);                                         \
+		return result;                                                  \
+	}                                                                       \
+	PROFD_EXPORT type name parameters                                       \
+	{                                                                       \
+		if (!profd_waits_io_on())                                       \
+			return PROFD_FOUND(name) arguments;                     \
+		return watched_##name arguments;                                \
+	}
+
+// What programs that are compiled with _FORTIFY_SOURCE call; no header declares them without it.
+#define X(type, name, parameters) type name parameters;
+PROFD_FORTIFIED_REALS(X)
+#undef X
+
+// ---- Files and pipes -------------------------------------------------------------------------------------------------------
+
+IO_WAIT(ssize_t, read, WIRE_WAIT_READ, fd, (int fd, void *buf, size_t size), (fd, buf, size))
+IO_WAIT(ssize_t, write, WIRE_WAIT_WRITE, fd, (int fd, const void *buf, size_t size), (fd, buf, size))
+IO_WAIT(ssize_t, readv, WIRE_WAIT_READ, fd, (int fd, const struct iovec *parts, int count), (fd, parts, count))
+IO_WAIT(ssize_t, writev, WIRE_WAIT_WRITE, fd, (int fd, const struct iovec *parts, int count), (fd, parts, count))
+IO_WAIT(ssize_t, pread, WIRE_WAIT_READ, fd, (int fd, void *buf, size_t size, off_t at), (fd, buf, size, at))
+IO_WAIT(ssize_t, pwrite, WIRE_WAIT_WRITE, fd, (int fd, const void *buf, size_t size, off_t at), (fd, buf, size, at))
+IO_WAIT(ssize_t, pread64, WIRE_WAIT_READ, fd, (int fd, void *buf, size_t size, off64_t at), (fd, buf, size, at))
+IO_WAIT(ssize_t, pwrite64, WIRE_WAIT_WRITE, fd, (int fd, const void *buf, size_t size, off64_t at), (fd, buf, size, at))
+IO_WAIT(ssize_t, __read_chk, WIRE_WAIT_READ, fd, (int fd, void *buf, size_t size, size_t room), (fd, buf, size, room))
+IO_WAIT(ssize_t, __pread_chk, WIRE_WAIT_READ, fd, (int fd, void *buf, size_t size, off_t at, size_t room),
+	(fd, buf, size, at, room))
+IO_WAIT(ssize_t, __pread64_chk, WIRE_WAIT_READ, fd, (int fd, void *buf, size_t size, off64_t at, size_t room),
+	(fd, buf, size, at, room))
+IO_WAIT(int, fsync, WIRE_WAIT_SYNC, fd, (int fd), (fd))
+IO_WAIT(int, fdatasync, WIRE_WAIT_SYNC, fd, (int fd), (fd))
+IO_WAIT(int, flock, WIRE_WAIT_FILE_LOCK, fd, (int fd, int operation), (fd, operation))
+
+// ---- Sockets -----------------------------------------------------------------------------------------------------------------
+
+IO_WAIT(int, connect, WIRE_WAIT_CONNECT, fd, (int fd, const struct sockaddr *address, socklen_t size),
+	(fd, address, size))
+IO_WAIT(int, accept, WIRE_WAIT_ACCEPT, fd, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
+IO_WAIT(int, accept4, WIRE_WAIT_ACCEPT, fd, (int fd, struct sockaddr *address, socklen_t *size, int flags),
+	(fd, address, size, flags))
+IO_WAIT(ssize_t, recv, WIRE_WAIT_RECEIVE, fd, (int fd, void *buf, size_t size, int flags), (fd, buf, size, flags))
+IO_WAIT(ssize_t, recvfrom, WIRE_WAIT_RECEIVE, fd,
+	(int fd, void *buf, size_t size, int flags, struct sockaddr *from, socklen_t *from_size),
+	(fd, buf, size, flags, from, from_size))
+IO_WAIT(ssize_t, recvmsg, WIRE_WAIT_RECEIVE, fd, (int fd, struct msghdr *message, int flags), (fd, message, flags))
+IO_WAIT(ssize_t, __recv_chk, WIRE_WAIT_RECEIVE, fd, (int fd, void *buf, size_t size, size_t room, int flags),
+	(fd, buf, size, room, flags))
+IO_WAIT(ssize_t, __recvfrom_chk, WIRE_WAIT_RECEIVE, fd,
+	(int fd, void *buf, size_t size, size_t room, int flags, struct sockaddr *from, socklen_t *from_size),
+	(fd, buf, size, room, flags, from, from_size))
+IO_WAIT(ssize_t, send, WIRE_WAIT_SEND, fd, (int fd, const void *buf, size_t size, int flags), (fd, buf, size, flags))
+IO_WAIT(ssize_t, sendto, WIRE_WAIT_SEND, fd,
+	(int fd, const void *buf, size_t size, int flags, const struct sockaddr *to, socklen_t to_size),
+	(fd, buf, size, flags, to, to_size))
+IO_WAIT(ssize_t, sendmsg, WIRE_WAIT_SEND, fd, (int fd, const struct msghdr *message, int flags), (fd, message, flags))
+
+// ---- Whichever comes first -----------------------------------------------------------------------------------------------------
+
+// Of several descriptors none is named.
+static inline int only_one(const struct pollfd *fds, nfds_t count)
+{
+	return count == 1 ? fds->fd : -1;
+}
+
+IO_WAIT(int, poll, WIRE_WAIT_POLL, only_one(fds, count), (struct pollfd * fds, nfds_t count, int timeout),
+	(fds, count, timeout))
+IO_WAIT(int, ppoll, WIRE_WAIT_POLL, only_one(fds, count),
+	(struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
+	(fds, count, timeout, mask))
+IO_WAIT(int, __poll_chk, WIRE_WAIT_POLL, only_one(fds, count),
+	(struct pollfd * fds, nfds_t count, int timeout, size_t room), (fds, count, timeout, room))
+IO_WAIT(int, __ppoll_chk, WIRE_WAIT_POLL, only_one(fds, count),
+	(struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, size_t room),
+	(fds, count, timeout, mask, room))
+IO_WAIT(int, select, WIRE_WAIT_SELECT, -1,
+	(int count, fd_set *readers, fd_set *writers, fd_set *others, struct timeval *timeout),
+	(count, readers, writers, others, timeout))
+IO_WAIT(int, pselect, WIRE_WAIT_SELECT, -1,
+	(int count, fd_set *readers, fd_set *writers, fd_set *others, const struct timespec *timeout,
+	 const sigset_t *mask),
+	(count, readers, writers, others, timeout, mask))
+IO_WAIT(int, epoll_wait, WIRE_WAIT_EPOLL, fd, (int fd, struct epoll_event *events, int room, int timeout),
+	(fd, events, room, timeout))
+IO_WAIT(int, epoll_pwait, WIRE_WAIT_EPOLL, fd,
+	(int fd, struct epoll_event *events, int room, int timeout, const sigset_t *mask),
+	(fd, events, room, timeout, mask))
+IO_WAIT(int, epoll_pwait2, WIRE_WAIT_EPOLL, fd,
+	(int fd, struct epoll_event *events, int room, const struct timespec *timeout, const sigset_t *mask),
+	(fd, events, room, timeout, mask))
+
+// ---- Time, and other processes -----------------------------------------------------------------------------------------------
+
+IO_WAIT(int, nanosleep, WIRE_WAIT_SLEEP, -1, (const struct timespec *time, struct timespec *left), (time, left))
+IO_WAIT(int, clock_nanosleep, WIRE_WAIT_SLEEP, -1,
+	(clockid_t clock, int flags, const struct timespec *time, struct timespec *left), (clock, flags, time, left))
+IO_WAIT(unsigned, sleep, WIRE_WAIT_SLEEP, -1, (unsigned seconds), (seconds))
+IO_WAIT(int, usleep, WIRE_WAIT_SLEEP, -1, (useconds_t us), (us))
+IO_WAIT(int, thrd_sleep, WIRE_WAIT_SLEEP, -1, (const struct timespec *time, struct timespec *left), (time, left))
+IO_WAIT(pid_t, wait, WIRE_WAIT_CHILD, -1, (int *status), (status))
+IO_WAIT(pid_t, waitpid, WIRE_WAIT_CHILD, -1, (pid_t pid, int *status, int options), (pid, status, options))
+IO_WAIT(pid_t, wait3, WIRE_WAIT_CHILD, -1, (int *status, int options, struct rusage *usage), (status, options, usage))
+IO_WAIT(pid_t, wait4, WIRE_WAIT_CHILD, -1, (pid_t pid, int *status, int options, struct rusage *usage),
+	(pid, status, options, usage))
+IO_WAIT(int, waitid, WIRE_WAIT_CHILD, -1, (idtype_t type, id_t id, siginfo_t *info, int options),
+	(type, id, info, options))

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// wakers.c: see wakers.h.
+//
+// What waking costs. A walk of the stack takes 100 to 500 ns, which is too much for a call that takes 20. So a thread remembers the last few stacks
+// that it woke others from: the call's return address and SP, and where on the stack the return addresses of the frames above are. As long
+// as these still hold what they held, it is the same stack, and its context is known.
+//
+// Answers. Who asks another thread for something, waits, and is woken by it, is where it was: the waker is no cause of what it does then. So a wake
+// carries who gave the waker its own context, and where that chain began; a thread that finds itself there keeps what it had.
+
+#include "profd/wakers.h"
+
+#include <stdbool.h>
+
+#include "profd/agent.h"
+#include "profd/contexts.h"
+#include "profd/links.h"
+#include "profd/threads.h"
+
+// ---- The objects that somebody woke others at -------------------------------------------------------------------------------
+
+#define ENTRIES \
+	4096u // a power of two; one for each object: what shares it with another is forgotten, which loses a link
+
+// Written one after the other: a reader that comes in between may pair an object with the waker of another one.
+static struct wake {
+	uint64_t object;  // atomic
+	uint64_t context; // atomic; context << 32 | µs, modulo 2^32
+	uint64_t by;      // atomic; the waker's thread id << 32 | the id of who had woken it; 0: nobody
+	uint64_t origin;  // atomic; the id of the thread that the chain began with
+} wakes[ENTRIES];
+
+// Whose work this thread does, by thread ids; 0: its own.
+static __thread uint32_t given_by, given_origin;
+
+static uint32_t own_tid(void)
+{
+	return WIRE_SLOT_TID(profd_agent.region.slots[profd_thread_slot].state_tid);
+}
+
+static uint32_t entry_of(uint64_t object)
+{
+	return (uint32_t)((object ^ object >> 17) * 0x9e3779b97f4a7c15u >> 50) & (ENTRIES - 1);
+}
+
+static uint32_t to_us(uint64_t ns)
+{
+	return (uint32_t)(ns / 1000);
+}
+
+// ---- The stacks that wake others --------------------------------------------------------------------------------------------
+
+#define KNOWN 4u
+#define SLOTS 20u
+#define MAX_WORDS 2048u // of stack that are searched for a return address
+
+struct known {
+	uint64_t pc, sp, sum;
+	uint32_t parent, context;
+	uint32_t nslots;
+	uint16_t slots[SLOTS]; // words above sp where the return addresses are
+};
+static __thread struct known known[KNOWN];
+static __thread uint32_t next_known;
+
+// Of what lies at these places now; sp is in the thread's own stack, and so are they.
+static uint64_t sum_of(const struct known *stack)
+{
+	const uint64_t *words = (const uint64_t *)(uintptr_t)stack->sp; // NOLINT(performance-no-int-to-ptr)
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < stack->nslots; i++)
+		sum += words[stack->slots[i]] * (2 * i + 0x9e3779b97f4a7c15u);
+	return sum;
+}
+
+static uint32_t find_known(struct profd_caller caller, uint32_t parent)
+{
+	for (uint32_t i = 0; i < KNOWN; i++)
+		if (known[i].sp == caller.sp && known[i].pc == caller.pc && known[i].parent == parent &&
+		    sum_of(&known[i]) == known[i].sum)
+			return known[i].context;
+	return 0;
+}
+
+// The words of the caller's stack that may be read: those of the thread's own stack.
+static uint32_t words_above(uint64_t sp)
+{
+	const struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[profd_thread_slot]);
+
+	if (sp < private->stack_low || sp >= private->stack_high || sp % 8)
+		return 0;
+	return (private->stack_high - sp) / 8 < MAX_WORDS ? (uint32_t)((private->stack_high - sp) / 8) : MAX_WORDS;
+}
+
+// Each at the first place above the one before that holds it.
+static void find_slots(struct known *stack, const uint64_t *pcs, uint32_t npcs)
+{
+	const uint64_t *words = (const uint64_t *)(uintptr_t)stack->sp; // NOLINT(performance-no-int-to-ptr)
+	uint32_t nwords = words_above(stack->sp), at = 0;
+
+	for (uint32_t i = 1; i < npcs && stack->nslots < SLOTS; i++, at++) {
+		while (at < nwords && words[at] != pcs[i])
+			at++;
+		if (at == nwords)
+			return;
+		stack->slots[stack->nslots++] = (uint16_t)at;
+	}
+}
+
+// The context of a stack that wakes. Where the same stack is in the chain before it already, the chain goes round in a circle: it is cut there.
+static uint32_t woken_by(uint32_t stack, uint32_t parent)
+{
+	const struct wire_pool_context *item;
+	uint32_t ancestor = parent;
+
+	for (uint32_t i = 0; i < WIRE_GENERATIONS && (item = profd_contexts_find(ancestor)) != NULL; i++) {
+		if (item->kind == WIRE_CONTEXT_WOKEN && item->stack == stack)
+			return ancestor;
+		ancestor = item->parent;
+	}
+	return profd_contexts_add(WIRE_CONTEXT_WOKEN, stack, parent);
+}
+
+static uint32_t walk_and_remember(struct profd_caller caller, uint32_t parent)
+{
+	struct known stack = {.pc = caller.pc, .sp = caller.sp, .parent = parent};
+	uint64_t pcs[SLOTS + 1];
+	struct known *place;
+	uint32_t npcs;
+	uint8_t stop;
+
+	stack.context = woken_by(profd_contexts_stack(caller), parent);
+	if (!stack.context || !words_above(caller.sp))
+		return stack.context;
+	npcs = profd_caller_walk(caller, pcs, SLOTS + 1, &stop);
+	find_slots(&stack, pcs, npcs);
+	stack.sum = sum_of(&stack);
+	place = &known[next_known++ % KNOWN];
+	place->sp = 0; // a signal handler of the program's may look for its own in here
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	place->pc = stack.pc;
+	place->sum = stack.sum;
+	place->parent = stack.parent;
+	place->context = stack.context;
+	place->nslots = stack.nslots;
+	for (uint32_t i = 0; i < stack.nslots; i++)
+		place->slots[i] = stack.slots[i];
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	place->sp = stack.sp;
+	return stack.context;
+}
+
+void profd_wakers_wake(uint64_t object, struct profd_caller caller)
+{
+	uint32_t parent, context, tid, entry = entry_of(object);
+
+	if (profd_thread_slot == PROFD_NO_SLOT || !__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
+		return;
+	parent = WIRE_WORK_CONTEXT(profd_contexts_work());
+	context = find_known(caller, parent);
+	if (!context && profd_agent_is_on())
+		context = walk_and_remember(caller, parent);
+	if (!context)
+		return;
+	tid = own_tid();
+	__atomic_store_n(&wakes[entry].by, (uint64_t)tid << 32 | given_by, __ATOMIC_RELAXED);
+	__atomic_store_n(&wakes[entry].origin, given_origin ? given_origin : tid, __ATOMIC_RELAXED);
+	__atomic_store_n(&wakes[entry].context, (uint64_t)context << 32 | to_us(profd_waits_now_ns()),
+			 __ATOMIC_RELAXED);
+	__atomic_store_n(&wakes[entry].object, object, __ATOMIC_RELEASE);
+}
+
+// ---- Who goes on ------------------------------------------------------------------------------------------------------------
+
+// What this thread worked for before anybody woke it, and the context that we gave it; 0: none.
+static __thread uint32_t own_context, given_context;
+
+// Waits in which a thread that serves others waits for work. What it did before is over; in others it goes on.
+static bool waits_for_work(uint32_t kind)
+{
+	return kind == WIRE_WAIT_COND || kind == WIRE_WAIT_SEMAPHORE || kind == WIRE_WAIT_FUTEX ||
+	       kind == WIRE_WAIT_EPOLL || kind == WIRE_WAIT_POLL || kind == WIRE_WAIT_SELECT;
+}
+
+bool profd_wakers_can_wake(uint32_t kind)
+{
+	return waits_for_work(kind) || kind == WIRE_WAIT_BARRIER || kind == WIRE_WAIT_READ || kind == WIRE_WAIT_RECEIVE;
+}
+
+static void set_context(uint32_t context)
+{
+	profd_contexts_set_work(WIRE_WORK(context, WIRE_WORK_LABELS(profd_contexts_work())));
+}
+
+// Contexts that the program or pthread_create gave are the thread's own.
+static void note_own_context(void)
+{
+	uint32_t context = WIRE_WORK_CONTEXT(profd_contexts_work());
+
+	if (given_context && context == given_context)
+		return;
+	own_context = context;
+	given_context = given_by = given_origin = 0;
+}
+
+static void take(const struct profd_waker *waker)
+{
+	set_context(waker->context ? waker->context : own_context);
+	given_context = waker->context;
+	given_by = waker->by;
+	given_origin = waker->origin;
+}
+
+void profd_wakers_wait_begins(struct profd_wait *wait)
+{
+	wait->before = (struct profd_waker){0, 0, 0};
+	if (!profd_wakers_can_wake(wait->kind) || profd_links_entered() || !profd_agent_is_on())
+		return;
+	note_own_context();
+	wait->before = (struct profd_waker){given_context, given_by, given_origin};
+	if (waits_for_work(wait->kind) && given_context)
+		take(&(struct profd_waker){0, 0, 0});
+}
+
+// The last waker of the object, if it came after the wait began. false: there was none.
+static bool find_waker(const struct profd_wait *wait, struct profd_waker *ret_waker)
+{
+	const struct wake *wake = &wakes[entry_of(wait->object)];
+	uint64_t context, by;
+	uint32_t tid = own_tid();
+
+	if (__atomic_load_n(&wake->object, __ATOMIC_ACQUIRE) != wait->object)
+		return false;
+	context = __atomic_load_n(&wake->context, __ATOMIC_RELAXED);
+	by = __atomic_load_n(&wake->by, __ATOMIC_RELAXED);
+	if ((int32_t)((uint32_t)context - to_us(wait->began_ns)) < 0 || context >> 32 == 0)
+		return false;
+	*ret_waker = (struct profd_waker){(uint32_t)(context >> 32), (uint32_t)(by >> 32),
+					  (uint32_t)__atomic_load_n(&wake->origin, __ATOMIC_RELAXED)};
+	if ((uint32_t)by == tid || ret_waker->origin == tid)
+		*ret_waker = wait->before; // an answer
+	return true;
+}
+
+void profd_wakers_wait_ends(const struct profd_wait *wait)
+{
+	struct profd_waker waker;
+
+	if (profd_wakers_can_wake(wait->kind) && !profd_links_entered() && find_waker(wait, &waker) &&
+	    profd_agent_is_on())
+		take(&waker);
+}
+
+void profd_wakers_forget(void)
+{
+	for (uint32_t i = 0; i < ENTRIES; i++)
+		if (wakes[i].object)
+			wakes[i].object = 0;
+	for (uint32_t i = 0; i < KNOWN; i++)
+		known[i].sp = 0;
+	own_context = given_context = given_by = given_origin = 0;
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// target_wakers.c: work that is handed from thread to thread by nothing but libc: whoever burns CPU time was woken by somebody known. Two producers,
+// ask_for_red and ask_for_blue, wake one consumer, which works on one job after the other: red jobs in paint_red, blue ones in paint_blue.
+//
+// usage: target_wakers KIND [ROUNDS]       KIND: cond, sem, eventfd, pipe, socketpair, epoll, futex; 0 ROUNDS: until its stdin ends
+
+#include "target.h"
+
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdbool.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+enum { RED = 1, BLUE, END };
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static sem_t semaphore, done;
+static int job; // one at a time: `done` sees to that
+static int fds[2], epoll_fd;
+static uint32_t word;
+
+static void wait_cond(void)
+{
+	pthread_mutex_lock(&mutex);
+	while (!job)
+		pthread_cond_wait(&cond, &mutex);
+	pthread_mutex_unlock(&mutex);
+}
+
+static void wake_cond(void)
+{
+	pthread_cond_signal(&cond);
+}
+
+static void wait_sem(void)
+{
+	while (sem_wait(&semaphore) < 0)
+		;
+}
+
+static void wake_sem(void)
+{
+	sem_post(&semaphore);
+}
+
+static void wait_fd(void)
+{
+	uint64_t value;
+
+	TARGET_CHECK(read(fds[0], &value, sizeof(value)) == sizeof(value));
+}
+
+static void wake_fd(void)
+{
+	uint64_t value = 1;
+
+	TARGET_CHECK(write(fds[1], &value, sizeof(value)) == sizeof(value));
+}
+
+static void wait_epoll(void)
+{
+	struct epoll_event event;
+
+	TARGET_CHECK(epoll_wait(epoll_fd, &event, 1, -1) == 1);
+	wait_fd();
+}
+
+static void wait_futex(void)
+{
+	while (!__atomic_load_n(&word, __ATOMIC_ACQUIRE))
+		syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+	__atomic_store_n(&word, 0, __ATOMIC_RELEASE);
+}
+
+static void wake_futex(void)
+{
+	__atomic_store_n(&word, 1, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static const struct kind {
+	const char *name;
+	void (*wait)(void), (*wake)(void);
+} kinds[] = {{"cond", wait_cond, wake_cond},   {"sem", wait_sem, wake_sem},      {"eventfd", wait_fd, wake_fd},
+	     {"pipe", wait_fd, wake_fd},       {"socketpair", wait_fd, wake_fd}, {"epoll", wait_epoll, wake_fd},
+	     {"futex", wait_futex, wake_futex}};
+static const struct kind *kind;
+
+TARGET_NOINLINE static void paint_red(void)
+{
+	target_burn(8);
+	__asm__ volatile("");
+}
+
+TARGET_NOINLINE static void paint_blue(void)
+{
+	target_burn(9); // not the same code: the compiler would make one of two
+	__asm__ volatile("");
+}
+
+TARGET_NOINLINE static void *consume(void *unused)
+{
+	for (;;) {
+		int mine;
+
+		kind->wait();
+		pthread_mutex_lock(&mutex);
+		mine = job;
+		job = 0;
+		pthread_mutex_unlock(&mutex);
+		if (mine == END)
+			return NULL;
+		if (mine == RED)
+			paint_red();
+		else
+			paint_blue();
+		sem_post(&done);
+	}
+}
+
+TARGET_NOINLINE static void hand_over(int what)
+{
+	usleep(1000); // the consumer waits by then
+	pthread_mutex_lock(&mutex);
+	job = what;
+	kind->wake();
+	pthread_mutex_unlock(&mutex);
+	if (what != END)
+		sem_wait(&done);
+	__asm__ volatile("");
+}
+
+TARGET_NOINLINE static void ask_for_red(void)
+{
+	hand_over(RED);
+	__asm__ volatile("");
+}
+
+TARGET_NOINLINE static void ask_for_blue(void)
+{
+	hand_over(BLUE);
+	__asm__ volatile("");
+}
+
+static bool stdin_ended(void)
+{
+	struct pollfd input = {.fd = 0, .events = POLLIN};
+
+	return poll(&input, 1, 0) != 0;
+}
+
+static void open_fds(const char *name)
+{
+	bool by_epoll = strcmp(name, "epoll") == 0;
+
+	if (by_epoll || strcmp(name, "eventfd") == 0)
+		fds[0] = fds[1] = eventfd(0, EFD_CLOEXEC);
+	else if (strcmp(name, "pipe") == 0)
+		TARGET_CHECK(pipe(fds) == 0);
+	else if (strcmp(name, "socketpair") == 0)
+		TARGET_CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+	if (!by_epoll)
+		return;
+	epoll_fd = epoll_create1(0);
+	TARGET_CHECK(epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fds[0], &(struct epoll_event){.events = EPOLLIN}) == 0);
+}
+
+int main(int argc, char **argv)
+{
+	long rounds = target_number(argc, argv, 2, 40);
+	pthread_t thread;
+
+	for (size_t i = 0; argc > 1 && i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		if (strcmp(kinds[i].name, argv[1]) == 0)
+			kind = &kinds[i];
+	if (!kind)
+		return 98;
+	sem_init(&semaphore, 0, 0);
+	sem_init(&done, 0, 0);
+	open_fds(argv[1]);
+	TARGET_CHECK(pthread_create(&thread, NULL, consume, NULL) == 0);
+	puts("ready");
+	fflush(stdout);
+	for (long i = 0; rounds ? i < rounds : !stdin_ended(); i++) {
+		ask_for_red();
+		ask_for_blue();
+	}
+	hand_over(END);
+	pthread_join(thread, NULL);
+	puts("done");
+	return 0;
+}
