@@ -162,11 +162,15 @@ int store_reading_take(struct collector *collector, pid_t pid, enum wire_bucket_
 		       struct store_reading **ret_reading)
 {
 	fake.last_pid = pid;
-	*ret_reading = NULL;
+	*ret_reading = calloc(1, sizeof(**ret_reading));
+	assert_non_null(*ret_reading);
 	return fake.open_error;
 }
 
-void store_reading_destroy(struct store_reading *reading) {}
+void store_reading_destroy(struct store_reading *reading)
+{
+	free(reading);
+}
 
 struct profile *heap_profile_make(const struct store_reading *reading, const struct heap_profile_options *options)
 {
