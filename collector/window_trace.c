@@ -22,7 +22,7 @@ struct context_stack {
 // A window's place in a target's file.
 struct window_events {
 	struct event_reader reader;
-	bool begun;                             // there is a file, and reader is its place
+	bool begun;             // there is a file, and reader is its place
 	bool ended;             // all was read
 	struct intern contexts; // struct context_stack
 };
