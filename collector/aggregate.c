@@ -107,6 +107,7 @@ static void add_saturating(uint64_t *sum, uint64_t value)
 		*sum = INT64_MAX;
 }
 
+// The same stack, or one that shares its outermost frames, often comes next.
 uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_frame *frames, size_t nframes)
 {
 	size_t common = count_common(aggregate, frames, nframes);
@@ -126,9 +127,8 @@ uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_fra
 int aggregate_add(struct aggregate *aggregate, const struct aggregate_sample *sample,
 		  const struct aggregate_frame *frames, size_t nframes)
 {
-	struct aggregate_sample key = {.node = aggregate_stack(aggregate, frames, nframes),
-				       .thread = sample->thread,
-				       .work = sample->work};
+	struct aggregate_sample key = {
+		.node = aggregate_stack(aggregate, frames, nframes), .thread = sample->thread, .work = sample->work};
 	struct aggregate_sample *sum;
 	uint32_t index;
 

@@ -190,7 +190,8 @@ void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, c
 // the dump.
 int cli_snapshot(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump);
 // As cli_snapshot, for zombies.h.
-int cli_snapshot_strictly(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump);
+int cli_snapshot_strictly(pid_t pid, uint32_t window_s, const struct module_debug *debug,
+			  struct thread_dump **ret_dump);
 // Looks at all threads of a process for some seconds: the dump's profile is a wall-clock profile. The same otherwise.
 int cli_snapshot_wall(pid_t pid, uint32_t seconds, const struct module_debug *debug, struct thread_dump **ret_dump);
 

@@ -163,8 +163,7 @@ int cli_snapshot(pid_t pid, uint32_t window_s, const struct module_debug *debug,
 	return say_error(pid, take(pid, take_from, window_s, debug, ret_dump));
 }
 
-int cli_snapshot_strictly(pid_t pid, uint32_t window_s, const struct module_debug *debug,
-			  struct thread_dump **ret_dump)
+int cli_snapshot_strictly(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump)
 {
 	return say_error(pid, take(pid, take_strictly, window_s, debug, ret_dump));
 }

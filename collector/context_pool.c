@@ -12,20 +12,24 @@ static uint64_t load(const struct context_pool *pool, uint32_t number)
 	return __atomic_load_n(&pool->words[number], __ATOMIC_ACQUIRE);
 }
 
-// Copies the first `n` words of the item, of that type and at least so long, whose head is in ret[0] then.
-static bool read_item(const struct context_pool *pool, enum wire_item_type type, uint32_t number, uint32_t n,
-		      uint64_t *ret)
+// Copies the first `size` bytes (whole words) of the item, of that type and at least so long.
+static bool read_item(const struct context_pool *pool, enum wire_item_type type, uint32_t number, void *ret_item,
+		      uint32_t size)
 {
 	uint64_t head;
 
 	if (number == 0 || number >= pool->nwords)
 		return false;
 	head = load(pool, number);
-	if (WIRE_ITEM_TYPE(head) != type || WIRE_ITEM_WORDS(head) < n || WIRE_ITEM_WORDS(head) > pool->nwords - number)
+	if (WIRE_ITEM_TYPE(head) != type || WIRE_ITEM_WORDS(head) < size / 8 ||
+	    WIRE_ITEM_WORDS(head) > pool->nwords - number)
 		return false;
-	ret[0] = head;
-	for (uint32_t i = 1; i < n; i++)
-		ret[i] = load(pool, number + i);
+	memcpy(ret_item, &head, sizeof(head));
+	for (uint32_t i = 1; i < size / 8; i++) {
+		uint64_t word = load(pool, number + i);
+
+		memcpy((char *)ret_item + i * sizeof(word), &word, sizeof(word));
+	}
 	return true;
 }
 
@@ -38,10 +42,10 @@ enum wire_item_type context_pool_type(const struct context_pool *pool, uint32_t 
 
 static bool read_stack(const struct context_pool *pool, uint32_t number, struct context_item *item)
 {
-	struct wire_pool_stack stack;
+	struct wire_pool_stack stack = {0};
 	const uint32_t words = sizeof(stack) / 8;
 
-	if (!read_item(pool, WIRE_ITEM_STACK, number, words, (uint64_t *)&stack) || stack.npcs < 1 ||
+	if (!read_item(pool, WIRE_ITEM_STACK, number, &stack, sizeof(stack)) || stack.npcs < 1 ||
 	    stack.npcs > WIRE_STACK_FRAMES || stack.stop >= WIRE_STOP_COUNT ||
 	    WIRE_ITEM_WORDS(stack.head) != words + stack.npcs)
 		return false;
@@ -54,9 +58,9 @@ static bool read_stack(const struct context_pool *pool, uint32_t number, struct 
 
 bool context_pool_context(const struct context_pool *pool, uint32_t number, struct context_item *ret_item)
 {
-	struct wire_pool_context context;
+	struct wire_pool_context context = {0};
 
-	if (!read_item(pool, WIRE_ITEM_CONTEXT, number, sizeof(context) / 8, (uint64_t *)&context) ||
+	if (!read_item(pool, WIRE_ITEM_CONTEXT, number, &context, sizeof(context)) ||
 	    context.kind >= WIRE_CONTEXT_KINDS || !read_stack(pool, context.stack, ret_item))
 		return false;
 	ret_item->kind = (enum wire_context_kind)context.kind;
@@ -81,12 +85,12 @@ static const char *next_text(const char **at, const char *end, size_t limit)
 
 bool context_pool_labels(const struct context_pool *pool, uint32_t number, struct context_labels *ret_labels)
 {
-	struct wire_pool_labels head;
+	struct wire_pool_labels head = {0};
 	const uint32_t words = sizeof(head) / 8;
 	const char *at = ret_labels->text, *end;
 
 	ret_labels->count = 0;
-	if (!read_item(pool, WIRE_ITEM_LABELS, number, words, (uint64_t *)&head) || head.nlabels > WIRE_LABELS ||
+	if (!read_item(pool, WIRE_ITEM_LABELS, number, &head, sizeof(head)) || head.nlabels > WIRE_LABELS ||
 	    head.bytes > CONTEXT_LABELS_BYTES || WIRE_ITEM_WORDS(head.head) != words + (head.bytes + 7) / 8)
 		return false;
 	for (uint32_t i = 0; i < (head.bytes + 7) / 8; i++) {

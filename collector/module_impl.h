@@ -29,6 +29,7 @@ struct module {
 	struct module *next; // of the cache; newest first
 	uint64_t inode;
 	uint32_t dev_major, dev_minor;
+	pid_t pid; // who had it mapped first; it may be gone
 	char *path;
 	char *debug_dirs, *downloads;  // downloads: NULL: there are none
 	struct target_root *root;      // of the process that it was opened for, where that is not ours; NULL

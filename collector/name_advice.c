@@ -36,13 +36,13 @@ static size_t find_packages(struct module **modules, size_t count, struct packag
 
 		if (module_root(module) == root)
 			queries[same++] = (struct package_query){.path = target_root_inside(root, module_path(module)),
-								 .module = module};
+								 .of = module};
 		else
 			modules[left++] = module;
 	}
 	package_owner_find(target_root_fd(root), queries, same);
 	for (size_t i = 0; i < same; i++)
-		module_set_package(queries[i].module, queries[i].name);
+		module_set_package(queries[i].of, queries[i].name);
 	return left;
 }
 
@@ -78,12 +78,14 @@ const char *name_advice_source(const struct mapping *mapping, bool has_jit_names
 static void advise_missing(struct module *module, char *buf, size_t size)
 {
 	const char *package = module_package(module);
+	char debug_package[PACKAGE_NAME_MAX + 16];
 
+	snprintf(buf, size, "build it with -g, and do not strip it");
 	if (!package || !package[0])
-		snprintf(buf, size, "build it with -g, and do not strip it");
-	else // glibc's is a package of its own
-		snprintf(buf, size, "install %s%s%s", package, strcmp(package, "libc6") == 0 ? "-dbg" : "-dbgsym",
-			 module_build_id(module)[0] ? ", or set DEBUGINFOD_URLS" : "");
+		return;
+	package_owner_debug_name(package, debug_package, sizeof(debug_package));
+	snprintf(buf, size, "install %s%s", debug_package,
+		 module_build_id(module)[0] ? ", or set DEBUGINFOD_URLS" : "");
 }
 
 static void advise_module(const struct mapping *mapping, char *buf, size_t size)

@@ -103,3 +103,9 @@ void package_owner_find(int root, struct package_query *queries, size_t count)
 	else if (directory >= 0)
 		close(directory);
 }
+
+void package_owner_debug_name(const char *package, char *buf, size_t size)
+{
+	// glibc's is a package of its own.
+	snprintf(buf, size, "%s%s", package, strcmp(package, "libc6") == 0 ? "-dbg" : "-dbgsym");
+}

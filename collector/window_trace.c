@@ -8,23 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "collector/context_pool.h"
 #include "collector/session.h"
 #include "collector/trace.h"
 #include "collector/window_impl.h"
-
-// The stack of a context of the target's pool.
-struct context_stack {
-	uint32_t number;
-	uint32_t stack; // a node; 0: there is none
-};
+#include "collector/window_work.h"
 
 // A window's place in a target's file.
 struct window_events {
 	struct event_reader reader;
-	bool begun;             // there is a file, and reader is its place
-	bool ended;             // all was read
-	struct intern contexts; // struct context_stack
+	bool begun; // there is a file, and reader is its place
+	bool ended; // all was read
 };
 
 bool window_wants_events(const struct session *session, uint32_t *ret_mib)
@@ -53,12 +46,8 @@ static struct window_events *events_of(struct window *window, struct session *se
 {
 	struct window_source *source = window_add_source(window, session);
 
-	if (source && !source->events) {
+	if (source && !source->events)
 		source->events = calloc(1, sizeof(*source->events));
-		if (source->events)
-			intern_init(&source->events->contexts, sizeof(struct context_stack), sizeof(uint32_t),
-				    &window->aggregate.budget);
-	}
 	return source ? source->events : NULL;
 }
 
@@ -77,51 +66,6 @@ static struct aggregate_thread *see_thread(struct window *window, struct session
 	if (new &&read_name)
 		session_thread_name(session, tid, slot, thread->name);
 	return thread;
-}
-
-static uint32_t make_context_stack(struct window *window, struct session *session, uint32_t number)
-{
-	struct aggregate_frame frames[WIRE_STACK_FRAMES];
-	struct context_item item;
-	size_t n = 0;
-
-	if (!context_pool_context(&session->region.pool, number, &item))
-		return 0;
-	for (uint32_t i = 0; i < item.npcs; i++) {
-		uint64_t address = item.pcs[i] & ~WIRE_PC_EXACT;
-
-		address -= !(item.pcs[i] & WIRE_PC_EXACT) && address > 0;
-		frames[n].mapping = session_find_mapping(session, session->live.maps_gen, address);
-		frames[n].pc = item.pcs[i];
-		n += !frames[n].mapping || !frames[n].mapping->agent;
-	}
-	return aggregate_stack(&window->aggregate, frames, n);
-}
-
-// The stack that made a thread, as a node; 0: not known.
-static uint32_t context_stack(struct window *window, struct session *session, struct window_events *events,
-			      uint32_t number)
-{
-	struct context_stack *context;
-	uint32_t index;
-	bool new;
-
-	if (number == 0 || !session->region.header)
-		return 0;
-	index = intern_add(&events->contexts, &number, &new);
-	if (index == INTERN_NONE)
-		return 0;
-	context = intern_item(&events->contexts, index);
-	if (new)
-		context->stack = make_context_stack(window, session, number);
-	return context->stack;
-}
-
-void window_trace_release(struct window_source *source)
-{
-	if (source->events)
-		intern_finish(&source->events->contexts);
-	free(source->events);
 }
 
 // ---- Events and samples ---------------------------------------------------------------------------------------------
@@ -149,7 +93,6 @@ bool window_trace_sample(struct window *window, struct session *session, const s
 struct draining {
 	struct window *window;
 	struct session *session;
-	struct window_events *events;
 };
 
 static void take_event(void *context, const struct event *event)
@@ -167,7 +110,7 @@ static void take_event(void *context, const struct event *event)
 	} else {
 		item.object = event->object;
 		item.other = event->other;
-		item.stack = context_stack(draining->window, draining->session, draining->events, event->context);
+		item.stack = window_work_stack(draining->window, draining->session, event->context);
 	}
 	trace_add(draining->window->options.trace, &item);
 }
@@ -185,7 +128,7 @@ void window_trace_begin(struct window *window, struct session *session, bool fro
 static void read_file(struct window *window, struct session *session, enum event_reader_mode mode)
 {
 	struct window_events *events = events_of(window, session);
-	struct draining draining = {window, session, events};
+	struct draining draining = {window, session};
 
 	if (events && events->begun && session->events.header)
 		event_reader_drain(&events->reader, &session->events, mode, take_event, &draining,

@@ -74,7 +74,7 @@ static uint32_t without_oldest(uint32_t newest, uint8_t *ret_generation)
 		n++;
 	}
 	*ret_generation = 0;
-	for (uint32_t i = n - 1; i-- > 0;) {
+	for (uint32_t i = n > 0 ? n - 1 : 0; i-- > 0;) {
 		kept = add_context((enum wire_context_kind)chain[i]->kind, chain[i]->stack, kept,
 				   (uint8_t)(*ret_generation + 1));
 		*ret_generation = kept ? (uint8_t)(*ret_generation + 1) : 0;

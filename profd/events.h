@@ -35,7 +35,7 @@ struct profd_event {
 	enum wire_event_type type;
 	enum wire_wait reason;
 	uint32_t other;   // thread
-	uint32_t context; // as in wire_slot.creator
+	uint32_t context; // of the pool (wire.h); 0: none
 	uint64_t object;
 	uint64_t time_ns; // 0: now
 };

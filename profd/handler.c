@@ -37,8 +37,8 @@ static struct scratch scratches[SCRATCH_BUFFERS];
 
 void profd_handler_init(void)
 {
-	profd_clock_init();
 	profd_otel_trace_init();
+	profd_clock_init();
 	// A thread of the parent may have held one at the moment of the fork.
 	for (int i = 0; i < SCRATCH_BUFFERS; i++)
 		__atomic_store_n(&scratches[i].taken, 0, __ATOMIC_RELAXED);

@@ -37,7 +37,7 @@ static int table[64];
 static sem_t written, never;
 static double spin_ms;
 static bool allocates, locks;
-static void *kept[4000];
+static void *volatile kept[4000];
 static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;
 
 // ---- The third step: a thread writes, and never returns ------------------------------------------------------------

