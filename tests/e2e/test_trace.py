@@ -286,9 +286,12 @@ def test_many_threads(profd, helper, tmp_path):
     assert sum(instant.name == 'create thread' for instant in main.instants) == len(main.named('join thread')) == 5000
 
 
-@pytest.mark.parametrize('case', ['mask', 'eintr', 'timers'])
-def test_programs_are_the_same(same, helper, tmp_path, case):
-    same(helper('target_signals'), case, options=('--trace', str(tmp_path / 'x.perfetto-trace')))
+@pytest.mark.parametrize('program, case', [('target_signals', 'mask'), ('target_signals', 'eintr'), ('target_signals', 'timers'),
+                                           ('target_process', 'forkthreads'), ('target_process', 'vfork'), ('target_process', 'close'),
+                                           ('target_process', 'spawn'), ('target_credentials', 'filter'), ('target_credentials', 'toggle')])
+def test_programs_are_the_same(same, helper, tmp_path, program, case):
+    """Traced or not: signals, children, descriptors, credentials, and a seccomp filter that kills whoever makes calls it does not know."""
+    same(helper(program), case, options=('--trace', str(tmp_path / 'x.perfetto-trace')))
 
 
 # ---- The flight recorder --------------------------------------------------------------------------------------------------
