@@ -242,9 +242,8 @@ static void take_message(struct session *session, const void *data, size_t size,
 		session->wants_tables = true;
 		session->ready_sent = false;
 		session_advance(session);
-	} else if (hello.msg.type == WIRE_MSG_EVENTS && session_take_events(session, data, size, fd)) {
-		return;
-	} else if (hello.msg.type == WIRE_MSG_STORE && session_take_store(session, data, size, fd)) {
+	} else if ((hello.msg.type == WIRE_MSG_EVENTS && session_take_events(session, data, size, fd)) ||
+		   (hello.msg.type == WIRE_MSG_STORE && session_take_store(session, data, size, fd))) {
 		return;
 	} else {
 		log_limited(&refused_limit, "process %d sent a message that is none of an agent's", (int)session->pid);

@@ -86,6 +86,19 @@ static const char *wait_name(uint32_t reason)
 		[WIRE_WAIT_BARRIER] = "barrier wait",
 		[WIRE_WAIT_JOIN] = "join thread",
 		[WIRE_WAIT_FUTEX] = "futex",
+		[WIRE_WAIT_READ] = "read",
+		[WIRE_WAIT_WRITE] = "write",
+		[WIRE_WAIT_SYNC] = "fsync",
+		[WIRE_WAIT_FILE_LOCK] = "file lock",
+		[WIRE_WAIT_CONNECT] = "connect",
+		[WIRE_WAIT_ACCEPT] = "accept",
+		[WIRE_WAIT_RECEIVE] = "recv",
+		[WIRE_WAIT_SEND] = "send",
+		[WIRE_WAIT_POLL] = "poll",
+		[WIRE_WAIT_SELECT] = "select",
+		[WIRE_WAIT_EPOLL] = "epoll",
+		[WIRE_WAIT_SLEEP] = "sleep",
+		[WIRE_WAIT_CHILD] = "wait child",
 	};
 
 	return reason < WIRE_WAIT_COUNT && names[reason] ? names[reason] : "wait";
@@ -370,7 +383,8 @@ static void on_unpark(struct trace_feed *feed, struct thread *thread, const stru
 				 .other_tid = item->other ? item->other
 					      : flow      ? flow->tid
 							  : 0,
-				 .flow_in = flow ? flow->id : 0});
+				 .flow_in = flow ? flow->id : 0,
+				 .stack = send_stack(feed, item)});
 }
 
 static void on_instant(struct trace_feed *feed, struct thread *thread, const struct trace_item *item, const char *name,

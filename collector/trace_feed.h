@@ -17,6 +17,7 @@
 #ifndef PROFD_COLLECTOR_TRACE_FEED_H
 #define PROFD_COLLECTOR_TRACE_FEED_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 struct trace;

@@ -460,7 +460,7 @@ void window_stop(struct window *window)
 static void release_source(struct window_source *source)
 {
 	session_unref(source->session);
-	window_trace_release(source);
+	free(source->events);
 }
 
 void window_destroy(struct window *window)

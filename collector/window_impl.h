@@ -68,7 +68,6 @@ void window_trace_drain(struct window *window, struct session *session, enum eve
 void window_trace_end(struct window *window, struct session *session);
 unsigned window_trace_fill(struct window *window,
 			   const struct session *session); // how much is not read yet, in percent
-void window_trace_release(struct window_source *source); // frees its events
 // The frames of a stack, leaf first; at most max. Not with the collector's lock held. The mappings live as long as the window.
 size_t window_trace_stack(struct window *window, uint32_t stack, struct aggregate_frame *frames, size_t max);
 // What is known of a target, or of a thread, when its first event was seen. Not with the collector's lock held.

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "collector/context_pool.h"
 #include "collector/session.h"
 #include "collector/trace.h"
 #include "collector/window_impl.h"
@@ -67,11 +66,6 @@ static struct aggregate_thread *see_thread(struct window *window, struct session
 	if (new &&read_name)
 		session_thread_name(session, tid, slot, thread->name);
 	return thread;
-}
-
-void window_trace_release(struct window_source *source)
-{
-	free(source->events);
 }
 
 // ---- Events and samples ---------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@
 #include "profd/channel.h"
 #include "profd/contexts.h"
 #include "profd/creators.h"
+#include "profd/events.h"
 #include "profd/handler.h"
 #include "profd/heap.h"
 #include "profd/interpose.h"
@@ -101,6 +102,7 @@ static void give_up(const char *why)
 		profd_timer_set_period(0, WIRE_CLOCK_CPU); // before the default action can be back in place
 	set_on(false);
 	profd_rates_stop();
+	profd_events_stop();
 	if (profd_handler_app_action)
 		profd_interpose_handler_remove();
 	if (why)
@@ -209,6 +211,7 @@ void profd_agent_seal(void)
 		return;
 	profd_channel_end();
 	profd_rates_stop();
+	profd_events_stop();
 	profd_timer_set_period(0, WIRE_CLOCK_CPU);
 	profd_message(
 		"no longer profiled: the program installs a seccomp filter, which may forbid what profiling needs");

@@ -141,6 +141,12 @@ void profd_events_end(void)
 	set_on(file.flight_s > 0 && file.fd >= 0);
 }
 
+void profd_events_stop(void)
+{
+	file.flight_s = 0;
+	set_on(false);
+}
+
 void profd_events_start(uint32_t flight_s)
 {
 	file.fd = -1;

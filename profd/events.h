@@ -61,6 +61,8 @@ static inline bool profd_events_are_on(void)
 // Writes events from now on; makes the file, of so many MiB, if it is not there yet. 0 or −errno.
 int profd_events_begin(uint32_t mib);
 void profd_events_end(void);
+// For good, whatever the environment wants: the agent gives up, or may make no system call any more. Without a helper, any thread.
+void profd_events_stop(void);
 // At the helper's start, with a region: what the environment asks for, and what a fork's parent had on. There is no one to tell of an error;
 // a collector that wants events asks again.
 void profd_events_start(uint32_t flight_s);

@@ -215,13 +215,15 @@ void profd_wait_ends(const struct profd_wait *wait)
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
 	at_ns = profd_waits_now_ns();
-	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns);
 	if (is_lock(wait->kind) && waited_lock == wait->object)
 		stop_counting(at_ns);
 	if (wanted(PROFD_WAITS_BLOCK))
 		count_block(wait, at_ns - wait->began_ns);
 	if (wanted(PROFD_WAITS_WAKERS))
 		profd_wakers_wait_ends(wait);
+	// With wakers, the thread now works for whoever woke it.
+	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns,
+		    .context = wanted(PROFD_WAITS_WAKERS) ? WIRE_WORK_CONTEXT(profd_contexts_work()) : 0);
 	errno = error;
 }
 

@@ -5,7 +5,7 @@
 //
 //   story       each kind of wait once or some times; says which thread is which: "NAME TID"
 //   many N      N threads, one after the other
-//   ticks N     a worker that is woken every 5 ms, N times; then the process kills itself (N = 0: until standard input ends)
+//   ticks N     a worker that is woken N times, 5 ms after it was done; then the process kills itself (N = 0: until standard input ends)
 //   family      a child made by fork, and a program started by exec, with a thread each
 
 #include <poll.h>
@@ -22,7 +22,7 @@
 
 #define ROUNDS 5
 
-static sem_t posts;
+static sem_t posts, answers;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, state_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
@@ -160,6 +160,7 @@ static void *work_for_ever(void *unused)
 	for (;;) {
 		sem_wait(&posts);
 		target_burn(1);
+		sem_post(&answers);
 	}
 	return unused;
 }
@@ -171,11 +172,13 @@ static int run_ticks(int argc, char **argv)
 
 	introduce("main");
 	sem_init(&posts, 0, 0);
+	sem_init(&answers, 0, 0);
 	start(work_for_ever);
 	for (long i = 0; ticks == 0 ? poll(&input, 1, 5) == 0 : i < ticks; i++) {
 		if (ticks)
 			sleep_ms(5);
 		sem_post(&posts);
+		sem_wait(&answers); // or a busy machine would let posts pile up, and the worker never wait
 	}
 	if (ticks)
 		raise(SIGKILL);

@@ -193,7 +193,7 @@ static size_t take(struct trace *trace, uint32_t tids[16])
 static void test_order(void **state)
 {
 	struct trace *trace = trace_create(&(struct trace_options){0});
-	uint32_t tids[16];
+	uint32_t tids[16] = {0};
 
 	(void)state;
 	queue(trace, 1, 30, 3);
