@@ -443,13 +443,13 @@ static void test_config(void **state)
 	struct answer answer;
 
 	http_client_fetch(server, "/debug/pprof/config", &answer);
-	assert_string_equal(answer.body, "heap_rate 0\n");
+	assert_string_equal(answer.body, "heap_rate 0\nmutex_fraction 0\nblock_rate 0\nblock_io 0\nwakers 0\n");
 	free(answer.body);
 	http_client_read(
 		http_client_ask(server, "POST", "/debug/pprof/config?heap_rate=4096", HOST "Content-Length: 0\r\n", ""),
 		&answer);
 	assert_int_equal(answer.status, 200);
-	assert_string_equal(answer.body, "heap_rate 4096\n");
+	assert_string_equal(answer.body, "heap_rate 4096\nmutex_fraction 0\nblock_rate 0\nblock_io 0\nwakers 0\n");
 	assert_int_equal(fake.rates.heap_bytes, 4096);
 	free(answer.body);
 	http_client_read(
@@ -462,7 +462,7 @@ static void test_config(void **state)
 	assert_error(&answer, 400, "nothing to change");
 	free(answer.body);
 	http_client_fetch(server, "/debug/pprof/config?heap_rate=1", &answer); // a GET changes nothing
-	assert_string_equal(answer.body, "heap_rate 4096\n");
+	assert_string_equal(answer.body, "heap_rate 4096\nmutex_fraction 0\nblock_rate 0\nblock_io 0\nwakers 0\n");
 	free(answer.body);
 	// Another site's page may not have the browser ask.
 	http_client_read(http_client_ask(server, "POST", "/debug/pprof/config?heap_rate=1",
