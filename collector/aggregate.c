@@ -107,24 +107,33 @@ static void add_saturating(uint64_t *sum, uint64_t value)
 		*sum = INT64_MAX;
 }
 
+// The same stack, or one that shares its outermost frames, often comes next.
+uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_frame *frames, size_t nframes)
+{
+	size_t common = count_common(aggregate, frames, nframes);
+	uint32_t node = common > 0 ? aggregate->path[common - 1] : AGGREGATE_ROOT;
+
+	aggregate->path_length = (uint32_t)common;
+	for (size_t i = common; i < nframes; i++) {
+		node = add_node(aggregate, &frames[nframes - 1 - i], node);
+		if (node == 0)
+			return 0;
+		if (i < WIRE_MAX_FRAMES)
+			aggregate->path[aggregate->path_length++] = node;
+	}
+	return node;
+}
+
 int aggregate_add(struct aggregate *aggregate, const struct aggregate_sample *sample,
 		  const struct aggregate_frame *frames, size_t nframes)
 {
-	struct aggregate_sample key = {.node = AGGREGATE_ROOT, .thread = sample->thread, .work = sample->work};
+	struct aggregate_sample key = {
+		.node = aggregate_stack(aggregate, frames, nframes), .thread = sample->thread, .work = sample->work};
 	struct aggregate_sample *sum;
-	size_t common = count_common(aggregate, frames, nframes);
 	uint32_t index;
 
-	if (common > 0)
-		key.node = aggregate->path[common - 1];
-	aggregate->path_length = (uint32_t)common;
-	for (size_t i = common; i < nframes; i++) {
-		key.node = add_node(aggregate, &frames[nframes - 1 - i], key.node);
-		if (key.node == 0)
-			return -ENOMEM;
-		if (i < WIRE_MAX_FRAMES)
-			aggregate->path[aggregate->path_length++] = key.node;
-	}
+	if (key.node == 0 && nframes > 0)
+		return -ENOMEM;
 	index = intern_add(&aggregate->samples, &key, NULL);
 	if (index == INTERN_NONE)
 		return -ENOMEM;
@@ -132,18 +141,6 @@ int aggregate_add(struct aggregate *aggregate, const struct aggregate_sample *sa
 	add_saturating(&sum->samples, sample->samples);
 	add_saturating(&sum->cpu_ns, sample->cpu_ns);
 	return 0;
-}
-
-uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_frame *frames, size_t nframes)
-{
-	uint32_t node = AGGREGATE_ROOT;
-
-	for (size_t i = 0; i < nframes; i++) {
-		node = add_node(aggregate, &frames[nframes - 1 - i], node);
-		if (node == 0)
-			return 0;
-	}
-	return node;
 }
 
 int aggregate_keep_labels(struct aggregate *aggregate, uint32_t index, const char *text)

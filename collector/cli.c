@@ -17,8 +17,8 @@
 #include <syslog.h>
 
 static const struct cli_command *const cli_commands[] = {
-	&cli_command_run,    &cli_command_serve, &cli_command_dump,    &cli_command_leaks,
-	&cli_command_report, &cli_command_check, &cli_command_private, &cli_command_fetch_debug};
+	&cli_command_run,     &cli_command_serve, &cli_command_dump,    &cli_command_leaks,      &cli_command_report,
+	&cli_command_zombies, &cli_command_check, &cli_command_private, &cli_command_fetch_debug};
 #define CLI_NCOMMANDS (sizeof(cli_commands) / sizeof(cli_commands[0]))
 
 static const char cli_usage[] = "usage: profd COMMAND [OPTION]…\n"

@@ -35,7 +35,7 @@ struct cli_command {
 };
 
 extern const struct cli_command cli_command_run, cli_command_serve, cli_command_dump, cli_command_leaks,
-	cli_command_check, cli_command_report, cli_command_private, cli_command_fetch_debug;
+	cli_command_zombies, cli_command_check, cli_command_report, cli_command_private, cli_command_fetch_debug;
 
 int cli_main(int argc, char **argv);
 
@@ -189,6 +189,9 @@ void cli_summary_progress(const struct window_stats *stats, int64_t elapsed_s, c
 // All threads of a process, now, or after window_s seconds, with who did not run meanwhile; says why not. 0 or −errno; the caller destroys
 // the dump.
 int cli_snapshot(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump);
+// As cli_snapshot, for zombies.h.
+int cli_snapshot_strictly(pid_t pid, uint32_t window_s, const struct module_debug *debug,
+			  struct thread_dump **ret_dump);
 // Looks at all threads of a process for some seconds: the dump's profile is a wall-clock profile. The same otherwise.
 int cli_snapshot_wall(pid_t pid, uint32_t seconds, const struct module_debug *debug, struct thread_dump **ret_dump);
 
@@ -205,6 +208,24 @@ struct profile *cli_wall_stop(struct cli_wall *recorder, const char *command);
 void cli_wall_summary(const struct cli_wall *recorder, char *buf, size_t size);
 void cli_wall_destroy(struct cli_wall *recorder); // accepts NULL; before the collector
 
+// ---- cli_trace.c -----------------------------------------------------------------------------------------------------
+
+struct cli_trace;
+struct cli_trace_options {
+	const char *path;  // its name tells the format
+	const char *title; // of the trace
+	uint32_t rate_hz;  // of samples
+	uint32_t flight_s; // only the last so many seconds, at the end or when told to; 0: all, as it happens
+};
+// Traces all targets from now on. 0 or −errno, and said why. The strings must outlive it.
+int cli_trace_start(struct collector *collector, const struct cli_trace_options *options,
+		    struct cli_trace **ret_recorder);
+// Ends it, writes the rest, and says what was written; once. false: said why not.
+bool cli_trace_stop(struct cli_trace *recorder);
+// A flight recorder's file, now; it goes on recording.
+void cli_trace_dump(struct cli_trace *recorder);
+void cli_trace_destroy(struct cli_trace *recorder); // accepts NULL; before the collector
+
 // ---- cli_run.c -----------------------------------------------------------------------------------------------------
 
 struct cli_run_options {
@@ -215,6 +236,8 @@ struct cli_run_options {
 	const char *format; // NULL: by extension
 	bool full_names;    // in flame graphs
 	struct cli_http http;
+	const char *trace; // NULL: none
+	uint32_t flight_s; // 0: the whole run
 	bool wait_for_all; // what the command leaves running, too
 	struct profile_view view;
 	bool leaks;

@@ -19,6 +19,7 @@
 #include "collector/elf_check.h"
 #include "collector/maps.h"
 #include "collector/module_open.h"
+#include "collector/package_owner.h"
 #include "collector/process.h"
 #include "collector/program.h"
 #include "collector/target_root.h"
@@ -333,6 +334,39 @@ static int parse(int argc, char **argv, bool *ret_json, struct cli_debug *debug)
 	return CLI_USAGE;
 }
 
+// What to install, by the name of the package that the file is of.
+static void name_package(struct check_report *report, const char *package)
+{
+	char debug_package[PACKAGE_NAME_MAX + 16], file[256] = "";
+
+	package_owner_debug_name(package, debug_package, sizeof(debug_package));
+	if (report->build_id[0])
+		snprintf(file, sizeof(file), " (" MODULE_DEBUG_DIRS "/.build-id/%.2s/%s.debug)", report->build_id,
+			 report->build_id + 2);
+	for (size_t i = 0; i < report->count; i++)
+		if (strcmp(report->findings[i].topic, "names") == 0)
+			snprintf(report->findings[i].advice, sizeof(report->findings[i].advice),
+				 "install %s%s, or build it with -g", debug_package, file);
+}
+
+static void name_packages(struct checks *checks)
+{
+	struct package_query *queries = calloc(checks->count + 1, sizeof(*queries));
+	size_t n = 0;
+
+	for (size_t i = 0; queries && i < checks->count; i++)
+		if (checks->reports[i].lacks_debug_info)
+			queries[n++] = (struct package_query){
+				.path = target_root_inside(checks->root, checks->reports[i].path),
+				.of = &checks->reports[i]};
+	if (n > 0)
+		package_owner_find(target_root_fd(checks->root), queries, n);
+	for (size_t i = 0; i < n; i++)
+		if (queries[i].name[0])
+			name_package(queries[i].of, queries[i].name);
+	free(queries);
+}
+
 static int check_run(int argc, char **argv)
 {
 	struct checks checks = {0};
@@ -351,6 +385,8 @@ static int check_run(int argc, char **argv)
 		r = cli_number("PID", argv[optind], 1, INT32_MAX, &pid) ? check_process((pid_t)pid, &checks) : -1;
 	else
 		r = check_binary(argv[optind], &checks);
+	if (r == 0)
+		name_packages(&checks);
 	if (r == 0 && json)
 		r = print_json(&checks);
 	else if (r == 0)

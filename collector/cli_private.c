@@ -35,13 +35,22 @@
 #define PRIVATE_LISTEN_MS 2000
 #define PRIVATE_LISTEN_POLL_MS 10
 
-enum private_option { PRIVATE_SOCKET = CLI_OPT_FIRST_OWN, PRIVATE_TARGET, PRIVATE_READY_FD, PRIVATE_OUTPUT };
+enum private_option {
+	PRIVATE_SOCKET = CLI_OPT_FIRST_OWN,
+	PRIVATE_TARGET,
+	PRIVATE_READY_FD,
+	PRIVATE_OUTPUT,
+	PRIVATE_TRACE,
+	PRIVATE_FLIGHT
+};
 
 static const struct option private_long_options[] = {
 	{"socket", required_argument, NULL, PRIVATE_SOCKET},
 	{"target", required_argument, NULL, PRIVATE_TARGET},
 	{"ready-fd", required_argument, NULL, PRIVATE_READY_FD},
 	{"output", required_argument, NULL, PRIVATE_OUTPUT},
+	{"trace", required_argument, NULL, PRIVATE_TRACE},
+	{"flight", required_argument, NULL, PRIVATE_FLIGHT},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
 	CLI_SAMPLING_OPTIONS,
@@ -52,8 +61,8 @@ static const struct option private_long_options[] = {
 struct private
 {
 	struct cli_http http_options;
-	const char *socket, *output, *format;
-	uint32_t target;
+	const char *socket, *output, *trace, *format;
+	uint32_t target, flight_s;
 	struct cli_sampling sampling;
 	struct cli_debug debug;     // the environment's
 	struct module_debug places; // what it comes to
@@ -63,6 +72,8 @@ struct private
 	struct cli_outputs outputs;
 	struct collector *collector;
 	struct http_server *http;
+	struct cli_trace *recorder;
+	char trace_path[4096], trace_title[32];
 	struct cli_wall *wall; // instead of a window: PROFD_CLOCK=wall
 	struct window *window; // NULL without outputs
 };
@@ -94,6 +105,11 @@ static bool private_take_option(struct private *own, int option, char **argv)
 	case PRIVATE_OUTPUT:
 		own->output = optarg;
 		return true;
+	case PRIVATE_TRACE:
+		own->trace = optarg;
+		return true;
+	case PRIVATE_FLIGHT:
+		return cli_number("--flight", optarg, 1, 86400, &own->flight_s);
 	case 'f':
 		own->format = optarg;
 		return true;
@@ -176,15 +192,17 @@ static void private_leave_target(struct private *own)
 static void private_take_signals(struct private *own)
 {
 	static const int ignored[] = {SIGINT,  SIGQUIT, SIGHUP,  SIGPIPE, SIGTSTP, SIGTTIN,
-				      SIGTTOU, SIGUSR1, SIGUSR2, SIGALRM, SIGXFSZ, SIGPROF};
+				      SIGTTOU, SIGUSR1, SIGALRM, SIGXFSZ, SIGPROF};
 	sigset_t term;
 
 	sigemptyset(&term);
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
 		signal(ignored[i], SIG_IGN);
 	signal(SIGTERM, SIG_DFL);
+	signal(SIGUSR2, SIG_DFL);
 	sigprocmask(SIG_SETMASK, &term, NULL); // the target's mask is not ours either
 	sigaddset(&term, SIGTERM);
+	sigaddset(&term, SIGUSR2); // for a flight recorder (PROFD_TRACE_OUTPUT)
 	sigprocmask(SIG_BLOCK, &term, NULL);
 	own->signal_fd = signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -265,6 +283,24 @@ static int private_listen(struct private *own, char *error, size_t size)
 	return result;
 }
 
+static int private_start_trace(struct private *own, char *error, size_t size)
+{
+	const struct cli_trace_options options = {.path = own->trace_path,
+						  .title = own->trace_title,
+						  .rate_hz = own->sampling.rate_hz,
+						  .flight_s = own->flight_s};
+	int result = -EINVAL;
+
+	snprintf(own->trace_title, sizeof(own->trace_title), "process %u", own->target);
+	cli_set_quiet(true);
+	if (private_expand(own->trace, strlen(own->trace), own->target, own->trace_path, sizeof(own->trace_path)))
+		result = cli_trace_start(own->collector, &options, &own->recorder);
+	cli_set_quiet(false);
+	if (result != 0)
+		snprintf(error, size, "%s", cli_said());
+	return result;
+}
+
 static int private_start(struct private *own, char *error, size_t size)
 {
 	struct collector_options collector = {.socket = own->socket,
@@ -286,6 +322,8 @@ static int private_start(struct private *own, char *error, size_t size)
 		return result;
 	}
 	result = private_listen(own, error, size);
+	if (result == 0 && own->trace != NULL)
+		result = private_start_trace(own, error, size);
 	if (result != 0 || own->outputs.count == 0 || cli_sampling_store(&own->sampling) != WIRE_BUCKET_NONE)
 		return result;
 	result = own->sampling.wall ? cli_wall_start(own->collector, own->sampling.rate_hz, &window.view, &own->wall)
@@ -295,12 +333,15 @@ static int private_start(struct private *own, char *error, size_t size)
 	return result;
 }
 
-static bool private_told_to_end(const struct private *own, int *terms)
+static bool private_told_to_end(struct private *own, int *terms)
 {
 	struct signalfd_siginfo info;
 
 	while (own->signal_fd >= 0 && read(own->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
-		(*terms)++;
+		if (info.ssi_signo == SIGTERM)
+			(*terms)++;
+		else if (own->recorder != NULL)
+			cli_trace_dump(own->recorder);
 	return *terms >= 2;
 }
 
@@ -431,6 +472,12 @@ static int cli_private(int argc, char **argv)
 			private_write_store(&own);
 	}
 	http_server_destroy(own.http);
+	if (own.recorder != NULL) {
+		cli_set_quiet(!isatty(STDERR_FILENO));
+		cli_trace_stop(own.recorder);
+		cli_set_quiet(false);
+	}
+	cli_trace_destroy(own.recorder);
 	window_destroy(own.window);
 	cli_wall_destroy(own.wall);
 	collector_destroy(own.collector);
@@ -446,6 +493,8 @@ const struct cli_command cli_command_private = {
 		"Options:\n"
 		"  --ready-fd N              one line is written here: 'ok PORT' or 'error: WHY'\n"
 		"  --output FILE[:FILE]…     profile the whole run into these; %p in a name is PID, %% is %\n"
+		"  --trace FILE              write the event trace there, while it happens; %p as above\n"
+		"  --flight S                of the trace the last S seconds, at the end and at SIGUSR2\n"
 		"  --format NAME             their format, when not by name\n"
 		"  --rate HZ                 samples for each second of CPU time (default 100)\n"
 		"  --http, --allow-host, --max-connections, --max-profiles, --max-seconds: see 'profd help serve'\n\n"

@@ -39,6 +39,7 @@ struct run {
 	struct collector *collector;
 	struct http_server *http;
 	struct cli_wall *wall; // instead of a window: --clock wall
+	struct cli_trace *trace;
 	struct window *window; // NULL when nothing is to be written
 	struct launch_signals signals;
 	int signal_fd;
@@ -54,8 +55,13 @@ struct run {
 	struct rusage usage; // of the command, when it has ended
 };
 
+#define RUN_FLIGHT_S 10
+#define RUN_MAX_FLIGHT_S 86400
+
 enum run_option {
 	RUN_WAIT = CLI_OPT_FIRST_OWN,
+	RUN_TRACE,
+	RUN_FLIGHT,
 	RUN_FULL_NAMES,
 	RUN_LEAKS,
 	RUN_CAUSAL,
@@ -66,6 +72,8 @@ enum run_option {
 
 static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
+	{"trace", required_argument, NULL, RUN_TRACE},
+	{"flight", optional_argument, NULL, RUN_FLIGHT},
 	{"full-names", no_argument, NULL, RUN_FULL_NAMES},
 	{"leaks", optional_argument, NULL, RUN_LEAKS},
 	{"causal", no_argument, NULL, RUN_CAUSAL},
@@ -97,6 +105,22 @@ static bool run_add_output(struct cli_run_options *options, char *path)
 	return true;
 }
 
+// Implies --heap, at its default rate if none is given.
+static bool run_take_leaks(struct cli_run_options *options, const char *window)
+{
+	char *end = NULL;
+
+	options->leaks = true;
+	options->leaks_window_s = -1;
+	if (window == NULL)
+		return true;
+	options->leaks_window_s = window[0] >= '0' && window[0] <= '9' ? strtod(window, &end) : -1;
+	if (end != NULL && *end == '\0' && options->leaks_window_s < 1e9)
+		return true;
+	cli_say("--leaks '%s': not a number of seconds", window);
+	return false;
+}
+
 static bool run_take_view(struct profile_view *view, int option, const char *value)
 {
 	struct label_choice *labels = &view->labels;
@@ -116,38 +140,28 @@ static bool run_take_view(struct profile_view *view, int option, const char *val
 	return true;
 }
 
-// Implies --heap, at its default rate if none is given.
-static bool run_take_leaks(struct cli_run_options *options, const char *window)
-{
-	char *end = NULL;
-
-	options->leaks = true;
-	options->leaks_window_s = -1;
-	if (window == NULL)
-		return true;
-	options->leaks_window_s = window[0] >= '0' && window[0] <= '9' ? strtod(window, &end) : -1;
-	if (end != NULL && *end == '\0' && options->leaks_window_s < 1e9)
-		return true;
-	cli_say("--leaks '%s': not a number of seconds", window);
-	return false;
-}
-
 static bool run_take_option(struct cli_run_options *options, int option, char **argv)
 {
 	switch (option) {
 	case RUN_WAIT:
 		options->wait_for_all = true;
 		return true;
-	case RUN_CAUSAL:
-	case RUN_LABEL:
-	case RUN_GROUP:
-	case RUN_SAMPLED_ONLY:
-		return run_take_view(&options->view, option, optarg);
+	case RUN_TRACE:
+		options->trace = optarg;
+		return true;
+	case RUN_FLIGHT:
+		options->flight_s = RUN_FLIGHT_S;
+		return optarg == NULL || cli_number("--flight", optarg, 1, RUN_MAX_FLIGHT_S, &options->flight_s);
 	case RUN_FULL_NAMES:
 		options->full_names = true;
 		return true;
 	case RUN_LEAKS:
 		return run_take_leaks(options, optarg);
+	case RUN_CAUSAL:
+	case RUN_LABEL:
+	case RUN_GROUP:
+	case RUN_SAMPLED_ONLY:
+		return run_take_view(&options->view, option, optarg);
 	case 'o':
 		return run_add_output(options, optarg);
 	case 'f':
@@ -176,7 +190,7 @@ static void run_default_output(struct cli_run_options *options)
 	const char *base = slash != NULL ? slash + 1 : options->command[0];
 	const struct format *format = options->format != NULL ? format_by_name(options->format) : &format_pprof;
 
-	if (options->noutputs > 0 || options->leaks || options->http.options.address != NULL)
+	if (options->noutputs > 0 || options->leaks || options->http.options.address != NULL || options->trace != NULL)
 		return;
 	snprintf(options->default_output, sizeof(options->default_output), "profd-%.200s%s", base, format->extension);
 	options->outputs[options->noutputs++] = options->default_output;
@@ -197,6 +211,10 @@ int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options)
 	}
 	if (optind >= argc || argv[optind][0] == '\0') {
 		cli_say("no command to run; usage: profd run [OPTION]… [--] COMMAND…");
+		return CLI_OWN_FAILURE;
+	}
+	if (ret_options->flight_s > 0 && ret_options->trace == NULL) {
+		cli_say("--flight needs --trace FILE");
 		return CLI_OWN_FAILURE;
 	}
 	ret_options->command = argv + optind;
@@ -274,6 +292,10 @@ static void run_on_signal(struct run *run, const struct signalfd_siginfo *info)
 		run->saw_tstp = true; // it went to the whole group
 	if (number == SIGCHLD || !from_user || from_command)
 		return;
+	if (number == SIGUSR2 && run->options->flight_s > 0 && run->trace != NULL) {
+		cli_trace_dump(run->trace);
+		return;
+	}
 	kill(run->child, number); // not reaped yet, so the number is still its own
 }
 
@@ -398,6 +420,12 @@ static bool run_prepare(struct run *run, char ***ret_environment)
 		cli_say("cannot start the collector: %s", strerror(-result));
 		return false;
 	}
+	const struct cli_trace_options trace = {.path = options->trace,
+						.title = options->command[0],
+						.rate_hz = options->sampling.rate_hz,
+						.flight_s = options->flight_s};
+	if (options->trace != NULL && cli_trace_start(run->collector, &trace, &run->trace) != 0)
+		return false;
 	if (!run_start_http(run))
 		return false;
 	*ret_environment = launch_environment(agent, socket);
@@ -492,6 +520,7 @@ static void run_finish(struct run *run)
 	http_server_destroy(run->http);
 	window_destroy(run->window);
 	cli_wall_destroy(run->wall);
+	cli_trace_destroy(run->trace);
 	collector_destroy(run->collector);
 	cli_outputs_abandon(&run->outputs);
 	close(run->signal_fd);
@@ -540,8 +569,10 @@ static int cli_run(int argc, char **argv)
 	else if (run.collector != NULL && cli_sampling_store(&options.sampling) != WIRE_BUCKET_NONE &&
 		 (run.outputs.count > 0 || options.leaks))
 		written = run_write_store(&run);
-	else if (run.http != NULL)
+	else if (run.http != NULL && run.trace == NULL)
 		run_say_served(&run);
+	if (run.trace != NULL)
+		written = cli_trace_stop(run.trace) && written;
 	if (run.collector != NULL)
 		cli_run_say_survivors(run.collector);
 	status = run_exit_status(&run, written);
@@ -577,6 +608,16 @@ const struct cli_command cli_command_run = {
 		"                         before it (default: a tenth of the run); a FILE holds just that. Implies "
 		"--heap\n"
 		"      --full-names       flame graphs show template arguments and parameters in the boxes, too\n"
+		"      --trace FILE       write what threads did on a time axis, as it "
+		"happens: created, waiting for what, "
+		"woken by\n"
+		"                         whom, ended, and the samples between; the name tells for which viewer: "
+		".perfetto-trace\n"
+		"                         or .pftrace, .trace.json (Chrome, Perfetto), .speedscope.json\n"
+		"      --flight[=S]       of the trace only the last S seconds (default 10): written at the end, "
+		"however it "
+		"comes,\n"
+		"                         and when profd gets SIGUSR2, which then does not reach COMMAND\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
 		"      --causal           stacks under the stacks that made their threads, or queued their work\n"
 		"      --label KEY=VALUE  only samples with this label of the program's; --group KEY puts each under "

@@ -27,20 +27,32 @@ static struct origins *read_origins(void *context)
 	return origins_read_process(*(const pid_t *)context);
 }
 
-static int take_from(struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
+static int take_watched(struct snapshot_source *source, uint32_t window_s, bool strict, struct thread_dump **ret_dump)
 {
 	struct thread_watch *watch = NULL;
-	int r = window_s ? snapshot_watch(source, &watch) : 0;
+	int r = snapshot_watch(source, &watch);
 
 	if (r == 0) {
 		struct timespec left = {.tv_sec = window_s};
 
+		if (strict)
+			thread_watch_be_strict(watch);
 		while (nanosleep(&left, &left) != 0 && errno == EINTR)
 			;
-		r = watch ? snapshot_take_watched(source, watch, ret_dump) : snapshot_take(source, ret_dump);
+		r = snapshot_take_watched(source, watch, ret_dump);
 	}
 	thread_watch_destroy(watch);
 	return r;
+}
+
+static int take_from(struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
+{
+	return window_s ? take_watched(source, window_s, false, ret_dump) : snapshot_take(source, ret_dump);
+}
+
+static int take_strictly(struct snapshot_source *source, uint32_t window_s, struct thread_dump **ret_dump)
+{
+	return take_watched(source, window_s, true, ret_dump);
 }
 
 // ---- Looks ---------------------------------------------------------------------------------------------------------
@@ -149,6 +161,11 @@ static int say_error(pid_t pid, int r)
 int cli_snapshot(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump)
 {
 	return say_error(pid, take(pid, take_from, window_s, debug, ret_dump));
+}
+
+int cli_snapshot_strictly(pid_t pid, uint32_t window_s, const struct module_debug *debug, struct thread_dump **ret_dump)
+{
+	return say_error(pid, take(pid, take_strictly, window_s, debug, ret_dump));
 }
 
 int cli_snapshot_wall(pid_t pid, uint32_t seconds, const struct module_debug *debug, struct thread_dump **ret_dump)

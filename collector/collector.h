@@ -66,11 +66,11 @@ struct collector_counters {
 	uint64_t threads_created, threads_now; // of targets; created: those that are live when it registers, too
 	uint64_t threads_ended, thread_walks;
 	struct table_cache_counters tables;
-	uint64_t contexts_lost, labels_lost, tasks_lost; // that had no room in their target
 	struct debuginfod_counters downloads;
-	uint32_t stores_now;                        // targets with heap or lock profiling
-	uint64_t store_lost[WIRE_STORE_LOST_COUNT]; // in their stores; by enum wire_store_lost
-	uint64_t stores_not_kept;                   // of targets that ended, for there were too many
+	uint32_t stores_now;                             // targets with heap or lock profiling
+	uint64_t store_lost[WIRE_STORE_LOST_COUNT];      // in their stores; by enum wire_store_lost
+	uint64_t stores_not_kept;                        // of targets that ended, for there were too many
+	uint64_t contexts_lost, labels_lost, tasks_lost; // that had no room in their target
 	uint64_t threads_unsampled, threads_slowed, foreign_forwarded, foreign_ignored, restarted_syscalls;
 };
 void collector_counters(struct collector *collector, struct collector_counters *ret_counters);

@@ -200,7 +200,8 @@ static double frame_pointer_share(const struct checked *checked)
 		section = elf_file_section(&checked->file, ".dynsym", &header);
 	// A section that has no bytes in the file may say that it has any number.
 	data = section && header.sh_type != SHT_NOBITS ? elf_getdata(section, NULL) : NULL;
-	for (size_t i = 0; data && data->d_buf && i < data->d_size / sizeof(Elf64_Sym) && seen < FUNCTIONS_LOOKED_AT; i++) {
+	for (size_t i = 0; data && data->d_buf && i < data->d_size / sizeof(Elf64_Sym) && seen < FUNCTIONS_LOOKED_AT;
+	     i++) {
 		const uint8_t *code;
 		GElf_Sym symbol;
 		size_t size;
@@ -305,6 +306,7 @@ static void check_tables(struct checked *checked)
 	struct elf_file mini = {.fd = -1};
 	GElf_Shdr header;
 
+	checked->report->lacks_debug_info = true;
 	if (checked->report->build_id[0])
 		snprintf(advice, sizeof(advice),
 			 "install its debug info (Debian: package NAME-dbgsym) as " DEBUG_DIRS

@@ -32,7 +32,8 @@ struct check_finding {
 struct check_report {
 	char path[512];
 	char build_id[ELF_BUILD_ID_HEX];
-	bool is_library; // no program of its own
+	bool is_library;       // no program of its own
+	bool lacks_debug_info; // it could be installed beside the file, or is not at hand
 	size_t count;
 	struct check_finding findings[CHECK_MAX_FINDINGS];
 };

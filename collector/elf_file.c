@@ -54,12 +54,8 @@ static int open_place(int root, const char *path)
 	return place;
 }
 
-int elf_file_open_path(const char *path)
-{
-	return elf_file_open_at(-1, path);
-}
-
-int elf_file_open_at(int root, const char *path)
+// What has this type alone.
+static int open_type_at(int root, const char *path, mode_t type)
 {
 	int place = open_place(root, path), fd = -1, error;
 	char same[32];
@@ -68,7 +64,7 @@ int elf_file_open_at(int root, const char *path)
 	if (place < 0)
 		return -errno;
 	errno = ENOENT;
-	if (fstat(place, &st) == 0 && S_ISREG(st.st_mode)) {
+	if (fstat(place, &st) == 0 && (st.st_mode & S_IFMT) == type) {
 		// Through the descriptor: what the path means may have changed meanwhile.
 		snprintf(same, sizeof(same), "/proc/self/fd/%d", place);
 		fd = open(same, O_RDONLY | O_CLOEXEC);
@@ -76,6 +72,21 @@ int elf_file_open_at(int root, const char *path)
 	error = errno;
 	close(place);
 	return fd >= 0 ? fd : -error;
+}
+
+int elf_file_open_at(int root, const char *path)
+{
+	return open_type_at(root, path, S_IFREG);
+}
+
+int elf_file_open_directory_at(int root, const char *path)
+{
+	return open_type_at(root, path, S_IFDIR);
+}
+
+int elf_file_open_path(const char *path)
+{
+	return elf_file_open_at(-1, path);
 }
 
 int elf_file_open(int fd, struct elf_file *ret_file)

@@ -26,6 +26,7 @@ struct elf_file {
 int elf_file_open_path(const char *path);
 // The same below another root directory, an O_PATH descriptor: links in the path lead no further than there. root −1: ours.
 int elf_file_open_at(int root, const char *path);
+int elf_file_open_directory_at(int root, const char *path); // likewise, of a directory
 
 // Takes over fd (closed on failure too). 0, −ENOEXEC not ELF, −ENOTSUP not 64-bit little-endian, −ENOMEM.
 int elf_file_open(int fd, struct elf_file *ret_file);

@@ -77,7 +77,7 @@ bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http
 		http_reply_error(reply, 400, "format must be one of: %s", format_names());
 		return false;
 	}
-	return endpoint_view_parse(request, &ask->view, reply) && endpoint_names_parse(request, &ask->names, reply);
+	return endpoint_names_parse(request, &ask->names, reply) && endpoint_view_parse(request, &ask->view, reply);
 }
 
 void endpoint_profile_set_headers(struct http_reply *reply, const struct format *format)

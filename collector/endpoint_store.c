@@ -34,6 +34,7 @@ struct store_ask {
 	int debug;
 	long seconds; // 0: all since the start
 	const struct format *format;
+	enum name_form names;
 	struct profile_view view;
 };
 
@@ -56,7 +57,7 @@ static bool store_parse(const struct endpoints *endpoints, const struct http_req
 		http_reply_error(reply, 400, "format must be one of: %s", format_names());
 		return false;
 	}
-	return endpoint_view_parse(request, &ask->view, reply);
+	return endpoint_names_parse(request, &ask->names, reply) && endpoint_view_parse(request, &ask->view, reply);
 }
 
 static void store_set_headers(const struct store_ask *ask, struct http_reply *reply)
@@ -71,11 +72,13 @@ static void store_set_headers(const struct store_ask *ask, struct http_reply *re
 		reply->disposition = ask->seconds ? ask->kind->delta_disposition : ask->kind->disposition; // as Go
 }
 
-static int store_write(const struct store_ask *ask, const struct profile *profile, const char *title,
-		       struct writer *writer)
+static int store_write(const struct store_ask *ask, struct profile *profile, const char *title, struct writer *writer)
 {
 	struct format_options options = {.title = title, .value_index = ask->kind->shown};
+	int r = name_form_prepare(ask->names, ask->debug > 0 ? NULL : ask->format, profile, &options);
 
+	if (r < 0)
+		return r;
 	return ask->debug > 0 ? ask->kind->write_text(ask->kind, profile, writer)
 			      : ask->format->write(profile, &options, writer);
 }

@@ -31,8 +31,8 @@ struct threads_ask {
 	long window;  // 0: not who did not run for so long
 	bool json, go_files;
 	const struct format *format; // of debug=0
-	struct profile_view view;
 	enum name_form names;
+	struct profile_view view;
 	char thread[64]; // pattern; "": all
 };
 
@@ -87,8 +87,8 @@ static bool threads_parse(const struct endpoints *endpoints, const struct http_r
 		http_reply_error(reply, 400, "format must be one of: %s, json", format_names());
 		return false;
 	}
-	return endpoint_view_parse(request, &ask->view, reply) && threads_check(ask, format, reply) &&
-	       endpoint_names_parse(request, &ask->names, reply);
+	return threads_check(ask, format, reply) && endpoint_names_parse(request, &ask->names, reply) &&
+	       endpoint_view_parse(request, &ask->view, reply);
 }
 
 static const char *threads_type(const struct threads_ask *ask)
@@ -111,7 +111,7 @@ static int threads_write(const struct threads_ask *ask, struct thread_dump *dump
 	return r < 0 ? r : ask->format->write(dump->profile, &options, writer);
 }
 
-static void threads_refuse(int error, const struct collector_target *target, struct http_reply *reply)
+void endpoint_threads_refuse(int error, const struct collector_target *target, struct http_reply *reply)
 {
 	int pid = (int)target->pid;
 
@@ -297,7 +297,7 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 	if (r < 0 || !dump) {
 		thread_dump_destroy(dump);
 		if (!reply->hung_up && reply->status == 0)
-			threads_refuse(r, target, reply);
+			endpoint_threads_refuse(r, target, reply);
 		return;
 	}
 	if (ask.thread[0])

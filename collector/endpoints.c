@@ -235,6 +235,8 @@ static enum http_endpoint endpoints_by_name(const char *name)
 		{"mutex", HTTP_ENDPOINT_MUTEX},
 		{"block", HTTP_ENDPOINT_BLOCK},
 		{"config", HTTP_ENDPOINT_CONFIG},
+		{"trace", HTTP_ENDPOINT_TRACE},
+		{"zombies", HTTP_ENDPOINT_ZOMBIES},
 	};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -282,6 +284,12 @@ static void endpoints_pprof(struct endpoints *endpoints, const struct http_reque
 	case HTTP_ENDPOINT_MUTEX:
 	case HTTP_ENDPOINT_BLOCK:
 		endpoint_store(endpoints, request, &target, whole, reply);
+		break;
+	case HTTP_ENDPOINT_TRACE:
+		endpoint_trace(endpoints, request, &target, whole, reply);
+		break;
+	case HTTP_ENDPOINT_ZOMBIES:
+		endpoint_zombies(endpoints, request, &target, reply);
 		break;
 	case HTTP_ENDPOINT_CONFIG:
 		endpoint_config(endpoints, request, &target, whole, reply);

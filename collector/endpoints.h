@@ -59,8 +59,8 @@ struct profile_ask {
 	int64_t seconds;
 	uint32_t rate_hz, max_rate_hz;
 	const struct format *format;
-	struct profile_view view;
 	enum name_form names;
+	struct profile_view view;
 };
 struct profile;
 bool endpoint_profile_parse(const struct endpoints *endpoints, const struct http_request *request,
@@ -72,14 +72,22 @@ void endpoint_profile_set_headers(struct http_reply *reply, const struct format 
 void endpoint_profile_answer(const struct profile_ask *ask, const struct collector_target *target,
 			     struct profile *profile, struct http_reply *reply);
 
-// endpoint_view.c. false: reply says why not.
-bool endpoint_view_parse(const struct http_request *request, struct profile_view *ret_view, struct http_reply *reply);
-
 // endpoint_store.c, endpoint_config.c. whole: as for endpoint_profile. The former: heap, allocs, mutex or block, as reply->endpoint says.
 void endpoint_store(struct endpoints *endpoints, const struct http_request *request,
 		    const struct collector_target *target, bool whole, struct http_reply *reply);
 void endpoint_config(struct endpoints *endpoints, const struct http_request *request,
 		     const struct collector_target *target, bool whole, struct http_reply *reply);
+// endpoint_view.c. false: reply says why not.
+bool endpoint_view_parse(const struct http_request *request, struct profile_view *ret_view, struct http_reply *reply);
+// endpoint_trace.c. whole: as for endpoint_profile.
+void endpoint_trace(struct endpoints *endpoints, const struct http_request *request,
+		    const struct collector_target *target, bool whole, struct http_reply *reply);
+// endpoint_zombies.c
+void endpoint_zombies(struct endpoints *endpoints, const struct http_request *request,
+		      const struct collector_target *target, struct http_reply *reply);
+// endpoint_threads.c: why a target's threads cannot be read; error: −errno.
+void endpoint_threads_refuse(int error, const struct collector_target *target, struct http_reply *reply);
+
 // endpoint_wall.c
 void endpoint_wall(struct endpoints *endpoints, const struct http_request *request,
 		   const struct collector_target *target, struct http_reply *reply);

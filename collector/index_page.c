@@ -173,10 +173,19 @@ static const struct index_entry {
 	 "Function names of addresses: symbol?0xADDRESS+0xADDRESS, or the same as the body of a POST."},
 	{"threadcreate", "threadcreate?debug=1",
 	 "Stacks that made threads, with the number each made since the start."},
+	{"trace", "trace?seconds=5",
+	 "What threads do, on a time axis: created by whom, waiting for what, woken by whom, ended, with samples "
+	 "between. "
+	 "For ui.perfetto.dev; format=chrome and speedscope for these. With last=N what a flight recorder "
+	 "(PROFD_TRACE=flight) has of the last N seconds."},
 	{"wall", "wall?seconds=5",
 	 "Wall-clock profile: where threads spend their time, on a CPU or waiting, with the same parameters as "
 	 "profile; rate=100 at "
 	 "most. No thread is stopped or woken."},
+	{"zombies", "zombies?window=10",
+	 "Threads that live and will not be woken again, as far as snapshots and the event trace agree: looks for "
+	 "window "
+	 "seconds. It knows more where PROFD_TRACE=flight is in the program's environment."},
 };
 #define INDEX_ENTRIES (sizeof(index_entries) / sizeof(index_entries[0]))
 

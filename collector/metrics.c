@@ -34,6 +34,8 @@ static const char *const metrics_paths[HTTP_ENDPOINT_COUNT] = {
 	[HTTP_ENDPOINT_MUTEX] = "/debug/pprof/mutex",
 	[HTTP_ENDPOINT_BLOCK] = "/debug/pprof/block",
 	[HTTP_ENDPOINT_CONFIG] = "/debug/pprof/config",
+	[HTTP_ENDPOINT_TRACE] = "/debug/pprof/trace",
+	[HTTP_ENDPOINT_ZOMBIES] = "/debug/pprof/zombies",
 };
 
 static const char *const metrics_drops[WIRE_DROP_COUNT] = {

@@ -251,7 +251,6 @@ static int module_create(struct module_cache *cache, pid_t pid, const struct map
 	module->refs = 1;
 	module->table_fd = -1;
 	module->file.fd = -1;
-	module->pid = pid;
 	module->root = root_of(cache, pid);
 	module->inode = entry->inode;
 	module->dev_major = entry->dev_major;
@@ -314,9 +313,9 @@ const char *module_build_id(const struct module *module)
 	return module->build_id;
 }
 
-pid_t module_pid(const struct module *module)
+const struct target_root *module_root(const struct module *module)
 {
-	return module->pid;
+	return module->root;
 }
 
 // The segment that a mapping from file_offset on shows. A page of the file may belong to two segments (lld and gold put them

@@ -43,7 +43,8 @@ void module_unref(struct module *module);
 
 const char *module_path(const struct module *module);     // as mapped; "[vdso]"
 const char *module_build_id(const struct module *module); // lowercase hex, "" when none
-pid_t module_pid(const struct module *module);            // a process that had it mapped; it may be gone
+struct target_root;
+const struct target_root *module_root(const struct module *module); // where its path is; NULL: our own root directory
 // address − bias = vaddr in the ELF file, for an address inside the entry. −EINVAL when no PT_LOAD fits.
 int module_bias(const struct module *module, const struct maps_entry *entry, uint64_t *ret_bias);
 

@@ -134,19 +134,18 @@ static bool describe(const struct module *module, char *buf, size_t size)
 {
 	int64_t retry_s = 0;
 	const char *error = symbolizer_error(module->symbolizer, &retry_s);
+	bool asked = may_download(module);
 
 	if (error)
 		snprintf(buf, size,
 			 "%s of %s are missing: %s; it is read again in %" PRId64 " s, or when its debug info changes",
 			 what_is_missing(module), module->path, error, retry_s);
-	else if (!may_download(module))
-		return false;
-	else if (module->download == DEBUGINFOD_WANTED)
+	else if (asked && module->download == DEBUGINFOD_WANTED)
 		snprintf(buf, size, "debug info of %s is being downloaded: later profiles have its names",
 			 module->path);
-	else if (module->download == DEBUGINFOD_NONE)
+	else if (asked && module->download == DEBUGINFOD_NONE)
 		snprintf(buf, size, "debug info of %s is not here, and no debuginfod server has it", module->path);
-	else if (module->download == DEBUGINFOD_FAILED)
+	else if (asked && module->download == DEBUGINFOD_FAILED)
 		snprintf(buf, size, "debug info of %s could not be downloaded: %s", module->path,
 			 module->download_reason);
 	else

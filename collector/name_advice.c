@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "collector/mapping.h"
 #include "collector/module.h"
 #include "collector/package_owner.h"
+#include "collector/target_root.h"
 
 // Would debug info that is installed beside the file help?
 static bool lacks_debug_info(struct module *module)
@@ -25,33 +25,24 @@ static bool is_file(const struct mapping *mapping)
 	return mapping->module && mapping->path[0] == '/';
 }
 
-// Where the lists of packages are: a process in a container has a root of its own.
-static void find_root(const struct module *module, char root[32])
-{
-	struct stat own, its;
-
-	snprintf(root, 32, "/proc/%d/root", (int)module_pid(module));
-	if (stat(root, &its) < 0 || stat("/", &own) < 0 || (its.st_ino == own.st_ino && its.st_dev == own.st_dev))
-		root[0] = '\0';
-}
-
-// Of the first module and those with the same root. Returns how many are left, which are moved to the beginning.
+// Of the first module and those with the same root directory. Returns how many are left, which are moved to the beginning.
 static size_t find_packages(struct module **modules, size_t count, struct package_query *queries)
 {
-	char root[32], other[32];
+	const struct target_root *root = module_root(modules[0]);
 	size_t same = 0, left = 0;
 
-	find_root(modules[0], root);
 	for (size_t i = 0; i < count; i++) {
-		find_root(modules[i], other);
-		if (strcmp(root, other) == 0)
-			queries[same++] = (struct package_query){.path = module_path(modules[i]), .module = modules[i]};
+		struct module *module = modules[i];
+
+		if (module_root(module) == root)
+			queries[same++] = (struct package_query){.path = target_root_inside(root, module_path(module)),
+								 .of = module};
 		else
-			modules[left++] = modules[i];
+			modules[left++] = module;
 	}
-	package_owner_find(root, queries, same);
+	package_owner_find(target_root_fd(root), queries, same);
 	for (size_t i = 0; i < same; i++)
-		module_set_package(queries[i].module, queries[i].name);
+		module_set_package(queries[i].of, queries[i].name);
 	return left;
 }
 
@@ -87,12 +78,14 @@ const char *name_advice_source(const struct mapping *mapping, bool has_jit_names
 static void advise_missing(struct module *module, char *buf, size_t size)
 {
 	const char *package = module_package(module);
+	char debug_package[PACKAGE_NAME_MAX + 16];
 
+	snprintf(buf, size, "build it with -g, and do not strip it");
 	if (!package || !package[0])
-		snprintf(buf, size, "build it with -g, and do not strip it");
-	else // glibc's is a package of its own
-		snprintf(buf, size, "install %s%s%s", package, strcmp(package, "libc6") == 0 ? "-dbg" : "-dbgsym",
-			 module_build_id(module)[0] ? ", or set DEBUGINFOD_URLS" : "");
+		return;
+	package_owner_debug_name(package, debug_package, sizeof(debug_package));
+	snprintf(buf, size, "install %s%s", debug_package,
+		 module_build_id(module)[0] ? ", or set DEBUGINFOD_URLS" : "");
 }
 
 static void advise_module(const struct mapping *mapping, char *buf, size_t size)

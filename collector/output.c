@@ -210,8 +210,11 @@ int output_write(struct output *output, const struct profile *profile, const cha
 	writer_init(&writer, writer_fd_sink, &output->fd);
 	int result = output->format->write(profile, &options, &writer);
 	int flushed = writer_flush(&writer);
-	if (result == 0)
-		result = flushed;
+	return output_end(output, result == 0 ? flushed : result, error, error_size);
+}
+
+int output_end(struct output *output, int result, char *error, size_t error_size)
+{
 	if (result == 0)
 		result = output_sync(output->fd);
 	if (result == 0)

@@ -24,11 +24,13 @@ struct output {
 	char temporary[OUTPUT_TEMPORARY_SIZE]; // the name that fd has now; "": none
 };
 
-// path "-" is stdout. 0 or −errno, with one line in error; output is then closed, and output_abandon harmless.
+// path "-" is stdout; format: NULL for who writes himself. 0 or −errno, with one line in error; output is then closed, and output_abandon harmless.
 int output_open(struct output *output, const char *path, const struct format *format, char *error, size_t error_size);
 // Writes the profile and puts it in place. 0 or −errno with one line in error. Closes the output in either case.
 int output_write(struct output *output, const struct profile *profile, const char *title, char *error,
 		 size_t error_size);
+// The same for who wrote to output->fd himself. result: 0 or −errno of that.
+int output_end(struct output *output, int result, char *error, size_t error_size);
 // Closes the output and leaves nothing behind. Accepts a closed one.
 void output_abandon(struct output *output);
 

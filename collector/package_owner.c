@@ -8,7 +8,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,15 +65,15 @@ static void search(const char *text, size_t size, const char *name, struct packa
 }
 
 // The bytes read, for the sum of them.
-static uint64_t search_list(const char *directory, const char *file, struct package_query *queries, size_t count)
+static uint64_t search_list(int directory, const char *file, struct package_query *queries, size_t count)
 {
-	char path[PATH_MAX], name[PACKAGE_NAME_MAX], *text = NULL;
+	char name[PACKAGE_NAME_MAX], *text = NULL;
 	struct stat status;
 	ssize_t size = 0;
 	int fd = -1;
 
-	if (take_name(file, name) && snprintf(path, sizeof(path), "%s/%s", directory, file) < (int)sizeof(path))
-		fd = elf_file_open_path(path);
+	if (take_name(file, name))
+		fd = elf_file_open_at(directory, file);
 	if (fd < 0)
 		return 0;
 	if (fstat(fd, &status) == 0 && status.st_size > 0 && status.st_size <= MAX_LIST_BYTES)
@@ -88,21 +87,25 @@ static uint64_t search_list(const char *directory, const char *file, struct pack
 	return size > 0 ? (uint64_t)size : 0;
 }
 
-void package_owner_find(const char *root, struct package_query *queries, size_t count)
+void package_owner_find(int root, struct package_query *queries, size_t count)
 {
-	char directory[PATH_MAX];
+	int directory = count ? elf_file_open_directory_at(root, DIRECTORY) : -1;
+	DIR *lists = directory < 0 ? NULL : fdopendir(directory);
 	const struct dirent *entry;
 	uint64_t bytes = 0;
-	DIR *lists;
 
 	for (size_t i = 0; i < count; i++)
 		queries[i].name[0] = '\0';
-	if (count == 0 || snprintf(directory, sizeof(directory), "%s" DIRECTORY, root) >= (int)sizeof(directory))
-		return;
-	lists = opendir(directory);
-	if (!lists)
-		return;
-	for (size_t n = 0; n < MAX_LISTS && bytes < MAX_BYTES && (entry = readdir(lists)); n++)
+	for (size_t n = 0; lists && n < MAX_LISTS && bytes < MAX_BYTES && (entry = readdir(lists)); n++)
 		bytes += search_list(directory, entry->d_name, queries, count);
-	closedir(lists);
+	if (lists)
+		closedir(lists);
+	else if (directory >= 0)
+		close(directory);
+}
+
+void package_owner_debug_name(const char *package, char *buf, size_t size)
+{
+	// glibc's is a package of its own.
+	snprintf(buf, size, "%s%s", package, strcmp(package, "libc6") == 0 ? "-dbg" : "-dbgsym");
 }

@@ -12,12 +12,15 @@
 #define PACKAGE_NAME_MAX 128
 
 struct package_query {
-	const char *path;            // absolute, below root
-	void *module;                // the caller's
+	const char *path;            // absolute, below the root
+	void *of;                    // the caller's
 	char name[PACKAGE_NAME_MAX]; // "" not found
 };
 
-// Fills the names in. root: "" or a directory that is another system's root ("/proc/PID/root").
-void package_owner_find(const char *root, struct package_query *queries, size_t count);
+// Fills the names in. root: an O_PATH descriptor of another system's root directory, which links lead no further than; −1: ours.
+void package_owner_find(int root, struct package_query *queries, size_t count);
+
+// The package that has the debug info of this one's files, as Debian calls it: "libfoo1-dbgsym".
+void package_owner_debug_name(const char *package, char *buf, size_t size);
 
 #endif

@@ -32,10 +32,10 @@ uint32_t profile_builder_mapping(struct profile_builder *builder, const struct m
 // The mapping must outlive the builder.
 uint32_t profile_builder_location(struct profile_builder *builder, uint32_t source, const struct mapping *mapping,
 				  uint64_t pc);
+// After the last location: why names are missing, module by module, as comments of the profile.
+void profile_builder_add_notes(struct profile_builder *builder);
 // Says in the profile what each mapping's names come from, and what would help where names are missing (profile_explain_mapping). Once,
 // after the last location; may read the lists of packages.
 void profile_builder_explain(struct profile_builder *builder);
-// After the last location: why names are missing, module by module, as comments of the profile.
-void profile_builder_add_notes(struct profile_builder *builder);
 
 #endif

@@ -50,6 +50,7 @@ static void release_target(struct session *session)
 	session_leave_store(session);
 	ring_reader_finish(&session->reader);
 	region_unmap(&session->region);
+	event_file_unmap(&session->events);
 	if (session->transport.fd >= 0)
 		core_unwatch(session->collector, session->transport.fd);
 	transport_finish(&session->transport);
@@ -89,6 +90,11 @@ void session_close(struct session *session)
 	else
 		collector->counters.targets_now--;
 	count_ended(session, session->live.threads_seen);
+	TAILQ_FOREACH(window, &collector->windows, link)
+	{
+		if (window->options.trace && window_covers(window, session))
+			window_trace_end(window, session);
+	}
 	session->state = SESSION_CLOSED;
 	release_target(session);
 	TAILQ_REMOVE(&collector->sessions, session, link);
@@ -236,6 +242,8 @@ static void take_message(struct session *session, const void *data, size_t size,
 		session->wants_tables = true;
 		session->ready_sent = false;
 		session_advance(session);
+	} else if (hello.msg.type == WIRE_MSG_EVENTS && session_take_events(session, data, size, fd)) {
+		return;
 	} else if (hello.msg.type == WIRE_MSG_STORE && session_take_store(session, data, size, fd)) {
 		return;
 	} else {
@@ -389,6 +397,7 @@ void session_advance(struct session *session)
 
 	if (session->state != SESSION_LIVE)
 		return;
+	session_send_trace(session);
 	rate_hz = window_rate(session);
 	// An armed target changes its rate at once; tables concern arming alone.
 	if (rate_hz == 0 || session->rate_sent > 0)
@@ -486,14 +495,16 @@ static void add_counts(struct session *session, const struct ring_counts *counts
 unsigned session_drain(struct session *session, enum ring_reader_mode mode)
 {
 	struct ring_counts counts = {0};
-	unsigned fill;
+	unsigned fill, events_fill;
 
 	if (!session->region.header)
 		return 0;
 	session->drain_ns = core_now_ns();
 	fill = ring_reader_drain(&session->reader, mode, take_record, session, &counts);
 	add_counts(session, &counts);
-	return fill;
+	session_drain_events(session, mode);
+	events_fill = session_events_fill(session);
+	return events_fill > fill ? events_fill : fill;
 }
 
 void session_drain_with(struct session *session, enum session_patience patience)
@@ -570,6 +581,7 @@ bool session_needs_tick(const struct session *session)
 		return true;
 	if (session->state != SESSION_LIVE)
 		return false;
-	return session->rate_sent > 0 || session->drains_left > 0 || session->tables_since_ns > 0 ||
+	return session->rate_sent > 0 || session->trace_sent || session->drains_left > 0 ||
+	       session->tables_since_ns > 0 ||
 	       (session->maps_dirty && (window_rate(session) > 0 || session->wants_tables));
 }

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "collector/core.h"
+#include "collector/event_reader.h"
 #include "collector/mapping.h"
 #include "collector/otel_context.h"
 #include "collector/region.h"
@@ -83,6 +84,10 @@ struct session {
 
 	struct snapshot_source *snapshot; // made when the first is asked for
 
+	struct event_file events; // its event trace; header NULL: none was shown
+	int events_errno;         // why it has none; 0: not known, or it has
+	bool trace_sent;          // it was told to write events
+
 	uint32_t rate_sent; // last SAMPLING
 	uint32_t sampling_seq;
 	bool wants_tables;                   // sampled or not
@@ -119,6 +124,13 @@ bool session_needs_tick(const struct session *session);
 void session_check_end(struct session *session);
 // True when what it holds now can be drained for good: no mappings are being read.
 bool session_is_settled(const struct session *session);
+
+// session_trace.c
+bool session_take_events(struct session *session, const void *data, size_t size,
+			 int fd);                 // a message. false: it is none
+void session_send_trace(struct session *session); // whether events are wanted, if that is news
+void session_drain_events(struct session *session, enum ring_reader_mode mode);
+unsigned session_events_fill(const struct session *session); // percent
 
 // session_maps.c
 void session_resolve(struct session *session); // begins to read the mappings; nothing while that is under way

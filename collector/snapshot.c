@@ -178,8 +178,8 @@ static int scan_since(struct snapshot_source *source, int64_t asked_ns)
 	return source->scan && source->scan->start_ns >= asked_ns ? 0 : scan(source);
 }
 
-// Of tasks it is known only afterwards whether they stood still.
-static int confirm_tasks(const struct snapshot_source *source, struct thread_dump **dump)
+// Of tasks it is not known before whether they stand still: their stacks count if what the agent has of them is the same afterwards.
+static int confirm_tasks(struct snapshot_source *source, struct thread_dump *dump)
 {
 	struct origins *after;
 	int r;
@@ -187,12 +187,25 @@ static int confirm_tasks(const struct snapshot_source *source, struct thread_dum
 	if (!source->origins || source->origins->ntasks == 0)
 		return 0;
 	after = source->read_origins(source->origins_context);
-	r = snapshot_tasks_confirm(*dump, source->origins, after);
+	r = snapshot_tasks_confirm(dump, source->origins, after);
 	origins_destroy(after);
-	if (r < 0) {
-		thread_dump_destroy(*dump);
-		*dump = NULL;
-	}
+	return r;
+}
+
+// Lock held.
+static int make_dump(struct snapshot_source *source, const struct thread_watch *watch, enum snapshot_kind kind,
+		     struct thread_dump **ret_dump)
+{
+	struct thread_dump *dump;
+	int r = snapshot_name(source, watch, kind, &dump);
+
+	if (r < 0)
+		return r;
+	r = kind == SNAPSHOT_DUMP ? confirm_tasks(source, dump) : 0;
+	if (r < 0)
+		thread_dump_destroy(dump);
+	else
+		*ret_dump = dump;
 	return r;
 }
 
@@ -205,9 +218,7 @@ static int take(struct snapshot_source *source, const struct thread_watch *watch
 	pthread_mutex_lock(&source->lock);
 	r = scan_since(source, asked_ns);
 	if (r == 0)
-		r = snapshot_name(source, watch, kind, ret_dump);
-	if (r == 0 && kind == SNAPSHOT_DUMP)
-		r = confirm_tasks(source, ret_dump);
+		r = make_dump(source, watch, kind, ret_dump);
 	pthread_mutex_unlock(&source->lock);
 	return r;
 }
@@ -254,7 +265,7 @@ int snapshot_creators(struct snapshot_source *source, struct thread_dump **ret_d
 	source->origins = source->read_origins(source->origins_context);
 	r = read_mappings(source);
 	if (r >= 0)
-		r = snapshot_name(source, NULL, SNAPSHOT_CREATORS, ret_dump);
+		r = make_dump(source, NULL, SNAPSHOT_CREATORS, ret_dump);
 	origins_destroy(source->origins);
 	source->origins = of_scan;
 	pthread_mutex_unlock(&source->lock);

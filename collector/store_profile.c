@@ -17,6 +17,7 @@
 #include "collector/trace_text.h"
 #include "formats/causal.h"
 #include "formats/label_text.h"
+#include "formats/name_gaps.h"
 #include "formats/pseudo_frame.h"
 
 static int64_t clock_ns(clockid_t clock)
@@ -288,6 +289,10 @@ struct profile *store_profile_end(struct store_profile *making, int r)
 {
 	struct profile *profile = making->profile;
 
+	if (r == 0) {
+		profile_builder_explain(&making->frames);
+		r = name_gaps_comment(profile);
+	}
 	for (size_t i = 0; making->jit_names && i < making->reading->sources.count; i++)
 		jit_names_destroy(making->jit_names[i]);
 	free(making->jit_names);

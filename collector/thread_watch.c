@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
@@ -26,6 +27,7 @@ struct watched {
 
 struct thread_watch {
 	int64_t time_ns; // CLOCK_MONOTONIC: when the scan ended
+	bool strict;     // thread_watch_be_strict
 	size_t count;
 	struct watched *threads; // by tid
 };
@@ -68,6 +70,20 @@ void thread_watch_destroy(struct thread_watch *watch)
 		return;
 	free(watch->threads);
 	free(watch);
+}
+
+void thread_watch_be_strict(struct thread_watch *watch)
+{
+	watch->strict = true;
+}
+
+// futex(2), nanosleep(2): what waits has a time in its fourth argument, or is all about time.
+static bool ends_by_itself(const struct thread_scan_record *record)
+{
+	if (!record->place.in_syscall)
+		return false;
+	return (record->place.nr == SYS_futex && record->place.args[3] != 0) || record->place.nr == SYS_nanosleep ||
+	       record->place.nr == SYS_clock_nanosleep;
 }
 
 static bool is_unmoved(const struct watched *thread, const struct thread_scan_record *record)
@@ -130,7 +146,7 @@ static void find_unmoved(const struct thread_watch *watch, const struct thread_s
 			s++;
 		if (w < watch->count && s < scan->count && watch->threads[w].tid == tid &&
 		    scan->records[s].tid == tid && is_unmoved(&watch->threads[w], &scan->records[s]) &&
-		    !is_alive(judgement, &watch->threads[w]))
+		    !(watch->strict && ends_by_itself(&scan->records[s])) && !is_alive(judgement, &watch->threads[w]))
 			judgement->unmoved[judgement->nunmoved++] = i;
 	}
 }
@@ -156,7 +172,7 @@ static int compare_unmoved(const void *a, const void *b, void *context)
 	return order ? order : (left > right) - (left < right);
 }
 
-static int add_groups(const struct judgement *judgement, int64_t window_ns, struct thread_dump *dump)
+static int add_groups(const struct judgement *judgement, uint32_t least, int64_t window_ns, struct thread_dump *dump)
 {
 	int r = 0;
 
@@ -177,7 +193,7 @@ static int add_groups(const struct judgement *judgement, int64_t window_ns, stru
 				verdict.waiting_ns = dump->threads[judgement->unmoved[end]].waiting_ns;
 		verdict.nthreads = end - i;
 		verdict.count = verdict.nthreads;
-		if (verdict.nthreads >= THREAD_WATCH_LEAST)
+		if (verdict.nthreads >= least)
 			r = thread_dump_add_verdict(dump, &verdict);
 	}
 	return r;
@@ -198,7 +214,8 @@ int thread_watch_judge(const struct thread_watch *watch, const struct thread_sca
 		if (judgement.nunmoved > 0)
 			qsort_r(judgement.unmoved, judgement.nunmoved, sizeof(*judgement.unmoved), compare_unmoved,
 				dump);
-		r = add_groups(&judgement, scan->start_ns - watch->time_ns, dump);
+		r = add_groups(&judgement, watch->strict ? 1 : THREAD_WATCH_LEAST, scan->start_ns - watch->time_ns,
+			       dump);
 	}
 	free(judgement.alive);
 	free(judgement.unmoved);

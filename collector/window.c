@@ -12,6 +12,7 @@
 #include "collector/mapping.h"
 #include "collector/module.h"
 #include "collector/session.h"
+#include "collector/trace.h"
 #include "collector/window_impl.h"
 #include "collector/window_work.h"
 #include "collector/worker.h"
@@ -41,18 +42,18 @@ uint32_t window_rate(const struct session *session)
 
 // ---- Filling, on the loop thread ------------------------------------------------------------------------------------
 
-static bool add_source(struct window *window, struct session *session)
+struct window_source *window_add_source(struct window *window, struct session *session)
 {
 	bool new;
 	uint32_t index = intern_add(&window->sources, &session->id, &new);
 	struct window_source *source;
 
 	if (index == INTERN_NONE)
-		return false;
+		return NULL;
 	source = intern_item(&window->sources, index);
 	if (new)
 		source->session = session_ref(session);
-	return true;
+	return source;
 }
 
 struct seek_job {
@@ -93,7 +94,7 @@ static bool keep(struct window *window, struct session *session, const struct ri
 	struct aggregate_thread *thread;
 	bool new;
 
-	if (!add_source(window, session) ||
+	if (!window_add_source(window, session) ||
 	    aggregate_thread(&window->aggregate, session->id, sample->tid, &sum.thread, &new) < 0)
 		return false;
 	thread = intern_item(&window->aggregate.threads, sum.thread);
@@ -122,7 +123,10 @@ void window_take(struct window *window, struct session *session, const struct ri
 		stats->unwanted++;
 		return;
 	}
-	if (!fits || !keep(window, session, record, work, frames, nframes)) {
+	if (fits)
+		fits = window->options.trace ? window_trace_sample(window, session, record, frames, nframes)
+					     : keep(window, session, record, work, frames, nframes);
+	if (!fits) {
 		stats->dropped_aggregate++;
 		return;
 	}
@@ -218,6 +222,10 @@ static int attach(struct window *window)
 			continue;
 		// What was sampled before is not this window's.
 		session_drain(session, RING_READER_LIVE);
+		if (window->options.trace && session->events.header)
+			window_trace_begin(window, session,
+					   trace_options(window->options.trace)->keep_ns > 0 ||
+						   trace_options(window->options.trace)->from_oldest);
 		window->stats.threads_unsampled += session->live.threads_unsampled;
 	}
 	window->open = true;
@@ -238,6 +246,12 @@ static void advance_targets(const struct window *window)
 	core_update_timer(window->collector);
 }
 
+static bool waits_for_events(const struct window *window, const struct session *session)
+{
+	return window->options.trace && !trace_options(window->options.trace)->passive && !session->events.header &&
+	       session->events_errno == 0;
+}
+
 static bool is_armed(const struct window *window)
 {
 	const struct session *session;
@@ -245,7 +259,7 @@ static bool is_armed(const struct window *window)
 	TAILQ_FOREACH(session, &window->collector->sessions, link)
 	{
 		if (window_covers(window, session) && session->state == SESSION_LIVE &&
-		    session->rate_sent < window->options.rate_hz)
+		    (session->rate_sent < window->options.rate_hz || waits_for_events(window, session)))
 			return false;
 	}
 	return true;
@@ -257,7 +271,7 @@ int window_open(struct collector *collector, const struct window_options *option
 	int64_t deadline_ns = core_now_ns() + ARM_NS;
 	int r;
 
-	if (options->rate_hz < 1 || options->rate_hz > WIRE_MAX_RATE_HZ || options->pid < 0)
+	if ((options->rate_hz < 1 && !options->trace) || options->rate_hz > WIRE_MAX_RATE_HZ || options->pid < 0)
 		return -EINVAL;
 	window = create(collector, options);
 	if (!window)
@@ -303,7 +317,7 @@ void window_stats(struct window *window, struct window_stats *ret_stats)
 	if (window->open)
 		ret_stats->end_ns = core_epoch_ns();
 	if (ret_stats->period_ns == 0)
-		ret_stats->period_ns = SECOND_NS / window->options.rate_hz;
+		ret_stats->period_ns = window->options.rate_hz ? SECOND_NS / window->options.rate_hz : 0;
 	pthread_mutex_unlock(&window->collector->lock);
 }
 
@@ -352,6 +366,18 @@ static void drain_targets(const struct window *window, enum session_patience pat
 		session_drain_with(session, patience);
 		session_check_end(session);
 	}
+}
+
+static void end_traces(struct window *window)
+{
+	struct session *session;
+
+	TAILQ_FOREACH(session, &window->collector->sessions, link)
+	{
+		if (window_covers(window, session))
+			window_trace_end(window, session);
+	}
+	trace_finish(window->options.trace);
 }
 
 // Threads may have been named since they were first seen.
@@ -414,6 +440,8 @@ void window_stop(struct window *window)
 	while (!is_settled(window) && core_wait(collector, deadline_ns))
 		;
 	drain_targets(window, SESSION_WAITS_NO_MORE);
+	if (window->options.trace)
+		end_traces(window);
 	note_main_target(window);
 	note_sources(window);
 	window->open = false;
@@ -429,6 +457,12 @@ void window_stop(struct window *window)
 	}
 }
 
+static void release_source(struct window_source *source)
+{
+	session_unref(source->session);
+	window_trace_release(source);
+}
+
 void window_destroy(struct window *window)
 {
 	struct collector *collector;
@@ -439,7 +473,7 @@ void window_destroy(struct window *window)
 	window_stop(window);
 	pthread_mutex_lock(&collector->lock);
 	for (uint32_t i = 0; i < window->sources.count; i++)
-		session_unref(((struct window_source *)intern_item(&window->sources, i))->session);
+		release_source(intern_item(&window->sources, i));
 	session_unref(window->session);
 	session_unref(window->first);
 	pthread_mutex_unlock(&collector->lock);

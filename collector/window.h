@@ -19,9 +19,13 @@ struct collector;
 struct profile;
 struct window;
 
+struct trace;
+
 struct window_options {
 	pid_t pid; // only this target (its session of now: not what it becomes by exec); 0: all, those to come too
-	uint32_t rate_hz; // asked, 1..WIRE_MAX_RATE_HZ
+	uint32_t rate_hz; // asked, 1..WIRE_MAX_RATE_HZ; with a trace also 0: no samples
+	struct trace *
+		trace; // the window's events and samples go there (trace.h); NULL: the samples are counted. Outlives the window
 	struct profile_view view;
 };
 

@@ -8,6 +8,7 @@
 
 #include "collector/aggregate.h"
 #include "collector/core.h"
+#include "collector/event_reader.h"
 #include "collector/otel_context.h"
 #include "collector/ring_reader.h"
 #include "collector/window.h"
@@ -18,6 +19,7 @@ struct window_source {
 	uint32_t id;                   // session.id: aggregate_thread.source
 	struct session *session;       // a reference
 	char service[OTEL_NAME_BYTES]; // as of window_stop; "": not known
+	struct window_events *events;  // window_trace.c's; NULL: none
 };
 
 struct window {
@@ -51,6 +53,28 @@ struct window_news {
 // What a drain of session counted; session->live is up to date.
 void window_count(struct window *window, struct session *session, const struct ring_counts *counts,
 		  const struct window_news *news);
+// ---- window_trace.c: windows with a trace ------------------------------------------------------------------------------
+
+struct window_source *window_add_source(struct window *window, struct session *session); // NULL: no memory
+bool window_wants_events(const struct session *session, uint32_t *ret_mib); // some window does of this target
+// A sample, in place of window_take's counting. false: no memory.
+bool window_trace_sample(struct window *window, struct session *session, const struct ring_record *record,
+			 const struct aggregate_frame *frames, size_t nframes);
+// The session's file is there, or another one is: what it holds so far is the window's, if from_oldest.
+void window_trace_begin(struct window *window, struct session *session, bool from_oldest);
+// Reads what is new; began_ns: when the drain began, before the samples were read.
+void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t began_ns);
+// The session ends, or the window: the last events, and what a flight recorder has.
+void window_trace_end(struct window *window, struct session *session);
+unsigned window_trace_fill(struct window *window,
+			   const struct session *session); // how much is not read yet, in percent
+void window_trace_release(struct window_source *source); // frees its events
+// The frames of a stack, leaf first; at most max. Not with the collector's lock held. The mappings live as long as the window.
+size_t window_trace_stack(struct window *window, uint32_t stack, struct aggregate_frame *frames, size_t max);
+// What is known of a target, or of a thread, when its first event was seen. Not with the collector's lock held.
+bool window_trace_process(struct window *window, uint32_t source, uint32_t *ret_pid, char ret_name[16]);
+void window_trace_thread(struct window *window, uint32_t source, uint32_t tid, char ret_name[16]);
+
 // Tells the window's owner that nothing more will come.
 void window_end(struct window *window);
 

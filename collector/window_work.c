@@ -57,6 +57,15 @@ static uint32_t add_cause(struct window *window, const struct session *session, 
 	return index + 1;
 }
 
+uint32_t window_work_stack(struct window *window, const struct session *session, uint32_t number)
+{
+	uint32_t parent, index = number && session->region.header
+					 ? add_cause(window, session, session->live.maps_gen, number, &parent)
+					 : 0;
+
+	return index ? ((const struct aggregate_cause *)intern_item(&window->aggregate.causes, index - 1))->node : 0;
+}
+
 // Its parents, too: each has a lower number, so there is an end. *ret_cause: index + 1; 0: none.
 static int find_cause(struct window *window, const struct session *session, const struct wire_sample *sample,
 		      uint32_t *ret_cause)

@@ -17,6 +17,8 @@ struct window;
 // The index in aggregate.works + 1; 0: nothing is known. −ENOMEM: past the budget.
 int window_work_find(struct window *window, const struct session *session, const struct ring_record *record,
 		     uint32_t *ret_work);
+// The stack of context number, as a node of the aggregate; 0: not known, or past the budget.
+uint32_t window_work_stack(struct window *window, const struct session *session, uint32_t number);
 // Is a sample of that work one that the window was asked for?
 bool window_work_is_wanted(const struct window *window, uint32_t work);
 // The labels of a work, with its trace (label_text.h). Returns text.

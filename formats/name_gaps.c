@@ -22,13 +22,23 @@
 #define MAX_FILE 512  // of them
 #define NO_FILE "no module"
 
+static bool has_value(const struct profile *profile, uint32_t value)
+{
+	for (uint32_t i = 0; i < profile->nsamples; i++)
+		if (profile->samples[i].values[value] != 0)
+			return true;
+	return false;
+}
+
 uint32_t name_gaps_value(const struct profile *profile)
 {
-	for (uint32_t i = 0; i < profile->nsample_types; i++)
-		if (profile->default_sample_type[0] &&
-		    strcmp(profile->sample_types[i].type, profile->default_sample_type) == 0)
-			return i;
-	return profile->nsample_types ? profile->nsample_types - 1 : 0;
+	uint32_t value = profile->nsample_types ? profile->nsample_types - 1 : 0; // as pprof does, where none is named
+
+	if (profile->default_sample_type[0])
+		value = profile_default_value(profile);
+	for (uint32_t i = profile->nsample_types; i-- > 0 && !has_value(profile, value);)
+		value = has_value(profile, i) ? i : value;
+	return value;
 }
 
 // ---- Counting ------------------------------------------------------------------------------------------------------

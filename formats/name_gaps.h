@@ -38,7 +38,8 @@ struct name_gaps {
 	uint32_t *of_mapping;             // by mapping id; [0] is what is in no mapping
 };
 
-// The sample type that a profile is read by, unless somebody says otherwise.
+// The sample type that a profile is read by, unless somebody says otherwise: where its samples have none of that (of a heap nothing is in use
+// any more), one that they have.
 uint32_t name_gaps_value(const struct profile *profile);
 
 // 0 or −ENOMEM; finish in either case. Then a call for each stack, leaf first.

@@ -74,6 +74,7 @@ struct thread_dump_verdict {
 	uint32_t base, dumps; // of what grows: count so many dumps ago, when it was first seen or had shrunk last
 	uint32_t stack, creator_stack; // ids; 0: none
 	const char *state;             // of a group; interned
+	const char *evidence;          // more to be said, one line; interned; NULL: nothing
 	int64_t window_ns, waiting_ns; // of zombies: the window; that each of them has waited at the least
 };
 

@@ -198,6 +198,16 @@ static void put_frames(struct writer *writer, const struct thread_dump *dump, ui
 	}
 }
 
+static void put_evidence(struct writer *writer, const struct thread_dump *dump,
+			 const struct thread_dump_verdict *verdict)
+{
+	struct thread_dump_thread named = {.state = verdict->evidence, .object = ""};
+	char line[640];
+
+	if (verdict->evidence)
+		writer_printf(writer, "#   %s\n", thread_dump_state(dump, &named, line, sizeof(line)));
+}
+
 static void put_verdict(struct writer *writer, const struct thread_dump *dump,
 			const struct thread_dump_verdict *verdict)
 {
@@ -228,6 +238,7 @@ static void put_verdict(struct writer *writer, const struct thread_dump *dump,
 			      verdict->base, verdict->dumps, verdict->state);
 		break;
 	}
+	put_evidence(writer, dump, verdict);
 	put_frames(writer, dump, verdict->stack, "where they are");
 	put_frames(writer, dump, verdict->creator_stack, "created by");
 }
@@ -285,6 +296,11 @@ void thread_dump_put_verdicts_json(const struct thread_dump *dump, struct writer
 			writer_printf(writer, ",\"window_ns\":%" PRId64 ",\"waiting_ns\":%" PRId64 ",\"state\":\"",
 				      verdict->window_ns, verdict->waiting_ns);
 			writer_json(writer, verdict->state);
+			writer_puts(writer, "\"");
+		}
+		if (verdict->evidence) {
+			writer_puts(writer, ",\"evidence\":\"");
+			writer_json(writer, verdict->evidence);
 			writer_puts(writer, "\"");
 		}
 		if (verdict->stack)

@@ -248,7 +248,7 @@ static int find_collector(struct profd_config *config)
 
 	if (config->socket[0])
 		return 0;
-	if (!config->http && !config->output && find_daemon(config->socket))
+	if (!config->http && !config->output && !config->trace_output && find_daemon(config->socket))
 		return 0;
 	error = profd_spawn_collector(config);
 	if (!error && config->follow)

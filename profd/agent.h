@@ -27,6 +27,8 @@ struct profd_config {
 	const char *rate;              // PROFD_RATE
 	const char *clock;             // PROFD_CLOCK
 	const char *max_overhead;      // PROFD_MAX_OVERHEAD
+	const char *trace_output;      // PROFD_TRACE_OUTPUT
+	uint32_t flight_s;             // PROFD_TRACE=flight:SECONDS; 0: not set
 	bool follow;                   // PROFD_FOLLOW, default true
 	enum profd_unwinder unwinder;  // PROFD_UNWIND
 	bool verbose;                  // PROFD_VERBOSE

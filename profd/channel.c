@@ -17,6 +17,7 @@
 
 #include "profd/agent.h"
 #include "profd/connection.h"
+#include "profd/events.h"
 #include "profd/governor.h"
 #include "profd/handover.h"
 #include "profd/heap.h"
@@ -79,17 +80,6 @@ static void fail_for(const char *reason)
 
 // ---- Set-up --------------------------------------------------------------------------------------------------------
 
-// A stop interrupts it.
-static int connect_patiently(const char *name)
-{
-	int fd;
-
-	do
-		fd = profd_connection_open(name);
-	while (fd == -EINTR && !__atomic_load_n(&stopping, __ATOMIC_ACQUIRE));
-	return fd;
-}
-
 // ---- Messages ------------------------------------------------------------------------------------------------------
 
 static void set_sampling(const struct wire_sampling *request)
@@ -136,6 +126,10 @@ static void handle(int socket_fd, const union profd_message_in *message, size_t 
 	case WIRE_MSG_SAMPLING:
 		if (size == sizeof(message->sampling))
 			set_sampling(&message->sampling);
+		break;
+	case WIRE_MSG_TRACE:
+		if (size == sizeof(message->trace))
+			profd_events_request(&message->trace, socket_fd);
 		break;
 	case WIRE_MSG_RATES:
 		if (size == sizeof(message->rates))
@@ -194,6 +188,7 @@ static bool can_reconnect(void)
 
 static void disconnect(struct loop *loop)
 {
+	profd_events_disconnected();
 	close(loop->socket_fd);
 	loop->socket_fd = -1;
 	profd_timer_set_period(0, WIRE_CLOCK_CPU);
@@ -320,7 +315,7 @@ static int introduce(struct loop *loop)
 {
 	int error;
 
-	loop->socket_fd = connect_patiently(profd_agent.config.socket);
+	loop->socket_fd = profd_connection_open_patiently(profd_agent.config.socket, &stopping);
 	if (loop->socket_fd < 0) {
 		if (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE))
 			unreachable(-loop->socket_fd);
@@ -349,7 +344,7 @@ static void hand_over(const struct loop *loop)
 	if (with_perf_events())
 		profd_timer_set_period(header->period_ns, WIRE_CLOCK_CPU);
 	handed = profd_handover_give(&handover, &(struct profd_handover_fds){profd_agent.region.fd, loop->socket_fd,
-									     profd_store.fd})
+									     profd_store.fd, profd_events_fd(NULL)})
 			 ? HANDED_FAILED
 			 : HANDED_OVER;
 }
@@ -392,6 +387,7 @@ static void begin(void)
 	}
 	profd_agent.region.header->helper_tid = helper_tid;
 	profd_rates_set(&profd_rates);
+	profd_events_start(profd_agent.config.flight_s);
 	set_state(PROFD_CHANNEL_REGION);
 	if (profd_channel_wait(PROFD_CHANNEL_JOINED, -1) == PROFD_CHANNEL_JOINED)
 		connect_and_run(-1);
@@ -408,6 +404,7 @@ static void go_on(void)
 	if (!error) {
 		profd_agent.region.fd = fds.region;
 		profd_store.fd = fds.store;
+		profd_events_set_fd(fds.events);
 	}
 	header->helper_tid = helper_tid;
 	__atomic_store_n(&handed, error ? HANDED_FAILED : HANDED_NOTHING, __ATOMIC_RELEASE);

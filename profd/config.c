@@ -10,6 +10,9 @@
 #include "profd/agent.h"
 #include "profd/rates.h"
 
+#define DEFAULT_FLIGHT_S 10
+#define MAX_FLIGHT_S 86400
+
 static const char *get(const char *name)
 {
 	const char *value = getenv(name);
@@ -36,6 +39,24 @@ static enum profd_unwinder get_unwinder(void)
 		return PROFD_UNWIND_LIBUNWIND;
 	profd_message("PROFD_UNWIND '%s': not table, fp or libunwind; stacks are walked by tables", value);
 	return PROFD_UNWIND_TABLE;
+}
+
+// "flight" or "flight:SECONDS".
+static uint32_t get_flight_s(void)
+{
+	const char *value = get("PROFD_TRACE");
+	char *end = NULL;
+	unsigned long seconds;
+
+	if (!value || strcmp(value, "0") == 0)
+		return 0;
+	if (strcmp(value, "flight") == 0)
+		return DEFAULT_FLIGHT_S;
+	seconds = strncmp(value, "flight:", 7) == 0 ? strtoul(value + 7, &end, 10) : 0;
+	if (seconds > 0 && seconds <= MAX_FLIGHT_S && !*end)
+		return (uint32_t)seconds;
+	profd_message("PROFD_TRACE '%s': not flight or flight:SECONDS; nothing is traced until it is asked for", value);
+	return 0;
 }
 
 // A number of `unit`; 0: off.
@@ -73,6 +94,8 @@ void profd_config_read(struct profd_config *config)
 	config->rate = get("PROFD_RATE");
 	config->clock = get("PROFD_CLOCK");
 	config->max_overhead = get("PROFD_MAX_OVERHEAD");
+	config->trace_output = get("PROFD_TRACE_OUTPUT");
+	config->flight_s = get_flight_s();
 	profd_rates = get_rates();
 	config->follow = get_bool("PROFD_FOLLOW", true);
 	config->unwinder = get_unwinder();

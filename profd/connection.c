@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/events.h"
 #include "profd/rates.h"
 #include "profd/store.h"
 
@@ -50,14 +51,28 @@ int profd_connection_open(const char *name)
 	return -error;
 }
 
+int profd_connection_open_patiently(const char *name, const uint32_t *stopping)
+{
+	int fd;
+
+	do
+		fd = profd_connection_open(name);
+	while (fd == -EINTR && !__atomic_load_n(stopping, __ATOMIC_ACQUIRE));
+	return fd;
+}
+
+// passed_fd: −1: none.
 static int send_with(int fd, void *data, size_t size, int passed_fd)
 {
 	struct iovec iov = {data, size};
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *header = (struct cmsghdr *)(void *)control;
 
+	if (passed_fd >= 0) {
+		message.msg_control = control;
+		message.msg_controllen = sizeof(control);
+	}
 	header->cmsg_level = SOL_SOCKET;
 	header->cmsg_type = SCM_RIGHTS;
 	header->cmsg_len = CMSG_LEN(sizeof(int));
@@ -76,7 +91,11 @@ int profd_connection_hello(int fd)
 				   .forked = profd_agent.forked};
 	int error = send_with(fd, &hello, sizeof(hello), profd_agent.region.fd);
 
-	return error || !profd_store.header ? error : profd_connection_store(fd);
+	if (!error && profd_store.header)
+		error = profd_connection_store(fd);
+	if (!error)
+		profd_events_connected(fd);
+	return error;
 }
 
 int profd_connection_store(int fd)
@@ -84,6 +103,13 @@ int profd_connection_store(int fd)
 	struct wire_store_msg message = {.msg = {WIRE_MSG_STORE, 0}, .size = profd_store.size};
 
 	return profd_store.header ? send_with(fd, &message, sizeof(message), profd_store.fd) : 0;
+}
+
+int profd_connection_events(int fd, uint64_t size, int error, int file)
+{
+	struct wire_events_msg message = {.msg = {WIRE_MSG_EVENTS, (uint32_t)-error}, .size = size};
+
+	return send_with(fd, &message, sizeof(message), file);
 }
 
 ssize_t profd_connection_receive(int fd, union profd_message_in *message, int *ret_fd)

@@ -10,6 +10,7 @@
 #include <ucontext.h>
 
 #include "profd/agent.h"
+#include "profd/clock.h"
 #include "profd/modules.h"
 #include "profd/otel_trace.h"
 #include "profd/perf_event.h"
@@ -19,7 +20,6 @@
 #include "profd/threads.h"
 #include "profd/timer.h"
 #include "profd/unwind.h"
-#include "profd/vdso.h"
 
 // Only threads that are running, or were preempted inside the handler, hold one.
 #define SCRATCH_BUFFERS 64
@@ -34,24 +34,14 @@ __thread bool profd_handler_app_blocks;
 profd_ucontext_walk *profd_handler_libunwind;
 __thread uint64_t profd_handler_ending_pc;
 static struct scratch scratches[SCRATCH_BUFFERS];
-static profd_vdso_clock_gettime *vdso_clock_gettime;
 
 void profd_handler_init(void)
 {
 	profd_otel_trace_init();
-	vdso_clock_gettime = profd_vdso_find_clock_gettime();
+	profd_clock_init();
 	// A thread of the parent may have held one at the moment of the fork.
 	for (int i = 0; i < SCRATCH_BUFFERS; i++)
 		__atomic_store_n(&scratches[i].taken, 0, __ATOMIC_RELAXED);
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec now = {0, 0};
-
-	if (!vdso_clock_gettime || vdso_clock_gettime(CLOCK_MONOTONIC, &now) != 0)
-		profd_raw3(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&now, 0);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static struct scratch *scratch_take(uint32_t hint)
@@ -162,7 +152,7 @@ static struct profd_ring ring_of(uint32_t slot)
 // preempted in its handler, or interrupted.
 static void account(struct profd_slot_private *private, const struct wire_sample *sample)
 {
-	uint64_t took_ns = now_ns() - sample->time_ns;
+	uint64_t took_ns = profd_clock_now_ns() - sample->time_ns;
 	uint64_t usual_ns = private->usual_ns;
 
 	if (took_ns > 4 * usual_ns)
@@ -196,7 +186,7 @@ static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 	struct wire_slot *slot = &profd_agent.region.slots[expiry->slot];
 	struct profd_slot_private *private = profd_slot_private(slot);
 	struct profd_ring ring = ring_of(expiry->slot);
-	struct wire_sample sample = {.slot = expiry->slot, .time_ns = now_ns()};
+	struct wire_sample sample = {.slot = expiry->slot, .time_ns = profd_clock_now_ns()};
 	struct wire_trace otel;
 	const struct wire_trace *trace;
 	struct scratch *scratch;

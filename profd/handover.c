@@ -68,13 +68,14 @@ void profd_handover_close(struct profd_handover *handover)
 }
 
 // The message's bytes say, in the order of struct profd_handover_fds, which of them come along.
-#define FDS 3
+#define FDS 4
 
 static void spread(const struct profd_handover_fds *fds, int ret_list[FDS])
 {
 	ret_list[0] = fds->region;
 	ret_list[1] = fds->connection;
 	ret_list[2] = fds->store;
+	ret_list[3] = fds->events;
 }
 
 int profd_handover_give(const struct profd_handover *handover, const struct profd_handover_fds *fds)
@@ -112,7 +113,7 @@ int profd_handover_give(const struct profd_handover *handover, const struct prof
 
 int profd_handover_take(const struct profd_handover *handover, struct profd_handover_fds *ret_fds)
 {
-	int list[FDS] = {-1, -1, -1}, count = 0;
+	int list[FDS] = {-1, -1, -1, -1}, count = 0;
 	char there[FDS] = {0};
 	struct iovec iov = {there, sizeof(there)};
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(list))];
@@ -131,6 +132,7 @@ int profd_handover_take(const struct profd_handover *handover, struct profd_hand
 		return -ENOTCONN;
 	ret_fds->region = list[count++];
 	ret_fds->connection = there[1] ? list[count++] : -1;
-	ret_fds->store = there[2] ? list[count] : -1;
+	ret_fds->store = there[2] ? list[count++] : -1;
+	ret_fds->events = there[3] ? list[count] : -1;
 	return 0;
 }

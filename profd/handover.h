@@ -24,7 +24,7 @@ int profd_handover_open(struct profd_handover *handover);
 void profd_handover_close(struct profd_handover *handover);
 // −1: there is none.
 struct profd_handover_fds {
-	int region, connection, store;
+	int region, connection, store, events;
 };
 // By the helper that ends. 0 or −errno.
 int profd_handover_give(const struct profd_handover *handover, const struct profd_handover_fds *fds);

@@ -13,8 +13,10 @@
 
 #include "profd/agent.h"
 #include "profd/channel.h"
+#include "profd/clock.h"
 #include "profd/contexts.h"
 #include "profd/creators.h"
+#include "profd/events.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
 #include "profd/links.h"
@@ -32,6 +34,7 @@ struct start {
 	};
 	void *argument;
 	uint64_t stack_size;
+	uint64_t token; // its own address: what CREATE and START say in the event trace
 	struct profd_thread_origin origin;
 	bool app_blocks;
 	bool own_mask; // its attributes say what it blocks
@@ -57,6 +60,7 @@ static void leave(void)
 		return;
 	profd_waits_thread_ends();
 	profd_timer_flush(slot, start_routine);
+	profd_event(WIRE_EVENT_EXIT, .object = (uint64_t)pthread_self());
 	profd_thread_slot = PROFD_NO_SLOT;
 	profd_threads_leave(slot);
 }
@@ -138,6 +142,7 @@ void profd_interpose_thread_join_self(bool is_main)
 	own_origin = (struct profd_thread_origin){
 		.creator = profd_contexts_restore()}; // in the new region; the thread is its parent's
 	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
+	profd_event(WIRE_EVENT_START);
 	expect_end();
 }
 
@@ -145,6 +150,7 @@ void profd_interpose_thread_join_self(bool is_main)
 static struct start begin(void *pointer)
 {
 	struct start start = *(struct start *)pointer;
+	uint64_t begun_ns;
 
 	free(pointer);
 	profd_handler_app_blocks = start.app_blocks;
@@ -155,7 +161,10 @@ static struct start begin(void *pointer)
 			profd_interpose_signal_adopt_mask();
 		own_range = own_stack(start.stack_size);
 		own_origin = start.origin;
+		begun_ns = profd_clock_now_ns(); // before the first sample can be due
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
+		profd_event(WIRE_EVENT_START, .other = own_origin.tid, .context = own_origin.creator,
+			    .object = start.token, .time_ns = begun_ns);
 	}
 	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
@@ -184,7 +193,8 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 
 	if (!start)
 		return NULL;
-	*start = (struct start){.argument = argument, .app_blocks = profd_handler_app_blocks};
+	*start = (struct start){
+		.argument = argument, .app_blocks = profd_handler_app_blocks, .token = (uint64_t)(uintptr_t)start};
 	if (attr) {
 		pthread_attr_getstacksize(attr, &size);
 		start->own_mask = pthread_attr_getsigmask_np(attr, &mask) == 0;
@@ -194,6 +204,7 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 	if (profd_agent_is_on())
 		start->origin = (struct profd_thread_origin){.creator = profd_creators_note(caller),
 							     .tid = (uint32_t)profd_raw0(SYS_gettid)};
+	profd_event(WIRE_EVENT_CREATE, .context = start->origin.creator, .object = start->token);
 	__atomic_add_fetch(&app_threads, 1, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
@@ -296,5 +307,7 @@ PROFD_EXPORT int pthread_setname_np(pthread_t thread, const char *name)
 
 	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_agent_is_on())
 		profd_threads_set_name((uint32_t)profd_raw0(SYS_gettid), name);
+	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_events_are_on())
+		profd_events_put_name(name);
 	return result;
 }

@@ -54,7 +54,7 @@ void profd_rates_say_error(void)
 	uint32_t error = __atomic_load_n(&profd_agent.region.header->store_errno, __ATOMIC_ACQUIRE);
 
 	if (error)
-		profd_message("the heap is not profiled: cannot make the shared memory for it: %s",
+		profd_message("heap and locks are not profiled: cannot make the shared memory for it: %s",
 			      strerror((int)error));
 }
 

@@ -174,6 +174,11 @@ static int add_option(const char **argv, int count, const char *option, const ch
 	return count;
 }
 
+// What files it is to write, as absolute paths; NULL: none.
+struct outputs {
+	char *profile, *trace;
+};
+
 static int add_rate(const char **argv, int count, char text[40], const char *option, uint64_t rate)
 {
 	if (rate) {
@@ -183,11 +188,11 @@ static int add_rate(const char **argv, int count, char text[40], const char *opt
 	return count;
 }
 
-static int launch(struct profd_config *config, const char *path, const char *output, int pipe_fds[2])
+static int launch(struct profd_config *config, const char *path, const struct outputs *outputs, int pipe_fds[2])
 {
 	char **environment = collector_environment();
-	char target[16], ready[16], heap[40], mutex[40], block[40];
-	const char *argv[26] = {path, "private", "--socket", config->socket, "--target", target, "--ready-fd", ready};
+	char target[16], ready[16], flight[16], heap[40], mutex[40], block[40];
+	const char *argv[32] = {path, "private", "--socket", config->socket, "--target", target, "--ready-fd", ready};
 	int n = 8;
 	int error;
 
@@ -195,11 +200,14 @@ static int launch(struct profd_config *config, const char *path, const char *out
 		return -ENOMEM;
 	snprintf(target, sizeof(target), "%d", getpid());
 	snprintf(ready, sizeof(ready), "%d", pipe_fds[1]);
-	if (config->http || !output) {
+	if (config->http || (!outputs->profile && !outputs->trace)) {
 		argv[n++] = "--http";
 		argv[n++] = config->http ? config->http : "127.0.0.1:6060";
 	}
-	n = add_option(argv, n, "--output", output);
+	snprintf(flight, sizeof(flight), "%u", config->flight_s);
+	n = add_option(argv, n, "--output", outputs->profile);
+	n = add_option(argv, n, "--trace", outputs->trace);
+	n = add_option(argv, n, "--flight", config->flight_s ? flight : NULL);
 	n = add_option(argv, n, "--rate", config->rate);
 	n = add_option(argv, n, "--clock", config->clock);
 	n = add_option(argv, n, "--max-overhead", config->max_overhead);
@@ -238,7 +246,7 @@ static int make_pipe(int fds[2])
 int profd_spawn_collector(struct profd_config *config)
 {
 	char path[PATH_MAX], line[300];
-	char *output = NULL;
+	struct outputs outputs = {NULL, NULL};
 	int pipe_fds[2];
 	int error;
 
@@ -247,15 +255,18 @@ int profd_spawn_collector(struct profd_config *config)
 			"running unprofiled: the collector 'profd' was not found; set PROFD_COLLECTOR to its path");
 		return -ENOENT;
 	}
-	if (config->output && !(output = absolute_paths(config->output)))
-		return -ENOMEM;
+	if ((config->output && !(outputs.profile = absolute_paths(config->output))) ||
+	    (config->trace_output && !(outputs.trace = absolute_paths(config->trace_output)))) {
+		error = -ENOMEM;
+		goto out;
+	}
 	make_socket_name(config->socket);
 	if (make_pipe(pipe_fds) < 0) {
 		error = -errno;
 		profd_message("running unprofiled: cannot make a pipe: %s", strerror(errno));
 		goto out;
 	}
-	error = launch(config, path, output, pipe_fds);
+	error = launch(config, path, &outputs, pipe_fds);
 	close(pipe_fds[1]);
 	if (error) {
 		profd_message("running unprofiled: cannot start %s: %s", path, strerror(-error));
@@ -265,6 +276,7 @@ int profd_spawn_collector(struct profd_config *config)
 	}
 	close(pipe_fds[0]);
 out:
-	free(output);
+	free(outputs.profile);
+	free(outputs.trace);
 	return error;
 }

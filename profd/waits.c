@@ -14,6 +14,7 @@
 #include "profd/agent.h"
 #include "profd/contention.h"
 #include "profd/contexts.h"
+#include "profd/events.h"
 #include "profd/object_name.h"
 #include "profd/store.h"
 #include "profd/threads.h"
@@ -196,6 +197,7 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	wait->object = object;
 	wait->caller = caller;
 	wait->began_ns = profd_waits_now_ns();
+	profd_event(WIRE_EVENT_PARK, .reason = kind, .object = object, .time_ns = wait->began_ns);
 	if (wanted(PROFD_WAITS_WAKERS))
 		profd_wakers_wait_begins(wait);
 	if (is_lock(kind) && wanted(PROFD_WAITS_MUTEX)) {
@@ -213,6 +215,7 @@ void profd_wait_ends(const struct profd_wait *wait)
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
 	at_ns = profd_waits_now_ns();
+	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns);
 	if (is_lock(wait->kind) && waited_lock == wait->object)
 		stop_counting(at_ns);
 	if (wanted(PROFD_WAITS_BLOCK))
@@ -224,7 +227,8 @@ void profd_wait_ends(const struct profd_wait *wait)
 
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller)
 {
-	(void)kind;
+	if (profd_thread_slot != PROFD_NO_SLOT)
+		profd_event(WIRE_EVENT_WAKE, .reason = kind, .object = object);
 	if (wanted(PROFD_WAITS_WAKERS))
 		profd_wakers_wake(object, caller);
 }

@@ -3,11 +3,12 @@
 //
 // wire.h: everything the agent (inside the target) and the collector (another process) share.
 //
-// Three things carry it:
+// Four things carry it:
 //  1. The region: one memfd, created by the agent, mapped by both. It holds the header, the ring's shards and the
 //     thread slots. It outlives the target, so that a SIGKILL loses nothing that was committed.
 //  2. The control socket: AF_UNIX, SOCK_SEQPACKET. The region's fd and the unwind tables' fds travel as SCM_RIGHTS.
 //  3. The profile store (wire_store.h), where heap, mutex or block profiling was switched on: another memfd of the agent's.
+//  4. The event trace (wire_events.h), where tracing was switched on: a third one.
 //
 // Trust: the collector copies every value out of the region once, then checks it; a hostile target can spoil its own
 // profile and nothing else. The agent checks a table's sizes when it maps it, and bounds every load in its walk.
@@ -43,6 +44,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "profd/wire_events.h"
 #include "profd/wire_store.h"
 #include "profd/wire_waits.h"
 
@@ -294,8 +296,9 @@ enum wire_msg_type {
 		1,         // struct wire_hello + the region's fd. First message; version mismatch: the collector closes
 	WIRE_MSG_MAPS = 2, // struct wire_msg, arg = the new maps_gen
 	WIRE_MSG_WANT_TABLES =
-		3,          // struct wire_msg: unwind tables, from now on, sampled or not; READY when they were sent
-	WIRE_MSG_STORE = 4, // struct wire_store_msg + the profile store's fd
+		3,           // struct wire_msg: unwind tables, from now on, sampled or not; READY when they were sent
+	WIRE_MSG_STORE = 4,  // struct wire_store_msg + the profile store's fd
+	WIRE_MSG_EVENTS = 5, // struct wire_events_msg + the event trace's fd
 	// collector → agent
 	WIRE_MSG_TABLE = 32,    // struct wire_table_msg + the table's fd: [start,end) is unwound by it from now on
 	WIRE_MSG_FORGET = 33,   // struct wire_table_msg without fd: [start,end) holds that module no more
@@ -303,6 +306,7 @@ enum wire_msg_type {
 	WIRE_MSG_READY = 35,    // struct wire_msg: all that start-up needs, or WANT_TABLES asked for, was sent
 	WIRE_MSG_REFUSED = 36,  // struct wire_msg, arg = enum wire_refusal; the collector hangs up
 	WIRE_MSG_RATES = 37,    // struct wire_rates_msg: in force from now on
+	WIRE_MSG_TRACE = 38,    // struct wire_trace_msg: write events, or write none
 };
 
 enum wire_refusal {
@@ -333,6 +337,17 @@ struct wire_hello {
 struct wire_store_msg {
 	struct wire_msg msg;
 	uint64_t size; // bytes of the fd
+};
+
+struct wire_events_msg {
+	struct wire_msg msg;
+	uint64_t size; // bytes of the fd; 0: without one, for the reason in msg.arg (errno)
+};
+
+struct wire_trace_msg {
+	struct wire_msg msg; // arg: 0: off, 1: on
+	uint32_t mib;        // how large the trace is to be, if it is not there yet
+	uint32_t reserved;
 };
 
 struct wire_rates_msg {
@@ -540,6 +555,8 @@ WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
 WIRE_ASSERT(sizeof(struct wire_hello) == 72);
 WIRE_ASSERT(sizeof(struct wire_store_msg) == 16);
+WIRE_ASSERT(sizeof(struct wire_events_msg) == 16);
+WIRE_ASSERT(sizeof(struct wire_trace_msg) == 16);
 WIRE_ASSERT(sizeof(struct wire_rates_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_sampling) == 24);

@@ -174,7 +174,7 @@ def rule(mine, other, readable, values):
     for (name, file, number), (their_name, their_file, _) in zip(mine, other):
         if name != their_name:
             if small.whole(name) == small.whole(their_name):
-                return 'a part of a function (.cold, .isra, .constprop…)'
+                return 'a part of a function (.cold, .isra, .constprop…), a local that LTO numbered (.123)'
             if readable.get(small.whole(name)) == readable.get(small.whole(their_name)):
                 return 'the bodies of a constructor or destructor'
             if not their_name.startswith(('_Z', '_R')):

@@ -82,6 +82,16 @@ def test_separate_debug_info(profd, build):
     assert levels(check(profd, path, status=1))['names'] == 'poor'
 
 
+# What to install, by dpkg's own word.
+def test_package(profd):
+    answer = json.loads(subprocess.run([profd, 'check', '--json', '/usr/bin/sleep'], capture_output=True, text=True, check=False).stdout)
+    names = findings(answer)['names']
+    if names['level'] == 'good':
+        pytest.skip("sleep's debug info is installed")
+    owner = subprocess.run(['dpkg', '-S', '/usr/bin/sleep', '/bin/sleep'], capture_output=True, text=True, check=False).stdout
+    assert names['advice'].startswith(f'install {owner.partition(":")[0]}-dbgsym (/usr/lib/debug/.build-id/')
+
+
 def test_no_build_id(profd, build):
     answer = check(profd, build('nobuildid', '-g', '-Wl,--build-id=none'), status=0)
     assert levels(answer)['build ID'] == 'note' and answer['modules'][0]['build_id'] == ''

@@ -305,7 +305,7 @@ def test_run_http(start, spinner):
     assert b'spin_inner' in gzip.decompress(body)
     stacks = folded_profile(port, f'/{pid}/debug/pprof/profile?seconds=1', pid, rate=200)
     assert all('spin_outer' in stack for stack, count in stacks.items() if count > 5)
-    response, body = get(port, '/debug/pprof/trace?debug=2')
+    response, body = get(port, '/debug/pprof/nonsense?debug=2')
     assert (response.status, body) == (404, b'Unknown profile\n')
     metrics = get(port, '/metrics')[1].decode()
     delivered = int(re.search(r'^profd_samples_delivered_total (\d+)$', metrics, re.M)[1])

@@ -18,6 +18,7 @@ import pprof_reader
 SOURCE = '''
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 static inline __attribute__((always_inline)) unsigned mix_inlined(unsigned x)
 {
@@ -36,11 +37,19 @@ __attribute__((noinline, visibility("default"))) unsigned exported_spin(unsigned
 	return spin_for_the_test(x) + 1;
 }
 
+static __attribute__((noinline)) void wait_for_the_test(void)
+{
+	for (;;)
+		pause();
+}
+
 int main(int argc, char **argv)
 {
 	clock_t end = clock() + (argc > 1 ? atoi(argv[1]) : 400) * (CLOCKS_PER_SEC / 1000);
 	unsigned x = (unsigned)argc;
 
+	if (argc > 2)
+		wait_for_the_test();
 	while (clock() < end)
 		for (int i = 0; i < 100; i++)
 			x = exported_spin(x);
@@ -148,18 +157,18 @@ def test_debug_dir_that_is_none(profd, program):
 
 def test_debug_dir_of_dump_and_check(profd, program, tmp_path):
     split_off(program, build_id_path(tmp_path / 'given', program))
-    for options, found in (([], 0), (['--debug-dir', str(tmp_path / 'given')], 1)):
-        process = subprocess.Popen([program, '100000'])
-        try:
+    process = subprocess.Popen([program, '0', 'wait'])
+    try:
+        while 'S (sleeping)' not in pathlib.Path(f'/proc/{process.pid}/status').read_text():
+            pass
+        for options, found in (([], False), (['--debug-dir', str(tmp_path / 'given')], True)):
             text = subprocess.run([profd, 'dump', *options, str(process.pid)], check=True, capture_output=True, text=True).stdout
-        finally:
-            process.kill()
-            process.wait()
-        if 'stack unavailable' in text:
-            pytest.skip('perf events are not allowed here: a running thread has no stack')
-        assert ('spin_for_the_test(' in text or '\nmain(' in text) == bool(found), text
-        text = subprocess.run([profd, 'check', *options, program], check=False, capture_output=True, text=True).stdout
-        assert ('in a separate file' in text) == bool(found), text
+            assert ('wait_for_the_test(' in text and '/spin.c:' in text) == found, text
+            text = subprocess.run([profd, 'check', *options, program], check=False, capture_output=True, text=True).stdout
+            assert ('in a separate file' in text) == found, text
+    finally:
+        process.kill()
+        process.wait()
 
 
 # ---- What there is without debug info ---------------------------------------------------------------------------------------

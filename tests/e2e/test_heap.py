@@ -139,9 +139,9 @@ def test_fork_in_the_middle(heap, helper):
     # Children have profiles of their own, from their first moment; 50 of the 100 allocate. One that ends before a collector that is busy
     # has heard of it is not seen at all.
     objects = values_of(profile, 'heap_child')[ALLOC_OBJECTS]
-    assert objects % 101 == 0 and 40 * 101 < objects <= 50 * 101
+    assert objects % 101 == 0 and 25 * 101 < objects <= 50 * 101
     assert values_of(profile, 'heap_child')[INUSE_OBJECTS] == 0
-    assert len({sample.labels['process_id'] for sample in profile.samples}) > 40
+    assert len({sample.labels['process_id'] for sample in profile.samples}) > 25
 
 
 def test_killed(heap, helper):
@@ -177,7 +177,7 @@ def test_no_room_for_the_store(heap, helper):
     result, profile = heap('sh', '-c', script)
     assert result.returncode == 0
     assert result.stdout == natural('sh', '-c', script).stdout
-    assert 'profd: the heap is not profiled: cannot make the shared memory for it: ' in result.stderr
+    assert 'profd: heap and locks are not profiled: cannot make the shared memory for it: ' in result.stderr
     assert values_of(profile, 'heap_family') == [0, 0, 0, 0]
 
 

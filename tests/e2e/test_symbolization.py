@@ -88,7 +88,8 @@ def symbol_values(path):
     return {words[2]: words[0] for words in fields if len(words) == 3}
 
 
-PARTS = re.compile(r'\.(isra|part|constprop|cold|lto_priv|llvm)\b.*')
+# Numbers alone: clang's LTO so tells locals of several units that have one name.
+PARTS = re.compile(r'\.((isra|part|constprop|cold|lto_priv|llvm)\b.*|[0-9]+$)')
 
 
 def whole(name):

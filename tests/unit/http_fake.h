@@ -20,6 +20,7 @@ struct http_fake {
 	bool ended;         // windows end at once
 	bool no_memory;     // window_profile fails
 	int opened;         // windows, ever
+	bool no_recorder;   // no target has a flight recorder
 	uint32_t last_rate; // asked of the last window
 	pid_t last_pid;
 	struct wire_rates rates;

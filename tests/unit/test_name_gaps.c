@@ -75,7 +75,13 @@ static void test_value(void **state)
 	assert_int_equal(name_gaps_value(profile), 1);
 	profile->default_sample_type = "samples";
 	assert_int_equal(name_gaps_value(profile), 0);
-	profile->default_sample_type = "none of them";
+	profile->default_sample_type = "";
+	assert_int_equal(name_gaps_value(profile), 1);
+	for (uint32_t i = 0; i < profile->nsamples; i++)
+		profile->samples[i].values[1] = 0;
+	assert_int_equal(name_gaps_value(profile), 0);
+	for (uint32_t i = 0; i < profile->nsamples; i++)
+		profile->samples[i].values[0] = 0;
 	assert_int_equal(name_gaps_value(profile), 1);
 	profile_destroy(profile);
 }

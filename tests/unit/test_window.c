@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "collector/window_impl.h"
 #include "tests/unit/core_test.h"
 
 static uint32_t gettid_u32(void)
@@ -112,6 +113,37 @@ static void test_profile_of_a_run(void **state)
 	assert_true(has_comment(profile, "dropped: 3 (ring full 0, contention 0, no scratch 3"));
 	assert_true(has_comment(profile, "truncated stacks: 0.00%"));
 	assert_true(has_comment(profile, "command: "));
+	profile_destroy(profile);
+	window_destroy(window);
+	fake_agent_stop(&agent);
+	collector_destroy(collector);
+}
+
+// What was seen is named while the window is open; what comes later is in the profile as well.
+static void test_names_are_read_early(void **state)
+{
+	struct collector *collector = start(false);
+	struct window *window = open_window(collector, 0, 100);
+	const uint64_t leaf = (uintptr_t)test_leaf_function;
+	struct fake_agent agent;
+	struct profile *profile;
+
+	fake_agent_start(&agent, socket_name);
+	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
+	window_prepare(window);
+	assert_int_equal(window->nprepared, 0);
+	put_stack(&agent, 1, 10);
+	while (window->nprepared < 2) // the loop drains the ring now and then
+		window_prepare(window);
+	window_prepare(window);
+	assert_int_equal(window->nprepared, 2);
+	fake_agent_put(&agent, 2, &leaf, 1);
+	window_stop(window);
+	profile = window_profile(window);
+	assert_non_null(profile);
+	assert_int_equal(profile->nsamples, 2);
+	for (uint32_t i = 0; i < 2; i++)
+		assert_string_equal(frame_name(profile, &profile->samples[i], 0), "test_leaf_function");
 	profile_destroy(profile);
 	window_destroy(window);
 	fake_agent_stop(&agent);
@@ -448,6 +480,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_profile_of_a_run),
+		cmocka_unit_test(test_names_are_read_early),
 		cmocka_unit_test(test_empty_profile_names_its_binary),
 		cmocka_unit_test(test_windows_share_the_stream),
 		cmocka_unit_test(test_refused_windows),

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// event_process.c: see event_process.h. The process goes on writing while it is copied. So its memory is copied twice, and an event whose state
+// is not the same in both was touched in between: it counts as not finished.
+
+#include "collector/event_process.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/process.h"
+
+#define EVENTS_NAME "/memfd:profd-events (deleted)\n"
+#define MAX_LINES 1000000u
+
+// The last one: where it was made anew, that is in force.
+static bool find_file(pid_t tid, uint64_t *ret_start, uint64_t *ret_size)
+{
+	char path[64], line[512];
+	bool found = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", (int)tid);
+	file = fopen(path, "re");
+	for (unsigned n = 0; file && n < MAX_LINES && fgets(line, sizeof(line), file); n++) {
+		const char *name = strchr(line, '/');
+		uint64_t start, end;
+
+		// NOLINTNEXTLINE(cert-err34-c): the kernel wrote them
+		if (name && strcmp(name, EVENTS_NAME) == 0 && sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 &&
+		    end > start) {
+			*ret_start = start;
+			*ret_size = end - start;
+			found = true;
+		}
+	}
+	if (file)
+		(void)fclose(file);
+	return found;
+}
+
+static void compare_states(struct event_file *file, const struct wire_event *again)
+{
+	struct wire_event *cells = (struct wire_event *)file->cells; // our own copy
+
+	for (uint64_t i = 0; i < (uint64_t)file->nshards * file->ncells; i++)
+		if (cells[i].state != again[i].state)
+			cells[i].state = (cells[i].state & ~3u) | WIRE_EVENT_BUSY;
+}
+
+int event_process_copy(pid_t pid, struct event_file *ret_file)
+{
+	pid_t living = process_living_task(pid, 0);
+	uint64_t start = 0, size = 0;
+	char *base, *again;
+	int r = -ENODATA;
+
+	if (!find_file(living, &start, &size))
+		return -ENODATA;
+	if (size > (uint64_t)WIRE_EVENTS_MAX_MIB << 21)
+		return -ENODATA;
+	base = malloc(size);
+	again = malloc(size);
+	if (!base || !again)
+		r = -ENOMEM;
+	else if (process_read_memory(pid, &living, start, base, size) != size ||
+		 process_read_memory(pid, &living, start, again, size) != size)
+		r = -EPERM;
+	else
+		r = event_file_of(base, size, pid, ret_file);
+	if (r == 0)
+		compare_states(ret_file, (const struct wire_event *)(again + ((const char *)ret_file->cells - base)));
+	else
+		free(base);
+	free(again);
+	return r;
+}
+
+void event_process_free(struct event_file *copy)
+{
+	free((void *)copy->header);
+	*copy = (struct event_file){0};
+}

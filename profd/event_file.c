@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// event_file.c: makes the event trace's file (wire_events.h), and switches tracing on and off. The helper.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "profd/agent.h"
+#include "profd/clock.h"
+#include "profd/events.h"
+#include "profd/waits.h"
+
+#define MIB (1u << 20)
+
+// Not in the page that a fork's child finds cleared: it is to do as its parent did.
+static struct {
+	int fd;
+	uint64_t size;
+	uint32_t mib;      // of the file; 0: tracing was never asked for
+	bool on;           // as wanted
+	uint32_t flight_s; // the environment's wish: on for good
+} file = {.fd = -1};
+
+static uint64_t page_up(uint64_t n)
+{
+	return (n + WIRE_PAGE - 1) & ~(uint64_t)(WIRE_PAGE - 1);
+}
+
+static struct wire_events layout(uint32_t mib)
+{
+	struct wire_events events = {.magic = WIRE_EVENTS_MAGIC,
+				     .version = WIRE_EVENTS_VERSION,
+				     .pid = (uint32_t)getpid(),
+				     .nshards = profd_agent.region.nshards,
+				     .start_ns = profd_clock_now_ns(),
+				     .flight_s = file.flight_s,
+				     .ncells = WIRE_EVENTS_MIN_CELLS};
+
+	if (mib < 1 || mib > WIRE_EVENTS_MAX_MIB)
+		mib = WIRE_EVENTS_DEFAULT_MIB;
+	while (2ULL * events.ncells * events.nshards * sizeof(struct wire_event) <= (uint64_t)mib * MIB)
+		events.ncells *= 2;
+	events.shards_off = WIRE_PAGE;
+	events.cells_off = events.shards_off + page_up(events.nshards * sizeof(struct wire_event_shard));
+	events.size = events.cells_off + (uint64_t)events.nshards * events.ncells * sizeof(struct wire_event);
+	return events;
+}
+
+// ftruncate past RLIMIT_FSIZE sends SIGXFSZ, which kills: look first.
+static int make_file(uint64_t size)
+{
+	struct rlimit limit;
+	int fd, error;
+
+	if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < size))
+		return -EFBIG;
+	fd = memfd_create("profd-events", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)size) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+		return fd;
+	error = -errno;
+	close(fd);
+	return error;
+}
+
+// The mapping is not a fork's child's, either: it would be of no use there. NULL, and errno.
+static char *map_file(int fd, uint64_t size)
+{
+	char *base;
+
+	if (madvise(&profd_events_page, sizeof(profd_events_page), MADV_WIPEONFORK) < 0)
+		return NULL;
+	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (base == MAP_FAILED)
+		return NULL;
+	if (madvise(base, size, MADV_DONTFORK) < 0) {
+		int error = errno;
+
+		munmap(base, size);
+		errno = error;
+		return NULL;
+	}
+	return base;
+}
+
+// A file before it stays mapped: some thread may still be writing to it.
+static int open_file(uint32_t mib)
+{
+	const struct wire_events header = layout(mib);
+	struct profd_events *events = &profd_events_page.events;
+	int fd = make_file(header.size);
+	char *base;
+
+	if (fd < 0)
+		return fd;
+	base = map_file(fd, header.size);
+	if (!base) {
+		int error = -errno;
+
+		close(fd);
+		return error;
+	}
+	*(struct wire_events *)base = header;
+	// Where there was a file before, it had the same size: who takes the old cells and the new heads stays inside of both.
+	events->nshards = header.nshards;
+	events->ncells = header.ncells;
+	__atomic_store_n(&events->cells, (struct wire_event *)(base + header.cells_off), __ATOMIC_RELEASE);
+	__atomic_store_n(&events->shards, (struct wire_event_shard *)(base + header.shards_off), __ATOMIC_RELEASE);
+	file.fd = fd;
+	file.size = header.size;
+	return 0;
+}
+
+static void set_on(bool on)
+{
+	file.on = on;
+	__atomic_store_n(&profd_events_page.events.on, on, __ATOMIC_RELEASE);
+	profd_waits_want(on ? PROFD_WAITS_TRACE : 0, on ? 0 : PROFD_WAITS_TRACE);
+}
+
+int profd_events_begin(uint32_t mib)
+{
+	int error = 0;
+
+	// Of the size that it had, where there was one.
+	if (file.mib == 0)
+		file.mib = mib;
+	if (file.fd < 0)
+		error = open_file(file.mib);
+	set_on(error == 0);
+	return error;
+}
+
+void profd_events_end(void)
+{
+	set_on(file.flight_s > 0 && file.fd >= 0);
+}
+
+void profd_events_start(uint32_t flight_s)
+{
+	file.fd = -1;
+	file.flight_s = flight_s;
+	if (flight_s > 0 || file.on)
+		(void)profd_events_begin(file.mib ? file.mib : WIRE_EVENTS_DEFAULT_MIB);
+	else
+		set_on(false);
+}
+
+int profd_events_fd(uint64_t *ret_size)
+{
+	if (ret_size)
+		*ret_size = file.size;
+	return file.fd;
+}
+
+void profd_events_set_fd(int fd)
+{
+	file.fd = fd;
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// events.c: see events.h; the protocol is in wire_events.h. Any thread of the target, also in signal handlers.
+
+#include "profd/events.h"
+
+#include "profd/agent.h"
+#include "profd/clock.h"
+#include "profd/raw.h"
+#include "profd/threads.h"
+
+union profd_events_page profd_events_page;
+
+// A thread that is in no slot, early or late in its life, has none of its own to be known by.
+static uint32_t own_tid(uint32_t slot)
+{
+	uint32_t tid = 0;
+
+	if (slot != PROFD_NO_SLOT && profd_agent.region.header)
+		tid = WIRE_SLOT_TID(__atomic_load_n(&profd_agent.region.slots[slot].state_tid, __ATOMIC_RELAXED));
+	return tid ? tid : (uint32_t)profd_raw0(SYS_gettid);
+}
+
+// Nobody else writes to a cell that is BUSY. It may stay so for good, where a signal handler was left by longjmp in the middle: then
+// each lap loses one event there.
+static bool claim(struct wire_event *cell, uint64_t position)
+{
+	uint32_t seen = __atomic_load_n(&cell->state, __ATOMIC_RELAXED);
+
+	return (seen & 3) != WIRE_EVENT_BUSY &&
+	       __atomic_compare_exchange_n(&cell->state, &seen, WIRE_EVENT_STATE(position, WIRE_EVENT_BUSY), false,
+					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+static void put(uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context)
+{
+	const struct profd_events *events = &profd_events_page.events;
+	uint32_t slot = profd_thread_slot, tid = own_tid(slot);
+	uint32_t shard = (slot == PROFD_NO_SLOT ? 0 : slot) & (events->nshards - 1);
+	uint64_t position = __atomic_fetch_add(&events->shards[shard].head, 1, __ATOMIC_RELAXED);
+	struct wire_event *cell = &events->cells[(uint64_t)shard * events->ncells + (position & (events->ncells - 1))];
+
+	if (!claim(cell, position))
+		return;
+	// A reader that sees one of these has the cell's BUSY in sight, too: it looks at the state again afterwards.
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	__atomic_store_n(&cell->time_ns, time_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&cell->what, what, __ATOMIC_RELAXED);
+	__atomic_store_n(&cell->tid, tid, __ATOMIC_RELAXED);
+	__atomic_store_n(&cell->other, other, __ATOMIC_RELAXED);
+	__atomic_store_n(&cell->context, context, __ATOMIC_RELAXED);
+	__atomic_store_n(&cell->state, WIRE_EVENT_STATE(position, WIRE_EVENT_DONE), __ATOMIC_RELEASE);
+}
+
+void profd_events_put(const struct profd_event *event)
+{
+	put(event->time_ns ? event->time_ns : profd_clock_now_ns(),
+	    WIRE_EVENT_WHAT(event->type, event->reason, event->object), event->other, event->context);
+}
+
+void profd_events_put_name(const char *name)
+{
+	uint64_t what = (uint64_t)WIRE_EVENT_NAME << 56;
+	uint32_t other = 0, context = 0;
+
+	for (uint32_t i = 0; i < WIRE_EVENT_NAME_BYTES && name[i]; i++) {
+		uint8_t byte = (uint8_t)name[i];
+
+		if (i < 7)
+			what |= (uint64_t)byte << (48 - 8 * i);
+		else if (i < 11)
+			other |= (uint32_t)byte << 8 * (i - 7);
+		else
+			context |= (uint32_t)byte << 8 * (i - 11);
+	}
+	put(profd_clock_now_ns(), what, other, context);
+}

@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: Apache-2.0
+# SPDX-FileCopyrightText: The profd authors
+#
+# test_trace.py: the event trace: what threads did is in it, in each format, as readers that are not ours see it; strace agrees; a flight
+# recorder has the end, however it came; what cannot be kept is counted.
+
+import base64
+import json
+import os
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+import trace_readers
+from browser import CHROMIUM, Browser
+from test_programs import free_port
+from test_readers import VALIDATE
+
+READERS = {'.trace.json': trace_readers.chrome, '.perfetto-trace': trace_readers.perfetto}
+MS = 1e6
+
+
+def run_traced(profd, path, *command, options=(), **more):
+    done = subprocess.run([profd, 'run', '--trace', str(path), *options, '--', *map(str, command)], capture_output=True, text=True,
+                          timeout=120, check=False, **more)
+    return done
+
+
+def tids_of(stdout):
+    return {name: int(tid) for name, tid in (line.split() for line in stdout.splitlines())}
+
+
+@pytest.fixture(scope='module', params=READERS)
+def story(request, profd, helper, tmp_path_factory):
+    path = tmp_path_factory.mktemp('story') / f'story{request.param}'
+    done = run_traced(profd, path, helper('target_trace'), 'story', options=['--rate', '250'])
+    assert done.returncode == 0 and 'nothing lost' in done.stderr, done.stderr
+    trace = READERS[request.param](path)
+    trace.tids, trace.path, trace.summary = tids_of(done.stdout), path, done.stderr
+    return trace
+
+
+def test_tracks(story):
+    """One for each thread, with its name and its life."""
+    assert {(track.name, track.tid) for track in story.tracks} == {('target_trace' if name == 'main' else name, tid)
+                                                                   for name, tid in story.tids.items() if name != 'main'} | \
+        {('main', story.tids['main'])}
+    for track in story.tracks:
+        assert track.pid == story.tids['main'] and track.process == 'target_trace'
+        life, = track.named('alive')
+        assert life.depth == 0
+        assert all(life.begin <= slice.begin and slice.end <= life.end for slice in track.slices)
+    assert story.track('inner').named('alive')[0].end <= story.track('outer').named('alive')[0].end
+    assert abs(story.realtime - time.time_ns()) < 3600e9 and story.start <= min(slice.begin for slice in story.track('main').slices)
+
+
+def test_creators(story):
+    made_by = {name: 'main' for name in ('waiter', 'locker', 'reader', 'listener', 'guest', 'outer')} | {'inner': 'outer'}
+    for name, creator in made_by.items():
+        track = story.track(name)
+        life, = track.named('alive')
+        assert life.args['thread'] == story.tids[creator]
+        assert life.stack[-1].strip('_') in ('start', 'clone3') and life.stack[0] == 'start', life.stack
+        assert ('run_story' if creator == 'main' else 'make_inner') in life.stack
+        arrow, = (arrow for arrow in story.arrows_to(track) if arrow[2] == life.begin)
+        assert arrow[0] is story.track(creator)
+        assert any(instant.name == 'create thread' and instant.time == arrow[1] for instant in arrow[0].instants)
+
+
+# How long each waits is known: main lets them go after 5 × 30 ms.
+@pytest.mark.parametrize('name, what', [('locker', 'mutex lock'), ('reader', 'rwlock read'), ('listener', 'cond wait'),
+                                        ('guest', 'barrier wait')])
+def test_waits(story, name, what):
+    track = story.track(name)
+    wait = max(track.named(what), key=lambda wait: wait.end - wait.begin)
+    assert wait.end - wait.begin > 100 * MS and wait.args['object']
+    if what != 'barrier wait':  # whoever comes last lets the others go without a call that would tell
+        assert wait.args['thread'] == story.tids['main']
+        assert any(source is story.track('main') and end == wait.end for source, _, end in story.arrows_to(track))
+
+
+def test_semaphore(story):
+    """Five waits, five wakes, each arrow from main's post to the end of that wait."""
+    waits = story.track('waiter').named('sem wait')
+    assert len(waits) == 5
+    wakes = [instant for instant in story.track('main').instants
+             if instant.name == 'wake' and str(instant.args['object']) == str(waits[0].args['object'])]
+    assert len(wakes) == 5
+    arrows = [arrow for arrow in story.arrows_to(story.track('waiter')) if arrow[2] in [wait.end for wait in waits]]
+    assert [arrow[1] for arrow in sorted(arrows, key=lambda arrow: arrow[2])] == [wake.time for wake in wakes]
+    for wait, wake in zip(waits, wakes):
+        assert wait.begin < wake.time <= wait.end
+
+
+def test_joins(story):
+    """Who is joined lets go on whoever joins, with its end."""
+    joins = {join.args['thread']: join for join in story.track('main').named('join thread') if 'thread' in join.args}
+    outer = joins[story.tids['outer']]  # the last one to end; the others were gone before they were joined
+    assert any(source is story.track('outer') and end == outer.end for source, _, end in story.arrows_to(story.track('main')))
+    inner, = story.track('outer').named('join thread')
+    assert inner.args['thread'] == story.tids['inner'] and inner.end - inner.begin > 250 * MS
+
+
+def test_samples(story):
+    """They are on the track of the thread that ran, while it ran: 'inner' burns 300 ms of CPU."""
+    inner = [instant for instant in story.track('inner').instants if instant.name == 'on CPU']
+    assert 200 * MS < sum(instant.args['cpu_ns'] for instant in inner) < 400 * MS
+    assert sum('target_burn' in instant.stack for instant in inner) > len(inner) * 0.9
+    assert all('burn_as_child' in instant.stack and instant.stack[0] != 'clone3' for instant in inner if 'target_burn' in instant.stack)
+    others = sum(instant.name == 'on CPU' for track in story.tracks if track.name != 'inner' for instant in track.instants)
+    assert others <= len(inner) / 4
+
+
+def test_notes(story):
+    events = int(re.search(r'(\d+) events, \d+ samples, 8 threads; nothing lost', story.notes)[1])
+    assert f'trace: {events} events' in story.summary
+    # Each thread's start, end and name; who made and joined it; then the waits and wakes.
+    assert events >= 7 * 6
+
+
+# ---- Judges ---------------------------------------------------------------------------------------------------------------
+
+def test_public_schema(profd, helper, tmp_path_factory, tmp_path):
+    """Perfetto's own package of its schema reads what our reader reads."""
+    python = os.environ.get('PROFD_PERFETTO_PYTHON')
+    if not python:
+        venv = tmp_path_factory.mktemp('perfetto')
+        subprocess.run([sys.executable, '-m', 'venv', venv], check=False, capture_output=True, timeout=120)
+        python = str(venv / 'bin/python')
+        installed = os.path.exists(python) and subprocess.run([python, '-m', 'pip', 'install', '-q', 'perfetto', 'protobuf'],
+                                                              check=False, capture_output=True, timeout=180).returncode == 0
+        if not installed:
+            pytest.skip('the package perfetto cannot be installed')
+    path = tmp_path / 'x.pftrace'
+    run_traced(profd, path, helper('target_trace'), 'story', options=['--rate', '250'])
+    script = '''
+import collections, json, sys
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema
+trace = schema.Trace()
+trace.ParseFromString(open(sys.argv[1], 'rb').read())
+kinds = collections.Counter(schema.TrackEvent.Type.Name(packet.track_event.type) for packet in trace.packet if packet.HasField('track_event'))
+threads = {packet.track_descriptor.thread.thread_name for packet in trace.packet if packet.track_descriptor.HasField('thread')}
+names = {name.name for packet in trace.packet for name in packet.interned_data.event_names}
+functions = {name.str.decode() for packet in trace.packet for name in packet.interned_data.function_names}
+size = trace.ByteSize()
+trace.DiscardUnknownFields()
+print(json.dumps([trace.IsInitialized(), kinds, sorted(threads), sorted(names), sorted(functions), size - trace.ByteSize()]))
+'''
+    done = subprocess.run([python, '-c', script, path], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    initialized, kinds, threads, names, functions, unknown = json.loads(done.stdout)
+    trace = trace_readers.perfetto(path)
+    assert initialized and unknown == 0
+    slices = sum(len(track.slices) for track in trace.tracks)
+    assert kinds['TYPE_SLICE_BEGIN'] == kinds['TYPE_SLICE_END'] == slices
+    assert kinds['TYPE_INSTANT'] == sum(len(track.instants) for track in trace.tracks) + 1  # the notes
+    assert {track.name for track in trace.tracks} <= set(threads)
+    assert {'alive', 'sem wait', 'mutex lock', 'cond wait', 'join thread', 'wake', 'on CPU', 'create thread', 'exit'} <= set(names)
+    assert {'target_burn', 'burn_as_child', 'run_story', 'start'} <= set(functions)
+
+
+@pytest.fixture(scope='module')
+def speedscope_file(profd, helper, tmp_path_factory):
+    path = tmp_path_factory.mktemp('speedscope') / 'story.speedscope.json'
+    assert run_traced(profd, path, helper('target_trace'), 'story', options=['--rate', '250']).returncode == 0
+    return path
+
+
+def test_speedscope_schema(npm_dir, speedscope_file):
+    env = dict(os.environ, NODE_PATH=os.path.join(npm_dir, 'node_modules'))
+    done = subprocess.run(['node', '-e', VALIDATE, '--', speedscope_file], env=env, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_speedscope_contents(speedscope_file):
+    data = json.loads(speedscope_file.read_text())
+    frames = [frame['name'] for frame in data['shared']['frames']]
+    profiles = {profile['name'].split(' (')[0]: profile for profile in data['profiles']}
+    assert set(profiles) == {'main', 'waiter', 'locker', 'reader', 'listener', 'guest', 'outer', 'inner'}
+    own = {}  # of each thread: function → ns on top
+    for name, profile in profiles.items():
+        stack, last, spent = [], 0, {}
+        for event in profile['events']:
+            assert last <= event['at'] <= profile['endValue']
+            if stack:
+                spent[frames[stack[-1]]] = spent.get(frames[stack[-1]], 0) + event['at'] - last
+            last = event['at']
+            if event['type'] == 'O':
+                stack.append(event['frame'])
+            else:
+                assert stack.pop() == event['frame']
+        assert not stack
+        own[name] = {re.sub(' 0x[0-9a-f]+$', '', function): ns for function, ns in spent.items()}
+    assert own['locker']['mutex lock'] > 100 * MS and own['listener']['cond wait'] > 100 * MS and own['waiter']['sem wait'] > 20 * MS
+    assert sum(ns for function, ns in own['inner'].items() if function != 'alive') > 150 * MS
+
+
+def test_speedscope_imports(npm_dir, speedscope_file, tmp_path):
+    if CHROMIUM is None:
+        pytest.skip('chromium is not installed')
+    script = tmp_path / 'load.js'
+    data = base64.b64encode(speedscope_file.read_bytes()).decode()
+    script.write_text(f'speedscope.loadFileFromBase64("story.speedscope.json", "{data}")')
+    index = os.path.join(npm_dir, 'node_modules/speedscope/dist/release/index.html')
+    with Browser() as browser:
+        browser.open(f'{index}#localProfilePath={script}')
+        deadline = time.monotonic() + 30
+        while 'target_trace' not in browser.evaluate('document.title'):
+            assert time.monotonic() < deadline, browser.text('body')
+            time.sleep(0.1)
+        assert '(1/8)' in browser.evaluate('document.title') + browser.text('body')
+        if os.environ.get('PROFD_SCREENSHOTS'):
+            browser.screenshot(os.path.join(os.environ['PROFD_SCREENSHOTS'], 'speedscope-trace.png'))
+        browser.key('3')  # the table of functions
+        page = browser.evaluate('document.body.innerText')
+        assert 'alive' in page and 'join thread' in page
+        assert browser.errors() == []
+
+
+def test_strace_agrees(profd, helper, tmp_path):
+    """The same run seen by both: each wait is around the futex calls that strace saw in it, and as long as they."""
+    if not shutil.which('strace'):
+        pytest.skip('strace is not installed')
+    path, calls = tmp_path / 'x.trace.json', tmp_path / 'strace'
+    done = run_traced(profd, path, 'strace', '-f', '-ttt', '-T', '-e', 'trace=futex', '-o', calls, helper('target_trace'), 'story')
+    if 'Operation not permitted' in done.stderr:
+        pytest.skip('ptrace is not allowed')
+    assert done.returncode == 0, done.stderr
+    trace, tids = trace_readers.chrome(path), tids_of(done.stdout)
+    offset = trace.realtime - trace.start
+    futexes, begun = {}, {}
+    for line in calls.read_text().splitlines():
+        tid, at, rest = line.split(None, 2)
+        if 'unfinished' in rest:
+            begun[tid] = float(at)
+        elif 'FUTEX_WAIT' in rest or tid in begun:
+            took = re.search(r'<([\d.]+)>$', rest)
+            begin = begun.pop(tid, None) or float(at)
+            if took:
+                futexes.setdefault(int(tid), []).append((begin * 1e9 - offset, begin * 1e9 - offset + float(took[1]) * 1e9))
+    differences = []
+    for name, what in (('waiter', 'sem wait'), ('locker', 'mutex lock'), ('reader', 'rwlock read'), ('listener', 'cond wait')):
+        for wait in trace.track(name).named(what):
+            if wait.end - wait.begin < 20 * MS:
+                continue
+            inside = [(begin, end) for begin, end in futexes[tids[name]] if begin >= wait.begin - 2 * MS and end <= wait.end + 2 * MS]
+            slept = sum(end - begin for begin, end in inside)
+            assert slept > 0, (name, wait, futexes[tids[name]])
+            differences.append(abs(wait.end - wait.begin - slept) / (wait.end - wait.begin))
+    assert len(differences) >= 4 and statistics.median(differences) < 0.05, differences
+
+
+# ---- Processes ------------------------------------------------------------------------------------------------------------
+
+def test_fork_and_exec(profd, helper, tmp_path):
+    path = tmp_path / 'family.trace.json'
+    done = run_traced(profd, path, helper('target_trace'), 'family')
+    assert done.returncode == 0, done.stderr
+    pids = tids_of(done.stdout)
+    trace = trace_readers.chrome(path)
+    for pid, processes in ((pids['forked'], {'target_trace', 'forked'}), (pids['executed'], {'target_trace', 'exe'})):
+        tracks = [track for track in trace.tracks if track.pid == pid]
+        assert {track.process for track in tracks} <= processes
+        thread, = (track for track in tracks if track.tid != pid)
+        assert thread.named('alive')[0].args['thread'] == pid
+        assert any(join.args.get('thread') == thread.tid for track in tracks for join in track.named('join thread'))
+
+
+def test_many_threads(profd, helper, tmp_path):
+    """None of them is missing, nor an event: five for each."""
+    path = tmp_path / 'many.perfetto-trace'
+    done = run_traced(profd, path, helper('target_trace'), 'many', 5000, options=['--rate', '1'])
+    assert done.returncode == 0 and 'nothing lost' in done.stderr, done.stderr
+    trace = trace_readers.perfetto(path)
+    assert len(trace.tracks) == 5001
+    assert sum(instant.name == 'exit' for track in trace.tracks for instant in track.instants) == 5000
+    main = trace.track('target_trace', trace.tracks[0].pid) if len({track.name for track in trace.tracks}) > 1 else trace.tracks[0]
+    assert sum(instant.name == 'create thread' for instant in main.instants) == len(main.named('join thread')) == 5000
+
+
+@pytest.mark.parametrize('case', ['mask', 'eintr', 'timers'])
+def test_programs_are_the_same(same, helper, tmp_path, case):
+    same(helper('target_signals'), case, options=('--trace', str(tmp_path / 'x.perfetto-trace')))
+
+
+# ---- The flight recorder --------------------------------------------------------------------------------------------------
+
+def test_flight_survives_sigkill(profd, helper, tmp_path):
+    """Of 2.5 s the last one, up to the end."""
+    path = tmp_path / 'flight.trace.json'
+    done = run_traced(profd, path, helper('target_trace'), 'ticks', 500, options=['--flight=1'])
+    assert done.returncode == 137, done.stderr
+    trace = trace_readers.chrome(path)
+    times = [instant.time for track in trace.tracks for instant in track.instants]
+    assert max(times) - min(times) < 1.2e9
+    waits = trace.track('worker').named('sem wait')
+    assert 10 < len(waits) < 250 and waits[-1].end > max(times) - 100 * MS
+    assert any(instant.name == 'on CPU' for instant in trace.track('worker').instants)
+    assert 'the last 1.000 s' in trace.notes
+
+
+def test_flight_is_dumped_on_a_signal(profd, helper, tmp_path):
+    path = tmp_path / 'flight.trace.json'
+    command = [profd, 'run', '--trace', path, '--flight=5', '--', helper('target_trace'), 'ticks', '0']
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith('main ') and process.stdout.readline().startswith('worker ')
+        time.sleep(1)
+        assert not path.exists()
+        process.send_signal(signal.SIGUSR2)
+        deadline = time.monotonic() + 30
+        while not path.exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        early = trace_readers.chrome(path)
+        process.stdin.close()
+        assert process.wait(60) == 0
+        assert process.stderr.read().count('wrote ') == 2
+    assert 1 < len(early.track('worker').named('sem wait')) < len(trace_readers.chrome(path).track('worker').named('sem wait'))
+
+
+def get(url, timeout=60):
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            return answer.status, answer.headers, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+@pytest.fixture
+def service(agent, helper):
+    """A program with a private collector: (environment) → its URL."""
+    processes = []
+
+    def start(**environment):
+        port = free_port()
+        env = dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{port}', **environment)
+        process = subprocess.Popen([helper('target_trace'), 'ticks', '0'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        processes.append(process)
+        assert process.stdout.readline().startswith('main ') and process.stdout.readline().startswith('worker ')
+        return f'http://127.0.0.1:{port}/debug/pprof/trace'
+
+    yield start
+    for process in processes:
+        process.stdin.close()
+        assert process.wait(60) == 0
+        process.stdout.close()
+
+
+def test_http(service, tmp_path):
+    url = service()
+    traced, tries = False, 0
+    while not traced:  # a busy machine may let nobody run for so long
+        status, headers, body = get(url + '?seconds=0.5')
+        assert status == 200 and headers['Content-Type'] == 'application/octet-stream'
+        assert headers['Content-Disposition'] == 'attachment; filename="trace.perfetto-trace"'
+        (tmp_path / 'x').write_bytes(body)
+        trace = trace_readers.perfetto(tmp_path / 'x')
+        assert {track.name for track in trace.tracks} <= {'main', 'worker'}
+        traced = any(track.name == 'worker' and len(track.named('sem wait')) > 3 for track in trace.tracks)
+        tries += 1
+        assert tries < 30
+    assert len(trace.track('worker').named('sem wait')) < 200
+    # Who lived before is on its own track by its name, and its wait is seen from the next one on.
+    status, headers, body = get(url + '?seconds=3&format=chrome&rate=0')
+    assert headers['Content-Type'] == 'application/json'
+    (tmp_path / 'y').write_bytes(body)
+    trace = trace_readers.chrome(tmp_path / 'y')
+    assert len(trace.track('worker').named('sem wait')) > 1
+    assert not any(instant.name == 'on CPU' for track in trace.tracks for instant in track.instants)
+    assert get(url + '?last=5')[0] == 404
+    assert get(url + '?format=gif')[0] == 400
+
+
+def test_flight_over_http(service, tmp_path):
+    url = service(PROFD_TRACE='flight:60')
+    time.sleep(1)
+    status, _, body = get(url + '?last=60&format=chrome')
+    assert status == 200
+    (tmp_path / 'x').write_bytes(body)
+    trace = trace_readers.chrome(tmp_path / 'x')
+    assert trace.track('worker').named('alive')[0].args['thread'] == trace.track('main').tid, 'from the very start'
+    (tmp_path / 'y').write_bytes(get(url + '?last=1&format=chrome')[2])
+    short = trace_readers.chrome(tmp_path / 'y')
+    assert len(short.track('worker').named('sem wait')) < 250
+
+
+def test_flight_into_a_file(agent, helper, tmp_path):
+    """The environment alone: what a program that was killed did last is in a file."""
+    env = dict(os.environ, LD_PRELOAD=agent, PROFD_TRACE='flight:1', PROFD_TRACE_OUTPUT=str(tmp_path / 'last-%p.trace.json'))
+    with subprocess.Popen([helper('target_trace'), 'ticks', '300'], stdout=subprocess.PIPE, env=env) as process:
+        assert process.wait(60) == -signal.SIGKILL
+        path = tmp_path / f'last-{process.pid}.trace.json'
+        deadline = time.monotonic() + 30
+        while not path.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert len(trace_readers.chrome(path).track('worker').named('sem wait')) > 10
+
+
+def test_bad_settings(profd, helper, tmp_path):
+    done = run_traced(profd, tmp_path / 'x.gif', helper('target_trace'), 'many', 1)
+    assert done.returncode == 125 and 'cannot tell the format' in done.stderr
+    done = subprocess.run([profd, 'run', '--flight', '--', 'true'], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 125 and '--flight needs --trace' in done.stderr

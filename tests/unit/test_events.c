@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+// SPDX-FileCopyrightText: The profd authors
+//
+// test_events.c: the event trace from the agent's writer to the collector's reader: each event offered is read or counted as lost, none is
+// torn, whatever threads, signal handlers, laps and a fork do; a file that lies is refused or does no harm.
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "collector/event_reader.h"
+#include "profd/agent.h"
+#include "profd/clock.h"
+#include "profd/events.h"
+#include "profd/threads.h"
+#include "profd/waits.h"
+
+struct profd_agent profd_agent = {.region = {.nshards = 4}};
+__thread uint32_t profd_thread_slot = PROFD_NO_SLOT;
+
+void profd_waits_want(uint32_t set, uint32_t clear)
+{
+	(void)set;
+	(void)clear;
+}
+
+static struct event_file file;
+
+static int open_file(void **state)
+{
+	uint64_t size;
+	int fd;
+
+	(void)state;
+	profd_clock_init();
+	profd_events_set_fd(-1);
+	assert_int_equal(profd_events_begin(1), 0);
+	fd = profd_events_fd(&size);
+	assert_true(fd >= 0);
+	assert_int_equal(event_file_map(fd, size, getpid(), &file), 0);
+	return 0;
+}
+
+static int close_file(void **state)
+{
+	(void)state;
+	profd_events_end();
+	event_file_unmap(&file);
+	return 0;
+}
+
+// What was read: an event's object is its number, and what else it carries is made of that.
+struct seen {
+	uint64_t count, last, torn;
+};
+
+static void put(uint64_t number)
+{
+	profd_event(WIRE_EVENT_PARK, .reason = WIRE_WAIT_MUTEX, .object = number, .other = (uint32_t)(number * 7),
+		    .context = (uint32_t)(number * 13));
+}
+
+static void take(void *context, const struct event *event)
+{
+	struct seen *seen = context;
+
+	seen->count++;
+	seen->last = event->object;
+	seen->torn += event->other != (uint32_t)(event->object * 7) ||
+		      event->context != (uint32_t)(event->object * 13) || event->type != WIRE_EVENT_PARK ||
+		      event->reason != WIRE_WAIT_MUTEX || event->tid == 0;
+}
+
+static void test_what_is_written_is_read(void **state)
+{
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+
+	(void)state;
+	event_reader_init(&reader, &file, false);
+	for (uint64_t i = 1; i <= 100; i++)
+		put(i);
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(seen.count, 100);
+	assert_int_equal(seen.last, 100);
+	assert_int_equal(seen.torn, 0);
+	assert_int_equal(counts.read, 100);
+	assert_int_equal(counts.lost + counts.bad, 0);
+	profd_events_end();
+	put(101);
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(seen.count, 100);
+}
+
+static void take_name(void *context, const struct event *event)
+{
+	assert_int_equal(event->type, WIRE_EVENT_NAME);
+	memcpy(context, event->name, sizeof(event->name));
+}
+
+static void test_names(void **state)
+{
+	static const char *const names[] = {
+		"", "a", "sevenby", "eightbyt", "fifteen bytes!!", "much more than 15 bytes", "\xff\xc3\xa4"};
+	struct event_reader reader;
+	struct event_counts counts = {0};
+
+	(void)state;
+	event_reader_init(&reader, &file, false);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char name[16] = "x", wanted[16] = "";
+
+		strncpy(wanted, names[i], 15);
+		profd_events_put_name(names[i]);
+		event_reader_drain(&reader, &file, EVENT_READER_LIVE, take_name, name, &counts);
+		assert_string_equal(name, wanted);
+	}
+}
+
+static void test_the_oldest_are_overwritten_and_counted(void **state)
+{
+	struct event_reader early, late;
+	struct event_counts counts = {0}, late_counts = {0};
+	struct seen seen = {0}, late_seen = {0};
+	uint64_t offered = 3ULL * file.ncells + 5;
+
+	(void)state;
+	event_reader_init(&early, &file, false);
+	for (uint64_t i = 1; i <= offered; i++)
+		put(i);
+	assert_int_equal(event_reader_fill(&early, &file), 100);
+	event_reader_drain(&early, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(counts.read, file.ncells);
+	assert_int_equal(counts.read + counts.lost, offered);
+	assert_int_equal(seen.last, offered);
+	event_reader_init(&late, &file, true);
+	event_reader_drain(&late, &file, EVENT_READER_LAST, take, &late_seen, &late_counts);
+	assert_int_equal(late_counts.read, file.ncells);
+	assert_int_equal(late_counts.lost, 0);
+}
+
+// ---- Many writers ---------------------------------------------------------------------------------------------------
+
+#define WRITERS 4
+#define EACH 400000ULL
+
+static uint64_t from_handler; // atomic
+
+static void handler(int signo)
+{
+	(void)signo;
+	put(1);
+	__atomic_fetch_add(&from_handler, 1, __ATOMIC_RELAXED);
+}
+
+static void *write_many(void *argument)
+{
+	// Two threads share a shard.
+	profd_thread_slot = (uint32_t)(uintptr_t)argument / 2;
+	for (uint64_t i = 1; i <= EACH; i++) {
+		put(i);
+		if (i % 1024 == 0)
+			raise(SIGUSR1);
+	}
+	return NULL;
+}
+
+// The shards are small: writers are a lap ahead again and again.
+static void test_nothing_is_torn_or_unaccounted(void **state)
+{
+	static struct wire_slot slots[2];
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+	pthread_t threads[WRITERS];
+	struct wire_header header = {0};
+
+	(void)state;
+	slots[0].state_tid = 11;
+	slots[1].state_tid = 12;
+	profd_agent.region.slots = slots;
+	profd_agent.region.header = &header;
+	signal(SIGUSR1, handler);
+	event_reader_init(&reader, &file, false);
+	for (uintptr_t i = 0; i < WRITERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, write_many, (void *)i), 0);
+	while (counts.read + counts.lost + counts.bad < WRITERS * EACH)
+		event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	for (int i = 0; i < WRITERS; i++)
+		pthread_join(threads[i], NULL);
+	event_reader_drain(&reader, &file, EVENT_READER_LAST, take, &seen, &counts);
+	assert_int_equal(counts.read + counts.lost + counts.bad, WRITERS * EACH + from_handler);
+	assert_int_equal(seen.torn, 0);
+	assert_int_equal(counts.bad, 0);
+	assert_true(counts.read > 0);
+	profd_agent.region.header = NULL;
+}
+
+// A writer that was left in the middle (longjmp out of a signal handler) costs its place, and nothing else.
+static void test_an_unfinished_event(void **state)
+{
+	struct wire_event *cells = profd_events_page.events.cells;
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+	uint64_t head = __atomic_load_n(&file.shards[0].head, __ATOMIC_RELAXED);
+
+	(void)state;
+	event_reader_init(&reader, &file, false);
+	put(1);
+	put(2);
+	put(3);
+	cells[(head + 1) & (file.ncells - 1)].state = WIRE_EVENT_STATE(head + 1, WIRE_EVENT_BUSY);
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(seen.count, 1);
+	for (int i = 0; i < 20; i++)
+		event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(counts.read, 2);
+	assert_int_equal(counts.lost, 1);
+	for (uint64_t i = 0; i < file.ncells; i++)
+		put(i + 4);
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	event_reader_drain(&reader, &file, EVENT_READER_LAST, take, &seen, &counts);
+	assert_int_equal(counts.read + counts.lost, file.ncells + 3);
+	assert_int_equal(counts.lost, 2);
+}
+
+static void test_a_child_does_not_write(void **state)
+{
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+	int status;
+	pid_t child;
+
+	(void)state;
+	event_reader_init(&reader, &file, false);
+	child = (pid_t)syscall(SYS_fork); // without libc, whose fork handlers would tell us
+	if (child == 0) {
+		put(1);
+		syscall(SYS_exit_group, 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	put(2);
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(seen.count, 1);
+	assert_int_equal(seen.last, 2);
+}
+
+// ---- Files that lie -------------------------------------------------------------------------------------------------
+
+static int map_with(void (*spoil)(struct wire_events *header))
+{
+	uint64_t size;
+	int fd = profd_events_fd(&size);
+	struct wire_events *header = mmap(NULL, WIRE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct wire_events kept;
+	struct event_file other = {0};
+	int r;
+
+	assert_ptr_not_equal(header, MAP_FAILED);
+	kept = *header;
+	spoil(header);
+	r = event_file_map(fd, size, getpid(), &other);
+	*header = kept;
+	munmap(header, WIRE_PAGE);
+	event_file_unmap(&other);
+	return r;
+}
+
+static void spoil_nothing(struct wire_events *header)
+{
+	(void)header;
+}
+static void spoil_magic(struct wire_events *header)
+{
+	header->magic++;
+}
+static void spoil_pid(struct wire_events *header)
+{
+	header->pid++;
+}
+static void spoil_size(struct wire_events *header)
+{
+	header->size += WIRE_PAGE;
+}
+static void spoil_cells(struct wire_events *header)
+{
+	header->ncells *= 2;
+}
+static void spoil_odd_cells(struct wire_events *header)
+{
+	header->ncells -= 1;
+}
+static void spoil_shards(struct wire_events *header)
+{
+	header->nshards = 0;
+}
+static void spoil_many_shards(struct wire_events *header)
+{
+	header->nshards = 1u << 31;
+}
+static void spoil_offset(struct wire_events *header)
+{
+	header->cells_off = UINT64_MAX - 4095;
+}
+static void spoil_overlap(struct wire_events *header)
+{
+	header->cells_off = header->shards_off;
+}
+
+static void test_headers_that_lie(void **state)
+{
+	(void)state;
+	assert_int_equal(map_with(spoil_nothing), 0);
+	assert_int_equal(map_with(spoil_magic), -EINVAL);
+	assert_int_equal(map_with(spoil_pid), -EINVAL);
+	assert_int_equal(map_with(spoil_size), -EINVAL);
+	assert_int_equal(map_with(spoil_cells), -EINVAL);
+	assert_int_equal(map_with(spoil_odd_cells), -EINVAL);
+	assert_int_equal(map_with(spoil_shards), -EINVAL);
+	assert_int_equal(map_with(spoil_many_shards), -EINVAL);
+	assert_int_equal(map_with(spoil_offset), -EINVAL);
+	assert_int_equal(map_with(spoil_overlap), -EINVAL);
+}
+
+static void count(void *context, const struct event *event)
+{
+	(void)event;
+	++*(uint64_t *)context;
+}
+
+// Heads that go back or leap, cells of garbage: bounded work, and known types and reasons alone.
+static void test_contents_that_lie(void **state)
+{
+	struct wire_event *cells = profd_events_page.events.cells;
+	uint64_t *head = &profd_events_page.events.shards[0].head;
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	uint64_t taken = 0;
+
+	(void)state;
+	event_reader_init(&reader, &file, false);
+	put(1);
+	*head = UINT64_MAX;
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, count, &taken, &counts);
+	*head = 0;
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, count, &taken, &counts);
+	assert_true(taken <= 2ULL * file.ncells);
+	counts = (struct event_counts){0};
+	event_reader_init(&reader, &file, false);
+	put(2);
+	put(3);
+	put(4);
+	cells[0].what = WIRE_EVENT_WHAT(WIRE_EVENT_COUNT, 0, 1);
+	cells[1].tid = 0;
+	cells[2].time_ns = UINT64_MAX;
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, count, &taken, &counts);
+	assert_int_equal(counts.bad, 3);
+	*head = 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_what_is_written_is_read, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_names, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_the_oldest_are_overwritten_and_counted, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_nothing_is_torn_or_unaccounted, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_an_unfinished_event, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_a_child_does_not_write, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_headers_that_lie, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_contents_that_lie, open_file, close_file),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
