@@ -10,6 +10,8 @@
 #include "profd/interpose.h"
 #include "profd/waits.h"
 
+// NOLINTBEGIN(bugprone-macro-parentheses): lists of parameters and of arguments
+
 // ---- Condition variables: who comes waits ------------------------------------------------------------------------------
 
 // The mutex is given back by the wait, and that by libc's own call. What is waited for it afterwards is part of the wait.
@@ -192,3 +194,5 @@ long profd_interpose_futex(long number, long word, long operation, long c, long 
 		return PROFD_REAL(syscall)(number, word, operation, c, d, e, f);
 	}
 }
+
+// NOLINTEND(bugprone-macro-parentheses)

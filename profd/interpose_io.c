@@ -15,6 +15,8 @@
 #include "profd/peers.h"
 #include "profd/waits.h"
 
+// NOLINTBEGIN(bugprone-macro-parentheses): lists of parameters and of arguments
+
 // A write wakes whoever in this process reads the other end, or waits for it in an epoll.
 static inline void tell_peer(enum wire_wait kind, int fd, struct profd_caller caller)
 {
@@ -147,3 +149,5 @@ IO_WAIT(pid_t, wait4, WIRE_WAIT_CHILD, -1, (pid_t pid, int *status, int options,
 	(pid, status, options, usage))
 IO_WAIT(int, waitid, WIRE_WAIT_CHILD, -1, (idtype_t type, id_t id, siginfo_t *info, int options),
 	(type, id, info, options))
+
+// NOLINTEND(bugprone-macro-parentheses)

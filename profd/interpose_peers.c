@@ -6,8 +6,10 @@
 
 #include <stdbool.h>
 
+#include "profd/agent.h"
 #include "profd/interpose.h"
 #include "profd/peers.h"
+#include "profd/raw.h"
 
 uint32_t profd_peers[PROFD_PEERS], profd_peer_epolls[PROFD_PEERS];
 
@@ -24,10 +26,18 @@ static void wakes(int from, int to)
 	set(profd_peers, from, (uint32_t)to + 1);
 }
 
+// A vfork's child closes its copies in its parent's memory, whose descriptors stay open.
+static bool in_vfork(void)
+{
+	return profd_agent.pid && profd_agent.pid != (pid_t)profd_raw0(SYS_getpid);
+}
+
 static void forget(int fd)
 {
 	uint32_t peer = profd_peer(fd);
 
+	if ((!peer && !profd_peer_epoll(fd)) || in_vfork())
+		return;
 	set(profd_peers, fd, 0);
 	set(profd_peer_epolls, fd, 0);
 	if (peer && profd_peer((int)peer - 1) == (uint32_t)fd + 1)

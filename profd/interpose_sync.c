@@ -13,6 +13,8 @@
 #include "profd/threads.h"
 #include "profd/waits.h"
 
+// NOLINTBEGIN(bugprone-macro-parentheses): lists of parameters and of arguments
+
 // ---- Mutexes -------------------------------------------------------------------------------------------------------
 
 #define KIND_PROTECT 64u         // PTHREAD_MUTEX_PRIO_PROTECT_NP
@@ -258,3 +260,5 @@ PROFD_EXPORT int pthread_spin_unlock(pthread_spinlock_t *lock)
 		return PROFD_FOUND(pthread_spin_unlock)(lock);
 	return contended_spin_unlock(lock);
 }
+
+// NOLINTEND(bugprone-macro-parentheses)

@@ -264,6 +264,7 @@ static int released(pthread_t thread, int error)
 }
 
 // Joining is waiting.
+// NOLINTBEGIN(bugprone-macro-parentheses): lists of parameters and of arguments
 #define JOIN(name, parameters, arguments)                                                   \
 	PROFD_EXPORT int name parameters                                                    \
 	{                                                                                   \
@@ -283,6 +284,7 @@ JOIN(pthread_timedjoin_np, (pthread_t thread, void **result, const struct timesp
 JOIN(pthread_clockjoin_np, (pthread_t thread, void **result, clockid_t clock, const struct timespec *until),
      (thread, result, clock, until))
 JOIN(thrd_join, (thrd_t thread, int *result), (thread, result))
+// NOLINTEND(bugprone-macro-parentheses)
 
 PROFD_EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
 {

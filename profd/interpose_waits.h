@@ -131,7 +131,7 @@
 
 // The real function, once profd_waits_wanted says that all were found.
 #define PROFD_FOUND(name) ((profd_real_##name##_fn *)profd_reals[PROFD_REAL_##name])
-#define PROFD_NOINLINE __attribute__((noinline, noclone))
+#define PROFD_NOINLINE __attribute__((noinline))
 #define PROFD_ADDRESS(pointer) ((uint64_t)(uintptr_t)(pointer))
 
 #endif

@@ -217,11 +217,11 @@ static void take(const struct profd_waker *waker)
 void profd_wakers_wait_begins(struct profd_wait *wait)
 {
 	wait->before = (struct profd_waker){0, 0, 0};
-	if (!profd_wakers_can_wake(wait->kind) || profd_links_entered() || !profd_agent_is_on())
+	if (!profd_wakers_can_wake(wait->kind) || profd_links_entered())
 		return;
 	note_own_context();
 	wait->before = (struct profd_waker){given_context, given_by, given_origin};
-	if (waits_for_work(wait->kind) && given_context)
+	if (waits_for_work(wait->kind) && given_context && profd_agent_is_on())
 		take(&(struct profd_waker){0, 0, 0});
 }
 

@@ -89,7 +89,7 @@ static void wake_many(void)
 	print_calls("wake", wake);
 }
 
-__attribute__((noinline, noclone)) static void deep(int depth)
+__attribute__((noinline)) static void deep(int depth)
 {
 	if (depth > 0)
 		deep(depth - 1);

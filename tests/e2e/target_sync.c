@@ -239,7 +239,8 @@ static int run_semaphores(int argc, char **argv)
 static void *come_late(void *unused)
 {
 	usleep(10000);
-	say("barrier", pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD);
+	say("barrier",
+	    pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD); // NOLINT(bugprone-posix-return)
 	return NULL;
 }
 

@@ -165,7 +165,7 @@ int store_reading_take(struct collector *collector, pid_t pid, enum wire_bucket_
 	static struct store_reading reading;
 
 	fake.last_pid = pid;
-	*ret_reading = &reading;
+	*ret_reading = fake.open_error == 0 ? &reading : NULL;
 	return fake.open_error;
 }
 
