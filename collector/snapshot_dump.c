@@ -94,30 +94,36 @@ static void take_names(const struct builder *builder, struct stack_item *item, c
 	}
 }
 
-// The locations of pcs. What was interrupted is exact, as is the leaf of a thread; return addresses are looked up one before.
+// The locations of pcs; how many, or −ENOMEM. What was interrupted is exact, as is the leaf of a thread; return addresses are looked up one
+// before. The agent's own frames, of functions that it watches, are not the program's: they are left out.
 static int name_pcs(struct builder *builder, const uint64_t *pcs, uint32_t npcs, bool leaf_is_exact, uint32_t *ids)
 {
+	int n = 0;
+
 	for (uint32_t i = 0; i < npcs; i++) {
 		bool exact = (i == 0 && leaf_is_exact) || (pcs[i] & WIRE_PC_EXACT);
 		uint64_t pc = pcs[i] & ~WIRE_PC_EXACT;
 		const struct mapping *mapping =
 			mapping_set_find(builder->source->mappings, pc - (exact || pc == 0 ? 0 : 1));
 
-		ids[i] = profile_builder_location(&builder->frames, 0, mapping, pc | (exact ? WIRE_PC_EXACT : 0));
-		if (ids[i] == 0)
+		if (mapping && mapping->agent && (n > 0 || i + 1 < npcs))
+			continue;
+		ids[n] = profile_builder_location(&builder->frames, 0, mapping, pc | (exact ? WIRE_PC_EXACT : 0));
+		if (ids[n++] == 0)
 			return -ENOMEM;
 	}
-	return 0;
+	return n;
 }
 
 static int make_stack(struct builder *builder, const struct thread_scan_record *record, struct stack_item *item)
 {
 	uint32_t ids[WIRE_MAX_FRAMES];
+	int n = name_pcs(builder, record->pcs, record->npcs, true, ids);
 
-	if (name_pcs(builder, record->pcs, record->npcs, true, ids) < 0)
+	if (n < 0)
 		return -ENOMEM;
-	item->id = thread_dump_add_stack(builder->dump, ids, record->npcs, window_stop_reason(record->stop));
-	take_names(builder, item, ids, record->npcs);
+	item->id = thread_dump_add_stack(builder->dump, ids, (uint32_t)n, window_stop_reason(record->stop));
+	take_names(builder, item, ids, (uint32_t)n);
 	return item->id ? 0 : -ENOMEM;
 }
 
@@ -166,9 +172,10 @@ static uint32_t context_stack(struct builder *builder, uint32_t context)
 	const struct origin_context *origin = &builder->origins->contexts[context - 1];
 	uint32_t *id = &builder->context_stacks[context - 1];
 	uint32_t ids[WIRE_STACK_FRAMES];
+	int n = *id ? 0 : name_pcs(builder, origin->pcs, origin->npcs, false, ids);
 
-	if (*id == 0 && name_pcs(builder, origin->pcs, origin->npcs, false, ids) == 0)
-		*id = thread_dump_add_stack(builder->dump, ids, origin->npcs, window_stop_reason(origin->stop));
+	if (*id == 0 && n >= 0)
+		*id = thread_dump_add_stack(builder->dump, ids, (uint32_t)n, window_stop_reason(origin->stop));
 	return *id;
 }
 
@@ -410,6 +417,7 @@ static int add_task(struct builder *builder, const struct snapshot_task *found)
 	int64_t now_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
 	char labels[CONTEXT_LABELS_BYTES + 256];
 	uint32_t ids[WIRE_MAX_FRAMES];
+	int n;
 	struct thread_dump_thread thread = {
 		.tid = SNAPSHOT_TASK_BASE + task->index,
 		.name = task->name,
@@ -420,9 +428,9 @@ static int add_task(struct builder *builder, const struct snapshot_task *found)
 	};
 
 	if (add_work(builder, &origin, &thread, labels, sizeof(labels)) < 0 ||
-	    name_pcs(builder, found->pcs, found->npcs, false, ids) < 0)
+	    (n = name_pcs(builder, found->pcs, found->npcs, false, ids)) < 0)
 		return -ENOMEM;
-	thread.stack = thread_dump_add_stack(builder->dump, ids, found->npcs,
+	thread.stack = thread_dump_add_stack(builder->dump, ids, (uint32_t)n,
 					     found->npcs ? window_stop_reason(found->stop) : "not on its own stack");
 	return thread.stack ? thread_dump_add_thread(builder->dump, &thread) : -ENOMEM;
 }

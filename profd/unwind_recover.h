@@ -230,7 +230,12 @@ static bool is_code(struct profd_walk *walk, uint64_t address)
 	return profd_walk_module(walk, address);
 }
 
-enum vouched { VOUCHED_NOT, VOUCHED_BY_RECORD, VOUCHED_BY_CALL };
+enum vouched {
+	VOUCHED_NOT,
+	VOUCHED_ELSEWHERE, // a return address, but of a call of another function: one that jumped here at its end, or none of this frame's
+	VOUCHED_BY_RECORD,
+	VOUCHED_BY_CALL
+};
 
 // May the return address of the function at hand be at slot?
 static enum vouched vouch(struct profd_walk *walk, uint64_t slot, const struct frame_setup *setup)
@@ -253,8 +258,9 @@ static enum vouched vouch(struct profd_walk *walk, uint64_t slot, const struct f
 	if (target >= setup->entry_start && target < setup->entry_end)
 		return VOUCHED_BY_CALL;
 	if (!setup->push)
-		return target < walk->pc && walk->pc - target < PROFD_MAX_FUNCTION ? VOUCHED_BY_RECORD : VOUCHED_NOT;
-	return target < setup->push && setup->push - target <= MAX_LATE_PUSH ? VOUCHED_BY_CALL : VOUCHED_NOT;
+		return target < walk->pc && walk->pc - target < PROFD_MAX_FUNCTION ? VOUCHED_BY_RECORD
+										   : VOUCHED_ELSEWHERE;
+	return target < setup->push && setup->push - target <= MAX_LATE_PUSH ? VOUCHED_BY_CALL : VOUCHED_ELSEWHERE;
 }
 
 // A walk with the record at fp: the frames' CFAs.
@@ -327,7 +333,7 @@ static bool search_record(struct profd_walk *walk, const struct wire_rule *frame
 	for (uint64_t fp = walk->sp; fp - walk->sp < RECOVER_REACH && profd_walk_load(walk, fp, &word); fp += 8) {
 		enum vouched vouched = find_slot(walk, frame, fp, &slot) ? vouch(walk, slot, setup) : VOUCHED_NOT;
 
-		if (vouched == VOUCHED_NOT || explains(ret_recovery, slot))
+		if (vouched <= VOUCHED_ELSEWHERE || explains(ret_recovery, slot))
 			continue;
 		if (!ret_recovery->fp) {
 			if (try_record(walk, fp, ret_recovery) && vouched == VOUCHED_BY_CALL)

@@ -9,6 +9,8 @@ import os
 import re
 import socket
 import subprocess
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -441,3 +443,59 @@ def test_nginx(agent, tmp_path):
     assert load.returncode == 0 and 'Non-2xx' not in load.stdout and 'Socket errors' not in load.stdout, load.stdout
     server.get('block')
     assert server.end() == 0
+
+
+# ---- Seen from outside ---------------------------------------------------------------------------------------------------
+
+WAITING = r"""
+#include <pthread.h>
+#include <semaphore.h>
+#include <unistd.h>
+static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER, free_one = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+static sem_t semaphore;
+static volatile int sink;
+#define WAITER(name, wait) \
+    __attribute__((noinline)) static void in_##name(void) { wait; sink = 1; } \
+    static void *name(void *unused) { in_##name(); sink = 2; return unused; }
+WAITER(lock, pthread_mutex_lock(&held))
+WAITER(cond_wait, pthread_mutex_lock(&free_one); pthread_cond_wait(&cond, &free_one))
+WAITER(sem, sem_wait(&semaphore))
+WAITER(sleeps, sleep(1000))
+int main(void)
+{
+    pthread_t thread;
+    char byte;
+    sem_init(&semaphore, 0, 0);
+    pthread_mutex_lock(&held);
+    pthread_create(&thread, 0, lock, 0);
+    pthread_create(&thread, 0, cond_wait, 0);
+    pthread_create(&thread, 0, sem, 0);
+    pthread_create(&thread, 0, sleeps, 0);
+    return read(0, &byte, 1) != 0;
+}
+"""
+
+
+@pytest.mark.parametrize('flags', ['-fomit-frame-pointer', '-fno-omit-frame-pointer'])
+def test_dumps_show_the_programs_own_frames(profd, tmp_path, flags):
+    """Between a caller and the function that it called there is nothing, and no caller is missing: the real function was jumped to."""
+    (tmp_path / 'waiting.c').write_text(WAITING)
+    subprocess.run(['gcc', '-g', '-O2', flags, '-pthread', '-o', tmp_path / 'waiting', tmp_path / 'waiting.c'], check=True)
+    wanted = {'lock': '__lll_lock_wait', 'cond_wait': 'pthread_cond_wait', 'sem': 'sem_wait', 'sleeps': 'nanosleep'}
+    with subprocess.Popen([profd, 'run', '--mutex', '--block', '--block-io', '--wakers', '--http', '127.0.0.1:0', '--', tmp_path / 'waiting'],
+                          stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        url = re.search(r'http://[0-9.:]+', process.stderr.readline())[0] + '/debug/pprof/goroutine?format=folded'
+
+        def stacks():
+            try:
+                with urllib.request.urlopen(url, timeout=60) as answer:
+                    return answer.read().decode().splitlines()
+            except urllib.error.HTTPError: # it has not joined yet
+                return []
+
+        wait_until(lambda: all(any(f'start_thread;{name};in_{name};' in line and call in line for line in stacks())
+                               for name, call in wanted.items()))
+        assert not re.search('profd|watched_|contended_', '\n'.join(stacks()))
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
