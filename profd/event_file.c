@@ -120,7 +120,7 @@ static void set_on(bool on)
 {
 	file.on = on;
 	__atomic_store_n(&profd_events_page.events.on, on, __ATOMIC_RELEASE);
-	profd_waits_want(on ? PROFD_WAITS_TRACE : 0, on ? 0 : PROFD_WAITS_TRACE);
+	profd_waits_set_tracing(on);
 }
 
 int profd_events_begin(uint32_t mib)

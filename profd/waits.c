@@ -24,7 +24,7 @@ uint32_t profd_waits_wanted = PROFD_WAITS_UNBOUND;
 
 static uint64_t mutex_rate, block_rate_ns; // atomic; 0: off
 static bool block_io;                      // atomic; waits for descriptors and time belong into the block profile
-static bool wakers;                        // by who sets it alone
+static bool wakers, tracing;               // by who sets them alone: one thread
 
 static __thread uint64_t waited_lock; // that this thread is counted for as a waiter (contention.h); 0: none
 static __thread uint64_t random_state;
@@ -47,10 +47,10 @@ void profd_waits_forget(void)
 	waited_lock = 0;
 }
 
-// Waits for I/O are told of for either.
+// Waits for I/O are told of for any of them.
 static void want_io(void)
 {
-	bool io = wakers || (block_io && block_rate_ns);
+	bool io = wakers || tracing || (block_io && block_rate_ns);
 
 	profd_waits_want(io ? PROFD_WAITS_IO : 0, io ? 0 : PROFD_WAITS_IO);
 }
@@ -70,6 +70,13 @@ void profd_waits_set_wakers(bool on)
 {
 	wakers = on;
 	profd_waits_want(on ? PROFD_WAITS_WAKERS : 0, on ? 0 : PROFD_WAITS_WAKERS);
+	want_io();
+}
+
+void profd_waits_set_tracing(bool on)
+{
+	tracing = on;
+	profd_waits_want(on ? PROFD_WAITS_TRACE : 0, on ? 0 : PROFD_WAITS_TRACE);
 	want_io();
 }
 

@@ -48,8 +48,9 @@ void profd_waits_forget(void);
 // The calling thread ends, wherever it was.
 void profd_waits_thread_ends(void);
 uint64_t profd_waits_now_ns(void); // CLOCK_MONOTONIC
-// Links from who is woken to who woke it, on or off.
+// Links from who is woken to who woke it, on or off; the same of the event trace.
 void profd_waits_set_wakers(bool on);
+void profd_waits_set_tracing(bool on);
 // The rates of the two profiles (wire_rates): a contention in `mutex` is kept, a wait for each `block_ns` waited. 0: off.
 void profd_waits_set_rates(uint64_t mutex, uint64_t block_ns, bool io);
 

@@ -185,6 +185,12 @@ static int run_ticks(int argc, char **argv)
 	return 0;
 }
 
+static void *rest(void *unused)
+{
+	sleep_ms(50);
+	return unused;
+}
+
 static int run_family(int argc, char **argv)
 {
 	pid_t child = fork();
@@ -192,7 +198,7 @@ static int run_family(int argc, char **argv)
 	(void)argc;
 	if (child == 0) {
 		introduce("forked");
-		pthread_join(start(do_nothing), NULL);
+		pthread_join(start(rest), NULL);
 		_exit(0);
 	}
 	TARGET_CHECK(waitpid(child, NULL, 0) == child);

@@ -30,10 +30,9 @@
 struct profd_agent profd_agent = {.region = {.nshards = 4}};
 __thread uint32_t profd_thread_slot = PROFD_NO_SLOT;
 
-void profd_waits_want(uint32_t set, uint32_t clear)
+void profd_waits_set_tracing(bool on)
 {
-	(void)set;
-	(void)clear;
+	(void)on;
 }
 
 static struct event_file file;
