@@ -19,7 +19,7 @@ static const char *const names[PROFD_REAL_COUNT] = {
 };
 
 static const char *const versions[PROFD_REAL_COUNT] = {
-#define X(name, version) [PROFD_REAL_##name] = version,
+#define X(name, version) [PROFD_REAL_##name] = (version),
 	PROFD_WAIT_VERSIONS(X)
 #undef X
 };
