@@ -219,7 +219,7 @@ static void test_lying_labels(void **state)
 	add_labels(1, "\0no key\0", 8);
 	add_labels(WIRE_LABELS + 1, "a\0b\0", 4);
 	add_labels(1, "a key of thirty-two bytes or more\0b\0", 36);
-	add_labels(0, "", CONTEXT_LABELS_BYTES + 1);
+	add_labels(0, (const char[CONTEXT_LABELS_BYTES + 1]){0}, CONTEXT_LABELS_BYTES + 1);
 	origins = origins_read(&region);
 	assert_int_equal(origins->nlabels, 1);
 	assert_int_equal(origins->labels[0].number, labels);
