@@ -48,10 +48,15 @@ def test_nothing_is_seen(profd, helper):
     assert len(states) >= 8, 'the snapshots met hardly any of the calls'
 
 
-def lateness(process):
+def forget(process):
+    """Answers for what it did since it was asked last; that may be nothing."""
     process.stdin.write('?\n')
     process.stdin.flush()
-    median, high, count = process.stdout.readline().split()
+    return process.stdout.readline().split()
+
+
+def lateness(process):
+    median, high, count = forget(process)
     assert int(count) > 0
     return float(median), float(high)
 
@@ -64,7 +69,7 @@ def test_nothing_is_late(profd, helper):
     assert all(process.stdout.readline() == 'ready\n' for process in programs)
     for turn in range(12):
         looked_at, other = programs[::1 if turn % 2 else -1]
-        lateness(looked_at), lateness(other)
+        forget(looked_at), forget(other)
         for _ in range(6):
             assert dump(profd, looked_at.pid).returncode == 0
         seen.append(lateness(looked_at))
