@@ -4,14 +4,13 @@
 // event_file.c: makes the event trace's file (wire_events.h), and switches tracing on and off. The helper.
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "profd/agent.h"
 #include "profd/clock.h"
 #include "profd/events.h"
+#include "profd/shared_file.h"
 #include "profd/waits.h"
 
 #define MIB (1u << 20)
@@ -24,11 +23,6 @@ static struct {
 	bool on;           // as wanted
 	uint32_t flight_s; // the environment's wish: on for good
 } file = {.fd = -1};
-
-static uint64_t page_up(uint64_t n)
-{
-	return (n + WIRE_PAGE - 1) & ~(uint64_t)(WIRE_PAGE - 1);
-}
 
 static struct wire_events layout(uint32_t mib)
 {
@@ -45,27 +39,9 @@ static struct wire_events layout(uint32_t mib)
 	while (2ULL * events.ncells * events.nshards * sizeof(struct wire_event) <= (uint64_t)mib * MIB)
 		events.ncells *= 2;
 	events.shards_off = WIRE_PAGE;
-	events.cells_off = events.shards_off + page_up(events.nshards * sizeof(struct wire_event_shard));
+	events.cells_off = events.shards_off + profd_shared_page_up(events.nshards * sizeof(struct wire_event_shard));
 	events.size = events.cells_off + (uint64_t)events.nshards * events.ncells * sizeof(struct wire_event);
 	return events;
-}
-
-// ftruncate past RLIMIT_FSIZE sends SIGXFSZ, which kills: look first.
-static int make_file(uint64_t size)
-{
-	struct rlimit limit;
-	int fd, error;
-
-	if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < size))
-		return -EFBIG;
-	fd = memfd_create("profd-events", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)size) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
-		return fd;
-	error = -errno;
-	close(fd);
-	return error;
 }
 
 // The mapping is not a fork's child's, either: it would be of no use there. NULL, and errno.
@@ -93,7 +69,7 @@ static int open_file(uint32_t mib)
 {
 	const struct wire_events header = layout(mib);
 	struct profd_events *events = &profd_events_page.events;
-	int fd = make_file(header.size);
+	int fd = profd_shared_file_create("profd-events", header.size);
 	char *base;
 
 	if (fd < 0)

@@ -4,13 +4,12 @@
 // region.c: makes the memfd of wire.h. At start-up and in a fork's child; not in the handler.
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/shared_file.h"
 
 #define RING_BYTES_MAX (8u << 20) // all shards together, on however many CPUs
 #define SHARD_BYTES (256u << 10)
@@ -26,19 +25,6 @@ static uint32_t shard_count(void)
 	return n;
 }
 
-static uint64_t page_up(uint64_t n)
-{
-	return (n + WIRE_PAGE - 1) & ~(uint64_t)(WIRE_PAGE - 1);
-}
-
-// ftruncate past RLIMIT_FSIZE sends SIGXFSZ, which kills: look first.
-static bool size_allowed(uint64_t size)
-{
-	struct rlimit limit;
-
-	return getrlimit(RLIMIT_FSIZE, &limit) == 0 && (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= size);
-}
-
 static void lay_out(struct profd_region *region, void *base)
 {
 	struct wire_header *header = base;
@@ -49,10 +35,11 @@ static void lay_out(struct profd_region *region, void *base)
 	header->pid = (uint32_t)getpid();
 	header->region_size = region->size;
 	header->shards_off = WIRE_PAGE;
-	header->slots_off = header->shards_off + page_up(region->nshards * sizeof(struct wire_shard));
-	header->pool_off = header->slots_off + page_up((uint64_t)region->nslots * sizeof(struct wire_slot));
-	header->tasks_off = header->pool_off + page_up(WIRE_POOL_BYTES);
-	header->ring_off = header->tasks_off + page_up(WIRE_TASKS * sizeof(struct wire_task));
+	header->slots_off = header->shards_off + profd_shared_page_up(region->nshards * sizeof(struct wire_shard));
+	header->pool_off =
+		header->slots_off + profd_shared_page_up((uint64_t)region->nslots * sizeof(struct wire_slot));
+	header->tasks_off = header->pool_off + profd_shared_page_up(WIRE_POOL_BYTES);
+	header->ring_off = header->tasks_off + profd_shared_page_up(WIRE_TASKS * sizeof(struct wire_task));
 	header->nshards = region->nshards;
 	header->nslots = region->nslots;
 	header->shard_size = region->shard_size;
@@ -77,27 +64,23 @@ int profd_region_create(struct profd_region *region)
 	region->shard_size = SHARD_BYTES;
 	while ((uint64_t)region->nshards * region->shard_size > RING_BYTES_MAX)
 		region->shard_size /= 2;
-	region->size = WIRE_PAGE + page_up(region->nshards * sizeof(struct wire_shard)) +
-		       page_up((uint64_t)region->nslots * sizeof(struct wire_slot)) + page_up(WIRE_POOL_BYTES) +
-		       page_up(WIRE_TASKS * sizeof(struct wire_task)) + (uint64_t)region->nshards * region->shard_size;
-	if (!size_allowed(region->size))
-		return -EFBIG;
-	fd = memfd_create("profd-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	region->size = WIRE_PAGE + profd_shared_page_up(region->nshards * sizeof(struct wire_shard)) +
+		       profd_shared_page_up((uint64_t)region->nslots * sizeof(struct wire_slot)) +
+		       profd_shared_page_up(WIRE_POOL_BYTES) +
+		       profd_shared_page_up(WIRE_TASKS * sizeof(struct wire_task)) +
+		       (uint64_t)region->nshards * region->shard_size;
+	fd = profd_shared_file_create("profd-ring", region->size);
 	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)region->size) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		goto fail;
+		return fd;
 	base = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (base == MAP_FAILED)
-		goto fail;
+	if (base == MAP_FAILED) {
+		error = -errno;
+		close(fd);
+		return error;
+	}
 	lay_out(region, base);
 	region->fd = fd;
 	return 0;
-fail:
-	error = errno;
-	close(fd);
-	return -error;
 }
 
 void profd_region_destroy(struct profd_region *region)

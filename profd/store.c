@@ -9,14 +9,13 @@
 #include "profd/store.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "profd/live.h"
+#include "profd/shared_file.h"
 
 #define PROBES 32u
 #define ARENA_WORDS (4u << 20) // 32 MiB: some 100,000 stacks of 40 frames
@@ -29,11 +28,6 @@
 struct profd_store profd_store = {.fd = -1};
 
 // ---- Making it -----------------------------------------------------------------------------------------------------
-
-static uint64_t page_up(uint64_t n)
-{
-	return (n + WIRE_PAGE - 1) & ~(uint64_t)(WIRE_PAGE - 1);
-}
 
 static struct wire_store layout(void)
 {
@@ -48,28 +42,11 @@ static struct wire_store layout(void)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	store.start_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 	store.arena_off = WIRE_PAGE;
-	store.buckets_off = store.arena_off + page_up(ARENA_WORDS * sizeof(uint64_t));
-	store.live_off = store.buckets_off + page_up(BUCKETS * sizeof(struct wire_bucket));
-	store.size = store.live_off + page_up((uint64_t)PROFD_LIVE_GROUPS * sizeof(struct wire_live_group));
+	store.buckets_off = store.arena_off + profd_shared_page_up(ARENA_WORDS * sizeof(uint64_t));
+	store.live_off = store.buckets_off + profd_shared_page_up(BUCKETS * sizeof(struct wire_bucket));
+	store.size =
+		store.live_off + profd_shared_page_up((uint64_t)PROFD_LIVE_GROUPS * sizeof(struct wire_live_group));
 	return store;
-}
-
-// ftruncate past RLIMIT_FSIZE sends SIGXFSZ, which kills: look first.
-static int make_file(uint64_t size)
-{
-	struct rlimit limit;
-	int fd, error;
-
-	if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < size))
-		return -EFBIG;
-	fd = memfd_create("profd-store", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)size) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
-		return fd;
-	error = -errno;
-	close(fd);
-	return error;
 }
 
 static void *map_private(size_t bytes)
@@ -94,7 +71,7 @@ int profd_store_open(void)
 
 	if (store->header)
 		return 0;
-	store->fd = make_file(header.size);
+	store->fd = profd_shared_file_create("profd-store", header.size);
 	if (store->fd < 0)
 		return store->fd;
 	base = mmap(NULL, header.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, store->fd, 0);
