@@ -8,9 +8,9 @@
 
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 
 #include "profd/agent.h"
+#include "profd/clock.h"
 #include "profd/contexts.h"
 
 // Numbers that the program is given: a task's index + 1, and how often there has been another in its place, so that the number of one that
@@ -85,14 +85,6 @@ static void end_change(struct wire_task *task, enum wire_task_state state)
 	__atomic_store_n(&task->turn_state, WIRE_TASK_WORD(turn, state), __ATOMIC_RELEASE);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static void copy_text(char *to, size_t size, const char *text)
 {
 	size_t n = text ? strnlen(text, size - 1) : 0;
@@ -158,7 +150,7 @@ void profd_tasks_suspend(uint32_t number, const char *state, struct profd_caller
 	task->pc = caller.pc;
 	task->sp = caller.sp;
 	task->fp = caller.fp;
-	task->since_ns = now_ns();
+	task->since_ns = profd_clock_now_ns();
 	task->work = profd_contexts_work();
 	copy_text(task->waits_for, sizeof(task->waits_for), state);
 	end_change(task, WIRE_TASK_SUSPENDED);

@@ -9,9 +9,9 @@
 #include "profd/waits.h"
 
 #include <errno.h>
-#include <time.h>
 
 #include "profd/agent.h"
+#include "profd/clock.h"
 #include "profd/contention.h"
 #include "profd/contexts.h"
 #include "profd/events.h"
@@ -85,21 +85,13 @@ static bool wanted(uint32_t what)
 	return (__atomic_load_n(&profd_waits_wanted, __ATOMIC_RELAXED) & what) != 0;
 }
 
-uint64_t profd_waits_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 // xorshift64*, one for each thread.
 static uint64_t draw(void)
 {
 	uint64_t x = random_state;
 
 	if (!x)
-		x = ((uint64_t)(uintptr_t)&random_state ^ profd_waits_now_ns() << 20) | 1;
+		x = ((uint64_t)(uintptr_t)&random_state ^ profd_clock_now_ns() << 20) | 1;
 	x ^= x >> 12;
 	x ^= x << 25;
 	x ^= x >> 27;
@@ -190,7 +182,7 @@ static void stop_counting(uint64_t at_ns)
 void profd_waits_thread_ends(void)
 {
 	if (waited_lock)
-		stop_counting(profd_waits_now_ns());
+		stop_counting(profd_clock_now_ns());
 }
 
 void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t object, struct profd_caller caller)
@@ -203,7 +195,7 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	wait->kind = (uint8_t)kind;
 	wait->object = object;
 	wait->caller = caller;
-	wait->began_ns = profd_waits_now_ns();
+	wait->began_ns = profd_clock_now_ns();
 	profd_event(WIRE_EVENT_PARK, .reason = kind, .object = object, .time_ns = wait->began_ns);
 	if (wanted(PROFD_WAITS_WAKERS))
 		profd_wakers_wait_begins(wait);
@@ -221,7 +213,7 @@ void profd_wait_ends(const struct profd_wait *wait)
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = profd_waits_now_ns();
+	at_ns = profd_clock_now_ns();
 	if (is_lock(wait->kind) && waited_lock == wait->object)
 		stop_counting(at_ns);
 	if (wanted(PROFD_WAITS_BLOCK))
@@ -253,7 +245,7 @@ void profd_release_begins(struct profd_release *release, enum wire_wait kind, ui
 		return;
 	profd_wait_wakes(kind, object, caller);
 	if (wanted(PROFD_WAITS_MUTEX))
-		release->delay_ns = profd_contention_charge(object, profd_waits_now_ns());
+		release->delay_ns = profd_contention_charge(object, profd_clock_now_ns());
 }
 
 void profd_release_ends(const struct profd_release *release)

@@ -4,7 +4,7 @@
 // waits.h: the one place that hears of it when a thread waits inside of libc, and when one lets another go on. The interposed functions
 // (interpose_sync.c, interpose_cond.c, interpose_io.c) tell; block and mutex profiles, wakers and the trace listen.
 //
-// Any thread of the target, in a signal handler, too (sem_post, read): no lock, no allocation, no libc but clock_gettime; errno stays. A
+// Any thread of the target, in a signal handler, too (sem_post, read): no lock, no allocation, no libc; errno stays. A
 // wait whose end is never told (the thread was cancelled, or left by longjmp) is not counted, and does no harm.
 
 #ifndef PROFD_WAITS_H
@@ -47,7 +47,6 @@ void profd_waits_bound(void);
 void profd_waits_forget(void);
 // The calling thread ends, wherever it was.
 void profd_waits_thread_ends(void);
-uint64_t profd_waits_now_ns(void); // CLOCK_MONOTONIC
 // Links from who is woken to who woke it, on or off; the same of the event trace.
 void profd_waits_set_wakers(bool on);
 void profd_waits_set_tracing(bool on);

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 
 #include "profd/agent.h"
+#include "profd/clock.h"
 #include "profd/contexts.h"
 #include "profd/links.h"
 #include "profd/threads.h"
@@ -168,7 +169,7 @@ void profd_wakers_wake(uint64_t object, struct profd_caller caller)
 	tid = own_tid();
 	__atomic_store_n(&wakes[entry].by, (uint64_t)tid << 32 | given_by, __ATOMIC_RELAXED);
 	__atomic_store_n(&wakes[entry].origin, given_origin ? given_origin : tid, __ATOMIC_RELAXED);
-	__atomic_store_n(&wakes[entry].context, (uint64_t)context << 32 | to_us(profd_waits_now_ns()),
+	__atomic_store_n(&wakes[entry].context, (uint64_t)context << 32 | to_us(profd_clock_now_ns()),
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&wakes[entry].object, object, __ATOMIC_RELEASE);
 }
