@@ -102,23 +102,9 @@ static bool nobody_at_semaphore(const sem_t *semaphore)
 	return semaphore_word(semaphore, 1) == 0;
 }
 
-#define SEM_WAIT(name, parameters, arguments)                                                            \
-	static PROFD_NOINLINE int contended_##name parameters                                            \
-	{                                                                                                \
-		struct profd_wait wait;                                                                  \
-		int result;                                                                              \
-                                                                                                         \
-		profd_wait_begins(&wait, WIRE_WAIT_SEMAPHORE, PROFD_ADDRESS(semaphore), PROFD_CALLER()); \
-		result = PROFD_REAL(name) arguments;                                                     \
-		profd_wait_ends(&wait);                                                                  \
-		return result;                                                                           \
-	}                                                                                                \
-	PROFD_EXPORT int name parameters                                                                 \
-	{                                                                                                \
-		if (!profd_waits_on() || (semaphore_word(semaphore, 0) && PROFD_FOUND(name)))            \
-			return PROFD_FOUND(name) arguments;                                              \
-		return contended_##name arguments;                                                       \
-	}
+#define SEM_WAIT(name, parameters, arguments)                                                                  \
+	PROFD_LOCK_WAIT(name, WIRE_WAIT_SEMAPHORE, semaphore, semaphore_word(semaphore, 0), false, parameters, \
+			arguments)
 
 SEM_WAIT(sem_wait, (sem_t * semaphore), (semaphore))
 SEM_WAIT(sem_timedwait, (sem_t * semaphore, const struct timespec *until), (semaphore, until))

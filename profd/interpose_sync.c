@@ -44,25 +44,9 @@ static bool mutex_will_not_wait(const pthread_mutex_t *mutex)
 	return !is_plain && owner && owner == own_tid();
 }
 
-#define MUTEX_WAIT(name, parameters, arguments)                                                  \
-	static PROFD_NOINLINE int contended_##name parameters                                    \
-	{                                                                                        \
-		struct profd_wait wait;                                                          \
-		int result;                                                                      \
-                                                                                                 \
-		if (mutex_will_not_wait(mutex))                                                  \
-			return PROFD_REAL(name) arguments;                                       \
-		profd_wait_begins(&wait, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), PROFD_CALLER()); \
-		result = PROFD_REAL(name) arguments;                                             \
-		profd_wait_ends(&wait);                                                          \
-		return result;                                                                   \
-	}                                                                                        \
-	PROFD_EXPORT int name parameters                                                         \
-	{                                                                                        \
-		if (!profd_waits_on() || (mutex_word(mutex) == 0 && PROFD_FOUND(name)))          \
-			return PROFD_FOUND(name) arguments;                                      \
-		return contended_##name arguments;                                               \
-	}
+#define MUTEX_WAIT(name, parameters, arguments)                                                        \
+	PROFD_LOCK_WAIT(name, WIRE_WAIT_MUTEX, mutex, mutex_word((const pthread_mutex_t *)mutex) == 0, \
+			mutex_will_not_wait((const pthread_mutex_t *)mutex), parameters, arguments)
 
 MUTEX_WAIT(pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
 MUTEX_WAIT(pthread_mutex_timedlock, (pthread_mutex_t * mutex, const struct timespec *until), (mutex, until))
@@ -75,68 +59,16 @@ static bool mutex_may_have_waiters(const pthread_mutex_t *mutex)
 	return mutex_word(mutex) > 1;
 }
 
-static PROFD_NOINLINE int contended_mutex_unlock(pthread_mutex_t *mutex)
-{
-	struct profd_release release;
-	int result;
-
-	profd_release_begins(&release, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), PROFD_CALLER());
-	result = PROFD_REAL(pthread_mutex_unlock)(mutex);
-	profd_release_ends(&release);
-	return result;
-}
-
-PROFD_EXPORT int pthread_mutex_unlock(pthread_mutex_t *mutex)
-{
-	if (!profd_waits_on() || (!mutex_may_have_waiters(mutex) && PROFD_FOUND(pthread_mutex_unlock)))
-		return PROFD_FOUND(pthread_mutex_unlock)(mutex);
-	return contended_mutex_unlock(mutex);
-}
+PROFD_LOCK_RELEASE(pthread_mutex_unlock, WIRE_WAIT_MUTEX, pthread_mutex_t, mutex_may_have_waiters(lock))
 
 // ---- C11's mutexes: the same in memory, other results ------------------------------------------------------------------
 
 _Static_assert(sizeof(mtx_t) == sizeof(pthread_mutex_t), "one in the other's clothes");
 
-#define MTX_WAIT(name, parameters, arguments)                                                              \
-	static PROFD_NOINLINE int contended_##name parameters                                              \
-	{                                                                                                  \
-		struct profd_wait wait;                                                                    \
-		int result;                                                                                \
-                                                                                                           \
-		if (mutex_will_not_wait((pthread_mutex_t *)mutex))                                         \
-			return PROFD_REAL(name) arguments;                                                 \
-		profd_wait_begins(&wait, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), PROFD_CALLER());           \
-		result = PROFD_REAL(name) arguments;                                                       \
-		profd_wait_ends(&wait);                                                                    \
-		return result;                                                                             \
-	}                                                                                                  \
-	PROFD_EXPORT int name parameters                                                                   \
-	{                                                                                                  \
-		if (!profd_waits_on() || (mutex_word((pthread_mutex_t *)mutex) == 0 && PROFD_FOUND(name))) \
-			return PROFD_FOUND(name) arguments;                                                \
-		return contended_##name arguments;                                                         \
-	}
+MUTEX_WAIT(mtx_lock, (mtx_t * mutex), (mutex))
+MUTEX_WAIT(mtx_timedlock, (mtx_t * mutex, const struct timespec *until), (mutex, until))
 
-MTX_WAIT(mtx_lock, (mtx_t * mutex), (mutex))
-MTX_WAIT(mtx_timedlock, (mtx_t * mutex, const struct timespec *until), (mutex, until))
-
-static PROFD_NOINLINE int contended_mtx_unlock(mtx_t *mutex)
-{
-	struct profd_release release;
-	int result;
-
-	profd_release_begins(&release, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), PROFD_CALLER());
-	result = PROFD_REAL(mtx_unlock)(mutex);
-	profd_release_ends(&release);
-	return result;
-}
-
-PROFD_EXPORT int mtx_unlock(mtx_t *mutex)
-{
-	if (!profd_waits_on() || (!mutex_may_have_waiters((pthread_mutex_t *)mutex) && PROFD_FOUND(mtx_unlock)))
-		return PROFD_FOUND(mtx_unlock)(mutex);
-	return contended_mtx_unlock(mutex);
-}
+PROFD_LOCK_RELEASE(mtx_unlock, WIRE_WAIT_MUTEX, mtx_t, mutex_may_have_waiters((const pthread_mutex_t *)lock))
 
 // ---- Read-write locks ------------------------------------------------------------------------------------------------
 
@@ -171,23 +103,8 @@ static bool rwlock_may_have_waiters(const pthread_rwlock_t *lock)
 	       __atomic_load_n(&lock->__data.__writers, __ATOMIC_RELAXED);
 }
 
-#define RWLOCK_WAIT(name, is_free, kind, parameters, arguments)                      \
-	static PROFD_NOINLINE int contended_##name parameters                        \
-	{                                                                            \
-		struct profd_wait wait;                                              \
-		int result;                                                          \
-                                                                                     \
-		profd_wait_begins(&wait, kind, PROFD_ADDRESS(lock), PROFD_CALLER()); \
-		result = PROFD_REAL(name) arguments;                                 \
-		profd_wait_ends(&wait);                                              \
-		return result;                                                       \
-	}                                                                            \
-	PROFD_EXPORT int name parameters                                             \
-	{                                                                            \
-		if (!profd_waits_on() || (is_free(lock) && PROFD_FOUND(name)))       \
-			return PROFD_FOUND(name) arguments;                          \
-		return contended_##name arguments;                                   \
-	}
+#define RWLOCK_WAIT(name, is_free, kind, parameters, arguments) \
+	PROFD_LOCK_WAIT(name, kind, lock, is_free(lock), false, parameters, arguments)
 
 RWLOCK_WAIT(pthread_rwlock_rdlock, free_to_read, WIRE_WAIT_READ_LOCK, (pthread_rwlock_t * lock), (lock))
 RWLOCK_WAIT(pthread_rwlock_wrlock, free_to_write, WIRE_WAIT_WRITE_LOCK, (pthread_rwlock_t * lock), (lock))
@@ -200,23 +117,7 @@ RWLOCK_WAIT(pthread_rwlock_clockrdlock, free_to_read, WIRE_WAIT_READ_LOCK,
 RWLOCK_WAIT(pthread_rwlock_clockwrlock, free_to_write, WIRE_WAIT_WRITE_LOCK,
 	    (pthread_rwlock_t * lock, clockid_t clock, const struct timespec *until), (lock, clock, until))
 
-static PROFD_NOINLINE int contended_rwlock_unlock(pthread_rwlock_t *lock)
-{
-	struct profd_release release;
-	int result;
-
-	profd_release_begins(&release, WIRE_WAIT_WRITE_LOCK, PROFD_ADDRESS(lock), PROFD_CALLER());
-	result = PROFD_REAL(pthread_rwlock_unlock)(lock);
-	profd_release_ends(&release);
-	return result;
-}
-
-PROFD_EXPORT int pthread_rwlock_unlock(pthread_rwlock_t *lock)
-{
-	if (!profd_waits_on() || (!rwlock_may_have_waiters(lock) && PROFD_FOUND(pthread_rwlock_unlock)))
-		return PROFD_FOUND(pthread_rwlock_unlock)(lock);
-	return contended_rwlock_unlock(lock);
-}
+PROFD_LOCK_RELEASE(pthread_rwlock_unlock, WIRE_WAIT_WRITE_LOCK, pthread_rwlock_t, rwlock_may_have_waiters(lock))
 
 // ---- Spin locks (x86-64: 1 is free; who wants a held one takes one off, and waits for more than 0) ---------------------
 
@@ -225,40 +126,8 @@ static int spin_word(const pthread_spinlock_t *lock)
 	return __atomic_load_n(lock, __ATOMIC_RELAXED);
 }
 
-static PROFD_NOINLINE int contended_spin_lock(pthread_spinlock_t *lock)
-{
-	struct profd_wait wait;
-	int result;
-
-	profd_wait_begins(&wait, WIRE_WAIT_SPIN, PROFD_ADDRESS(lock), PROFD_CALLER());
-	result = PROFD_REAL(pthread_spin_lock)(lock);
-	profd_wait_ends(&wait);
-	return result;
-}
-
-PROFD_EXPORT int pthread_spin_lock(pthread_spinlock_t *lock)
-{
-	if (!profd_waits_on() || (spin_word(lock) > 0 && PROFD_FOUND(pthread_spin_lock)))
-		return PROFD_FOUND(pthread_spin_lock)(lock);
-	return contended_spin_lock(lock);
-}
-
-static PROFD_NOINLINE int contended_spin_unlock(pthread_spinlock_t *lock)
-{
-	struct profd_release release;
-	int result;
-
-	profd_release_begins(&release, WIRE_WAIT_SPIN, PROFD_ADDRESS(lock), PROFD_CALLER());
-	result = PROFD_REAL(pthread_spin_unlock)(lock);
-	profd_release_ends(&release);
-	return result;
-}
-
-PROFD_EXPORT int pthread_spin_unlock(pthread_spinlock_t *lock)
-{
-	if (!profd_waits_on() || (spin_word(lock) >= 0 && PROFD_FOUND(pthread_spin_unlock)))
-		return PROFD_FOUND(pthread_spin_unlock)(lock);
-	return contended_spin_unlock(lock);
-}
+PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, (pthread_spinlock_t * lock),
+		(lock))
+PROFD_LOCK_RELEASE(pthread_spin_unlock, WIRE_WAIT_SPIN, pthread_spinlock_t, spin_word(lock) < 0)
 
 // NOLINTEND(bugprone-macro-parentheses)
