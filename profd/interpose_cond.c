@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 
 #include "profd/interpose.h"
+#include "profd/mutex_state.h"
 #include "profd/waits.h"
 
 // NOLINTBEGIN(bugprone-macro-parentheses): lists of parameters and of arguments
@@ -18,7 +19,7 @@
 static void gives_back(struct profd_release *release, const pthread_mutex_t *mutex, struct profd_caller caller)
 {
 	release->delay_ns = 0;
-	if ((uint32_t)__atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED) > 1)
+	if (profd_mutex_may_have_waiters(mutex) && profd_mutex_lets_go(mutex))
 		profd_release_begins(release, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), caller);
 }
 
@@ -102,8 +103,8 @@ static bool nobody_at_semaphore(const sem_t *semaphore)
 	return semaphore_word(semaphore, 1) == 0;
 }
 
-#define SEM_WAIT(name, parameters, arguments)                                                                  \
-	PROFD_LOCK_WAIT(name, WIRE_WAIT_SEMAPHORE, semaphore, semaphore_word(semaphore, 0), false, parameters, \
+#define SEM_WAIT(name, parameters, arguments)                                                                         \
+	PROFD_LOCK_WAIT(name, WIRE_WAIT_SEMAPHORE, semaphore, semaphore_word(semaphore, 0), false, false, parameters, \
 			arguments)
 
 SEM_WAIT(sem_wait, (sem_t * semaphore), (semaphore))

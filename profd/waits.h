@@ -69,6 +69,9 @@ struct profd_wait {
 
 void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t object, struct profd_caller caller);
 void profd_wait_ends(const struct profd_wait *wait);
+// After that: the lock is this thread's now, and whoever had it before may have been of another process, whom nobody here hears of. What the
+// others have waited so far is not this thread's fault.
+void profd_wait_was_for_others(const struct profd_wait *wait);
 // Whoever waits for the object may go on now. Before it does.
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller);
 
