@@ -15,9 +15,9 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/name_process.h"
 
 #define MAX_WORKERS 64 // further ones wait
@@ -41,14 +41,6 @@ struct server {
 	struct child children[MAX_WORKERS];
 	int count;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
-}
 
 // ---- The process ---------------------------------------------------------------------------------------------------
 
@@ -77,7 +69,7 @@ static void start_worker(struct server *server, const int *fds, int count)
 	server->children[server->count++] = (struct child){
 		.pid = pid,
 		.status_fd = fcntl(fds[3], F_DUPFD_CLOEXEC, 0),
-		.deadline_ms = now_ms() + NAME_SERVER_SECONDS * 1000LL,
+		.deadline_ms = clock_now_ms() + NAME_SERVER_SECONDS * 1000LL,
 	};
 }
 
@@ -130,7 +122,7 @@ static void bury(struct server *server)
 // Kills those whose time is over. ms until the next one's is; −1: never.
 static int end_late_ones(struct server *server)
 {
-	int64_t now = now_ms(), next = INT64_MAX;
+	int64_t now = clock_now_ms(), next = INT64_MAX;
 
 	for (int i = 0; i < server->count; i++) {
 		struct child *child = &server->children[i];

@@ -17,9 +17,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/name_process.h"
 #include "collector/name_server.h"
 #include "collector/name_table.h"
@@ -37,14 +37,6 @@ struct worker {
 	int result;
 	struct name_status status;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
-}
 
 // ---- What it asks for ----------------------------------------------------------------------------------------------
 
@@ -120,11 +112,11 @@ static bool listen_to(struct worker *worker)
 // Until the server says that it has ended. Whatever it said before is read before.
 static void serve(struct worker *worker)
 {
-	int64_t deadline = now_ms() + MAX_SECONDS * 1000LL;
+	int64_t deadline = clock_now_ms() + MAX_SECONDS * 1000LL;
 	struct pollfd fds[] = {{.fd = worker->socket, .events = POLLIN}, {.fd = worker->status_fd, .events = POLLIN}};
 	int64_t left;
 
-	while ((left = deadline - now_ms()) > 0) {
+	while ((left = deadline - clock_now_ms()) > 0) {
 		if (poll(fds, 2, (int)left) <= 0)
 			continue;
 		if (fds[0].revents) {
