@@ -6,6 +6,7 @@
 
 import contextlib
 import glob
+import gzip
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import threading
 
 import pytest
 
+import pprof_reader
 from test_debug_info import SOURCE, build_id_path, expect_dwarf, expect_function_alone, expect_nothing, share, split_off
 from test_debuginfod import Daemon, get
 
@@ -75,6 +77,9 @@ def test_more_than_it_may_write(daemon):
     assert text.startswith('# names of ') and '/spin are missing: ' in text.splitlines()[0], text[:500]
     notes = json.loads(get(f'{daemon.url}/debug/pprof/goroutine?format=json'))['notes']
     assert any('/spin are missing: ' in note for note in notes)
+    # So does what is made of many dumps.
+    wall = pprof_reader.Profile(gzip.decompress(get(f'{daemon.url}/debug/pprof/wall?seconds=1')))
+    assert failures(wall), wall.comments
     os.utime(daemon.debug_file)
     assert failures(daemon.profile()) and daemon.metric('profd_name_failures_total') == 2
 
