@@ -35,6 +35,14 @@ def answers(address):
             return False
 
 
+def child_of(profd_pid):
+    """The command that `profd run` started, among what it started for itself."""
+    with open(f'/proc/{profd_pid}/task/{profd_pid}/children', encoding='ascii') as file:
+        pids = file.read().split()
+    own = os.readlink(f'/proc/{profd_pid}/exe')
+    return next(int(pid) for pid in pids if os.readlink(f'/proc/{pid}/exe') != own)
+
+
 class Server:
     """In a directory of its own, which every user may read. `prefix`: what the command is run by; `env`: beside the caller's."""
 
@@ -83,10 +91,7 @@ class Server:
     @property
     def pid(self):
         """The server's own, not that of what runs it."""
-        if not self.prefix:
-            return self.process.pid
-        with open(f'/proc/{self.process.pid}/task/{self.process.pid}/children', encoding='ascii') as file:
-            return int(file.read().split()[0])
+        return child_of(self.process.pid) if self.prefix else self.process.pid
 
     def end(self, signo=signal.SIGTERM):
         """Ends it by a signal; its status as a shell would say it."""
