@@ -35,17 +35,38 @@ def answers(address):
             return False
 
 
+def own_children(pid):
+    """Those of its main thread. One that has ended has none."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f'/proc/{pid}/task/{pid}/children', encoding='ascii') as file:
+        return [int(word) for word in file.read().split()]
+    return []
+
+
+def children(pid):
+    """Theirs too."""
+    own = own_children(pid)
+    return own + [further for child in own for further in children(child)]
+
+
 def child_of(profd_pid):
     """The command that `profd run` started, among what it started for itself."""
-    with open(f'/proc/{profd_pid}/task/{profd_pid}/children', encoding='ascii') as file:
-        pids = file.read().split()
     own = os.readlink(f'/proc/{profd_pid}/exe')
-    return next(int(pid) for pid in pids if os.readlink(f'/proc/{pid}/exe') != own)
+    return next(pid for pid in own_children(profd_pid) if os.readlink(f'/proc/{pid}/exe') != own)
+
+
+def cpu_s(pid):
+    """CPU time of a process and its children, and of those that have ended and were waited for."""
+    ticks = 0
+    for process in [pid, *children(pid)]:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f'/proc/{process}/stat', encoding='utf-8') as file:
+            ticks += sum(int(word) for word in file.read().rpartition(')')[2].split()[11:15])
+    return ticks / os.sysconf('SC_CLK_TCK')
 
 
 class Server:
     """In a directory of its own, which every user may read. `prefix`: what the command is run by; `env`: beside the caller's."""
 
+    # In subclasses: prepare(), command(), is_ready(); work(seconds): under load, for about so long: how much it did, and in how many seconds.
     needs = ()       # commands
     user = {}        # whom it runs as, for Popen
 
@@ -121,13 +142,12 @@ class Redis(Server):
     def cli(self, *words, **more):
         return self.run('redis-cli', '-s', self.path('socket'), *words, **more)
 
-    def throughput(self, seconds):
-        """Requests a second."""
-        deadline, rates = time.monotonic() + seconds, []
+    def work(self, seconds):
+        deadline, count, took = time.monotonic() + seconds, 20000, []
         while time.monotonic() < deadline:
-            text = self.run('redis-benchmark', '-s', self.path('socket'), '-t', 'set,get', '-n', '50000', '-c', '20', '-r', '10000', '--csv')
-            rates += [float(line.split(',')[1].strip('"')) for line in text.splitlines()[1:]]
-        return len(rates) / sum(1 / rate for rate in rates)
+            text = self.run('redis-benchmark', '-s', self.path('socket'), '-t', 'set,get', '-n', count, '-c', '20', '-r', '10000', '--csv')
+            took += [count / float(line.split(',')[1].strip('"')) for line in text.splitlines()[1:]]
+        return count * len(took), sum(took)
 
 
 class Nginx(Server):
@@ -165,8 +185,9 @@ class Nginx(Server):
             raise AssertionError(text)
         return text
 
-    def throughput(self, seconds):
-        return float(re.search(r'Requests/sec: +([\d.]+)', self.load('small.html', seconds))[1])
+    def work(self, seconds, page='small.html'):
+        found = re.search(r'(\d+) requests in ([\d.]+)s', self.load(page, seconds))
+        return int(found[1]), float(found[2])
 
 
 class Postgres(Server):
@@ -207,8 +228,10 @@ class Postgres(Server):
         """What pgbench says."""
         return self.tool('pgbench', '-n', *options, *self.where)
 
-    def throughput(self, seconds):
-        return float(re.search(r'tps = ([\d.]+)', self.load('-c', 4, '-j', 1, '-T', seconds))[1])
+    def work(self, seconds):
+        text = self.load('-c', 4, '-j', 1, '-T', seconds)
+        count = int(re.search(r'transactions actually processed: (\d+)', text)[1])
+        return count, count / float(re.search(r'tps = ([\d.]+)', text)[1])
 
 
 NODE_SERVER = '''
@@ -240,8 +263,8 @@ class Node(Server):
 
     is_ready, load = Nginx.is_ready, Nginx.load
 
-    def throughput(self, seconds):
-        return float(re.search(r'Requests/sec: +([\d.]+)', self.load('hash', seconds))[1])
+    def work(self, seconds):
+        return Nginx.work(self, seconds, 'hash')
 
 
 # ---- Programs that come to an end ----------------------------------------------------------------------------------------------

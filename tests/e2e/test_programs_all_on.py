@@ -24,7 +24,7 @@ import pytest
 import pprof_reader
 import real_programs
 from conftest import own_words
-from test_snapshot_programs import children
+from real_programs import children
 
 # Short runs are to have samples of all kinds.
 ALL_ON = {**real_programs.ALL_ON, 'PROFD_HEAP_RATE': '4096', 'PROFD_BLOCK_RATE': '1000'}
@@ -81,11 +81,11 @@ def complaints(log, pattern):
 class Used:
     """How a server did: its answers, status, words; under profd also its profiles."""
 
-    def __init__(self, server, use, signo, profd_output):
+    def __init__(self, server, use, profd_output):
         with server:
             self.answers = use(server)
             self.profiles = Profiles(server.text('stderr'), [server.pid, *children(server.pid)]) if profd_output else None
-            self.status = server.end(signo)
+            self.status = server.end()
         self.stderr, self.stdout = server.text('stderr'), server.text('stdout')
         self.cpu = pprof_reader.read(profd_output) if profd_output else None
 
@@ -94,12 +94,12 @@ class Used:
 def both(profd, directory):
     """both(class, use): (without profd, with everything on)."""
 
-    def do(kind, use, signo=signal.SIGTERM, profd=profd, env=()):
+    def do(kind, use, profd=profd, env=()):
         results = []
         for name, prefix, more in (('plain', [], {}), ('all', prefix_of(profd, directory + '/all/cpu.pb.gz'), {**ALL_ON, **dict(env)})):
             os.mkdir(f'{directory}/{name}', 0o755)
             server = kind(f'{directory}/{name}', prefix, more)
-            results.append(Used(server, use, signo, directory + '/all/cpu.pb.gz' if prefix else None))
+            results.append(Used(server, use, directory + '/all/cpu.pb.gz' if prefix else None))
         plain, on = results
         assert on.answers == plain.answers
         assert on.status == plain.status, on.stderr
@@ -169,9 +169,8 @@ def use_nginx(server):
 
 
 @needs(*real_programs.Nginx.needs)
-@pytest.mark.parametrize('signo', [signal.SIGTERM, signal.SIGQUIT])
-def test_nginx(both, signo):
-    plain, on = both(real_programs.Nginx, use_nginx, signo)
+def test_nginx(both):
+    plain, on = both(real_programs.Nginx, use_nginx)
     assert on.status == 0 and own_words(on.stderr) == plain.stderr and on.stdout == plain.stdout
     first, second, truth = on.answers
     assert {status for status, _ in first + second} == {200} and {digest for _, digest in first + second} == set(truth)
@@ -291,7 +290,7 @@ def test_python(both_ended):
 def test_node(both_ended, directory):
     with open(directory + '/script.js', 'w', encoding='ascii') as file:
         file.write(real_programs.NODE.replace("console.error('done');", "console.error('done'); fs.readFileSync('gate');"))
-    (status, output, errors), profiles, cpu = both_ended(['node', directory + '/script.js', '2', 'scratch'])
+    (status, output, errors), profiles, cpu = both_ended(['node', directory + '/script.js', '1', 'scratch'])
     assert status == 3 and output and errors == 'done\n'
     assert cpu.cpu_seconds() > 0.3
     assert profiles.allocated() > 1e7
