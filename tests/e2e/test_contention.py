@@ -240,6 +240,58 @@ def test_io_by_object(waits, tmp_path):
     assert by_label(profile, wait='child') > 5e7
 
 
+REUSED = '''
+import os, socket, sys, time
+def use(fd, name):
+    for _ in range(3):
+        os.write(fd, b"x" * 20000)
+        os.fsync(fd)
+    print(fd, os.stat(fd).st_ino, name)
+    os.close(fd)
+for name in "abcdef":
+    path = os.path.join(sys.argv[1], name)
+    use(os.open(path, os.O_CREAT | os.O_WRONLY), name)
+    os.unlink(path)
+readable, writable = os.pipe()
+if os.fork() == 0:
+    time.sleep(0.02)
+    os.write(writable, b"x")
+    os._exit(0)
+os.read(readable, 1)
+print(readable, 0, "pipe")
+os.close(readable)
+os.close(writable)
+os.wait()
+path = os.path.join(sys.argv[1], "g")
+fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+os.unlink(path)
+use(fd, "g (deleted)")
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in 50001, 50002:
+    udp.connect(("127.0.0.1", port))
+    udp.settimeout(None)
+    try:
+        udp.send(b"x")
+        udp.recv(1)
+    except OSError:
+        pass
+print(udp.fileno(), 0, "udp")
+'''
+
+
+def test_a_descriptor_is_what_it_is_now(waits, tmp_path):
+    """Each name is its own, though the number comes again, and on many file systems the inode's, too."""
+    result, profile = waits('--block=1', '/usr/bin/python3', '-c', REUSED, tmp_path, options=['--block-io'])
+    lines = [line.split(None, 2) for line in result.stdout.splitlines()]
+    assert len({fd for fd, _, _ in lines}) == 1, lines
+    for name in ('a', 'b', 'c', 'd', 'e', 'f', 'g (deleted)'):
+        for wait in ('write', 'sync'):
+            mine = [sample for sample in profile.samples if (sample.labels['wait'], sample.labels.get('object')) == (wait, f'{tmp_path}/{name}')]
+            assert sum(sample.values[CONTENTIONS] for sample in mine) == 3, (wait, name)
+    assert by_label(profile, wait='read', object=f'pipe (fd {lines[0][0]})') > 1e7
+    assert {sample.labels.get('object') for sample in profile.samples} >= {'udp to 127.0.0.1:50001', 'udp to 127.0.0.1:50002'}
+
+
 def test_io_only_when_asked_for(waits, tmp_path):
     port, path = 20000 + os.getpid() % 10000, str(tmp_path / 'written')
     _, profile = waits('--block=1', '/usr/bin/python3', '-c', IO, port, path)

@@ -315,7 +315,7 @@ def outcomes(path):
 def test_pythons_tests(profd, directory):
     def once(name, prefix, env):
         os.mkdir(f'{directory}/{name}')
-        done = subprocess.run([*prefix, '/usr/bin/python3.11', '-m', 'test', '--junit-xml', f'{directory}/{name}.xml', *SUITE], capture_output=True, text=True,
+        done = subprocess.run([*prefix, '/usr/bin/python3.11', '-m', 'test', '-j4', '--junit-xml', f'{directory}/{name}.xml', *SUITE], capture_output=True, text=True,
                               timeout=300, env={**os.environ, **env, 'TMPDIR': f'{directory}/{name}'}, cwd=f'{directory}/{name}', check=False)
         return done, outcomes(f'{directory}/{name}.xml')
 
