@@ -28,7 +28,7 @@
 #define ATTEMPTS 3
 #define MAX_WORKERS 4
 #define THREADS_A_WORKER 256u // fewer are not worth a thread of ours
-#define BATCH 16u
+#define BATCH THREAD_WALK_COPIES
 #define CHUNK_PCS 65536u
 #define CAPTURES 4u // at once: what may be locked for perf events' rings is 516 KiB unless one is root
 #define CAPTURE_NS 100000000LL
@@ -41,10 +41,12 @@ struct thread_scan_chunk {
 };
 
 struct worker;
+// 0; 1: nothing more is to be done; −errno.
 typedef int visit_fn(struct worker *worker, struct thread_scan_record *record);
 
 struct pass {
 	pid_t pid;
+	visit_fn *look; // at each of a batch, before any of them is visited; NULL: not
 	visit_fn *visit;
 	// But for scan->still.movers, no thread ran
 	bool still_since;     // the last scan began
@@ -128,21 +130,38 @@ static int take_over(struct worker *worker, const struct thread_scan_record *bef
 	record->walked = false;
 	record->pcs = keep_pcs(worker, before->pcs, before->npcs);
 	record->waiting_ns = time_since(worker->pass, record);
-	return record->pcs ? 0 : -ENOMEM;
+	return record->pcs ? 1 : -ENOMEM;
 }
 
-// Its times, place and stack.
-static int read_stack(struct worker *worker, struct thread_scan_record *record)
+static int read_place(struct worker *worker, struct thread_scan_record *record)
 {
 	const struct task_reader *reader = &worker->pass->reader;
 	int r = task_reader_times(reader, record->tid, record->name, &record->times);
 
+	return r == 0 ? task_reader_place(reader, record->tid, &record->place) : r;
+}
+
+static bool has_stack(const struct thread_scan_record *record)
+{
+	return !record->place.running && record->place.sp != 0; // 0: the thread has ended
+}
+
+// What a thread waits for, a call's argument may point to. Of later, it may be another call's.
+static void keep_operand(struct worker *worker, struct thread_scan_record *record)
+{
+	record->operand_at = 0;
+	for (int i = 0; record->npcs > 0 && record->place.in_syscall && i < 6 && !record->operand_at; i++)
+		if (thread_walker_copied(worker->walker, record->place.args[i], record->operand,
+					 sizeof(record->operand)))
+			record->operand_at = record->place.args[i];
+}
+
+static void read_stack(struct worker *worker, struct thread_scan_record *record)
+{
 	record->npcs = 0;
-	if (r == 0)
-		r = task_reader_place(reader, record->tid, &record->place);
-	if (r == 0 && !record->place.running && record->place.sp != 0) // 0: the thread has ended
+	if (has_stack(record))
 		record->npcs = thread_walker_walk(worker->walker, &record->place, worker->pcs, &record->stop);
-	return r;
+	keep_operand(worker, record);
 }
 
 // 0: it has not run since its times were read. −EAGAIN: it has.
@@ -161,14 +180,16 @@ static int walk_checked(struct worker *worker, struct thread_scan_record *record
 	int r = -EAGAIN;
 
 	for (int attempt = 0; attempt < ATTEMPTS && r == -EAGAIN; attempt++) {
-		r = read_stack(worker, record);
+		r = read_place(worker, record);
+		if (r == 0)
+			read_stack(worker, record);
 		if (r == 0 && !record->place.running)
 			r = check_unmoved(worker, record);
 	}
 	return r;
 }
 
-// What read_stack or walk_checked found, and returned as r.
+// What read_stack found, or what walk_checked did and returned as r.
 static int keep(struct worker *worker, struct thread_scan_record *record, int r)
 {
 	const struct pass *pass = worker->pass;
@@ -188,7 +209,8 @@ static int keep(struct worker *worker, struct thread_scan_record *record, int r)
 	return record->pcs ? 0 : -ENOMEM;
 }
 
-static int scan_thread(struct worker *worker, struct thread_scan_record *record)
+// What is the same as last time is taken over: 1. Otherwise its place is read.
+static int look_at_thread(struct worker *worker, struct thread_scan_record *record)
 {
 	const struct pass *pass = worker->pass;
 	const struct thread_scan_record *before = find_last(pass->last, record->tid);
@@ -204,7 +226,16 @@ static int scan_thread(struct worker *worker, struct thread_scan_record *record)
 		if (times.run_ns == before->times.run_ns)
 			return take_over(worker, before, record);
 	}
-	r = keep(worker, record, read_stack(worker, record));
+	return read_place(worker, record);
+}
+
+static int scan_thread(struct worker *worker, struct thread_scan_record *record)
+{
+	const struct pass *pass = worker->pass;
+	int r;
+
+	read_stack(worker, record);
+	r = keep(worker, record, 0);
 	if (r < 0)
 		return r;
 	if (!record->name[0])
@@ -307,25 +338,49 @@ static void set_error(struct pass *pass, int error)
 	__atomic_compare_exchange_n(&pass->error, &none, error, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
+static void look_at_batch(struct worker *worker, struct thread_scan_record *records, unsigned n, int results[BATCH])
+{
+	uint64_t sps[BATCH];
+	unsigned nsps = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		results[i] = worker->pass->look(worker, &records[i]);
+		if (results[i] == 0 && has_stack(&records[i]))
+			sps[nsps++] = records[i].place.sp;
+	}
+	thread_walker_copy(worker->walker, sps, nsps);
+}
+
+static void run_batch(struct worker *worker, struct thread_scan_record *records, unsigned n)
+{
+	struct pass *pass = worker->pass;
+	int results[BATCH] = {0};
+
+	if (pass->look)
+		look_at_batch(worker, records, n, results);
+	for (unsigned i = 0; i < n; i++) {
+		int r = results[i] ? results[i] : pass->visit(worker, &records[i]);
+
+		if (r == -ENOMEM || r == -EPERM || r == -EACCES)
+			set_error(pass, r);
+		else if (r < 0)
+			records[i].tid = 0; // it has ended
+	}
+}
+
 static void *run_worker(void *argument)
 {
 	struct worker *worker = argument;
 	struct pass *pass = worker->pass;
+	size_t left;
 
 	while (!__atomic_load_n(&pass->error, __ATOMIC_RELAXED)) {
 		size_t first = __atomic_fetch_add(&pass->next, BATCH, __ATOMIC_RELAXED);
 
 		if (first >= pass->scan->count)
 			break;
-		for (size_t i = first; i < first + BATCH && i < pass->scan->count; i++) {
-			struct thread_scan_record *record = &pass->scan->records[i];
-			int r = pass->visit(worker, record);
-
-			if (r == -ENOMEM || r == -EPERM || r == -EACCES)
-				set_error(pass, r);
-			else if (r < 0)
-				record->tid = 0; // it has ended
-		}
+		left = pass->scan->count - first;
+		run_batch(worker, &pass->scan->records[first], left < BATCH ? (unsigned)left : BATCH);
 	}
 	return NULL;
 }
@@ -352,11 +407,12 @@ static void finish_worker(struct worker *worker, struct thread_scan *scan)
 }
 
 // Every record, by all workers.
-static void visit_all(struct worker *workers, unsigned n, visit_fn *visit)
+static void visit_all(struct worker *workers, unsigned n, visit_fn *look, visit_fn *visit)
 {
 	struct pass *pass = workers[0].pass;
 	unsigned started = 1;
 
+	pass->look = look;
 	pass->visit = visit;
 	pass->next = 0;
 	// One less than there could be: the others take what is left.
@@ -372,11 +428,11 @@ static void read_all(struct worker *workers, unsigned n)
 	struct pass *pass = workers[0].pass;
 	struct stillness after = pass->scan->still;
 
-	visit_all(workers, n, scan_thread);
+	visit_all(workers, n, look_at_thread, scan_thread);
 	stillness_read(&after, pass->pid, &pass->reader);
 	pass->still_meanwhile = stillness_is_same(&pass->scan->still, &after);
 	if (pass->error == 0 && !(pass->still_meanwhile && after.nmovers == 0))
-		visit_all(workers, n, verify_thread);
+		visit_all(workers, n, NULL, verify_thread);
 	if (pass->error == 0)
 		pass->error = capture_running(&workers[0]);
 }
