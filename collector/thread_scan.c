@@ -22,6 +22,7 @@
 
 #include "collector/process.h"
 #include "collector/thread_capture.h"
+#include "collector/thread_list.h"
 #include "collector/thread_walk.h"
 #include "profd/wire.h"
 
@@ -58,8 +59,8 @@ struct pass {
 	int64_t now_ns;       // CLOCK_MONOTONIC
 	int64_t sched_now_ns; // the clock of task_times.last_ran_ns
 	bool stopped;         // the whole process
-	size_t next;          // atomic: the first record that nobody has taken
-	int error;            // atomic: the first that concerns all
+	struct thread_list list;
+	int error; // atomic: the first that concerns all
 };
 
 struct worker {
@@ -372,16 +373,12 @@ static void *run_worker(void *argument)
 {
 	struct worker *worker = argument;
 	struct pass *pass = worker->pass;
-	size_t left;
+	struct thread_scan_record *records;
+	size_t n;
 
-	while (!__atomic_load_n(&pass->error, __ATOMIC_RELAXED)) {
-		size_t first = __atomic_fetch_add(&pass->next, BATCH, __ATOMIC_RELAXED);
-
-		if (first >= pass->scan->count)
-			break;
-		left = pass->scan->count - first;
-		run_batch(worker, &pass->scan->records[first], left < BATCH ? (unsigned)left : BATCH);
-	}
+	while (!__atomic_load_n(&pass->error, __ATOMIC_RELAXED) &&
+	       (n = thread_list_take(&pass->list, &records, BATCH)) > 0)
+		run_batch(worker, records, (unsigned)n);
 	return NULL;
 }
 
@@ -411,13 +408,16 @@ static void visit_all(struct worker *workers, unsigned n, visit_fn *look, visit_
 {
 	struct pass *pass = workers[0].pass;
 	unsigned started = 1;
+	int r;
 
 	pass->look = look;
 	pass->visit = visit;
-	pass->next = 0;
 	// One less than there could be: the others take what is left.
 	while (started < n && pthread_create(&workers[started].thread, NULL, run_worker, &workers[started]) == 0)
 		started++;
+	r = thread_list_fill(&pass->list);
+	if (r < 0)
+		set_error(pass, r);
 	run_worker(&workers[0]);
 	for (unsigned i = 1; i < started; i++)
 		pthread_join(workers[i].thread, NULL);
@@ -431,15 +431,18 @@ static void read_all(struct worker *workers, unsigned n)
 	visit_all(workers, n, look_at_thread, scan_thread);
 	stillness_read(&after, pass->pid, &pass->reader);
 	pass->still_meanwhile = stillness_is_same(&pass->scan->still, &after);
-	if (pass->error == 0 && !(pass->still_meanwhile && after.nmovers == 0))
+	if (pass->error == 0 && !(pass->still_meanwhile && after.nmovers == 0)) {
+		thread_list_rewind(&pass->list);
 		visit_all(workers, n, NULL, verify_thread);
+	}
 	if (pass->error == 0)
 		pass->error = capture_running(&workers[0]);
 }
 
 static int run_pass(struct pass *pass)
 {
-	unsigned n = count_workers(pass->scan->count), made = 0;
+	ssize_t threads = task_reader_count(&pass->reader);
+	unsigned n = count_workers(threads > 0 ? (size_t)threads : 0), made = 0;
 	struct worker *workers = calloc(n, sizeof(*workers));
 
 	if (!workers)
@@ -458,16 +461,6 @@ static int run_pass(struct pass *pass)
 	return made > 0 ? pass->error : -ENOMEM;
 }
 
-static void drop_ended(struct thread_scan *scan)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < scan->count; i++)
-		if (scan->records[i].tid != 0)
-			scan->records[kept++] = scan->records[i];
-	scan->count = kept;
-}
-
 static bool is_still(struct pass *pass)
 {
 	struct stillness *still = &pass->scan->still;
@@ -480,25 +473,9 @@ static bool is_still(struct pass *pass)
 	       task_reader_count(&pass->reader) == (ssize_t)pass->last->count;
 }
 
-static int copy_tids(const struct thread_scan *last, uint32_t **ret_tids, size_t *ret_count)
-{
-	uint32_t *tids = calloc(last->count, sizeof(*tids));
-
-	if (!tids)
-		return -ENOMEM;
-	for (size_t i = 0; i < last->count; i++)
-		tids[i] = last->records[i].tid;
-	*ret_tids = tids;
-	*ret_count = last->count;
-	return 0;
-}
-
 static int begin(struct pass *pass, uint32_t helper_tid)
 {
 	struct thread_scan *scan = pass->scan;
-	uint32_t *tids;
-	size_t count;
-	int r;
 
 	pass->still_since = is_still(pass);
 	if (!pass->still_since) {
@@ -507,21 +484,10 @@ static int begin(struct pass *pass, uint32_t helper_tid)
 			stillness_add_mover(&scan->still, helper_tid);
 		stillness_read(&scan->still, pass->pid, &pass->reader);
 	}
-	r = pass->still_since ? copy_tids(pass->last, &tids, &count) : task_reader_list(&pass->reader, &tids, &count);
-	if (r < 0)
-		return r;
-	scan->records = calloc(count, sizeof(*scan->records));
-	if (!scan->records) {
-		free(tids);
-		return -ENOMEM;
-	}
-	scan->count = count;
-	for (size_t i = 0; i < count; i++)
-		scan->records[i].tid = tids[i];
-	free(tids);
 	pass->stopped = task_reader_state(&pass->reader, (uint32_t)process_living_task(pass->pid, 0)) == 'T';
 	pass->sched_now_ns = task_reader_now_ns();
-	return 0;
+	return pass->still_since ? thread_list_begin_again(&pass->list, scan, pass->last)
+				 : thread_list_begin(&pass->list, scan, &pass->reader);
 }
 
 // Those that moved this time will move again. Of too many, none: then the process does not stand still anyway.
@@ -555,9 +521,10 @@ int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thr
 		pass.scan->start_ns = pass.now_ns;
 		r = run_pass(&pass);
 	}
+	if (pass.scan && pass.scan->records)
+		thread_list_end(&pass.list);
 	task_reader_close(&pass.reader);
 	if (r == 0) {
-		drop_ended(pass.scan);
 		expect_movers(&pass);
 		pass.scan->end_ns = monotonic_ns();
 		r = pass.scan->count > 0 ? 0 : -ESRCH;
