@@ -35,12 +35,12 @@ int thread_list_begin(struct thread_list *list, struct thread_scan *scan, const 
 	return r;
 }
 
-int thread_list_begin_again(struct thread_list *list, struct thread_scan *scan, const struct thread_scan *last)
+int thread_list_begin_with(struct thread_list *list, struct thread_scan *scan, const uint32_t *tids, size_t count)
 {
-	int r = allocate(list, scan, last->count);
+	int r = allocate(list, scan, count);
 
-	for (; r == 0 && scan->count < last->count; scan->count++)
-		scan->records[scan->count].tid = last->records[scan->count].tid;
+	for (; r == 0 && scan->count < count; scan->count++)
+		scan->records[scan->count].tid = tids[scan->count];
 	list->complete = true;
 	return r;
 }

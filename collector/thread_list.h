@@ -27,8 +27,8 @@ struct thread_list {
 
 // The list of a scan without any records yet. 0 or −errno. End it in any case.
 int thread_list_begin(struct thread_list *list, struct thread_scan *scan, const struct task_reader *reader);
-// The threads that another scan found, which are all that there are.
-int thread_list_begin_again(struct thread_list *list, struct thread_scan *scan, const struct thread_scan *last);
+// Of threads that are known.
+int thread_list_begin_with(struct thread_list *list, struct thread_scan *scan, const uint32_t *tids, size_t count);
 // By one thread: lists them all, while others take what is listed. 0 or −errno.
 int thread_list_fill(struct thread_list *list);
 // Any thread: the next records, at most max, as soon as there are any. How many; 0: no more.

@@ -24,6 +24,7 @@ struct thread_scan_record {
 	char run_state; // as task_reader_state; '\0' not read
 	struct task_times times;
 	struct task_place place;
+	uint64_t switches;                     // how often it had begun to wait (task_table.h); 0: not known
 	uint64_t operand_at;                   // of a call's arguments, the first that points into the stack; 0: none
 	uint8_t operand[THREAD_OPERAND_BYTES]; // what is there
 	int64_t waiting_ns;                    // it has not run for so long; 0: not known, or it runs
