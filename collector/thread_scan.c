@@ -19,9 +19,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/process.h"
 #include "collector/thread_scan_impl.h"
 #include "collector/thread_walk.h"
@@ -30,14 +30,6 @@
 #define THREADS_A_WORKER 256u // fewer are not worth a thread of ours
 #define TABLE_THREADS 512u    // fewer are not worth a program of ours in the kernel
 #define BATCH THREAD_WALK_COPIES
-
-int64_t thread_scan_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 static void set_error(struct pass *pass, int error)
 {
@@ -248,7 +240,7 @@ static void expect_movers(struct pass *pass)
 int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thread_scan *last, uint32_t helper_tid,
 		     struct thread_scan **ret_scan)
 {
-	struct pass pass = {.pid = pid, .image = image, .last = last, .now_ns = thread_scan_now_ns()};
+	struct pass pass = {.pid = pid, .image = image, .last = last, .now_ns = clock_now_ns()};
 	int r = task_reader_open(pid, &pass.reader);
 
 	if (r < 0)
@@ -266,7 +258,7 @@ int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thr
 	task_reader_close(&pass.reader);
 	if (r == 0) {
 		expect_movers(&pass);
-		pass.scan->end_ns = thread_scan_now_ns();
+		pass.scan->end_ns = clock_now_ns();
 		r = pass.scan->count > 0 ? 0 : -ESRCH;
 	}
 	if (r < 0) {

@@ -63,7 +63,6 @@ struct worker {
 	uint64_t pcs[WIRE_MAX_FRAMES];
 };
 
-int64_t thread_scan_now_ns(void); // CLOCK_MONOTONIC
 // What is the same as last time is taken over: 1. Otherwise the thread's place is read.
 visit_fn thread_visit_look;
 bool thread_visit_has_stack(const struct thread_scan_record *record);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/clock.h"
 #include "collector/thread_capture.h"
 #include "collector/thread_walk.h"
 
@@ -268,11 +269,11 @@ static int capture_batch(struct worker *worker, struct thread_scan_record **reco
 int thread_visit_running(struct worker *worker)
 {
 	struct thread_scan *scan = worker->pass->scan;
-	int64_t end_ns = thread_scan_now_ns() + CAPTURE_NS, left_ns;
+	int64_t end_ns = clock_now_ns() + CAPTURE_NS, left_ns;
 	struct thread_scan_record *batch[CAPTURES];
 	size_t i = 0, n;
 
-	while (i < scan->count && (left_ns = end_ns - thread_scan_now_ns()) > 0) {
+	while (i < scan->count && (left_ns = end_ns - clock_now_ns()) > 0) {
 		for (n = 0; i < scan->count && n < CAPTURES; i++)
 			if (scan->records[i].tid && scan->records[i].place.running)
 				batch[n++] = &scan->records[i];
