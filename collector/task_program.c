@@ -164,7 +164,7 @@ static void make_program(const struct offsets *offsets, struct program *program)
 	land(program);
 	put(program, BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_1, OUTPUT, 0, 0);
 	put(program, BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_2, BPF_REG_10, 0, 0);
-	put(program, BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_2, 0, 0, row_at(0));
+	put(program, BPF_ALU64 | BPF_ADD, BPF_REG_2, 0, 0, row_at(0)); // BPF_K: both are 0
 	put(program, BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_3, 0, 0, sizeof(struct task_program_row));
 	put(program, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_seq_write);
 	put_end(program);
