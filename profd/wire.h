@@ -209,7 +209,8 @@ struct wire_pool_context {
 	uint32_t parent;    // what the stack's thread worked for then; 0: nothing that is known
 	uint8_t kind;       // enum wire_context_kind
 	uint8_t generation; // 1 + its parent's; without one: 1
-	uint8_t reserved[6];
+	uint8_t lock; // 1: the stack gave back a lock, and parent is what the thread itself works for that waited for it
+	uint8_t reserved[5];
 	uint64_t created;  // atomic; threads made by it
 	uint64_t unjoined; // atomic; of them, ended joinable, and neither joined nor detached since
 };
