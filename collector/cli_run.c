@@ -12,6 +12,7 @@
 #include "collector/cli.h"
 #include "collector/cli_heap.h"
 #include "collector/cli_waits.h"
+#include "collector/clock.h"
 #include "collector/collector.h"
 #include "collector/launch.h"
 #include "collector/program.h"
@@ -73,14 +74,6 @@ static bool run_may_draw(const struct run *run)
 	       (mode.c_lflag & ICANON) != 0;
 }
 
-static time_t run_now_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec;
-}
-
 static void run_draw_progress(struct run *run)
 {
 	struct window_stats stats;
@@ -89,7 +82,7 @@ static void run_draw_progress(struct run *run)
 	if (!run_may_draw(run))
 		return;
 	window_stats(run->window, &stats);
-	cli_summary_progress(&stats, run_now_s() - run->start_s, line, sizeof(line));
+	cli_summary_progress(&stats, clock_now_s() - run->start_s, line, sizeof(line));
 	fprintf(stderr, "\rprofd: %s\033[K", line);
 	run->progress_shown = true;
 }
@@ -380,7 +373,7 @@ static int cli_run(int argc, char **argv)
 	if (!run_prepare(&run, &environment))
 		goto out;
 	run.progress = isatty(STDERR_FILENO) && run.window != NULL;
-	run.start_s = run_now_s();
+	run.start_s = clock_now_s();
 	int error = launch_start(options.command, environment, &run.signals, &run.child, &exec_failed);
 	if (error != 0) {
 		status = run_launch_failed(&run, error, exec_failed);

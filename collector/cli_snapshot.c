@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/clock.h"
 #include "collector/module.h"
 #include "collector/origins.h"
 #include "collector/process.h"
@@ -57,14 +58,6 @@ static int take_strictly(struct snapshot_source *source, uint32_t window_s, stru
 
 // ---- Looks ---------------------------------------------------------------------------------------------------------
 
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * NS_PER_S + now.tv_nsec;
-}
-
 static void wait_until(int64_t ns)
 {
 	const struct timespec time = {ns / NS_PER_S, ns % NS_PER_S};
@@ -91,7 +84,7 @@ static int add_look(struct thread_dump *dump, struct thread_dump **sum)
 static int look(struct snapshot_source *source, uint32_t seconds, struct thread_dump **ret_dump)
 {
 	struct thread_dump *sum = NULL, *dump;
-	int64_t start_ns = now_ns(), end_ns = start_ns + seconds * NS_PER_S, next_ns = start_ns, looks = 0;
+	int64_t start_ns = clock_now_ns(), end_ns = start_ns + seconds * NS_PER_S, next_ns = start_ns, looks = 0;
 	int r = 0;
 
 	while (r == 0 && next_ns < end_ns) {
@@ -101,13 +94,13 @@ static int look(struct snapshot_source *source, uint32_t seconds, struct thread_
 			r = add_look(dump, &sum);
 		looks += r == 0;
 		next_ns += NS_PER_S / WALL_DEFAULT_RATE_HZ;
-		if (next_ns < now_ns())
-			next_ns = now_ns();
+		if (next_ns < clock_now_ns())
+			next_ns = clock_now_ns();
 	}
 	if (sum && (r == -ESRCH || r == -ENOEXEC))
 		r = 0;
 	if (sum && r == 0) {
-		int64_t elapsed_ns = now_ns() - start_ns;
+		int64_t elapsed_ns = clock_now_ns() - start_ns;
 
 		sum->duration_ns = elapsed_ns;
 		r = thread_dump_to_wall(sum, elapsed_ns / looks);

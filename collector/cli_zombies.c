@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/event_process.h"
 #include "collector/fetch.h"
 #include "collector/trace.h"
@@ -164,14 +164,6 @@ static int read_recorder(struct look_back *back, pid_t pid, bool first)
 	return r;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 // 0 or −errno, and said why.
 static int look(const struct zombies_options *options, struct look_back *back, struct zombies_window *window,
 		struct thread_dump **ret_dump)
@@ -181,12 +173,12 @@ static int look(const struct zombies_options *options, struct look_back *back, s
 	int r = back->trace && back->history ? read_recorder(back, options->pid, true) : -ENOMEM;
 
 	back->counts = (struct event_counts){0};
-	window->begin_ns = now_ns();
+	window->begin_ns = (uint64_t)clock_now_ns();
 	if (r == 0) {
 		r = cli_snapshot_strictly(options->pid, options->window_s, &debug, ret_dump);
 		if (r < 0)
 			return r;
-		window->end_ns = now_ns();
+		window->end_ns = (uint64_t)clock_now_ns();
 		r = read_recorder(back, options->pid, false);
 		window->lost = back->counts.lost + back->counts.bad;
 	}

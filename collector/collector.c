@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/log.h"
 #include "collector/module.h"
 #include "collector/session.h"
@@ -37,22 +38,6 @@
 #define MAX_WORKERS 4
 
 static struct log_limit accept_limit;
-
-int64_t core_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-int64_t core_epoch_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 bool core_wait(struct collector *collector, int64_t deadline_ns)
 {
@@ -509,7 +494,7 @@ void collector_counters(struct collector *collector, struct collector_counters *
 // A reference to what is mapped at address in pid, or NULL.
 static struct mapping *find_mapping(struct collector *collector, pid_t pid, uint64_t address)
 {
-	int64_t deadline_ns = core_now_ns() + SYMBOL_WAIT_NS;
+	int64_t deadline_ns = clock_now_ns() + SYMBOL_WAIT_NS;
 	struct mapping *mapping;
 	struct session *session;
 

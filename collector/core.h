@@ -78,14 +78,11 @@ struct collector {
 	struct frame_lookup lookup;         // scratch of a drain
 };
 
-int64_t core_now_ns(void);   // CLOCK_MONOTONIC
-int64_t core_epoch_ns(void); // CLOCK_REALTIME
-
 // Adds what the live targets' stores have (session_store.c). Lock held.
 void collector_count_stores(const struct collector *collector, struct collector_counters *counters);
 
 void core_unref(struct collector *collector); // not with the lock held
-// Waits for `changed` until deadline_ns (core_now_ns). false: the time is over.
+// Waits for `changed` until deadline_ns (clock_now_ns). false: the time is over.
 bool core_wait(struct collector *collector, int64_t deadline_ns);
 int core_watch(struct collector *collector, int fd, uint32_t events, struct core_source *source); // 0 or −errno
 void core_unwatch(struct collector *collector, int fd);

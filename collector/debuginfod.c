@@ -15,9 +15,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/debuginfod_helper.h"
 #include "collector/elf_file.h"
 #include "collector/intern.h"
@@ -51,14 +51,6 @@ struct debuginfod {
 	char pause_reason[DEBUGINFOD_REASON];
 	struct debuginfod_counters counters;
 };
-
-static int64_t now_s(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec;
-}
 
 const char *debuginfod_directory(char *buf, size_t size)
 {
@@ -95,7 +87,7 @@ static struct entry *next_wanted(struct debuginfod *debuginfod)
 // Under the lock.
 static void take_result(struct debuginfod *debuginfod, struct entry *entry, const struct debuginfod_result *result)
 {
-	int64_t now = now_s();
+	int64_t now = clock_now_s();
 
 	entry->started = false;
 	snprintf(entry->reason, sizeof(entry->reason), "%s", result->reason);
@@ -159,7 +151,7 @@ static void *work(void *context)
 			pthread_cond_wait(&debuginfod->wanted, &debuginfod->lock);
 			continue;
 		}
-		if (now_s() < debuginfod->pause_until_s) {
+		if (clock_now_s() < debuginfod->pause_until_s) {
 			entry->state = DEBUGINFOD_FAILED;
 			entry->retry_s = debuginfod->pause_until_s;
 			memcpy(entry->reason, debuginfod->pause_reason, sizeof(entry->reason));
@@ -284,7 +276,7 @@ enum debuginfod_state debuginfod_want(struct debuginfod *debuginfod, const char 
 	if (index != INTERN_NONE) {
 		entry = intern_item(&debuginfod->entries, index);
 		if (!new && (entry->state == DEBUGINFOD_NONE || entry->state == DEBUGINFOD_FAILED) &&
-		    now_s() >= entry->retry_s)
+		    clock_now_s() >= entry->retry_s)
 			entry->state = DEBUGINFOD_WANTED;
 		state = entry->state;
 		memcpy(reason, state == DEBUGINFOD_FAILED ? entry->reason : "",

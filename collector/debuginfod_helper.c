@@ -21,9 +21,9 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/debug_file.h"
 
 #define SILENT_SECONDS 20
@@ -152,14 +152,6 @@ int debuginfod_helper_start(const char *program, const char *urls, const char *c
 
 // ---- Waiting for it ------------------------------------------------------------------------------------------------
 
-static int64_t now_ms(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
-}
-
 static void take_line(const char *line, struct debuginfod_result *ret_result)
 {
 	size_t used = 0;
@@ -178,12 +170,12 @@ bool debuginfod_helper_wait(struct debuginfod_helper *helper, int stop_fd, struc
 {
 	struct pollfd fds[] = {{.fd = helper->fd, .events = POLLIN}, {.fd = stop_fd, .events = POLLIN}};
 	unsigned long long seconds = limit_of("DEBUGINFOD_MAXTIME", MAX_SECONDS);
-	int64_t deadline = now_ms() + (int64_t)(seconds < 86400 ? seconds + GRACE_SECONDS : 86400) * 1000;
+	int64_t deadline = clock_now_ms() + (int64_t)(seconds < 86400 ? seconds + GRACE_SECONDS : 86400) * 1000;
 	char line[DEBUGINFOD_REASON + 2] = "";
 	size_t used = 0;
 
 	for (;;) {
-		int64_t left = deadline - now_ms();
+		int64_t left = deadline - clock_now_ms();
 		int n = left > 0 ? poll(fds, 2, (int)left) : 0;
 		ssize_t got;
 

@@ -3,6 +3,7 @@
 //
 // endpoint_gate.c: requests that take their seconds: how many may at once, and the wait itself. On the connections' threads.
 
+#include "collector/clock.h"
 #include "collector/endpoints.h"
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,20 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #define BUSY_RETRY_S 1
 #define KEEP_ASKING_S 10
 #define NS_PER_S 1000000000LL
 #define NS_PER_MS 1000000LL
-
-int64_t endpoints_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * NS_PER_S + now.tv_nsec;
-}
 
 bool endpoints_parse_seconds(const struct endpoints *endpoints, const char *name, const char *text, long *ret_seconds,
 			     struct http_reply *reply)
@@ -60,7 +52,7 @@ int endpoints_enter(struct endpoints *endpoints, int64_t deadline_ns, struct htt
 	}
 	pthread_mutex_unlock(&gate->lock);
 	if (place < 0) {
-		int64_t left_ns = first_ns - endpoints_now_ns();
+		int64_t left_ns = first_ns - clock_now_ns();
 
 		http_reply_error(reply, 503, "%u profiles are running, which is the limit", gate->max);
 		reply->retry_after_s = left_ns > 0 ? (uint32_t)(left_ns / NS_PER_S) + 1 : BUSY_RETRY_S;
@@ -123,7 +115,7 @@ bool endpoints_wait(const struct endpoints *endpoints, int early_fd, struct http
 	};
 
 	for (;;) {
-		int64_t left_ns = deadline_ns - endpoints_now_ns();
+		int64_t left_ns = deadline_ns - clock_now_ns();
 		int64_t left_ms = left_ns > 0 ? (left_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
 		fds[0].events = client->half_closed ? 0 : POLLRDHUP;
 		int ready = poll(fds, 3, left_ms > 60000 ? 60000 : (int)left_ms);

@@ -4,6 +4,7 @@
 // endpoint_profile.c: /debug/pprof/profile. Each request has a window of its own on the shared stream of samples; it ends after its
 // seconds, when the target is gone, when the client hangs up, or when the server stops. On the connection's thread.
 
+#include "collector/clock.h"
 #include "collector/endpoints.h"
 #include "collector/window.h"
 #include "formats/profile.h"
@@ -133,13 +134,13 @@ static void profile_refuse(int error, const struct collector_target *target, str
 static bool profile_wait(const struct endpoints *endpoints, struct window *window, struct http_client *client,
 			 int64_t deadline_ns)
 {
-	int64_t start_ns = endpoints_now_ns();
+	int64_t start_ns = clock_now_ns();
 	const int64_t stops_ns[] = {start_ns + (deadline_ns - start_ns) / 2, deadline_ns - PROFILE_LAST_LOOK_NS};
 
 	for (size_t i = 0; i < 2 && deadline_ns - start_ns > 2 * PROFILE_LAST_LOOK_NS; i++) {
 		if (!endpoints_wait(endpoints, window_fd(window), client, stops_ns[i]))
 			return false;
-		if (endpoints_now_ns() < stops_ns[i])
+		if (clock_now_ns() < stops_ns[i])
 			return true; // there is no more to come
 		window_prepare(window);
 	}
@@ -181,7 +182,7 @@ void endpoint_profile(struct endpoints *endpoints, const struct http_request *re
 		reply->no_body = true;
 		return;
 	}
-	int64_t deadline_ns = endpoints_now_ns() + ask.seconds * NS_PER_S;
+	int64_t deadline_ns = clock_now_ns() + ask.seconds * NS_PER_S;
 	int place = endpoints_enter(endpoints, deadline_ns, reply);
 	if (place < 0)
 		return;

@@ -4,6 +4,7 @@
 // endpoint_store.c: what is made of the targets' stores: /debug/pprof/heap and allocs, the same profile, one shown by what is in use, the other
 // by all that was ever allocated; mutex and block. As Go's, with all of profile's formats besides. On the connection's thread.
 
+#include "collector/clock.h"
 #include "collector/endpoints.h"
 #include "collector/heap_profile.h"
 #include "collector/store_profile.h"
@@ -119,7 +120,7 @@ static void store_refuse(int error, const struct collector_target *target, struc
 static int store_wait(struct endpoints *endpoints, const struct http_request *request, const struct store_ask *ask,
 		      struct http_reply *reply)
 {
-	int64_t deadline_ns = endpoints_now_ns() + ask->seconds * NS_PER_S;
+	int64_t deadline_ns = clock_now_ns() + ask->seconds * NS_PER_S;
 	int place = endpoints_enter(endpoints, deadline_ns, reply);
 	bool there;
 

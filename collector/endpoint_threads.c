@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/clock.h"
 #include "collector/endpoints.h"
 #include "collector/thread_watch.h"
 #include "formats/profile.h"
@@ -202,8 +203,7 @@ static int take_slowly(struct endpoints *endpoints, const struct http_request *r
 		       struct thread_dump **ret_dump)
 {
 	long seconds = ask->seconds ? ask->seconds : ask->window;
-	struct waiting waiting = {.client = request->client,
-				  .deadline_ns = endpoints_now_ns() + seconds * 1000000000LL};
+	struct waiting waiting = {.client = request->client, .deadline_ns = clock_now_ns() + seconds * 1000000000LL};
 	int place = endpoints_enter(endpoints, waiting.deadline_ns, reply);
 	int r;
 

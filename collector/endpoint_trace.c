@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/clock.h"
 #include "collector/endpoints.h"
 #include "collector/trace.h"
 #include "collector/trace_feed.h"
@@ -107,13 +108,13 @@ static void answer_destroy(void *context)
 // Waits a moment for something to write. false: the client is gone.
 static bool answer_wait(struct trace_answer *answer, bool *ret_over)
 {
-	int64_t now_ns = endpoints_now_ns();
+	int64_t now_ns = clock_now_ns();
 	int64_t until_ns = now_ns + LOOK_NS < answer->deadline_ns ? now_ns + LOOK_NS : answer->deadline_ns;
 
 	if (!endpoints_wait(answer->endpoints, window_fd(answer->window), &answer->client, until_ns))
 		return false;
-	*ret_over = endpoints_now_ns() >= answer->deadline_ns || window_ended(answer->window) ||
-		    endpoints_now_ns() < until_ns; // the server stops
+	*ret_over = clock_now_ns() >= answer->deadline_ns || window_ended(answer->window) ||
+		    clock_now_ns() < until_ns; // the server stops
 	return true;
 }
 
@@ -201,7 +202,7 @@ void endpoint_trace(struct endpoints *endpoints, const struct http_request *requ
 	}
 	answer->endpoints = endpoints;
 	answer->client.fd = request->client->fd;
-	answer->deadline_ns = ask.last > 0 ? 0 : endpoints_now_ns() + (int64_t)(ask.seconds * 1e9);
+	answer->deadline_ns = ask.last > 0 ? 0 : clock_now_ns() + (int64_t)(ask.seconds * 1e9);
 	answer->place = endpoints_enter(endpoints, answer->deadline_ns ? answer->deadline_ns : 1, reply);
 	if (answer->place < 0) {
 		free(answer);

@@ -4,6 +4,7 @@
 // endpoint_wall.c: /debug/pprof/wall: where threads spend their time, on a CPU or waiting: snapshots at a rate, added up. No thread is
 // woken or stopped for it. On the connection's thread.
 
+#include "collector/clock.h"
 #include "collector/endpoints.h"
 #include "collector/wall.h"
 #include <errno.h>
@@ -25,7 +26,7 @@ static int wall_run(const struct endpoints *endpoints, const struct http_request
 		next_ns = wall_next_ns(wall) < deadline_ns ? wall_next_ns(wall) : deadline_ns;
 		if (!endpoints_wait(endpoints, -1, request->client, next_ns))
 			return -EPIPE;
-		if (endpoints_now_ns() < next_ns)
+		if (clock_now_ns() < next_ns)
 			break; // the server stops
 	}
 	return 0;
@@ -63,7 +64,7 @@ void endpoint_wall(struct endpoints *endpoints, const struct http_request *reque
 		reply->no_body = true;
 		return;
 	}
-	deadline_ns = endpoints_now_ns() + ask.seconds * NS_PER_S;
+	deadline_ns = clock_now_ns() + ask.seconds * NS_PER_S;
 	place = endpoints_enter(endpoints, deadline_ns, reply);
 	if (place < 0)
 		return;

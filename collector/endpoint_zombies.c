@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/clock.h"
 #include "collector/endpoints.h"
 #include "collector/thread_watch.h"
 #include "collector/trace.h"
@@ -55,7 +56,7 @@ static int hunt_begin(struct hunt *hunt)
 	if (!hunt->trace || !hunt->history)
 		return -ENOMEM;
 	r = window_open(hunt->endpoints->collector, &window, &hunt->window);
-	hunt->span.begin_ns = (uint64_t)endpoints_now_ns();
+	hunt->span.begin_ns = (uint64_t)clock_now_ns();
 	if (r == 0)
 		r = collector_watch_threads(hunt->endpoints->collector, hunt->pid, &hunt->watch);
 	if (r == 0 && hunt->watch)
@@ -78,12 +79,12 @@ static int hunt_wait(struct hunt *hunt)
 {
 	int64_t now_ns, until_ns;
 
-	while ((now_ns = endpoints_now_ns()) < hunt->deadline_ns && !window_ended(hunt->window)) {
+	while ((now_ns = clock_now_ns()) < hunt->deadline_ns && !window_ended(hunt->window)) {
 		until_ns = now_ns + LOOK_NS < hunt->deadline_ns ? now_ns + LOOK_NS : hunt->deadline_ns;
 		if (!endpoints_wait(hunt->endpoints, window_fd(hunt->window), hunt->client, until_ns))
 			return -EPIPE;
 		hunt_listen(hunt);
-		if (endpoints_now_ns() < until_ns) // it ended, or the server does
+		if (clock_now_ns() < until_ns) // it ended, or the server does
 			break;
 	}
 	return 0;
@@ -94,7 +95,7 @@ static int hunt_end(struct hunt *hunt)
 	struct trace_counts counts;
 	int r = collector_snapshot_watched(hunt->endpoints->collector, hunt->pid, hunt->watch, &hunt->dump);
 
-	hunt->span.end_ns = (uint64_t)endpoints_now_ns();
+	hunt->span.end_ns = (uint64_t)clock_now_ns();
 	window_stop(hunt->window);
 	hunt_listen(hunt);
 	trace_read_counts(hunt->trace, &counts);
@@ -152,7 +153,7 @@ void endpoint_zombies(struct endpoints *endpoints, const struct http_request *re
 		reply->no_body = true;
 		return;
 	}
-	hunt.deadline_ns = endpoints_now_ns() + window_s * NS_PER_S;
+	hunt.deadline_ns = clock_now_ns() + window_s * NS_PER_S;
 	place = endpoints_enter(endpoints, hunt.deadline_ns, reply);
 	if (place < 0)
 		return;

@@ -43,9 +43,8 @@ void endpoints_serve(struct endpoints *endpoints, const struct http_request *req
 int endpoints_enter(struct endpoints *endpoints, int64_t deadline_ns, struct http_reply *reply);
 void endpoints_leave(struct endpoints *endpoints, int place);
 uint32_t endpoints_running(struct endpoints *endpoints);
-// Waits until deadline_ns (endpoints_now_ns), until early_fd (−1: none) is readable, or the server stops. false: the client hung up.
+// Waits until deadline_ns (clock_now_ns), until early_fd (−1: none) is readable, or the server stops. false: the client hung up.
 bool endpoints_wait(const struct endpoints *endpoints, int early_fd, struct http_client *client, int64_t deadline_ns);
-int64_t endpoints_now_ns(void); // CLOCK_MONOTONIC
 // The value of a parameter that is a number of seconds, 1 to the limit. false: reply says why not.
 bool endpoints_parse_seconds(const struct endpoints *endpoints, const char *name, const char *text, long *ret_seconds,
 			     struct http_reply *reply);

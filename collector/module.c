@@ -21,6 +21,7 @@
 #include "collector/cfi_table.h"
 #include "collector/log.h"
 #include "collector/maps.h"
+#include "collector/name_server.h"
 #include "collector/symbolizer.h"
 #include "collector/table_cache.h"
 #include "collector/target_root.h"
@@ -77,6 +78,7 @@ struct module_cache *module_cache_create(const struct module_debug *debug, struc
 	}
 	cache->tables = tables;
 	pthread_mutex_init(&cache->lock, NULL);
+	(void)name_server_start(); // before there are threads, mostly; else when it is needed
 	start_debuginfod(cache, debug);
 	return cache;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// name_worker.c: see name_worker.h. A fork without exec: the child works with a copy of our memory, on files that are open. It speaks to
-// us by messages of a socket: a name that it wants opened (the descriptor or nothing comes back), and at the end its result.
+// name_worker.c: see name_worker.h. The worker is another process's child (name_server.h), which says how it ended. It is spoken to by
+// messages of a socket: a name that it wants opened (the descriptor or nothing goes back), and at the end its result.
 
 #include "collector/name_worker.h"
 
@@ -10,112 +10,35 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "collector/name_sandbox.h"
+#include "collector/clock.h"
+#include "collector/name_process.h"
+#include "collector/name_server.h"
 #include "collector/name_table.h"
 #include "collector/target_root.h"
 
-#define MAX_SECONDS 120
+#define MAX_SECONDS (NAME_SERVER_SECONDS + 10) // if the server does not say anything
 #define MAX_SPLIT_FILES 65536u
-
-enum message_kind { MESSAGE_SPLIT, MESSAGE_RESULT };
-
-struct message {
-	uint32_t kind;
-	int32_t error;
-	char dir[PATH_MAX], name[PATH_MAX]; // of a .dwo file; with their NULs
-};
 
 struct worker {
 	const struct name_request *request;
-	int socket, output;
-	pid_t pid;
+	int socket, status_fd; // our ends
+	int output;
 	uint32_t opened;
-	bool has_result, too_long;
+	bool was_given, has_result, has_status;
 	int result;
+	struct name_status status;
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000LL + time.tv_nsec / 1000000;
-}
-
-// ---- The child -----------------------------------------------------------------------------------------------------
-
-static int receive_fd(int socket)
-{
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	char byte;
-	struct iovec iov = {&byte, 1};
-	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control)};
-	struct cmsghdr *found;
-	int fd;
-
-	if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) != 1)
-		return -EIO;
-	found = CMSG_FIRSTHDR(&message);
-	if (!found || found->cmsg_type != SCM_RIGHTS)
-		return -ENOENT;
-	memcpy(&fd, CMSG_DATA(found), sizeof(fd));
-	return fd;
-}
-
-static int ask_for_split(void *context, const char *dir, const char *name)
-{
-	const struct worker *worker = context;
-	struct message message = {.kind = MESSAGE_SPLIT};
-
-	if (snprintf(message.dir, sizeof(message.dir), "%s", dir ? dir : "") >= (int)sizeof(message.dir) ||
-	    snprintf(message.name, sizeof(message.name), "%s", name) >= (int)sizeof(message.name) ||
-	    send(worker->socket, &message, sizeof(message), MSG_NOSIGNAL) != sizeof(message))
-		return -ENOENT;
-	return receive_fd(worker->socket);
-}
-
-static _Noreturn void run_child(struct worker *worker)
-{
-	struct name_request request = *worker->request;
-	const struct name_sources *sources = &request.sources;
-	const struct elf_file *files[] = {sources->file, sources->debug, sources->alt, sources->package};
-	int keep[8] = {worker->socket, worker->output}, count = 2;
-	struct message message = {.kind = MESSAGE_RESULT};
-	sigset_t limits;
-
-	sigemptyset(&limits);
-	sigaddset(&limits, SIGXCPU); // says what it died of; else the kernel kills it a second later
-	pthread_sigmask(SIG_UNBLOCK, &limits, NULL);
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-		if (files[i] && files[i]->fd >= 0)
-			keep[count++] = files[i]->fd;
-	message.error = name_sandbox_enter(keep, count);
-	request.sources.open_split = ask_for_split;
-	request.sources.context = worker;
-	if (!message.error)
-		message.error = name_compile(&request, worker->output);
-	(void)send(worker->socket, &message, sizeof(message), MSG_NOSIGNAL);
-	_exit(0);
-}
-
-// ---- We ------------------------------------------------------------------------------------------------------------
+// ---- What it asks for ----------------------------------------------------------------------------------------------
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -125,7 +48,7 @@ static bool ends_with(const char *text, const char *end)
 }
 
 // It is mapped and read by the worker alone; but who could make us open any file by any name could tell which ones there are.
-static int open_split(const struct target_root *root, const struct message *message)
+static int open_split(const struct target_root *root, const struct name_message *message)
 {
 	char path[2 * PATH_MAX];
 	struct stat st;
@@ -146,7 +69,7 @@ static int open_split(const struct target_root *root, const struct message *mess
 	return fd;
 }
 
-static void answer_split(struct worker *worker, const struct message *request)
+static void answer_split(struct worker *worker, const struct name_message *request)
 {
 	union {
 		struct cmsghdr header;
@@ -167,46 +90,58 @@ static void answer_split(struct worker *worker, const struct message *request)
 		close(fd);
 }
 
-// Until the worker closes its end, or takes too long.
-static void serve(struct worker *worker)
+// One message. False: there will be no more.
+static bool listen_to(struct worker *worker)
 {
-	int64_t deadline = now_ms() + MAX_SECONDS * 1000LL;
-	static const size_t size = sizeof(struct message);
-	struct message message;
+	struct name_message message;
+	ssize_t n = recv(worker->socket, &message, sizeof(message), MSG_DONTWAIT);
 
-	for (;;) {
-		struct pollfd poll_fd = {.fd = worker->socket, .events = POLLIN};
-		int64_t left = deadline - now_ms();
-		ssize_t n;
-
-		if (left <= 0 || poll(&poll_fd, 1, (int)left) == 0) {
-			worker->too_long = true;
-			(void)kill(worker->pid, SIGKILL);
-			return;
-		}
-		n = recv(worker->socket, &message, size, MSG_DONTWAIT);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			continue;
-		if (n != (ssize_t)size)
-			return;
-		if (message.kind == MESSAGE_SPLIT) {
-			answer_split(worker, &message);
-			continue;
-		}
-		worker->has_result = true;
-		worker->result = message.error;
-		return;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return true;
+	if (n != (ssize_t)sizeof(message))
+		return false;
+	if (message.kind == NAME_MESSAGE_SPLIT) {
+		answer_split(worker, &message);
+		return true;
 	}
+	worker->has_result = true;
+	worker->result = message.error;
+	return false;
 }
 
-static int reap(const struct worker *worker, char reason[NAME_WORKER_REASON])
+// Until the server says that it has ended. Whatever it said before is read before.
+static void serve(struct worker *worker)
 {
-	int status = 0;
+	int64_t deadline = clock_now_ms() + MAX_SECONDS * 1000LL;
+	struct pollfd fds[] = {{.fd = worker->socket, .events = POLLIN}, {.fd = worker->status_fd, .events = POLLIN}};
+	int64_t left;
 
-	while (waitpid(worker->pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (worker->too_long)
-		snprintf(reason, NAME_WORKER_REASON, "reading its debug info took more than %d s", MAX_SECONDS);
+	while ((left = deadline - clock_now_ms()) > 0) {
+		if (poll(fds, 2, (int)left) <= 0)
+			continue;
+		if (fds[0].revents) {
+			if (!listen_to(worker))
+				fds[0].fd = -1;
+		} else if (fds[1].revents) {
+			worker->has_status = read(worker->status_fd, &worker->status, sizeof(worker->status)) ==
+					     (ssize_t)sizeof(worker->status);
+			return;
+		}
+	}
+	worker->status.too_long = worker->has_status = true;
+}
+
+static int judge(const struct worker *worker, char reason[NAME_WORKER_REASON])
+{
+	int status = worker->status.wait_status;
+
+	if (!worker->has_status)
+		snprintf(reason, NAME_WORKER_REASON, "the process that starts those which read debug info died");
+	else if (worker->status.error)
+		snprintf(reason, NAME_WORKER_REASON, "no process could be started to read its debug info: %s",
+			 strerror(-worker->status.error));
+	else if (worker->status.too_long)
+		snprintf(reason, NAME_WORKER_REASON, "reading its debug info took more than %d s", NAME_SERVER_SECONDS);
 	else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
 		snprintf(reason, NAME_WORKER_REASON, "reading its debug info took too much CPU time");
 	else if (WIFSIGNALED(status))
@@ -221,31 +156,107 @@ static int reap(const struct worker *worker, char reason[NAME_WORKER_REASON])
 	return worker->has_result && worker->result < 0 ? worker->result : -EIO;
 }
 
+// ---- Starting it ---------------------------------------------------------------------------------------------------
+
+static int write_all(int fd, const void *data, size_t size)
+{
+	for (size_t done = 0; done < size;) {
+		ssize_t n = write(fd, (const char *)data + done, size - done);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+static int make_memfd(const char *name, const void *data, size_t size, const void *more, size_t more_size)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC), error;
+
+	if (fd < 0)
+		return -errno;
+	error = write_all(fd, data, size);
+	if (!error)
+		error = write_all(fd, more, more_size);
+	if (error)
+		close(fd);
+	return error ? error : fd;
+}
+
+// The file's own descriptor; of an image in memory, one with its bytes, which is the caller's to close.
+static int source_fd(const struct elf_file *file, int *ret_copy)
+{
+	const char *image;
+	size_t size;
+
+	*ret_copy = -1;
+	if (file->fd >= 0)
+		return file->fd;
+	image = elf_rawfile(file->elf, &size);
+	return image ? *ret_copy = make_memfd("profd-image", image, size, NULL, 0) : -EIO;
+}
+
+static void close_all(const int *fds, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+static int give_order(const struct name_request *request, struct name_job *job)
+{
+	const struct name_sources *from = &request->sources;
+	const struct elf_file *sources[NAME_SOURCES] = {from->file, from->debug, from->alt, from->package};
+	struct name_order order = {.each_unit = request->each_unit,
+				   .symbols_alone = request->symbols_alone,
+				   .identity = {request->identity[0], request->identity[1]},
+				   .count = request->count};
+	int files[NAME_SOURCES], copies[NAME_SOURCES], count = 0, error = 0;
+
+	for (int i = 0; i < NAME_SOURCES && !error; i++) {
+		if (!sources[i])
+			continue;
+		order.sources |= 1u << i;
+		files[count] = source_fd(sources[i], &copies[count]);
+		error = files[count] < 0 ? files[count] : 0;
+		count++;
+	}
+	job->request = error ? error
+			     : make_memfd("profd-order", &order, sizeof(order), request->addresses,
+					  request->count * sizeof(*request->addresses));
+	if (!error)
+		error = job->request < 0 ? job->request : name_server_fork(job, files, count);
+	close_all(&job->request, 1);
+	close_all(copies, count);
+	return error;
+}
+
 static int run(struct worker *worker, char reason[NAME_WORKER_REASON])
 {
-	sigset_t all, before;
-	int sockets[2], error = 0;
+	int sockets[2], pipe_fds[2], error;
+	struct name_job job;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
 		return -errno;
-	// What a terminal sends to all of us is no matter of the child's, nor is a handler of ours.
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	worker->pid = fork();
-	if (worker->pid < 0)
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
 		error = -errno;
-	if (worker->pid == 0) {
-		worker->socket = sockets[1];
-		run_child(worker);
+		close_all(sockets, 2);
+		return error;
 	}
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	close(sockets[1]);
 	worker->socket = sockets[0];
+	worker->status_fd = pipe_fds[0];
+	job = (struct name_job){.socket = sockets[1], .output = worker->output, .status = pipe_fds[1]};
+	error = give_order(worker->request, &job);
+	close(sockets[1]);
+	close(pipe_fds[1]);
 	if (!error) {
+		worker->was_given = true;
 		serve(worker);
-		error = reap(worker, reason);
+		error = judge(worker, reason);
 	}
 	close(sockets[0]);
+	close(pipe_fds[0]);
 	return error;
 }
 
@@ -258,26 +269,38 @@ static int seal(int fd)
 	return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0 ? -errno : 0;
 }
 
-int name_worker_run(const struct name_request *request, int *ret_fd, char reason[NAME_WORKER_REASON])
+static int run_once(const struct name_request *request, struct worker *worker, char reason[NAME_WORKER_REASON])
 {
-	struct worker worker = {.request = request};
 	int error;
 
-	reason[0] = '\0';
-	worker.output = memfd_create("profd-names", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (worker.output < 0) {
+	*worker = (struct worker){.request = request};
+	worker->output = memfd_create("profd-names", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (worker->output < 0) {
 		snprintf(reason, NAME_WORKER_REASON, "memfd_create: %s", strerror(errno));
 		return -errno;
 	}
-	error = run(&worker, reason);
+	error = run(worker, reason);
 	if (!error)
-		error = seal(worker.output);
-	if (error) {
-		close(worker.output);
-		if (!reason[0])
-			snprintf(reason, NAME_WORKER_REASON, "%s", strerror(-error));
-		return error;
+		error = seal(worker->output);
+	if (error)
+		close(worker->output);
+	return error;
+}
+
+int name_worker_run(const struct name_request *request, int *ret_fd, char reason[NAME_WORKER_REASON])
+{
+	struct worker worker;
+	int error;
+
+	reason[0] = '\0';
+	error = run_once(request, &worker, reason);
+	if (error && worker.was_given && !worker.has_status) { // the server was killed, and the worker with it
+		reason[0] = '\0';
+		error = run_once(request, &worker, reason);
 	}
-	*ret_fd = worker.output;
-	return 0;
+	if (error && !reason[0])
+		snprintf(reason, NAME_WORKER_REASON, "%s", strerror(-error));
+	if (!error)
+		*ret_fd = worker.output;
+	return error;
 }

@@ -4,7 +4,7 @@
 // name_worker.h: runs the compiler of name tables in a process of its own, that has no rights and limits of memory and time. What it
 // reads is written by anybody; whatever that does to it, the worst is a block that does not come, or that says wrong names.
 //
-// It inherits the open files and writes into one memfd. The one thing that it may ask for is a .dwo file by its name: opened here,
+// It is given the open files and writes into one memfd. The one thing that it may ask for is a .dwo file by its name: opened here,
 // if it is a regular file of ours or root's and is called so.
 
 #ifndef PROFD_COLLECTOR_NAME_WORKER_H

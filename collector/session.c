@@ -13,6 +13,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/log.h"
 #include "collector/session_store.h"
 #include "collector/snapshot.h"
@@ -113,7 +114,7 @@ void session_close(struct session *session)
 static void begin_end(struct session *session)
 {
 	session->state = SESSION_ENDING;
-	session->ending_since_ns = core_now_ns();
+	session->ending_since_ns = clock_now_ns();
 	session->rate_sent = 0;
 	core_unwatch(session->collector, session->transport.fd);
 	transport_finish(&session->transport);
@@ -208,7 +209,7 @@ static void take_hello(struct session *session, const struct wire_hello *hello, 
 		return;
 	}
 	session->ppid = (pid_t)hello->ppid;
-	session->since_ns = core_epoch_ns();
+	session->since_ns = clock_epoch_ns();
 	read_identity(session);
 	kinship_add(&collector->kinship, session->pid);
 	session->state = SESSION_LIVE;
@@ -386,8 +387,8 @@ static bool waits_for_tables(struct session *session)
 	if (session->tables_pending == 0 || session->rate_sent > 0)
 		return false;
 	if (session->tables_since_ns == 0)
-		session->tables_since_ns = core_now_ns();
-	return core_now_ns() - session->tables_since_ns < TABLES_NS;
+		session->tables_since_ns = clock_now_ns();
+	return clock_now_ns() - session->tables_since_ns < TABLES_NS;
 }
 
 void session_advance(struct session *session)
@@ -498,7 +499,7 @@ unsigned session_drain(struct session *session, enum ring_reader_mode mode)
 
 	if (!session->region.header)
 		return 0;
-	session->drain_ns = core_now_ns();
+	session->drain_ns = clock_now_ns();
 	fill = ring_reader_drain(&session->reader, mode, take_record, session, &counts);
 	add_counts(session, &counts);
 	session_drain_events(session, mode);
@@ -542,7 +543,7 @@ void session_check_end(struct session *session)
 			return;
 		begin_end(session);
 	}
-	waited_ns = core_now_ns() - session->ending_since_ns;
+	waited_ns = clock_now_ns() - session->ending_since_ns;
 	session_drain(session, RING_READER_LIVE);
 	if ((!dead && waited_ns < LINGER_NS) || (session->resolving && waited_ns < SETTLE_NS))
 		return;

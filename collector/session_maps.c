@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/jitdump.h"
 #include "collector/jvm_options.h"
 #include "collector/module.h"
@@ -305,7 +306,7 @@ static void run_resolve(struct worker_job *job)
 
 void session_resolve(struct session *session)
 {
-	int64_t now = core_now_ns();
+	int64_t now = clock_now_ns();
 
 	if (session->resolving || session->state != SESSION_LIVE)
 		return;

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "collector/clock.h"
 #include "collector/session.h"
 
 #define FIRST_NS 200000000LL
@@ -29,7 +30,7 @@ static void run_read(struct worker_job *job)
 
 void session_look_for_service(struct session *session)
 {
-	int64_t now_ns = core_now_ns();
+	int64_t now_ns = clock_now_ns();
 
 	if (session->reading_service || session->state != SESSION_LIVE || now_ns < session->service_due_ns)
 		return;

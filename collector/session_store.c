@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/module.h"
 #include "collector/origins.h"
 #include "collector/session.h"
@@ -176,7 +177,7 @@ struct store_source *store_source_create(const struct session *session)
 	source->uid = session->uid;
 	source->jitdump_fd = -1;
 	if (session->state != SESSION_LIVE) {
-		source->ended_ns = session->ending_since_ns ? session->ending_since_ns : core_now_ns();
+		source->ended_ns = session->ending_since_ns ? session->ending_since_ns : clock_now_ns();
 		source->replaced = !session_process_is_dead(session);
 	}
 	memcpy(source->comm, session->comm, sizeof(source->comm));
@@ -268,7 +269,7 @@ static bool is_wanted(const struct session *session, pid_t pid)
 // What is loaded may have changed since the mappings were read: they are read again. Lock held, and given up meanwhile.
 static void refresh_maps(struct collector *collector, pid_t pid)
 {
-	int64_t deadline_ns = core_now_ns() + MAPS_WAIT_NS;
+	int64_t deadline_ns = clock_now_ns() + MAPS_WAIT_NS;
 	struct session *session;
 	bool waits = true;
 

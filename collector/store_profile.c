@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "collector/clock.h"
 #include "collector/jit_names.h"
 #include "collector/mapping.h"
 #include "collector/name_wants.h"
@@ -19,14 +19,6 @@
 #include "formats/label_text.h"
 #include "formats/name_gaps.h"
 #include "formats/pseudo_frame.h"
-
-static int64_t clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 // ---- Readings ------------------------------------------------------------------------------------------------------
 
@@ -51,8 +43,8 @@ int store_reading_take(struct collector *collector, pid_t pid, enum wire_bucket_
 		store_reading_destroy(reading);
 		return r;
 	}
-	reading->time_ns = clock_ns(CLOCK_REALTIME);
-	reading->now_ns = clock_ns(CLOCK_MONOTONIC);
+	reading->time_ns = clock_epoch_ns();
+	reading->now_ns = clock_now_ns();
 	*ret_reading = reading;
 	return 0;
 }

@@ -18,9 +18,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/debug_sources.h"
 #include "collector/name_set.h"
 #include "collector/name_worker.h"
@@ -51,14 +51,6 @@ struct symbolizer {
 	char error[NAME_WORKER_REASON];
 };
 
-static int64_t now_s(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec;
-}
-
 struct symbolizer *symbolizer_create(const struct elf_file *file, const char *path, const char *build_id,
 				     const struct debug_places *places, struct table_cache *tables)
 {
@@ -76,7 +68,7 @@ struct symbolizer *symbolizer_create(const struct elf_file *file, const char *pa
 	symbolizer->tables = tables;
 	snprintf(symbolizer->build_id, sizeof(symbolizer->build_id), "%s", build_id);
 	debug_sources_open(&symbolizer->sources, file, path, build_id, places);
-	symbolizer->looked_s = now_s();
+	symbolizer->looked_s = clock_now_s();
 	return symbolizer;
 }
 
@@ -110,7 +102,7 @@ static void look_for_sources(struct symbolizer *symbolizer)
 	struct debug_sources found, *old = &symbolizer->sources;
 	bool same, keep;
 
-	symbolizer->looked_s = now_s();
+	symbolizer->looked_s = clock_now_s();
 	debug_sources_open(&found, &symbolizer->file, symbolizer->path, symbolizer->build_id, &symbolizer->places);
 	same = memcmp(found.identity, old->identity, sizeof(found.identity)) == 0;
 	keep = old->has_dwarf && !found.has_dwarf && !debug_sources_written(old);
@@ -125,7 +117,7 @@ static void look_for_sources(struct symbolizer *symbolizer)
 
 void symbolizer_look_again(struct symbolizer *symbolizer, bool at_once)
 {
-	int64_t now = now_s();
+	int64_t now = clock_now_s();
 	bool lacks = symbolizer->failed || !symbolizer->sources.has_dwarf;
 
 	if (at_once || debug_sources_changed(&symbolizer->sources) ||
@@ -278,7 +270,7 @@ static int run_worker(struct symbolizer *symbolizer, const struct name_request *
 static void note_failure(struct symbolizer *symbolizer)
 {
 	symbolizer->failed = true;
-	symbolizer->retry_s = now_s() + (FIRST_RETRY_S << (symbolizer->failures < 6 ? symbolizer->failures : 6));
+	symbolizer->retry_s = clock_now_s() + (FIRST_RETRY_S << (symbolizer->failures < 6 ? symbolizer->failures : 6));
 	symbolizer->failures++;
 	if (symbolizer->tables)
 		table_cache_count_names_failed(symbolizer->tables);
@@ -387,7 +379,7 @@ bool symbolizer_has_symbols_alone(const struct symbolizer *symbolizer)
 
 const char *symbolizer_error(const struct symbolizer *symbolizer, int64_t *ret_retry_s)
 {
-	int64_t left = symbolizer->retry_s - now_s();
+	int64_t left = symbolizer->retry_s - clock_now_s();
 
 	if (!symbolizer->failed)
 		return NULL;

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "collector/clock.h"
 #include "collector/intern.h"
 #include "collector/name_wants.h"
 #include "collector/profile_builder.h"
@@ -470,23 +470,15 @@ static void take(struct trace_feed *feed, const struct trace_item *item)
 
 // ---- The whole ------------------------------------------------------------------------------------------------------
 
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 // The trace begins with its first item. first: NULL: there is none.
 static int begin(struct trace_feed *feed, struct writer *writer, const struct trace_item *first)
 {
-	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+	uint64_t now_ns = (uint64_t)clock_now_ns();
 	struct trace_meta meta = {.title = feed->title, .start_ns = first ? first->time_ns : now_ns};
 
 	if (meta.start_ns > now_ns)
 		meta.start_ns = now_ns;
-	meta.realtime_ns = clock_ns(CLOCK_REALTIME) - (now_ns - meta.start_ns);
+	meta.realtime_ns = (uint64_t)clock_epoch_ns() - (now_ns - meta.start_ns);
 	feed->output = trace_create_output(feed->format, writer, &meta);
 	return feed->output ? 0 : -ENOMEM;
 }

@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "collector/clock.h"
 #include "collector/collector.h"
 #include "formats/profile.h"
 #include "formats/thread_dump.h"
@@ -28,14 +28,6 @@ struct wall {
 	struct wall_stats stats;
 	pid_t *pids; // of all processes seen
 };
-
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * NS_PER_S + now.tv_nsec;
-}
 
 struct wall *wall_create(struct collector *collector, pid_t pid, uint32_t rate_hz, const struct profile_view *view)
 {
@@ -139,7 +131,7 @@ static int look_at_all(struct wall *wall, uint64_t *threads)
 // A look that takes longer than the period makes the next one late; those that should have been in between are missed.
 static void schedule(struct wall *wall, int64_t due_ns)
 {
-	int64_t period_ns = NS_PER_S / wall->rate_hz, now = now_ns();
+	int64_t period_ns = NS_PER_S / wall->rate_hz, now = clock_now_ns();
 
 	wall->next_ns = due_ns + period_ns;
 	if (wall->next_ns < now) {
@@ -151,7 +143,7 @@ static void schedule(struct wall *wall, int64_t due_ns)
 
 int wall_look(struct wall *wall)
 {
-	int64_t due_ns = wall->next_ns ? wall->next_ns : now_ns();
+	int64_t due_ns = wall->next_ns ? wall->next_ns : clock_now_ns();
 	uint64_t threads = 0;
 	int r;
 
@@ -199,7 +191,7 @@ static void add_comments(const struct wall *wall, const char *command)
 
 struct profile *wall_profile(struct wall *wall, const char *command)
 {
-	wall->end_ns = now_ns();
+	wall->end_ns = clock_now_ns();
 	if (!wall->sum)
 		return NULL;
 	wall->sum->duration_ns = wall->end_ns - wall->start_ns;

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/mapping.h"
 #include "collector/module.h"
 #include "collector/session.h"
@@ -268,7 +269,7 @@ static bool is_armed(const struct window *window)
 int window_open(struct collector *collector, const struct window_options *options, struct window **ret_window)
 {
 	struct window *window;
-	int64_t deadline_ns = core_now_ns() + ARM_NS;
+	int64_t deadline_ns = clock_now_ns() + ARM_NS;
 	int r;
 
 	if ((options->rate_hz < 1 && !options->trace) || options->rate_hz > WIRE_MAX_RATE_HZ || options->pid < 0)
@@ -282,7 +283,7 @@ int window_open(struct collector *collector, const struct window_options *option
 		advance_targets(window);
 		while (!is_armed(window) && !window->ended && core_wait(collector, deadline_ns))
 			;
-		window->stats.start_ns = core_epoch_ns();
+		window->stats.start_ns = clock_epoch_ns();
 	}
 	pthread_mutex_unlock(&collector->lock);
 	if (r < 0) {
@@ -315,7 +316,7 @@ void window_stats(struct window *window, struct window_stats *ret_stats)
 	ret_stats->threads = window->aggregate.threads.count;
 	ret_stats->targets = window->sources.count;
 	if (window->open)
-		ret_stats->end_ns = core_epoch_ns();
+		ret_stats->end_ns = clock_epoch_ns();
 	if (ret_stats->period_ns == 0)
 		ret_stats->period_ns = window->options.rate_hz ? SECOND_NS / window->options.rate_hz : 0;
 	pthread_mutex_unlock(&window->collector->lock);
@@ -429,7 +430,7 @@ static void note_sources(struct window *window)
 void window_stop(struct window *window)
 {
 	struct collector *collector = window->collector;
-	int64_t deadline_ns = core_now_ns() + SETTLE_NS;
+	int64_t deadline_ns = clock_now_ns() + SETTLE_NS;
 
 	pthread_mutex_lock(&collector->lock);
 	if (!window->open) {
@@ -445,7 +446,7 @@ void window_stop(struct window *window)
 	note_main_target(window);
 	note_sources(window);
 	window->open = false;
-	window->stats.end_ns = core_epoch_ns();
+	window->stats.end_ns = clock_epoch_ns();
 	TAILQ_REMOVE(&collector->windows, window, link);
 	collector->counters.windows_now--;
 	advance_targets(window);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/clock.h"
 #include "collector/session.h"
 #include "collector/trace.h"
 #include "collector/window_impl.h"
@@ -168,7 +169,7 @@ void window_trace_end(struct window *window, struct session *session)
 						      .source = session->id,
 						      .tid = (uint32_t)session->pid,
 						      .kind = TRACE_ITEM_GONE});
-	trace_flush(trace, session->id, (uint64_t)core_now_ns());
+	trace_flush(trace, session->id, (uint64_t)clock_now_ns());
 }
 
 unsigned window_trace_fill(struct window *window, const struct session *session)

@@ -4,7 +4,9 @@
 # test_name_failures.py: the process that reads a module's debug info dies. That costs the names of this module alone; the answer says so; and
 # it is tried again when the debug info is another one, or later.
 
+import contextlib
 import glob
+import gzip
 import json
 import os
 import resource
@@ -14,6 +16,7 @@ import threading
 
 import pytest
 
+import pprof_reader
 from test_debug_info import SOURCE, build_id_path, expect_dwarf, expect_function_alone, expect_nothing, share, split_off
 from test_debuginfod import Daemon, get
 
@@ -22,6 +25,18 @@ NAMES = ''.join(f'int a_function_that_is_never_called_and_has_a_name_that_is_as_
                 f'{{ return x * {i}; }}\n' for i in range(6000))
 LINES = 'volatile int v;\nvoid of_many_lines(void)\n{\n' + 'v = 1;\n' * 70000 + '}\n'
 LIMIT = 512 << 10
+
+
+def children(pid):
+    for path in glob.glob(f'/proc/{pid}/task/*/children'):
+        with contextlib.suppress(OSError), open(path) as file:
+            yield from (int(word) for word in file.read().split())
+
+
+def limit_output(daemon):
+    """Those who read debug info are children of this one."""
+    server, = children(daemon.process.pid)
+    resource.prlimit(server, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
 
 @pytest.fixture
@@ -48,7 +63,7 @@ def expect_libc(profile):
 
 
 def test_more_than_it_may_write(daemon):
-    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+    limit_output(daemon)
     profile = daemon.profile()
     expect_nothing(profile)
     expect_libc(profile)
@@ -62,6 +77,9 @@ def test_more_than_it_may_write(daemon):
     assert text.startswith('# names of ') and '/spin are missing: ' in text.splitlines()[0], text[:500]
     notes = json.loads(get(f'{daemon.url}/debug/pprof/goroutine?format=json'))['notes']
     assert any('/spin are missing: ' in note for note in notes)
+    # So does what is made of many dumps.
+    wall = pprof_reader.Profile(gzip.decompress(get(f'{daemon.url}/debug/pprof/wall?seconds=1')))
+    assert failures(wall), wall.comments
     os.utime(daemon.debug_file)
     assert failures(daemon.profile()) and daemon.metric('profd_name_failures_total') == 2
 
@@ -69,7 +87,7 @@ def test_more_than_it_may_write(daemon):
 @pytest.mark.parametrize('daemon', [LINES], indirect=True, ids=['lines'])
 def test_symbols_stand_in(daemon):
     """Where DWARF is too much, functions still have the names that their symbols have."""
-    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
+    limit_output(daemon)
     for _ in range(2):
         profile = daemon.profile()
         expect_function_alone(profile)
@@ -86,20 +104,16 @@ class Killer(threading.Thread):
 
     def run(self):
         while not self.ended:
-            for path in glob.glob(f'/proc/{self.parent}/task/*/children'):
-                try:
-                    with open(path) as file:
-                        children = [int(word) for word in file.read().split()]
-                    for child in children:
-                        os.kill(child, signal.SIGKILL)
-                        self.killed.append(child)
-                except OSError:
-                    pass
+            for child in children(self.parent):
+                with contextlib.suppress(OSError):
+                    os.kill(child, signal.SIGKILL)
+                    self.killed.append(child)
 
 
 def test_killed(daemon):
     """By the kernel, for want of memory, or by anybody else. The profile is whole but for names."""
-    killer = Killer(daemon.process.pid)
+    server, = children(daemon.process.pid)
+    killer = Killer(server)
     killer.start()
     try:
         profile = daemon.profile()
@@ -117,3 +131,14 @@ def test_killed(daemon):
     profile = daemon.profile()
     expect_dwarf(profile)
     assert not failures(profile)
+
+
+def test_their_parent_is_killed(daemon):
+    """Another one takes its place."""
+    before, = children(daemon.process.pid)
+    os.kill(before, signal.SIGKILL)
+    profile = daemon.profile()
+    expect_dwarf(profile)
+    assert not failures(profile)
+    after, = children(daemon.process.pid)
+    assert after != before

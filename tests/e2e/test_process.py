@@ -64,7 +64,7 @@ def kill_at_random(profd, helper, tmp_path, threads, rate):
                                 str(tmp_path / 'times'), str(threads)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == 'ready\n'
-        target, = subprocess.run(['pgrep', '-P', str(process.pid)], capture_output=True, text=True).stdout.split()
+        target, = subprocess.run(['pgrep', '-x', '-P', str(process.pid), 'target_process'], capture_output=True, text=True).stdout.split()
         time.sleep(0.2 + random.random() * 0.5)
         os.kill(int(target), signal.SIGKILL)
         assert process.wait(30) == 128 + signal.SIGKILL

@@ -9,6 +9,7 @@
 #include <link.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -277,16 +278,60 @@ static void test_damaged_on_disk(void **state)
 
 // ---- The process ---------------------------------------------------------------------------------------------------
 
-static void test_worker_dies(void **state)
+static void test_what_is_no_elf_file(void **state)
 {
-	struct elf_file broken = {.elf = (Elf *)(uintptr_t)64, .fd = self.fd};
-	const struct name_request request = {.sources = {.file = &broken}};
+	struct elf_file text = {.elf = self.elf, .fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC)};
+	const struct name_request request = {.sources = {.file = &text}};
 	char reason[NAME_WORKER_REASON];
 	int fd = -1;
 
-	assert_int_equal(name_worker_run(&request, &fd, reason), -EIO);
+	assert_int_equal(name_worker_run(&request, &fd, reason), -ENOEXEC);
 	assert_int_equal(fd, -1);
-	assert_non_null(strstr(reason, "the process that read its debug info"));
+	assert_non_null(strstr(reason, "its debug info cannot be read"));
+	close(text.fd);
+}
+
+static void test_image_in_memory(void **state)
+{
+	struct elf_file image;
+	char reason[NAME_WORKER_REASON];
+	struct stat st;
+	char *bytes;
+	int fd = -1;
+
+	assert_int_equal(fstat(self.fd, &st), 0);
+	bytes = malloc((size_t)st.st_size);
+	assert_non_null(bytes);
+	assert_int_equal(pread(self.fd, bytes, (size_t)st.st_size, 0), st.st_size);
+	assert_int_equal(elf_file_open_memory(bytes, (size_t)st.st_size, &image), 0);
+	assert_int_equal(name_worker_run(&(struct name_request){.sources = {.file = &image}}, &fd, reason), 0);
+	close(fd);
+	elf_file_close(&image);
+}
+
+// Our only child.
+static pid_t server_pid(void)
+{
+	char path[64];
+	int pid = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%d", &pid), 1); // NOLINT(cert-err34-c): the kernel wrote it
+	fclose(file);
+	return pid;
+}
+
+static void test_server_dies(void **state)
+{
+	uint64_t vaddr = VADDR(demangle);
+	size_t size;
+
+	free(make_block(&vaddr, 1, &size));
+	assert_int_equal(kill(server_pid(), SIGKILL), 0);
+	free(make_block(&vaddr, 1, &size));
 }
 
 static void *do_nothing(void *context)
@@ -354,7 +399,9 @@ int main(void)
 		cmocka_unit_test(test_shared_on_disk),
 		cmocka_unit_test(test_damaged_on_disk),
 		cmocka_unit_test(test_many_blocks),
-		cmocka_unit_test(test_worker_dies),
+		cmocka_unit_test(test_what_is_no_elf_file),
+		cmocka_unit_test(test_image_in_memory),
+		cmocka_unit_test(test_server_dies),
 		cmocka_unit_test(test_sandbox),
 	};
 

@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The profd authors
 #
-# heap_bench.py: `scripts/bench heap`, whose tools it is given.
+# scripts/bench heap
+
+"""[--rounds N] [--pairs MILLIONS] [--steps N]
+
+what heap profiling costs a program that allocates and frees some 10 million objects a second on two threads: wall time, CPU of
+everything and peak memory, as ratios to a run without profiler in the same round: profd preloaded and off, and with a sample
+every 512 KiB; heaptrack; gperftools' tcmalloc, plain, sampling, and with its heap profiler. --steps 0: nothing but malloc and free."""
 
 import collections
 import os
@@ -13,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 
+from bench_tools import PROFD, fail, prepare, say_load, say_machine, spread
+
 Variant = collections.namedtuple('Variant', 'name rate kind')
 NONE = Variant('none', 0, 'none')
 TCMALLOC = '/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4'
@@ -23,12 +31,12 @@ VARIANTS = [
 Run = collections.namedtuple('Run', 'wall_s tree_cpu_s peak_kib pairs')
 
 
-def command_of(bench, variant, program, directory):
+def command_of(variant, program, directory):
     environment = dict(os.environ)
     if variant.kind == 'off':
-        return [bench.PROFD, 'run', '--http', '127.0.0.1:0', '--', *program], environment
+        return [PROFD, 'run', '--http', '127.0.0.1:0', '--', *program], environment
     if variant.kind == 'on':
-        return [bench.PROFD, 'run', f'--heap={variant.rate}', '-o', os.path.join(directory, 'heap.pb.gz'), '--', *program], environment
+        return [PROFD, 'run', f'--heap={variant.rate}', '-o', os.path.join(directory, 'heap.pb.gz'), '--', *program], environment
     if variant.kind == 'heaptrack':
         return ['heaptrack', '-o', os.path.join(directory, 'heaptrack'), *program], environment
     if variant.kind.startswith('tcmalloc'):
@@ -40,9 +48,9 @@ def command_of(bench, variant, program, directory):
     return program, environment
 
 
-def run_once(bench, variant, program):
+def run_once(variant, program):
     with tempfile.TemporaryDirectory() as directory:
-        command, environment = command_of(bench, variant, program, directory)
+        command, environment = command_of(variant, program, directory)
         with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                               text=True) as process:
             stdout = process.stdout.read()
@@ -50,24 +58,30 @@ def run_once(bench, variant, program):
             process.returncode = os.waitstatus_to_exitcode(status)
     figures = [re.search(rf'{name} ([\d.]+)', stdout) for name in ('wall', 'peak KiB', 'pairs a second')]
     if process.returncode != 0 or not all(figures):
-        bench.fail(f'{" ".join(command)} ended with status {process.returncode}')
+        fail(f'{" ".join(command)} ended with status {process.returncode}')
     wall, peak, pairs = (float(figure[1]) for figure in figures)
     return Run(wall, usage.ru_utime + usage.ru_stime, peak, pairs)
 
 
-def run(bench, options):
-    path, = bench.prepare('bench_heap')
-    bench.say_machine()
+def arguments(parser):
+    parser.add_argument('--rounds', type=int, default=15)
+    parser.add_argument('--pairs', type=int, default=15, help='millions, of each thread')
+    parser.add_argument('--steps', type=int, default=160)
+
+
+def run(options):
+    path, = prepare('bench_heap')
+    say_machine()
     program = [path, '2', str(options.pairs), str(options.steps)]
     there = {'heaptrack': shutil.which('heaptrack'), 'tcmalloc': os.path.exists(TCMALLOC)}
     variants = [variant for variant in VARIANTS if there.get(variant.kind.partition('-')[0], True)]
     runs = {variant: [] for variant in [NONE, *variants]}
-    run_once(bench, NONE, program)
+    run_once(NONE, program)
     for number in range(options.rounds):
         order = [NONE, *variants]
         random.shuffle(order)
         for variant in order:
-            runs[variant].append(run_once(bench, variant, program))
+            runs[variant].append(run_once(variant, program))
         print(f'\rheap: round {number + 1} of {options.rounds}', end='', file=sys.stderr, flush=True)
     print('\r\033[K', end='', file=sys.stderr)
     base = runs[NONE]
@@ -76,7 +90,7 @@ def run(bench, options):
     print(f'  {"profiler":28} {"own wall time":22} {"CPU, whole tree":22} {"peak MiB":>8}')
     for variant in variants:
         pairs = list(zip(runs[variant], base))
-        print(f'  {variant.name:28} {bench.spread([run.wall_s / other.wall_s for run, other in pairs]):22} '
-              f'{bench.spread([run.tree_cpu_s / other.tree_cpu_s for run, other in pairs]):22} '
+        print(f'  {variant.name:28} {spread([run.wall_s / other.wall_s for run, other in pairs]):22} '
+              f'{spread([run.tree_cpu_s / other.tree_cpu_s for run, other in pairs]):22} '
               f'{statistics.median(run.peak_kib for run in runs[variant]) / 1024:8.1f}')
-    bench.say_load()
+    say_load()
