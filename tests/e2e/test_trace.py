@@ -368,6 +368,18 @@ def test_flight_survives_sigkill(profd, helper, tmp_path):
     assert 'the last 1.000 s' in trace.notes
 
 
+def test_buffer(profd, helper, tmp_path):
+    """A recorder keeps what it has memory for: a MiB of it has 32,768 events, those of a thread in a quarter of it at the least."""
+    joins = {}
+    for mib in (1, 16):
+        path = tmp_path / f'{mib}.perfetto-trace'
+        done = run_traced(profd, path, helper('target_trace'), 'many', 5000, options=['--flight=600', f'--trace-buffer={mib}', '--rate', '1'])
+        assert done.returncode == 0, done.stderr
+        trace = trace_readers.perfetto(path)
+        joins[mib] = sum(len(track.named('join thread')) for track in trace.tracks)
+    assert joins[16] == 5000 and 1000 < joins[1] < 4000
+
+
 def test_flight_is_dumped_on_a_signal(profd, helper, tmp_path):
     path = tmp_path / 'flight.trace.json'
     command = [profd, 'run', '--trace', path, '--flight=5', '--', helper('target_trace'), 'ticks', '0']
@@ -471,3 +483,7 @@ def test_bad_settings(profd, helper, tmp_path):
     assert done.returncode == 125 and 'cannot tell the format' in done.stderr
     done = subprocess.run([profd, 'run', '--flight', '--', 'true'], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 125 and '--flight needs --trace' in done.stderr
+    done = subprocess.run([profd, 'run', '--trace-buffer', '5', '--', 'true'], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 125 and '--trace-buffer needs --trace' in done.stderr
+    done = run_traced(profd, tmp_path / 'x.pftrace', 'true', options=['--trace-buffer=2000'])
+    assert done.returncode == 125 and 'not a number from 1 to 1024' in done.stderr
