@@ -102,9 +102,9 @@ static bool nobody_at_semaphore(const sem_t *semaphore)
 	return semaphore_word(semaphore, 1) == 0;
 }
 
-#define SEM_WAIT(name, parameters, arguments)                                                                  \
-	PROFD_LOCK_WAIT(name, WIRE_WAIT_SEMAPHORE, semaphore, semaphore_word(semaphore, 0), false, parameters, \
-			arguments)
+#define SEM_WAIT(name, parameters, arguments)                                                      \
+	PROFD_LOCK_WAIT(name, WIRE_WAIT_SEMAPHORE, semaphore, semaphore_word(semaphore, 0), false, \
+			profd_wait_ends(&wait), parameters, arguments)
 
 SEM_WAIT(sem_wait, (sem_t * semaphore), (semaphore))
 SEM_WAIT(sem_timedwait, (sem_t * semaphore, const struct timespec *until), (semaphore, until))

@@ -8,10 +8,13 @@
 // initializers are). It is a hint: where it errs, a wait that takes next to no time is told, or one goes untold whose lock was taken in the very
 // moment between. What the lock does is up to libc.
 
+#include <errno.h>
+
 #include "profd/agent.h"
 #include "profd/interpose.h"
 #include "profd/threads.h"
 #include "profd/waits.h"
+#include "profd/wakers.h"
 
 // NOLINTBEGIN(bugprone-macro-parentheses): lists of parameters and of arguments
 
@@ -44,14 +47,19 @@ static bool mutex_will_not_wait(const pthread_mutex_t *mutex)
 	return !is_plain && owner && owner == own_tid();
 }
 
-#define MUTEX_WAIT(name, parameters, arguments)                                                        \
-	PROFD_LOCK_WAIT(name, WIRE_WAIT_MUTEX, mutex, mutex_word((const pthread_mutex_t *)mutex) == 0, \
-			mutex_will_not_wait((const pthread_mutex_t *)mutex), parameters, arguments)
+// Of a lock's results; thrd_success is 0 as well.
+static bool is_held(int result)
+{
+	return result == 0 || result == EOWNERDEAD;
+}
 
-MUTEX_WAIT(pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
-MUTEX_WAIT(pthread_mutex_timedlock, (pthread_mutex_t * mutex, const struct timespec *until), (mutex, until))
-MUTEX_WAIT(pthread_mutex_clocklock, (pthread_mutex_t * mutex, clockid_t clock, const struct timespec *until),
-	   (mutex, clock, until))
+// Who was put to sleep has a mutex that says so until it is given back; who came in between, or only span, has not, and nobody tells.
+#define MUTEX_WAIT(name, parameters, arguments)                                                                       \
+	PROFD_LOCK_WAIT(                                                                                              \
+		name, WIRE_WAIT_MUTEX, mutex, mutex_word((const pthread_mutex_t *)mutex) == 0,                        \
+		mutex_will_not_wait((const pthread_mutex_t *)mutex),                                                  \
+		profd_lock_wait_ends(&wait, is_held(result), mutex_may_have_waiters((const pthread_mutex_t *)mutex)), \
+		parameters, arguments)
 
 // 0: free, 1: held. More: others may wait; always for those whose word is the holder's id (robust, priority inheritance).
 static bool mutex_may_have_waiters(const pthread_mutex_t *mutex)
@@ -59,7 +67,12 @@ static bool mutex_may_have_waiters(const pthread_mutex_t *mutex)
 	return mutex_word(mutex) > 1;
 }
 
-PROFD_LOCK_RELEASE(pthread_mutex_unlock, WIRE_WAIT_MUTEX, pthread_mutex_t, mutex_may_have_waiters(lock))
+MUTEX_WAIT(pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
+MUTEX_WAIT(pthread_mutex_timedlock, (pthread_mutex_t * mutex, const struct timespec *until), (mutex, until))
+MUTEX_WAIT(pthread_mutex_clocklock, (pthread_mutex_t * mutex, clockid_t clock, const struct timespec *until),
+	   (mutex, clock, until))
+
+PROFD_LOCK_RELEASE(pthread_mutex_unlock, WIRE_WAIT_MUTEX, pthread_mutex_t, mutex_may_have_waiters(lock), false)
 
 // ---- C11's mutexes: the same in memory, other results ------------------------------------------------------------------
 
@@ -68,7 +81,7 @@ _Static_assert(sizeof(mtx_t) == sizeof(pthread_mutex_t), "one in the other's clo
 MUTEX_WAIT(mtx_lock, (mtx_t * mutex), (mutex))
 MUTEX_WAIT(mtx_timedlock, (mtx_t * mutex, const struct timespec *until), (mutex, until))
 
-PROFD_LOCK_RELEASE(mtx_unlock, WIRE_WAIT_MUTEX, mtx_t, mutex_may_have_waiters((const pthread_mutex_t *)lock))
+PROFD_LOCK_RELEASE(mtx_unlock, WIRE_WAIT_MUTEX, mtx_t, mutex_may_have_waiters((const pthread_mutex_t *)lock), false)
 
 // ---- Read-write locks ------------------------------------------------------------------------------------------------
 
@@ -103,8 +116,9 @@ static bool rwlock_may_have_waiters(const pthread_rwlock_t *lock)
 	       __atomic_load_n(&lock->__data.__writers, __ATOMIC_RELAXED);
 }
 
-#define RWLOCK_WAIT(name, is_free, kind, parameters, arguments) \
-	PROFD_LOCK_WAIT(name, kind, lock, is_free(lock), false, parameters, arguments)
+#define RWLOCK_WAIT(name, is_free, kind, parameters, arguments)                                                     \
+	PROFD_LOCK_WAIT(name, kind, lock, is_free(lock), false, profd_lock_wait_ends(&wait, is_held(result), true), \
+			parameters, arguments)
 
 RWLOCK_WAIT(pthread_rwlock_rdlock, free_to_read, WIRE_WAIT_READ_LOCK, (pthread_rwlock_t * lock), (lock))
 RWLOCK_WAIT(pthread_rwlock_wrlock, free_to_write, WIRE_WAIT_WRITE_LOCK, (pthread_rwlock_t * lock), (lock))
@@ -117,7 +131,9 @@ RWLOCK_WAIT(pthread_rwlock_clockrdlock, free_to_read, WIRE_WAIT_READ_LOCK,
 RWLOCK_WAIT(pthread_rwlock_clockwrlock, free_to_write, WIRE_WAIT_WRITE_LOCK,
 	    (pthread_rwlock_t * lock, clockid_t clock, const struct timespec *until), (lock, clock, until))
 
-PROFD_LOCK_RELEASE(pthread_rwlock_unlock, WIRE_WAIT_WRITE_LOCK, pthread_rwlock_t, rwlock_may_have_waiters(lock))
+// Such a lock does not say that its holder had to wait for it; the thread does.
+PROFD_LOCK_RELEASE(pthread_rwlock_unlock, WIRE_WAIT_WRITE_LOCK, pthread_rwlock_t, rwlock_may_have_waiters(lock),
+		   profd_wakers_lock == PROFD_ADDRESS(lock))
 
 // ---- Spin locks (x86-64: 1 is free; who wants a held one takes one off, and waits for more than 0) ---------------------
 
@@ -126,8 +142,8 @@ static int spin_word(const pthread_spinlock_t *lock)
 	return __atomic_load_n(lock, __ATOMIC_RELAXED);
 }
 
-PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, (pthread_spinlock_t * lock),
-		(lock))
-PROFD_LOCK_RELEASE(pthread_spin_unlock, WIRE_WAIT_SPIN, pthread_spinlock_t, spin_word(lock) < 0)
+PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, profd_wait_ends(&wait),
+		(pthread_spinlock_t * lock), (lock))
+PROFD_LOCK_RELEASE(pthread_spin_unlock, WIRE_WAIT_SPIN, pthread_spinlock_t, spin_word(lock) < 0, false)
 
 // NOLINTEND(bugprone-macro-parentheses)

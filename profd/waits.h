@@ -69,6 +69,9 @@ struct profd_wait {
 
 void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t object, struct profd_caller caller);
 void profd_wait_ends(const struct profd_wait *wait);
+// Of a mutex or read-write lock. held: the thread has it now; told: profd_release_begins, or profd_wakers_lock_given_back, will be called when
+// it is given back.
+void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told);
 // Whoever waits for the object may go on now. Before it does.
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller);
 
