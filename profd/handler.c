@@ -24,6 +24,7 @@
 
 // Only threads that are running, or were preempted inside the handler, hold one.
 #define SCRATCH_BUFFERS 64
+#define CACHE_LINE 64
 #define TIMED_OF 4 // samples, of which one is timed
 
 struct scratch {
@@ -192,6 +193,24 @@ static const struct wire_trace *current_trace(const struct wire_slot *slot, stru
 	return &slot->trace;
 }
 
+// What a sample is going to touch, all at once: where samples are few, the program has put its own data in its place.
+static void fetch_early(const struct expiry *expiry, const ucontext_t *uc)
+{
+	const struct profd_region *region = &profd_agent.region;
+	const struct wire_slot *slot = &region->slots[expiry->slot];
+	const struct scratch *scratch = &scratches[expiry->slot % SCRATCH_BUFFERS];
+	const char *stack = (const char *)(uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+
+	__builtin_prefetch(&region->shards[expiry->slot & (region->nshards - 1)].head, 1);
+	__builtin_prefetch(&region->shards[expiry->slot & (region->nshards - 1)].tail);
+	__builtin_prefetch(&region->header->maps_gen);
+	for (uint32_t line = 0; line < sizeof(*slot) / CACHE_LINE; line++)
+		__builtin_prefetch((const char *)slot + line * CACHE_LINE, 1);
+	__builtin_prefetch(scratch, 1);
+	for (uint32_t line = 0; line < 4; line++)
+		__builtin_prefetch(stack + line * CACHE_LINE);
+}
+
 static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 {
 	struct wire_header *header = profd_agent.region.header;
@@ -325,8 +344,10 @@ void profd_handler(int signo, siginfo_t *info, void *context)
 		forward(signo, info, uc);
 		return;
 	}
-	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && expiry.slot < profd_agent.region.nslots)
+	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && expiry.slot < profd_agent.region.nslots) {
+		fetch_early(&expiry, uc);
 		take_sample(&expiry, uc);
+	}
 	if (keep_eintr_at == (uint64_t)uc->uc_mcontext.gregs[REG_RIP]) {
 		keep_eintr_at = 0;
 		return;
