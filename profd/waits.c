@@ -253,6 +253,12 @@ void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
 	errno = error;
 }
 
+void profd_wait_was_for_others(const struct profd_wait *wait)
+{
+	if (wait->kind != WIRE_WAIT_NONE && wanted(PROFD_WAITS_MUTEX))
+		profd_contention_charge(wait->object, profd_clock_now_ns());
+}
+
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller)
 {
 	uint32_t context = wanted(PROFD_WAITS_WAKERS) ? profd_wakers_wake(object, caller) : 0;
