@@ -8,9 +8,12 @@
 // initializers are). It is a hint: where it errs, a wait that takes next to no time is told, or one goes untold whose lock was taken in the very
 // moment between. What the lock does is up to libc.
 
+#include <errno.h>
+
 #include "profd/interpose.h"
 #include "profd/mutex_state.h"
 #include "profd/waits.h"
+#include "profd/wakers.h"
 
 // NOLINTBEGIN(bugprone-macro-parentheses): lists of parameters and of arguments
 
@@ -21,19 +24,33 @@ static bool is_free(const pthread_mutex_t *mutex)
 	return profd_mutex_word(mutex) == 0;
 }
 
+// Of a lock's results; thrd_success is 0 as well.
+static bool is_held(int result)
+{
+	return result == 0 || result == EOWNERDEAD;
+}
+
+// Who was put to sleep has a mutex that says so until it is given back; who came in between, or only span, has not, and nobody tells.
+static void mutex_wait_ends(const struct profd_wait *wait, const pthread_mutex_t *mutex, int result)
+{
+	profd_lock_wait_ends(wait, is_held(result), profd_mutex_may_have_waiters(mutex));
+	if (is_held(result) && profd_mutex_is_shared(mutex))
+		profd_wait_was_for_others(wait);
+}
+
 #define MUTEX_WAIT(name, parameters, arguments)                                                \
 	PROFD_LOCK_WAIT(name, WIRE_WAIT_MUTEX, mutex, is_free((const pthread_mutex_t *)mutex), \
 			profd_mutex_will_not_wait((const pthread_mutex_t *)mutex),             \
-			profd_mutex_is_shared((const pthread_mutex_t *)mutex), parameters, arguments)
+			mutex_wait_ends(&wait, (const pthread_mutex_t *)mutex, result), parameters, arguments)
+
+#define MUTEX_RELEASE(name, type)                                                                                     \
+	PROFD_LOCK_RELEASE(name, WIRE_WAIT_MUTEX, type, profd_mutex_may_have_waiters((pthread_mutex_t *)lock), false, \
+			   profd_mutex_release((pthread_mutex_t *)lock))
 
 MUTEX_WAIT(pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
 MUTEX_WAIT(pthread_mutex_timedlock, (pthread_mutex_t * mutex, const struct timespec *until), (mutex, until))
 MUTEX_WAIT(pthread_mutex_clocklock, (pthread_mutex_t * mutex, clockid_t clock, const struct timespec *until),
 	   (mutex, clock, until))
-
-#define MUTEX_RELEASE(name, type)                                                                              \
-	PROFD_LOCK_RELEASE(name, WIRE_WAIT_MUTEX, type, profd_mutex_may_have_waiters((pthread_mutex_t *)lock), \
-			   profd_mutex_lets_go((pthread_mutex_t *)lock))
 
 MUTEX_RELEASE(pthread_mutex_unlock, pthread_mutex_t)
 
@@ -79,8 +96,16 @@ static bool rwlock_may_have_waiters(const pthread_rwlock_t *lock)
 	       __atomic_load_n(&lock->__data.__writers, __ATOMIC_RELAXED);
 }
 
-#define RWLOCK_WAIT(name, is_free, kind, parameters, arguments) \
-	PROFD_LOCK_WAIT(name, kind, lock, is_free(lock), false, lock->__data.__shared != 0, parameters, arguments)
+static void rwlock_wait_ends(const struct profd_wait *wait, const pthread_rwlock_t *lock, int result)
+{
+	profd_lock_wait_ends(wait, is_held(result), true);
+	if (is_held(result) && lock->__data.__shared != 0)
+		profd_wait_was_for_others(wait);
+}
+
+#define RWLOCK_WAIT(name, is_free, kind, parameters, arguments)                                                    \
+	PROFD_LOCK_WAIT(name, kind, lock, is_free(lock), false, rwlock_wait_ends(&wait, lock, result), parameters, \
+			arguments)
 
 RWLOCK_WAIT(pthread_rwlock_rdlock, free_to_read, WIRE_WAIT_READ_LOCK, (pthread_rwlock_t * lock), (lock))
 RWLOCK_WAIT(pthread_rwlock_wrlock, free_to_write, WIRE_WAIT_WRITE_LOCK, (pthread_rwlock_t * lock), (lock))
@@ -93,7 +118,10 @@ RWLOCK_WAIT(pthread_rwlock_clockrdlock, free_to_read, WIRE_WAIT_READ_LOCK,
 RWLOCK_WAIT(pthread_rwlock_clockwrlock, free_to_write, WIRE_WAIT_WRITE_LOCK,
 	    (pthread_rwlock_t * lock, clockid_t clock, const struct timespec *until), (lock, clock, until))
 
-PROFD_LOCK_RELEASE(pthread_rwlock_unlock, WIRE_WAIT_WRITE_LOCK, pthread_rwlock_t, rwlock_may_have_waiters(lock), true)
+// Such a lock does not say that its holder had to wait for it; the thread does.
+PROFD_LOCK_RELEASE(pthread_rwlock_unlock, WIRE_WAIT_WRITE_LOCK, pthread_rwlock_t, rwlock_may_have_waiters(lock),
+		   profd_wakers_lock == PROFD_ADDRESS(lock),
+		   rwlock_may_have_waiters(lock) ? PROFD_LETS_GO : PROFD_GIVES_BACK)
 
 // ---- Spin locks (x86-64: 1 is free; who wants a held one takes one off, and waits for more than 0) ---------------------
 
@@ -102,8 +130,8 @@ static int spin_word(const pthread_spinlock_t *lock)
 	return __atomic_load_n(lock, __ATOMIC_RELAXED);
 }
 
-PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, false, (pthread_spinlock_t * lock),
-		(lock))
-PROFD_LOCK_RELEASE(pthread_spin_unlock, WIRE_WAIT_SPIN, pthread_spinlock_t, spin_word(lock) < 0, true)
+PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, profd_wait_ends(&wait),
+		(pthread_spinlock_t * lock), (lock))
+PROFD_LOCK_RELEASE(pthread_spin_unlock, WIRE_WAIT_SPIN, pthread_spinlock_t, spin_word(lock) < 0, false, PROFD_LETS_GO)
 
 // NOLINTEND(bugprone-macro-parentheses)

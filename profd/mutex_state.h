@@ -19,6 +19,7 @@
 
 #include "profd/agent.h"
 #include "profd/threads.h"
+#include "profd/waits.h"
 
 #define PROFD_MUTEX_TYPE 3u       // PTHREAD_MUTEX_RECURSIVE, …
 #define PROFD_MUTEX_ROBUST 16u    // PTHREAD_MUTEX_ROBUST_NORMAL_NP
@@ -68,20 +69,20 @@ static inline bool profd_mutex_may_have_waiters(const pthread_mutex_t *mutex)
 	return profd_mutex_word(mutex) > 1;
 }
 
-// Will an unlock, now, let others go on? Nobody waits; or it gives back one hold of several; or it fails, for the mutex is another's.
-static inline bool profd_mutex_lets_go(const pthread_mutex_t *mutex)
+// What an unlock, now, comes to: it fails, for the mutex is another's; it gives back one hold of several; nobody waits.
+static inline enum profd_release_effect profd_mutex_release(const pthread_mutex_t *mutex)
 {
 	uint32_t kind = profd_mutex_kind(mutex), type = kind & PROFD_MUTEX_TYPE, word = profd_mutex_word(mutex);
-	bool waiters = profd_mutex_word_is_tid(mutex) ? (word & FUTEX_WAITERS) != 0
-		       : kind & PROFD_MUTEX_PROTECT   ? (word & ~PROFD_CEILING) > 1
-						      : word > 1;
+	bool is_checked =
+		type == PTHREAD_MUTEX_RECURSIVE || type == PTHREAD_MUTEX_ERRORCHECK || kind & PROFD_MUTEX_ROBUST;
 
-	if (!waiters)
-		return false;
+	if (is_checked && !profd_mutex_is_ours(mutex))
+		return PROFD_KEEPS;
 	if (type == PTHREAD_MUTEX_RECURSIVE && mutex->__data.__count > 1)
-		return false;
-	return (type != PTHREAD_MUTEX_RECURSIVE && type != PTHREAD_MUTEX_ERRORCHECK && !(kind & PROFD_MUTEX_ROBUST)) ||
-	       profd_mutex_is_ours(mutex);
+		return PROFD_KEEPS;
+	if (profd_mutex_word_is_tid(mutex))
+		return word & FUTEX_WAITERS ? PROFD_LETS_GO : PROFD_GIVES_BACK;
+	return (kind & PROFD_MUTEX_PROTECT ? word & ~PROFD_CEILING : word) > 1 ? PROFD_LETS_GO : PROFD_GIVES_BACK;
 }
 
 // Threads of other processes may have it, who charge nobody here for what was waited for them.

@@ -130,7 +130,8 @@ static void count(enum wire_bucket_kind bucket_kind, const struct waiting *waiti
 	if (__atomic_load_n(&profd_store.header, __ATOMIC_ACQUIRE)) {
 		stack.npcs = profd_caller_walk(waiting->caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
 		stack.pcs = pcs;
-		stack.work = profd_contexts_work();
+		// Under the seam of this lock, not of one that its thread has besides.
+		stack.work = profd_wakers_lock == waiting->object ? profd_contexts_work() : profd_contexts_own_work();
 		bucket = profd_store_bucket(bucket_kind, &stack, key_of(waiting->kind, waiting->object), 0);
 		if (bucket) {
 			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, waiting->parts);
@@ -199,8 +200,16 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	}
 }
 
+static void tell_end(const struct profd_wait *wait, uint64_t at_ns, const struct profd_waker *waker)
+{
+	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns,
+		    .other = waker->by, .context = waker->context);
+}
+
+// What it waited belongs to what it worked for then.
 void profd_wait_ends(const struct profd_wait *wait)
 {
+	struct profd_waker waker = {0};
 	int error = errno;
 	uint64_t at_ns;
 
@@ -212,10 +221,28 @@ void profd_wait_ends(const struct profd_wait *wait)
 	if (wanted(PROFD_WAITS_BLOCK))
 		count_block(wait, at_ns - wait->began_ns);
 	if (wanted(PROFD_WAITS_WAKERS))
-		profd_wakers_wait_ends(wait);
-	// With wakers, the thread now works for whoever woke it.
-	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns,
-		    .context = wanted(PROFD_WAITS_WAKERS) ? WIRE_WORK_CONTEXT(profd_contexts_work()) : 0);
+		profd_wakers_wait_ends(wait, &waker);
+	tell_end(wait, at_ns, &waker);
+	errno = error;
+}
+
+// What it waited was whoever had the lock.
+void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
+{
+	struct profd_waker waker = {0};
+	int error = errno;
+	uint64_t at_ns;
+
+	if (wait->kind == WIRE_WAIT_NONE)
+		return;
+	at_ns = profd_clock_now_ns();
+	if (waited_lock == wait->object)
+		stop_counting(at_ns);
+	if (held && wanted(PROFD_WAITS_WAKERS))
+		profd_wakers_lock_taken(wait, told, &waker);
+	if (wanted(PROFD_WAITS_BLOCK))
+		count_block(wait, at_ns - wait->began_ns);
+	tell_end(wait, at_ns, &waker);
 	errno = error;
 }
 
@@ -227,10 +254,10 @@ void profd_wait_was_for_others(const struct profd_wait *wait)
 
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller)
 {
+	uint32_t context = wanted(PROFD_WAITS_WAKERS) ? profd_wakers_wake(object, caller) : 0;
+
 	if (profd_thread_slot != PROFD_NO_SLOT)
-		profd_event(WIRE_EVENT_WAKE, .reason = kind, .object = object);
-	if (wanted(PROFD_WAITS_WAKERS))
-		profd_wakers_wake(object, caller);
+		profd_event(WIRE_EVENT_WAKE, .reason = kind, .object = object, .context = context);
 }
 
 void profd_release_begins(struct profd_release *release, enum wire_wait kind, uint64_t object,
@@ -243,6 +270,7 @@ void profd_release_begins(struct profd_release *release, enum wire_wait kind, ui
 	if (profd_thread_slot == PROFD_NO_SLOT)
 		return;
 	profd_wait_wakes(kind, object, caller);
+	profd_wakers_lock_given_back(object);
 	if (wanted(PROFD_WAITS_MUTEX))
 		release->delay_ns = profd_contention_charge(object, profd_clock_now_ns());
 }
