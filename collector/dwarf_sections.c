@@ -144,7 +144,10 @@ static int find_parts(const struct elf_file *file, bool split, struct work *work
 static bool unpack_zstd(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
 {
 #ifdef HAVE_LIBZSTD
-	return ZSTD_decompress(out, out_size, in, in_size) == out_size;
+	static const uint8_t magic[] = {0x28, 0xb5, 0x2f, 0xfd}; // no form older than the one that is specified
+
+	return in_size > sizeof(magic) && memcmp(in, magic, sizeof(magic)) == 0 &&
+	       ZSTD_decompress(out, out_size, in, in_size) == out_size;
 #else
 	return false;
 #endif
