@@ -224,11 +224,13 @@ static void take(const struct profd_waker *waker)
 
 __thread uint64_t profd_wakers_lock;
 
-// It may work for something else by now: between profd_enter and profd_leave.
+// It may work for something else by now: between profd_enter and profd_leave. A child of vfork, or of a fork that nobody told of, leaves its
+// parent's work alone.
 static void drop_lock(void)
 {
-	if (profd_wakers_lock)
-		profd_contexts_set_work(profd_contexts_own_work());
+	if (!profd_wakers_lock || !profd_agent_is_on())
+		return;
+	profd_contexts_set_work(profd_contexts_own_work());
 	profd_wakers_lock = 0;
 }
 
@@ -246,8 +248,7 @@ void profd_wakers_wait_begins(struct profd_wait *wait)
 		take(&(struct profd_waker){0, 0, 0});
 }
 
-// The last waker of the object, if it came after the wait began. false: there was none.
-// ret_answers: to what this thread asked of it, or of others on its behalf.
+// The last waker of the object, if it came after the wait began and is not the thread itself. false: there was none. ret_answers: to what this thread asked of it, or of others on its behalf.
 static bool find_waker(const struct profd_wait *wait, struct profd_waker *ret_waker, bool *ret_answers)
 {
 	const struct wake *wake = &wakes[entry_of(wait->object)];
@@ -257,7 +258,7 @@ static bool find_waker(const struct profd_wait *wait, struct profd_waker *ret_wa
 		return false;
 	context = __atomic_load_n(&wake->context, __ATOMIC_RELAXED);
 	by = __atomic_load_n(&wake->by, __ATOMIC_RELAXED);
-	if ((int32_t)((uint32_t)context - to_us(wait->began_ns)) < 0 || context >> 32 == 0)
+	if ((int32_t)((uint32_t)context - to_us(wait->began_ns)) < 0 || context >> 32 == 0 || by >> 32 == own_tid())
 		return false;
 	*ret_waker = (struct profd_waker){(uint32_t)(context >> 32), (uint32_t)(by >> 32),
 					  (uint32_t)__atomic_load_n(&wake->origin, __ATOMIC_RELAXED)};
