@@ -248,55 +248,65 @@ static void close_padding(struct builder *builder, Elf *elf)
 struct row_writer {
 	uint32_t *uses;          // by the builder's numbers of rules: how many rows have it
 	const uint32_t *numbers; // from the builder's to the table's; NULL: only count
-	uint16_t *row_offsets;
-	uint8_t *row_numbers;
+	struct wire_row *rows;
 	struct wire_rare *rares;
+	uint16_t *blocks;
 	uint32_t *pages;
 	uint32_t nrares;
 	uint64_t base; // vaddr of page 0
-	uint32_t npages, nrows;
-	uint32_t page; // pages [0, page) have their first row
+	uint32_t nblocks, nrows;
+	uint32_t block;    // blocks [0, block) have begun
+	uint32_t page_row; // first row of the last one's page
 };
 
-static void put_row(struct row_writer *writer, uint16_t offset, uint32_t rule)
+static void put_row(struct row_writer *writer, uint64_t vaddr, uint32_t rule)
 {
 	uint32_t number;
 
 	writer->uses[rule]++;
 	if (writer->numbers) {
 		number = writer->numbers[rule];
-		writer->row_offsets[writer->nrows] = offset;
-		writer->row_numbers[writer->nrows] = (uint8_t)(number < WIRE_RARE ? number : WIRE_RARE);
+		writer->rows[writer->nrows] = (struct wire_row){
+			.offset = (uint8_t)vaddr, .number = (uint8_t)(number < WIRE_RARE ? number : WIRE_RARE)};
 		if (number >= WIRE_RARE)
 			writer->rares[writer->nrares++] = (struct wire_rare){writer->nrows, number};
 	}
 	writer->nrows++;
 }
 
-static void begin_page(struct row_writer *writer, uint32_t rule)
+// Begins blocks [.., end), where `rule` holds: pages begin with a row that says so.
+static void begin_blocks(struct row_writer *writer, uint32_t end, uint32_t rule)
 {
-	if (writer->pages)
-		writer->pages[writer->page] = writer->nrows;
-	writer->page++;
-	put_row(writer, 0, rule);
+	for (; writer->block < end; writer->block++) {
+		bool is_page = writer->block % WIRE_PAGE_BLOCKS == 0;
+
+		if (is_page)
+			writer->page_row = writer->nrows;
+		if (writer->numbers && is_page)
+			writer->pages[writer->block / WIRE_PAGE_BLOCKS] = writer->nrows;
+		if (writer->numbers)
+			writer->blocks[writer->block] = (uint16_t)(writer->nrows - writer->page_row);
+		if (is_page)
+			put_row(writer, 0, rule);
+	}
 }
 
-// From vaddr on, until told otherwise, `rule` holds. vaddr never goes down.
+// From vaddr on, until told otherwise, `rule` holds. vaddr only grows.
 static void put_change(struct row_writer *writer, uint64_t vaddr, uint32_t rule, uint32_t rule_before)
 {
-	uint32_t page = (uint32_t)((vaddr - writer->base) >> WIRE_TABLE_PAGE_BITS);
-	uint16_t offset = (uint16_t)(vaddr - writer->base);
+	uint64_t block = (vaddr - writer->base) >> WIRE_TABLE_BLOCK_BITS;
 
-	while (writer->page < page && writer->page < writer->npages)
-		begin_page(writer, rule_before);
-	if (page >= writer->npages)
+	if (block >= writer->nblocks) {
+		begin_blocks(writer, writer->nblocks, rule_before);
 		return;
-	if (writer->page == page) {
-		begin_page(writer, offset ? rule_before : rule);
-		if (!offset)
-			return;
 	}
-	put_row(writer, offset, rule);
+	begin_blocks(writer, (uint32_t)block, rule_before);
+	if ((vaddr & ((1u << WIRE_TABLE_PAGE_BITS) - 1)) == 0) {
+		begin_blocks(writer, (uint32_t)block + 1, rule);
+	} else {
+		begin_blocks(writer, (uint32_t)block + 1, rule_before);
+		put_row(writer, vaddr, rule);
+	}
 }
 
 static void write_rows(struct row_writer *writer, const struct builder *builder)
@@ -318,8 +328,7 @@ static void write_rows(struct row_writer *writer, const struct builder *builder)
 	}
 	if (rule != 0)
 		put_change(writer, end, 0, rule);
-	while (writer->page < writer->npages)
-		begin_page(writer, 0);
+	begin_blocks(writer, writer->nblocks, 0);
 }
 
 static void set_build_id(struct wire_table *table, Elf *elf)
@@ -368,12 +377,12 @@ static void fill_table(const struct builder *builder, const uint32_t *numbers, u
 {
 	struct row_writer writer = {.uses = uses,
 				    .numbers = numbers,
-				    .row_offsets = (uint16_t *)wire_table_offsets(table),
-				    .row_numbers = (uint8_t *)wire_table_numbers(table),
+				    .rows = (struct wire_row *)wire_table_rows(table),
+				    .blocks = (uint16_t *)wire_table_blocks(table),
 				    .rares = (struct wire_rare *)wire_table_rares(table),
 				    .pages = (uint32_t *)wire_table_pages(table),
 				    .base = table->text_start,
-				    .npages = table->npages};
+				    .nblocks = table->npages * WIRE_PAGE_BLOCKS};
 	struct wire_rule *rules = (struct wire_rule *)wire_table_rules(table);
 
 	for (uint32_t i = 0; i < builder->nrules; i++)
@@ -387,7 +396,7 @@ static int write_table(const struct builder *builder, Elf *elf, struct wire_tabl
 	uint64_t base = builder->text_start & ~0xffffULL;
 	uint32_t npages = (uint32_t)((builder->text_end - base + 0xffff) >> WIRE_TABLE_PAGE_BITS);
 	uint32_t *uses = calloc(builder->nrules, 2 * sizeof(*uses)), *numbers = uses + builder->nrules;
-	struct row_writer counter = {.uses = uses, .base = base, .npages = npages};
+	struct row_writer counter = {.uses = uses, .base = base, .nblocks = npages * WIRE_PAGE_BLOCKS};
 	struct wire_table *table = NULL;
 	int64_t nrares = -ENOMEM;
 	GElf_Ehdr header;
@@ -509,18 +518,17 @@ int cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size)
 // Beyond what the agent asks for (profd_table_check), rows go up, as we make them.
 int cfi_table_check(const struct wire_table *table, size_t size)
 {
-	const uint16_t *offsets;
-	const uint32_t *pages;
+	const struct wire_row *rows;
 
 	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
 	    !wire_table_has_its_size(table, size) || !wire_table_has_its_pages(table) ||
 	    !wire_table_has_good_indices(table))
 		return -EINVAL;
-	pages = wire_table_pages(table);
-	offsets = wire_table_offsets(table);
-	for (uint32_t i = 0; i < table->npages; i++)
-		for (uint32_t row = pages[i] + 1; row < pages[i + 1]; row++)
-			if (offsets[row] <= offsets[row - 1])
+	rows = wire_table_rows(table);
+	for (uint32_t block = 0; block < table->npages * WIRE_PAGE_BLOCKS; block++)
+		for (uint32_t row = wire_table_block_start(table, block) + 1; row < wire_table_block_end(table, block);
+		     row++)
+			if (rows[row].offset <= rows[row - 1].offset)
 				return -EINVAL;
 	return 0;
 }

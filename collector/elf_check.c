@@ -125,23 +125,20 @@ static uint64_t code_bytes(const struct checked *checked)
 // Bytes of code that the table has a rule for.
 static uint64_t covered_bytes(const struct wire_table *table)
 {
-	const uint32_t *first = wire_table_pages(table);
-	const uint16_t *offsets = wire_table_offsets(table);
-	uint64_t bytes = 0;
+	const struct wire_row *rows = wire_table_rows(table);
+	uint64_t bytes = 0, since = 0;
+	bool covered = false;
 
-	for (uint32_t page = 0; page < table->npages; page++) {
-		uint64_t start = table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS);
-		uint64_t end = table->text_end - start < 1u << WIRE_TABLE_PAGE_BITS ? table->text_end - start
-										    : 1u << WIRE_TABLE_PAGE_BITS;
+	for (uint32_t block = 0; block < table->npages * WIRE_PAGE_BLOCKS; block++) {
+		for (uint32_t i = wire_table_block_start(table, block); i < wire_table_block_end(table, block); i++) {
+			uint64_t at = table->text_start + ((uint64_t)block << WIRE_TABLE_BLOCK_BITS) + rows[i].offset;
 
-		for (uint32_t i = first[page]; i < first[page + 1]; i++) {
-			uint64_t next = i + 1 < first[page + 1] ? offsets[i + 1] : end;
-
-			if (wire_table_numbers(table)[i] != 0 && next > offsets[i])
-				bytes += next - offsets[i];
+			bytes += covered ? at - since : 0;
+			covered = rows[i].number != 0;
+			since = at;
 		}
 	}
-	return bytes;
+	return bytes + (covered ? table->text_end - since : 0);
 }
 
 // Percent of its code; −1: there is no call frame information, or none that can be used.

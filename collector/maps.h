@@ -30,6 +30,8 @@ struct maps {
 int maps_read(pid_t pid, struct maps *ret_maps);
 // Parses text in the format of /proc/PID/maps. Lines that make no sense are skipped. 0 or −ENOMEM.
 int maps_parse(const char *text, struct maps *ret_maps);
+// The path as the kernel says it, n bytes, without the " (deleted)" of a file that is; the caller frees it. NULL: no memory.
+char *maps_take_path(const char *start, size_t n, int *ret_deleted);
 void maps_finish(struct maps *maps);
 // The entry that covers address, or NULL. O(log n).
 const struct maps_entry *maps_find(const struct maps *maps, uint64_t address);

@@ -56,26 +56,30 @@ bool process_has_ended(pid_t pid)
 	return ended;
 }
 
-static ssize_t read_memory(pid_t tid, uint64_t address, void *data, size_t size)
+size_t process_read_pieces(pid_t pid, pid_t *living, const struct iovec *pieces, unsigned n, void *data)
 {
-	struct iovec local = {data, size}, remote = {(void *)(uintptr_t)address, size};
+	struct iovec local = {.iov_base = data};
+	ssize_t size;
 
-	return process_vm_readv(tid, &local, 1, &remote, 1, 0);
-}
-
-size_t process_read_memory(pid_t pid, pid_t *living, uint64_t address, void *data, size_t size)
-{
-	ssize_t n = read_memory(*living, address, data, size);
-
-	if (n < 0 && errno == ESRCH) {
+	for (unsigned i = 0; i < n; i++)
+		local.iov_len += pieces[i].iov_len;
+	size = process_vm_readv(*living, &local, 1, pieces, n, 0);
+	if (size < 0 && errno == ESRCH) {
 		pid_t other = process_living_task(pid, 0);
 
 		if (other != *living) {
 			*living = other;
-			n = read_memory(other, address, data, size);
+			size = process_vm_readv(other, &local, 1, pieces, n, 0);
 		}
 	}
-	return n > 0 ? (size_t)n : 0;
+	return size > 0 ? (size_t)size : 0;
+}
+
+size_t process_read_memory(pid_t pid, pid_t *living, uint64_t address, void *data, size_t size)
+{
+	const struct iovec piece = {(void *)(uintptr_t)address, size};
+
+	return process_read_pieces(pid, living, &piece, 1, data);
 }
 
 char *process_command(pid_t pid)

@@ -32,6 +32,8 @@
 #include "formats/thread_dump.h"
 #include "profd/wire.h"
 
+_Static_assert(WAIT_OPERAND_BYTES == THREAD_OPERAND_BYTES, "one is copied from the other");
+
 #define NAMES 8 // of a stack, that tell what a lock is
 
 // ---- Naming --------------------------------------------------------------------------------------------------------
@@ -254,12 +256,14 @@ static const struct wait_state *get_state(struct builder *builder, const struct 
 		.starved = record->starved,
 		.in_syscall = record->place.in_syscall,
 		.nr = record->place.nr,
+		.operand_at = record->operand_at,
 		.names = stack ? stack->names : NULL,
 		.nnames = stack ? stack->nnames : 0,
 	};
 
 	if (!finding->has_state) {
 		memcpy(input.args, record->place.args, sizeof(input.args));
+		memcpy(input.operand, record->operand, sizeof(input.operand));
 		wait_state_find(builder->waits, &input, &finding->state);
 		finding->has_state = true;
 	}

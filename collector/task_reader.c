@@ -43,47 +43,77 @@ static int compare_tids(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-int task_reader_list(const struct task_reader *reader, uint32_t **ret_tids, size_t *ret_count)
+int task_reader_each(const struct task_reader *reader, task_reader_taker *take, void *context)
 {
 	int fd = openat(reader->task_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
-	size_t count = 0, capacity = 0;
-	uint32_t *tids = NULL;
-	struct dirent *entry;
-	int r = -errno;
+	_Alignas(struct dirent64) char buf[8192];
+	uint32_t tids[sizeof(buf) / (offsetof(struct dirent64, d_name) + 2)];
+	bool more = true;
+	ssize_t size;
+	int r;
 
-	if (!directory) {
-		if (fd >= 0)
-			close(fd);
-		return r;
-	}
-	r = 0;
-	while ((entry = readdir(directory))) {
-		unsigned long tid = strtoul(entry->d_name, NULL, 10);
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	while (more && (size = getdents64(fd, buf, sizeof(buf))) > 0) {
+		size_t count = 0;
 
-		if (tid == 0 || tid > INT32_MAX)
-			continue;
-		if (count == capacity) {
-			uint32_t *more = realloc(tids, (capacity = capacity ? capacity * 2 : 256) * sizeof(*tids));
+		for (ssize_t at = 0; at < size;) {
+			const struct dirent64 *entry = (const void *)(buf + at);
+			unsigned long tid = strtoul(entry->d_name, NULL, 10);
 
-			if (!more) {
-				r = -ENOMEM;
-				break;
-			}
-			tids = more;
+			if (tid > 0 && tid <= INT32_MAX)
+				tids[count++] = (uint32_t)tid;
+			at += entry->d_reclen;
 		}
-		tids[count++] = (uint32_t)tid;
+		more = take(context, tids, count);
 	}
-	closedir(directory);
-	if (r == 0 && count == 0)
+	r = more && size < 0 && errno != ENOENT ? -errno : 0; // ENOENT: it has ended just now
+	close(fd);
+	return r;
+}
+
+struct tid_list {
+	uint32_t *tids;
+	size_t count, capacity;
+	int error;
+};
+
+static bool append_tids(void *context, const uint32_t *tids, size_t count)
+{
+	struct tid_list *list = context;
+
+	if (list->count + count > list->capacity) {
+		size_t capacity = list->capacity * 2 > list->count + count ? list->capacity * 2 : list->count + count;
+		uint32_t *grown = reallocarray(list->tids, capacity, sizeof(*grown));
+
+		if (!grown) {
+			list->error = -ENOMEM;
+			return false;
+		}
+		list->tids = grown;
+		list->capacity = capacity;
+	}
+	memcpy(list->tids + list->count, tids, count * sizeof(*tids));
+	list->count += count;
+	return true;
+}
+
+int task_reader_list(const struct task_reader *reader, uint32_t **ret_tids, size_t *ret_count)
+{
+	struct tid_list list = {0};
+	int r = task_reader_each(reader, append_tids, &list);
+
+	if (r == 0)
+		r = list.error;
+	if (r == 0 && list.count == 0)
 		r = -ESRCH;
 	if (r < 0) {
-		free(tids);
+		free(list.tids);
 		return r;
 	}
-	qsort(tids, count, sizeof(*tids), compare_tids);
-	*ret_tids = tids;
-	*ret_count = count;
+	qsort(list.tids, list.count, sizeof(*list.tids), compare_tids);
+	*ret_tids = list.tids;
+	*ret_count = list.count;
 	return 0;
 }
 

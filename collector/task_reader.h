@@ -34,7 +34,10 @@ struct task_times {
 int task_reader_open(pid_t pid, struct task_reader *ret_reader); // 0 or −errno
 void task_reader_close(struct task_reader *reader);
 
-// All threads' ids, ascending; free them. 0 or −errno.
+// All threads' ids, some at a time, in the kernel's order: that in which they were made. take returns whether it wants more. 0 or −errno.
+typedef bool task_reader_taker(void *context, const uint32_t *tids, size_t count);
+int task_reader_each(const struct task_reader *reader, task_reader_taker *take, void *context);
+// All of them, ascending; free them. 0 or −errno.
 int task_reader_list(const struct task_reader *reader, uint32_t **ret_tids, size_t *ret_count);
 
 // How many threads there are, without a look at each. −errno.

@@ -6,8 +6,11 @@
 // A thread's place and its stack are read one after the other while it may go on. They belong together when its CPU time is the same
 // before and after; otherwise they are read again, and after some attempts the thread counts as running. To ask for it costs a third of
 // all: so first all threads are read, and only when the process did not stand still meanwhile (stillness.h), each is asked. Those that
-// run are captured last (thread_capture.h), some at a time, and for no longer than CAPTURE_NS: who gets no CPU in that time has no stack
-// to show.
+// run are captured last (thread_capture.h), some at a time, and for no longer than CAPTURE_NS (thread_visit.c): who gets no CPU in that
+// time has no stack to show.
+//
+// Of many threads, where the kernel has a table of them for us (task_table.h), times and places are that table's, and another one, read
+// when all stacks are, says who has moved.
 //
 // A process that stood still since the last scan, but for some threads, has that scan's stacks: only those threads are looked at.
 
@@ -16,289 +19,17 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/process.h"
-#include "collector/thread_capture.h"
+#include "collector/thread_scan_impl.h"
 #include "collector/thread_walk.h"
-#include "profd/wire.h"
 
-#define ATTEMPTS 3
 #define MAX_WORKERS 4
 #define THREADS_A_WORKER 256u // fewer are not worth a thread of ours
-#define BATCH 16u
-#define CHUNK_PCS 65536u
-#define CAPTURES 4u // at once: what may be locked for perf events' rings is 516 KiB unless one is root
-#define CAPTURE_NS 100000000LL
-#define CAPTURE_BATCH_NS 20000000LL
-
-struct thread_scan_chunk {
-	struct thread_scan_chunk *next;
-	size_t used;
-	uint64_t pcs[CHUNK_PCS];
-};
-
-struct worker;
-typedef int visit_fn(struct worker *worker, struct thread_scan_record *record);
-
-struct pass {
-	pid_t pid;
-	visit_fn *visit;
-	// But for scan->still.movers, no thread ran
-	bool still_since;     // the last scan began
-	bool still_meanwhile; // while this scan read all threads
-	struct task_reader reader;
-	const struct walk_image *image;
-	const struct thread_scan *last;
-	struct thread_scan *scan;
-	int64_t now_ns;       // CLOCK_MONOTONIC
-	int64_t sched_now_ns; // the clock of task_times.last_ran_ns
-	bool stopped;         // the whole process
-	size_t next;          // atomic: the first record that nobody has taken
-	int error;            // atomic: the first that concerns all
-};
-
-struct worker {
-	struct pass *pass;
-	struct thread_walker *walker;
-	struct thread_scan_chunk *chunks;
-	pthread_t thread;
-	uint64_t pcs[WIRE_MAX_FRAMES];
-};
-
-static int64_t monotonic_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
-
-static uint64_t *keep_pcs(struct worker *worker, const uint64_t *pcs, uint32_t npcs)
-{
-	struct thread_scan_chunk *chunk = worker->chunks;
-	uint64_t *kept;
-
-	if (!chunk || chunk->used + npcs > CHUNK_PCS) {
-		chunk = malloc(sizeof(*chunk));
-		if (!chunk)
-			return NULL;
-		chunk->next = worker->chunks;
-		chunk->used = 0;
-		worker->chunks = chunk;
-	}
-	kept = chunk->pcs + chunk->used;
-	memcpy(kept, pcs, npcs * sizeof(*pcs));
-	chunk->used += npcs;
-	return kept;
-}
-
-// ---- One thread ----------------------------------------------------------------------------------------------------
-
-static const struct thread_scan_record *find_last(const struct thread_scan *last, uint32_t tid)
-{
-	size_t low = 0, high = last ? last->count : 0;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (last->records[middle].tid < tid)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return last && low < last->count && last->records[low].tid == tid ? &last->records[low] : NULL;
-}
-
-static int64_t time_since(const struct pass *pass, const struct thread_scan_record *record)
-{
-	int64_t by_clock = 0, by_scans = pass->now_ns - record->since_ns;
-
-	if (record->times.last_ran_ns >= 0 && pass->sched_now_ns > record->times.last_ran_ns)
-		by_clock = pass->sched_now_ns - record->times.last_ran_ns;
-	return by_clock > by_scans ? by_clock : by_scans;
-}
-
-// It has not run since the last scan: so it is where it was.
-static int take_over(struct worker *worker, const struct thread_scan_record *before, struct thread_scan_record *record)
-{
-	*record = *before;
-	record->walked = false;
-	record->pcs = keep_pcs(worker, before->pcs, before->npcs);
-	record->waiting_ns = time_since(worker->pass, record);
-	return record->pcs ? 0 : -ENOMEM;
-}
-
-// Its times, place and stack.
-static int read_stack(struct worker *worker, struct thread_scan_record *record)
-{
-	const struct task_reader *reader = &worker->pass->reader;
-	int r = task_reader_times(reader, record->tid, record->name, &record->times);
-
-	record->npcs = 0;
-	if (r == 0)
-		r = task_reader_place(reader, record->tid, &record->place);
-	if (r == 0 && !record->place.running && record->place.sp != 0) // 0: the thread has ended
-		record->npcs = thread_walker_walk(worker->walker, &record->place, worker->pcs, &record->stop);
-	return r;
-}
-
-// 0: it has not run since its times were read. −EAGAIN: it has.
-static int check_unmoved(struct worker *worker, const struct thread_scan_record *record)
-{
-	struct task_times now;
-	int r = task_reader_times(&worker->pass->reader, record->tid, NULL, &now);
-
-	if (r < 0)
-		return r;
-	return now.run_ns == record->times.run_ns ? 0 : -EAGAIN;
-}
-
-static int walk_checked(struct worker *worker, struct thread_scan_record *record)
-{
-	int r = -EAGAIN;
-
-	for (int attempt = 0; attempt < ATTEMPTS && r == -EAGAIN; attempt++) {
-		r = read_stack(worker, record);
-		if (r == 0 && !record->place.running)
-			r = check_unmoved(worker, record);
-	}
-	return r;
-}
-
-// What read_stack or walk_checked found, and returned as r.
-static int keep(struct worker *worker, struct thread_scan_record *record, int r)
-{
-	const struct pass *pass = worker->pass;
-
-	if (r < 0 && r != -EAGAIN)
-		return r;
-	record->walked = true;
-	if (r == -EAGAIN || record->place.running) {
-		record->place = (struct task_place){.running = true, .nr = -1};
-		record->npcs = 0;
-		record->run_state = 'R';
-		return 0;
-	}
-	record->since_ns = pass->now_ns;
-	record->waiting_ns = time_since(pass, record);
-	record->pcs = keep_pcs(worker, worker->pcs, record->npcs);
-	return record->pcs ? 0 : -ENOMEM;
-}
-
-static int scan_thread(struct worker *worker, struct thread_scan_record *record)
-{
-	const struct pass *pass = worker->pass;
-	const struct thread_scan_record *before = find_last(pass->last, record->tid);
-	struct task_times times;
-	int r;
-
-	if (before && before->npcs > 0 && !before->place.running) {
-		if (pass->still_since && !stillness_has_mover(&pass->scan->still, record->tid))
-			return take_over(worker, before, record);
-		r = task_reader_times(&pass->reader, record->tid, NULL, &times);
-		if (r < 0)
-			return r;
-		if (times.run_ns == before->times.run_ns)
-			return take_over(worker, before, record);
-	}
-	r = keep(worker, record, read_stack(worker, record));
-	if (r < 0)
-		return r;
-	if (!record->name[0])
-		task_reader_name(&pass->reader, record->tid, record->name);
-	if (pass->stopped)
-		record->run_state = 'T';
-	else if (!record->place.running && !record->place.in_syscall)
-		record->run_state = task_reader_state(&pass->reader, record->tid);
-	return 0;
-}
-
-// Reads a thread again that has run since scan_thread read it.
-static int verify_thread(struct worker *worker, struct thread_scan_record *record)
-{
-	const struct pass *pass = worker->pass;
-	int r;
-
-	if (!record->tid || !record->walked || record->place.running)
-		return 0;
-	if (pass->still_meanwhile && !stillness_has_mover(&pass->scan->still, record->tid))
-		return 0;
-	r = check_unmoved(worker, record);
-	return r == -EAGAIN ? keep(worker, record, walk_checked(worker, record)) : r;
-}
-
-// ---- Threads that run ----------------------------------------------------------------------------------------------
-
-// It fired, or the thread waits by now; or else it had no CPU, or runs on and on where the kernel does not let us look.
-static int end_capture(struct worker *worker, struct thread_capture *capture, struct thread_scan_record *record)
-{
-	struct task_times after;
-	bool starved;
-	int r;
-
-	if (capture->taken) {
-		record->npcs = thread_walker_walk_captured(worker->walker, capture, worker->pcs, &record->stop);
-		record->pcs = keep_pcs(worker, worker->pcs, record->npcs);
-		return record->pcs ? 0 : -ENOMEM;
-	}
-	r = task_reader_times(&worker->pass->reader, record->tid, NULL, &after);
-	if (r < 0)
-		return r;
-	starved = after.run_ns == record->times.run_ns;
-	r = keep(worker, record, walk_checked(worker, record));
-	record->starved = starved && record->place.running;
-	return r;
-}
-
-// Returns the first error of perf_event_open that is not the thread's own.
-static int capture_batch(struct worker *worker, struct thread_scan_record **records, size_t count, int64_t timeout_ns)
-{
-	struct thread_capture captures[CAPTURES];
-	int error = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		int r = thread_capture_begin(&captures[i], records[i]->tid);
-
-		if (r < 0 && r != -ESRCH)
-			error = r;
-	}
-	thread_capture_wait(captures, count, timeout_ns);
-	for (size_t i = 0; i < count; i++) {
-		int r = end_capture(worker, &captures[i], records[i]);
-
-		thread_capture_end(&captures[i]);
-		if (r == -ENOMEM)
-			error = r;
-		else if (r < 0)
-			records[i]->tid = 0; // it has ended
-	}
-	return error;
-}
-
-static int capture_running(struct worker *worker)
-{
-	struct thread_scan *scan = worker->pass->scan;
-	int64_t end_ns = monotonic_ns() + CAPTURE_NS, left_ns;
-	struct thread_scan_record *batch[CAPTURES];
-	size_t i = 0, n;
-
-	while (i < scan->count && (left_ns = end_ns - monotonic_ns()) > 0) {
-		for (n = 0; i < scan->count && n < CAPTURES; i++)
-			if (scan->records[i].tid && scan->records[i].place.running)
-				batch[n++] = &scan->records[i];
-		scan->capture_error =
-			n ? capture_batch(worker, batch, n, left_ns < CAPTURE_BATCH_NS ? left_ns : CAPTURE_BATCH_NS)
-			  : 0;
-		if (scan->capture_error)
-			break;
-	}
-	return scan->capture_error == -ENOMEM ? -ENOMEM : 0;
-}
-
-// ---- All of them ---------------------------------------------------------------------------------------------------
+#define TABLE_THREADS 512u    // fewer are not worth a program of ours in the kernel
+#define BATCH THREAD_WALK_COPIES
 
 static void set_error(struct pass *pass, int error)
 {
@@ -307,26 +38,46 @@ static void set_error(struct pass *pass, int error)
 	__atomic_compare_exchange_n(&pass->error, &none, error, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
+static void look_at_batch(struct worker *worker, struct thread_scan_record *records, unsigned n, int results[BATCH])
+{
+	uint64_t sps[BATCH];
+	unsigned nsps = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		results[i] = worker->pass->look(worker, &records[i]);
+		if (results[i] == 0 && thread_visit_has_stack(&records[i]))
+			sps[nsps++] = records[i].place.sp;
+	}
+	thread_walker_copy(worker->walker, sps, nsps);
+}
+
+static void run_batch(struct worker *worker, struct thread_scan_record *records, unsigned n)
+{
+	struct pass *pass = worker->pass;
+	int results[BATCH] = {0};
+
+	if (pass->look)
+		look_at_batch(worker, records, n, results);
+	for (unsigned i = 0; i < n; i++) {
+		int r = results[i] ? results[i] : pass->visit(worker, &records[i]);
+
+		if (r == -ENOMEM || r == -EPERM || r == -EACCES)
+			set_error(pass, r);
+		else if (r < 0)
+			records[i].tid = 0; // it has ended
+	}
+}
+
 static void *run_worker(void *argument)
 {
 	struct worker *worker = argument;
 	struct pass *pass = worker->pass;
+	struct thread_scan_record *records;
+	size_t n;
 
-	while (!__atomic_load_n(&pass->error, __ATOMIC_RELAXED)) {
-		size_t first = __atomic_fetch_add(&pass->next, BATCH, __ATOMIC_RELAXED);
-
-		if (first >= pass->scan->count)
-			break;
-		for (size_t i = first; i < first + BATCH && i < pass->scan->count; i++) {
-			struct thread_scan_record *record = &pass->scan->records[i];
-			int r = pass->visit(worker, record);
-
-			if (r == -ENOMEM || r == -EPERM || r == -EACCES)
-				set_error(pass, r);
-			else if (r < 0)
-				record->tid = 0; // it has ended
-		}
-	}
+	while (!__atomic_load_n(&pass->error, __ATOMIC_RELAXED) &&
+	       (n = thread_list_take(&pass->list, &records, BATCH)) > 0)
+		run_batch(worker, records, (unsigned)n);
 	return NULL;
 }
 
@@ -352,38 +103,54 @@ static void finish_worker(struct worker *worker, struct thread_scan *scan)
 }
 
 // Every record, by all workers.
-static void visit_all(struct worker *workers, unsigned n, visit_fn *visit)
+static void visit_all(struct worker *workers, unsigned n, visit_fn *look, visit_fn *visit)
 {
 	struct pass *pass = workers[0].pass;
 	unsigned started = 1;
+	int r;
 
+	pass->look = look;
 	pass->visit = visit;
-	pass->next = 0;
 	// One less than there could be: the others take what is left.
 	while (started < n && pthread_create(&workers[started].thread, NULL, run_worker, &workers[started]) == 0)
 		started++;
+	r = thread_list_fill(&pass->list);
+	if (r < 0)
+		set_error(pass, r);
 	run_worker(&workers[0]);
 	for (unsigned i = 1; i < started; i++)
 		pthread_join(workers[i].thread, NULL);
 }
 
+// May some thread have moved since its place was read?
+static bool may_have_moved(struct pass *pass)
+{
+	struct stillness after = pass->scan->still;
+
+	if (pass->table.count > 0 && task_table_read(pass->pid, &pass->after) == 0)
+		return true;
+	stillness_read(&after, pass->pid, &pass->reader);
+	pass->still_meanwhile = stillness_is_same(&pass->scan->still, &after);
+	return !pass->still_meanwhile || after.nmovers > 0;
+}
+
 static void read_all(struct worker *workers, unsigned n)
 {
 	struct pass *pass = workers[0].pass;
-	struct stillness after = pass->scan->still;
 
-	visit_all(workers, n, scan_thread);
-	stillness_read(&after, pass->pid, &pass->reader);
-	pass->still_meanwhile = stillness_is_same(&pass->scan->still, &after);
-	if (pass->error == 0 && !(pass->still_meanwhile && after.nmovers == 0))
-		visit_all(workers, n, verify_thread);
+	visit_all(workers, n, thread_visit_look, thread_visit_read);
+	if (pass->error == 0 && may_have_moved(pass)) {
+		thread_list_rewind(&pass->list);
+		visit_all(workers, n, NULL, thread_visit_verify);
+	}
 	if (pass->error == 0)
-		pass->error = capture_running(&workers[0]);
+		pass->error = thread_visit_running(&workers[0]);
 }
 
 static int run_pass(struct pass *pass)
 {
-	unsigned n = count_workers(pass->scan->count), made = 0;
+	ssize_t threads = task_reader_count(&pass->reader);
+	unsigned n = count_workers(threads > 0 ? (size_t)threads : 0), made = 0;
 	struct worker *workers = calloc(n, sizeof(*workers));
 
 	if (!workers)
@@ -402,16 +169,6 @@ static int run_pass(struct pass *pass)
 	return made > 0 ? pass->error : -ENOMEM;
 }
 
-static void drop_ended(struct thread_scan *scan)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < scan->count; i++)
-		if (scan->records[i].tid != 0)
-			scan->records[kept++] = scan->records[i];
-	scan->count = kept;
-}
-
 static bool is_still(struct pass *pass)
 {
 	struct stillness *still = &pass->scan->still;
@@ -424,25 +181,29 @@ static bool is_still(struct pass *pass)
 	       task_reader_count(&pass->reader) == (ssize_t)pass->last->count;
 }
 
-static int copy_tids(const struct thread_scan *last, uint32_t **ret_tids, size_t *ret_count)
+// Those of the table, or else as the kernel lists them; those of the last scan, when there are no others.
+static int begin_list(struct pass *pass)
 {
-	uint32_t *tids = calloc(last->count, sizeof(*tids));
+	const struct thread_scan *last = pass->last;
+	size_t count = pass->still_since ? last->count : pass->table.count;
+	uint32_t *tids;
+	int r;
 
+	if (count == 0)
+		return thread_list_begin(&pass->list, pass->scan, &pass->reader);
+	tids = calloc(count, sizeof(*tids));
 	if (!tids)
 		return -ENOMEM;
-	for (size_t i = 0; i < last->count; i++)
-		tids[i] = last->records[i].tid;
-	*ret_tids = tids;
-	*ret_count = last->count;
-	return 0;
+	for (size_t i = 0; i < count; i++)
+		tids[i] = pass->still_since ? last->records[i].tid : pass->table.rows[i].tid;
+	r = thread_list_begin_with(&pass->list, pass->scan, tids, count);
+	free(tids);
+	return r;
 }
 
 static int begin(struct pass *pass, uint32_t helper_tid)
 {
 	struct thread_scan *scan = pass->scan;
-	uint32_t *tids;
-	size_t count;
-	int r;
 
 	pass->still_since = is_still(pass);
 	if (!pass->still_since) {
@@ -451,21 +212,12 @@ static int begin(struct pass *pass, uint32_t helper_tid)
 			stillness_add_mover(&scan->still, helper_tid);
 		stillness_read(&scan->still, pass->pid, &pass->reader);
 	}
-	r = pass->still_since ? copy_tids(pass->last, &tids, &count) : task_reader_list(&pass->reader, &tids, &count);
-	if (r < 0)
-		return r;
-	scan->records = calloc(count, sizeof(*scan->records));
-	if (!scan->records) {
-		free(tids);
-		return -ENOMEM;
-	}
-	scan->count = count;
-	for (size_t i = 0; i < count; i++)
-		scan->records[i].tid = tids[i];
-	free(tids);
 	pass->stopped = task_reader_state(&pass->reader, (uint32_t)process_living_task(pass->pid, 0)) == 'T';
 	pass->sched_now_ns = task_reader_now_ns();
-	return 0;
+	// Where there is none, it stays empty.
+	if (!pass->still_since && task_reader_count(&pass->reader) >= (ssize_t)TABLE_THREADS)
+		task_table_read(pass->pid, &pass->table);
+	return begin_list(pass);
 }
 
 // Those that moved this time will move again. Of too many, none: then the process does not stand still anyway.
@@ -488,7 +240,7 @@ static void expect_movers(struct pass *pass)
 int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thread_scan *last, uint32_t helper_tid,
 		     struct thread_scan **ret_scan)
 {
-	struct pass pass = {.pid = pid, .image = image, .last = last, .now_ns = monotonic_ns()};
+	struct pass pass = {.pid = pid, .image = image, .last = last, .now_ns = clock_now_ns()};
 	int r = task_reader_open(pid, &pass.reader);
 
 	if (r < 0)
@@ -499,11 +251,14 @@ int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thr
 		pass.scan->start_ns = pass.now_ns;
 		r = run_pass(&pass);
 	}
+	if (pass.scan && pass.scan->records)
+		thread_list_end(&pass.list);
+	task_table_finish(&pass.table);
+	task_table_finish(&pass.after);
 	task_reader_close(&pass.reader);
 	if (r == 0) {
-		drop_ended(pass.scan);
 		expect_movers(&pass);
-		pass.scan->end_ns = monotonic_ns();
+		pass.scan->end_ns = clock_now_ns();
 		r = pass.scan->count > 0 ? 0 : -ESRCH;
 	}
 	if (r < 0) {

@@ -16,19 +16,24 @@
 
 struct walk_image;
 
+#define THREAD_OPERAND_BYTES 16u
+
 struct thread_scan_record {
 	uint32_t tid;
 	char name[16];
 	char run_state; // as task_reader_state; '\0' not read
 	struct task_times times;
 	struct task_place place;
-	int64_t waiting_ns; // it has not run for so long; 0: not known, or it runs
-	int64_t since_ns;   // CLOCK_MONOTONIC: the first scan that saw it with these times
-	bool walked;        // by this scan; otherwise it is what the last one found
-	uint8_t stop;       // enum wire_stop
-	bool starved;       // it was to run, and got no CPU while this scan looked
-	uint32_t npcs;      // 0: it runs, and could not be captured; or it has ended
-	uint64_t *pcs;      // leaf first, WIRE_PC_EXACT as in thread_walk.h; the scan's
+	uint64_t switches;                     // how often it had begun to wait (task_table.h); 0: not known
+	uint64_t operand_at;                   // of a call's arguments, the first that points into the stack; 0: none
+	uint8_t operand[THREAD_OPERAND_BYTES]; // what is there
+	int64_t waiting_ns;                    // it has not run for so long; 0: not known, or it runs
+	int64_t since_ns;                      // CLOCK_MONOTONIC: the first scan that saw it with these times
+	bool walked;                           // by this scan; otherwise it is what the last one found
+	uint8_t stop;                          // enum wire_stop
+	bool starved;                          // it was to run, and got no CPU while this scan looked
+	uint32_t npcs;                         // 0: it runs, and could not be captured; or it has ended
+	uint64_t *pcs;                         // leaf first, WIRE_PC_EXACT as in thread_walk.h; the scan's
 };
 
 struct thread_scan {

@@ -47,6 +47,12 @@ struct thread_walker {
 	size_t stack_size, stack_capacity;
 	size_t first_copy, needed; // bytes of stack, of the next walk and of this one
 	uint8_t *stack;
+	struct {
+		uint64_t start;
+		size_t size; // 0: none, or used
+	} copies[THREAD_WALK_COPIES];
+	uint8_t *copied; // copy_size for each
+	size_t copy_size, copied_capacity;
 	const struct thread_capture *capture; // whose stack is read; NULL: the process's own memory
 	struct {
 		uint64_t address; // 1: none
@@ -152,6 +158,71 @@ static size_t read_target(struct thread_walker *walker, uint64_t address, void *
 	return process_read_memory(walker->pid, &walker->living, address, data, size);
 }
 
+static bool reserve(uint8_t **data, size_t *capacity, size_t wanted)
+{
+	uint8_t *grown = wanted > *capacity ? realloc(*data, wanted) : *data;
+
+	if (!grown)
+		return false;
+	*data = grown;
+	*capacity = wanted > *capacity ? wanted : *capacity;
+	return true;
+}
+
+// The kernel goes on until the first place that it cannot read: from the next one on it is asked again.
+void thread_walker_copy(struct thread_walker *walker, const uint64_t *sps, unsigned n)
+{
+	const size_t each = walker->first_copy;
+	struct iovec pieces[THREAD_WALK_COPIES];
+
+	walker->copy_size = each;
+	for (unsigned i = 0; i < THREAD_WALK_COPIES; i++)
+		walker->copies[i].size = 0;
+	if (n > THREAD_WALK_COPIES || !reserve(&walker->copied, &walker->copied_capacity, n * each))
+		return;
+	for (unsigned i = 0; i < n; i++)
+		pieces[i] = (struct iovec){(void *)(uintptr_t)sps[i], each};
+	for (unsigned i = 0; i < n; i++) {
+		size_t left =
+			process_read_pieces(walker->pid, &walker->living, pieces + i, n - i, walker->copied + i * each);
+
+		for (;; i++) {
+			walker->copies[i].start = sps[i];
+			walker->copies[i].size = left < each ? left : each;
+			if (left < each || i + 1 == n)
+				break;
+			left -= each;
+		}
+	}
+}
+
+// What was copied for this walk, as the beginning of its stack.
+static void take_copy(struct thread_walker *walker)
+{
+	for (unsigned i = 0; i < THREAD_WALK_COPIES; i++) {
+		size_t size = walker->copies[i].size;
+
+		if (size == 0 || walker->copies[i].start != walker->stack_start)
+			continue;
+		walker->copies[i].size = 0;
+		if (reserve(&walker->stack, &walker->stack_capacity, size)) {
+			memcpy(walker->stack, walker->copied + i * walker->copy_size, size);
+			walker->stack_size = size;
+		}
+		return;
+	}
+}
+
+bool thread_walker_copied(const struct thread_walker *walker, uint64_t address, void *data, size_t size)
+{
+	uint64_t offset = address - walker->stack_start;
+
+	if (offset > walker->stack_size || size > walker->stack_size - offset)
+		return false;
+	memcpy(data, walker->stack + offset, size);
+	return true;
+}
+
 // Copies what lies above the copy, as much again; false: there is no more.
 static bool extend_stack(struct thread_walker *walker)
 {
@@ -159,14 +230,8 @@ static bool extend_stack(struct thread_walker *walker)
 
 	if (wanted > MAX_COPY)
 		return false;
-	if (wanted > walker->stack_capacity) {
-		uint8_t *stack = realloc(walker->stack, wanted);
-
-		if (!stack)
-			return false;
-		walker->stack = stack;
-		walker->stack_capacity = wanted;
-	}
+	if (!reserve(&walker->stack, &walker->stack_capacity, wanted))
+		return false;
 	n = read_target(walker, walker->stack_start + walker->stack_size, walker->stack + walker->stack_size,
 			wanted - walker->stack_size);
 	walker->stack_size += n;
@@ -284,6 +349,7 @@ void thread_walker_destroy(struct thread_walker *walker)
 {
 	if (!walker)
 		return;
+	free(walker->copied);
 	free(walker->stack);
 	free(walker);
 }
@@ -306,6 +372,8 @@ static uint32_t walk(struct thread_walker *walker, const struct profd_unwind_con
 
 	walker->stack_start = context->regs[PROFD_ARCH_SP];
 	walker->stack_size = walker->needed = 0;
+	if (!walker->capture)
+		take_copy(walker);
 	current = walker;
 	n = outside_unwind_table(&walker->image->set, context, nothing, pcs, WIRE_MAX_FRAMES, ret_stop);
 	current = NULL;

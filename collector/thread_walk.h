@@ -8,10 +8,15 @@
 #ifndef PROFD_COLLECTOR_THREAD_WALK_H
 #define PROFD_COLLECTOR_THREAD_WALK_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "collector/process.h"
 #include "profd/wire.h"
+
+#define THREAD_WALK_COPIES PROCESS_PIECES
 
 struct mapping_set;
 struct table_cache;
@@ -29,11 +34,15 @@ void walk_image_destroy(struct walk_image *image); // accepts NULL
 struct thread_walker *thread_walker_create(pid_t pid, const struct walk_image *image);
 void thread_walker_destroy(struct thread_walker *walker); // accepts NULL
 
+// Copies the stacks above n ≤ THREAD_WALK_COPIES SPs at once, for the next walk from each of them: a walk after that one copies anew.
+void thread_walker_copy(struct thread_walker *walker, const uint64_t *sps, unsigned n);
 // Writes PCs, leaf first, callers that were interrupted with WIRE_PC_EXACT, to pcs[0..WIRE_MAX_FRAMES). Returns how many (≥ 1), and
 // why the walk ended (enum wire_stop).
 uint32_t thread_walker_walk(struct thread_walker *walker, const struct task_place *place, uint64_t *pcs,
 			    uint8_t *ret_stop);
-// The same for a call that will return to pc with these SP and FP: pcs are return addresses from the first on.
+// What the last walk's copy of the stack has at address. False: not all of it.
+bool thread_walker_copied(const struct thread_walker *walker, uint64_t address, void *data, size_t size);
+// The same as thread_walker_walk for a call that will return to pc with these SP and FP: pcs are return addresses from the first on.
 uint32_t thread_walker_walk_call(struct thread_walker *walker, uint64_t pc, uint64_t sp, uint64_t fp, uint64_t *pcs,
 				 uint8_t *ret_stop);
 // The same for a thread that ran, from what was captured of it; its stack above that counts as unreadable: the thread has gone on.

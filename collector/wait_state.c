@@ -161,13 +161,23 @@ static const struct call calls[] = {
 #endif
 };
 
-static void find_sleep(const struct wait_state_process *process, uint64_t address, bool absolute,
-		       struct wait_state *state)
+// What an argument points to: as it was when the thread's place was read, or else as it is now.
+static bool read_operand(const struct wait_state_process *process, const struct wait_state_input *input,
+			 uint64_t address, void *data, size_t size)
+{
+	if (!input->operand_at || address != input->operand_at || size > sizeof(input->operand))
+		return wait_memory_read(process->memory, address, data, size);
+	memcpy(data, input->operand, size);
+	return true;
+}
+
+static void find_sleep(const struct wait_state_process *process, const struct wait_state_input *input, uint64_t address,
+		       bool absolute, struct wait_state *state)
 {
 	struct timespec time;
 	char object[48] = "";
 
-	if (!absolute && wait_memory_read(process->memory, address, &time, sizeof(time)) && time.tv_sec >= 0 &&
+	if (!absolute && read_operand(process, input, address, &time, sizeof(time)) && time.tv_sec >= 0 &&
 	    time.tv_nsec >= 0 && time.tv_nsec < 1000000000)
 		snprintf(object, sizeof(object), "of %g s", (double)time.tv_sec + (double)time.tv_nsec / 1e9);
 	say(state, "sleep", object);
@@ -180,7 +190,7 @@ static void find_poll(const struct wait_state_process *process, const struct wai
 	int32_t fd;
 	char object[WAIT_OBJECT_SIZE + 32];
 
-	if (input->args[1] == 0 || !wait_memory_read(process->memory, input->args[0], &fd, sizeof(fd)) || fd < 0) {
+	if (input->args[1] == 0 || !read_operand(process, input, input->args[0], &fd, sizeof(fd)) || fd < 0) {
 		say(state, "poll", "");
 		return;
 	}
@@ -261,10 +271,10 @@ static void find_call(const struct wait_state_process *process, const struct wai
 		say(state, call->state, wait_objects_epoll(process->objects, (int)input->args[0]));
 		return;
 	case SLEEP:
-		find_sleep(process, input->args[0], false, state);
+		find_sleep(process, input, input->args[0], false, state);
 		return;
 	case CLOCK_SLEEP:
-		find_sleep(process, input->args[2], input->args[1] & TIMER_ABSTIME, state);
+		find_sleep(process, input, input->args[2], input->args[1] & TIMER_ABSTIME, state);
 		return;
 	case CHILD:
 		find_child(process, (int32_t)input->args[0], state);

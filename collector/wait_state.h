@@ -15,6 +15,8 @@
 // What one process's threads have in common, so that 10,000 threads on one descriptor cost one readlink. Not thread-safe.
 struct wait_state_process;
 
+#define WAIT_OPERAND_BYTES 16u
+
 // helper_tid: a thread whose descriptors are not the process's; 0: none. NULL: no memory.
 struct wait_state_process *wait_state_open(pid_t pid, uint32_t helper_tid);
 void wait_state_close(struct wait_state_process *process); // accepts NULL
@@ -26,6 +28,8 @@ struct wait_state_input {
 	bool in_syscall; // it waits in the system call nr(args); false: outside of one, or running
 	int64_t nr;
 	uint64_t args[6];
+	uint64_t operand_at; // of args, one that points to what is in operand; 0: none
+	uint8_t operand[WAIT_OPERAND_BYTES];
 	const char *const *names; // functions of its stack, leaf first, as in the symbol table; may be empty
 	size_t nnames;
 };

@@ -16,26 +16,47 @@
 #include "profd/unwind_runtime.h"
 
 #define RECOVER_REACH (64u << 10) // bytes above SP that a frame with a frame pointer may have
-#define RECOVER_ROWS 4096u        // of one function
+#define RECOVER_STEPS 8192u       // back over rows and blocks, in one function
 #define MAX_LATE_PUSH 64u         // bytes from a function's entry to the instruction behind its push of FP
 #define MAX_PROLOGUE 24u          // instructions
 #define MAX_DOUBTLESS (64u << 10) // bytes from a function's entry to a PC in it; more is rare
 
-// The row of vaddr, as profd_lookup_rule, and its page.
-static bool find_row(const struct wire_table *table, uint64_t vaddr, uint32_t *ret_row, uint32_t *ret_page)
-{
-	const uint16_t *offsets = wire_table_offsets(table);
-	const uint32_t *pages = wire_table_pages(table);
-	uint32_t page, row;
+// A row, and the block that it is in.
+struct row_place {
+	uint32_t row, block;
+};
 
-	if (vaddr < table->text_start || vaddr >= table->text_end)
+// The row of vaddr, as profd_lookup_rule.
+static bool find_row(const struct wire_table *table, uint64_t vaddr, struct row_place *ret_place)
+{
+	if (!wire_table_find_row(table, vaddr, &ret_place->row))
 		return false;
-	page = (uint32_t)((vaddr - table->text_start) >> WIRE_TABLE_PAGE_BITS);
-	for (row = pages[page + 1]; row > pages[page] + 1 && offsets[row - 1] > (uint16_t)vaddr; row--)
-		;
-	*ret_row = row - 1;
-	*ret_page = page;
+	ret_place->block = (uint32_t)((vaddr - table->text_start) >> WIRE_TABLE_BLOCK_BITS);
+	while (ret_place->row < wire_table_block_start(table, ret_place->block))
+		ret_place->block--;
 	return true;
+}
+
+// False: there is none, or not within *steps, which is counted down.
+static bool find_row_before(const struct wire_table *table, struct row_place *place, uint32_t *steps)
+{
+	if (place->row == 0 || *steps == 0)
+		return false;
+	place->row--;
+	for (--*steps; *steps > 0 && place->row < wire_table_block_start(table, place->block); --*steps)
+		place->block--;
+	return *steps > 0;
+}
+
+static uint64_t row_vaddr(const struct wire_table *table, const struct row_place *place)
+{
+	return table->text_start + ((uint64_t)place->block << WIRE_TABLE_BLOCK_BITS) +
+	       wire_table_rows(table)[place->row].offset;
+}
+
+static bool is_first_of_page(const struct wire_table *table, const struct row_place *place)
+{
+	return place->row == wire_table_pages(table)[place->block / WIRE_PAGE_BLOCKS];
 }
 
 static bool is_entry_rule(const struct wire_rule *rule)
@@ -64,31 +85,29 @@ struct frame_setup {
 };
 
 // By its rows, back to the push.
-static void find_push(const struct wire_table *table, uint32_t row, uint32_t page, struct frame_setup *ret_setup)
+static void find_push(const struct wire_table *table, struct row_place place, struct frame_setup *ret_setup)
 {
-	const uint16_t *offsets = wire_table_offsets(table);
-	const uint32_t *pages = wire_table_pages(table);
+	uint32_t steps = RECOVER_STEPS;
 	uint64_t address = 0, behind;
 
-	for (uint32_t n = 0; n < RECOVER_ROWS; n++) {
+	for (;;) {
 		behind = address;
-		address = table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS) + offsets[row];
-		if (is_push_rule(wire_table_row_rule(table, row))) {
+		address = row_vaddr(table, &place);
+		if (is_push_rule(wire_table_row_rule(table, place.row))) {
 			// Pages begin with a row of their own.
-			bool continues =
-				offsets[row] == 0 && row > 0 && is_push_rule(wire_table_row_rule(table, row - 1));
+			bool continues = is_first_of_page(table, &place) && place.row > 0 &&
+					 is_push_rule(wire_table_row_rule(table, place.row - 1));
 
-			if (!ret_setup->moved && is_record_rule(wire_table_row_rule(table, row + 1)))
+			if (!ret_setup->moved && is_record_rule(wire_table_row_rule(table, place.row + 1)))
 				ret_setup->moved = behind;
 			ret_setup->push = address;
 			if (!continues)
 				return;
 		}
 		// Between functions there may be a hole; in front of one, it was another function.
-		if (row-- == 0 || wire_table_row_rule(table, row)->cfa == WIRE_CFA_NONE)
+		if (!find_row_before(table, &place, &steps) ||
+		    wire_table_row_rule(table, place.row)->cfa == WIRE_CFA_NONE)
 			return;
-		while (page > 0 && row < pages[page])
-			page--;
 	}
 }
 
@@ -96,19 +115,22 @@ static struct frame_setup find_setup(struct profd_walk *walk)
 {
 	const struct profd_module *module = profd_walk_module(walk, walk->pc);
 	struct frame_setup setup = {0};
-	uint32_t row, page;
+	struct row_place place;
 
 	if (!module || !module->table ||
-	    !find_row(module->table, walk->pc - (walk->exact ? 0 : 1) - module->bias, &row, &page))
+	    !find_row(module->table, walk->pc - (walk->exact ? 0 : 1) - module->bias, &place))
 		return setup;
-	if (is_record_rule(wire_table_row_rule(module->table, row)))
-		find_push(module->table, row, page, &setup);
-	if (row > wire_table_pages(module->table)[page] && is_entry_rule(wire_table_row_rule(module->table, row - 1))) {
-		const uint16_t *offsets = wire_table_offsets(module->table) + row;
-		uint64_t start = module->table->text_start + ((uint64_t)page << WIRE_TABLE_PAGE_BITS) + module->bias;
+	if (is_record_rule(wire_table_row_rule(module->table, place.row)))
+		find_push(module->table, place, &setup);
+	if (!is_first_of_page(module->table, &place) &&
+	    is_entry_rule(wire_table_row_rule(module->table, place.row - 1))) {
+		uint64_t entry_end = row_vaddr(module->table, &place) + module->bias;
+		uint32_t steps = WIRE_PAGE_BLOCKS + 2; // it is in the same page
 
-		setup.entry_start = start + offsets[-1];
-		setup.entry_end = start + offsets[0];
+		if (find_row_before(module->table, &place, &steps)) {
+			setup.entry_start = row_vaddr(module->table, &place) + module->bias;
+			setup.entry_end = entry_end;
+		}
 	}
 	if (setup.push)
 		setup.push += module->bias;

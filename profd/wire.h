@@ -177,6 +177,8 @@ struct wire_slot {
 #define WIRE_POOL_INDEX (1u << 15)
 #define WIRE_POOL_PROBES 64u
 #define WIRE_POOL_WORDS (1u << 19)
+#define WIRE_POOL_LABELS \
+	8u // sixteenths of index and words that labels may take; one more, what stands in for those that had no room
 #define WIRE_POOL_BYTES ((uint64_t)WIRE_POOL_INDEX * sizeof(uint32_t) + (uint64_t)WIRE_POOL_WORDS * sizeof(uint64_t))
 
 enum wire_item_type { WIRE_ITEM_NONE, WIRE_ITEM_STACK, WIRE_ITEM_CONTEXT, WIRE_ITEM_LABELS };
@@ -209,14 +211,16 @@ struct wire_pool_context {
 	uint32_t parent;    // what the stack's thread worked for then; 0: nothing that is known
 	uint8_t kind;       // enum wire_context_kind
 	uint8_t generation; // 1 + its parent's; without one: 1
-	uint8_t reserved[6];
+	uint8_t lock; // 1: the stack gave back a lock, and parent is what the thread itself works for that waited for it
+	uint8_t reserved[5];
 	uint64_t created;  // atomic; threads made by it
 	uint64_t unjoined; // atomic; of them, ended joinable, and neither joined nor detached since
 };
 
-#define WIRE_LABELS 8u             // of a set
-#define WIRE_LABEL_KEY_BYTES 32u   // with the NUL
-#define WIRE_LABEL_VALUE_BYTES 64u // likewise
+#define WIRE_LABELS 8u                 // of a set
+#define WIRE_LABEL_KEY_BYTES 32u       // with the NUL
+#define WIRE_LABEL_VALUE_BYTES 64u     // likewise
+#define WIRE_LABEL_NO_ROOM "(no room)" // the value of a key whose own found none
 struct wire_pool_labels {
 	uint64_t head;
 	uint32_t bytes; // of the text, NULs included
@@ -279,9 +283,9 @@ struct wire_header {
 	uint32_t threads_slowed;        // sampled below the rate now, to keep to max_overhead_permille
 	uint64_t slowed_total;          // times that a thread's rate was lowered
 	uint64_t contexts_lost;         // stacks and contexts that had no room in the pool
-	uint64_t labels_lost;           // sets of labels that had none
+	uint64_t labels_lost;           // sets of labels that had none: times that one was to be set
 	uint32_t pool_used;             // words; those before this were given out
-	uint32_t pool_labels;           // items that are labels: half of the index, and of the words, at the most
+	uint32_t pool_labels;           // items that are labels
 	uint32_t tasks_used;            // tasks [0, tasks_used) were ever used
 	uint64_t tasks_lost;            // that had no room
 	uint32_t store_errno;           // why the profile store could not be made when it was asked for; 0: it could
@@ -378,16 +382,18 @@ struct wire_sampling {
 //   struct wire_rule [nrules]               distinct rules; rule 0 is always WIRE_CFA_NONE, the others by how many rows have them
 //   uint32_t         [npages + 1]           first row of each 64 KiB page of [text_start, text_end); last: nrows
 //   struct wire_rare [nrares]               rows whose rule is number WIRE_RARE or more, ascending
-//   uint16_t         [nrows]                the rows' offsets in their page, ascending there
-//   uint8_t          [nrows]                their rules' numbers; WIRE_RARE: see above
+//   uint16_t         [npages × 256]         first row of each 256-byte block, counted from its page's
+//   struct wire_row  [nrows]                the rows, ascending
 //
-// Page i covers vaddrs text_start + i×65536 …; text_start is a multiple of 65536. The row for vaddr V is the last one
-// in V's page with an offset ≤ V & 0xffff; every page that has text begins with a row at offset 0 (the builder splits rows at
-// page borders), so a lookup never leaves its page. A hole between functions is a row with rule 0.
+// Page i covers vaddrs text_start + i×65536 …; text_start is a multiple of 65536. The row for vaddr V is the last one at or before V;
+// every page begins with a row at its start (the builder splits rows at page borders), so a lookup never leaves its page. It reads
+// two lines of the cache: one of the blocks, one (seldom two) of the rows. A hole between functions is a row with rule 0.
 
 #define WIRE_TABLE_MAGIC 0x62617464666f7270ULL // "profdtab"
-#define WIRE_TABLE_VERSION 5u
+#define WIRE_TABLE_VERSION 6u
 #define WIRE_TABLE_PAGE_BITS 16
+#define WIRE_TABLE_BLOCK_BITS 8
+#define WIRE_PAGE_BLOCKS (1u << (WIRE_TABLE_PAGE_BITS - WIRE_TABLE_BLOCK_BITS))
 #define WIRE_MAX_RULES 65535u
 
 enum wire_machine { WIRE_MACHINE_X86_64 = 62, WIRE_MACHINE_AARCH64 = 183 }; // EM_*
@@ -439,6 +445,11 @@ struct wire_rare {
 	uint32_t row, rule;
 };
 
+struct wire_row {
+	uint8_t offset; // in its block, bytes
+	uint8_t number; // of its rule; WIRE_RARE: see there
+};
+
 struct wire_table {
 	uint64_t magic;
 	uint32_t version;
@@ -466,28 +477,66 @@ static inline const struct wire_rare *wire_table_rares(const struct wire_table *
 	return (const struct wire_rare *)(wire_table_pages(table) + table->npages + 1);
 }
 
-static inline const uint16_t *wire_table_offsets(const struct wire_table *table)
+static inline const uint16_t *wire_table_blocks(const struct wire_table *table)
 {
 	return (const uint16_t *)(wire_table_rares(table) + table->nrares);
 }
 
-static inline const uint8_t *wire_table_numbers(const struct wire_table *table)
+static inline const struct wire_row *wire_table_rows(const struct wire_table *table)
 {
-	return (const uint8_t *)(wire_table_offsets(table) + table->nrows);
+	return (const struct wire_row *)(wire_table_blocks(table) + (uint64_t)table->npages * WIRE_PAGE_BLOCKS);
 }
 
 // Of a table with these counts. They have 32 bits at the most, so there is no overflow.
 static inline uint64_t wire_table_bytes(uint64_t nrules, uint64_t npages, uint64_t nrares, uint64_t nrows)
 {
 	return sizeof(struct wire_table) + nrules * sizeof(struct wire_rule) + (npages + 1) * sizeof(uint32_t) +
-	       nrares * sizeof(struct wire_rare) + nrows * (sizeof(uint16_t) + sizeof(uint8_t));
+	       nrares * sizeof(struct wire_rare) + npages * WIRE_PAGE_BLOCKS * sizeof(uint16_t) +
+	       nrows * sizeof(struct wire_row);
+}
+
+// The first row of a block, and of the one behind it; of a table that was checked.
+static inline uint32_t wire_table_block_start(const struct wire_table *table, uint32_t block)
+{
+	return wire_table_pages(table)[block / WIRE_PAGE_BLOCKS] + wire_table_blocks(table)[block];
+}
+
+static inline uint32_t wire_table_block_end(const struct wire_table *table, uint32_t block)
+{
+	return (block + 1) % WIRE_PAGE_BLOCKS ? wire_table_block_start(table, block + 1)
+					      : wire_table_pages(table)[(block + 1) / WIRE_PAGE_BLOCKS];
+}
+
+// The row for vaddr, of a table that was checked. False: it is outside.
+static inline bool wire_table_find_row(const struct wire_table *table, uint64_t vaddr, uint32_t *ret_row)
+{
+	const struct wire_row *rows = wire_table_rows(table);
+	uint32_t block, low, high;
+
+	if (vaddr < table->text_start || vaddr >= table->text_end)
+		return false;
+	block = (uint32_t)((vaddr - table->text_start) >> WIRE_TABLE_BLOCK_BITS);
+	low = wire_table_block_start(table, block);
+	high = wire_table_block_end(table, block);
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+
+		if (rows[middle].offset <= (uint8_t)vaddr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*ret_row =
+		low -
+		1; // in the block; or the last one before it, and there is one: each page's first block begins with a row
+	return true;
 }
 
 // The rule of row number `row`, of a table that was checked.
 static inline const struct wire_rule *wire_table_row_rule(const struct wire_table *table, uint32_t row)
 {
 	const struct wire_rare *rares = wire_table_rares(table);
-	uint32_t number = wire_table_numbers(table)[row], low = 0, high = table->nrares;
+	uint32_t number = wire_table_rows(table)[row].number, low = 0, high = table->nrares;
 
 	if (number != WIRE_RARE)
 		return &wire_table_rules(table)[number];
@@ -509,27 +558,42 @@ static inline bool wire_table_has_its_size(const struct wire_table *table, uint6
 	       size == wire_table_bytes(table->nrules, table->npages, table->nrares, table->nrows);
 }
 
+static inline bool wire_table_has_good_blocks(const struct wire_table *table)
+{
+	const uint32_t *pages = wire_table_pages(table);
+	const uint16_t *blocks = wire_table_blocks(table);
+
+	if (pages[0] != 0 || pages[table->npages] != table->nrows)
+		return false;
+	for (uint32_t i = 0; i < table->npages; i++, blocks += WIRE_PAGE_BLOCKS) {
+		if (pages[i] >= table->nrows || pages[i] >= pages[i + 1] ||
+		    wire_table_rows(table)[pages[i]].offset != 0 || blocks[0] != 0 || blocks[1] == 0 ||
+		    blocks[WIRE_PAGE_BLOCKS - 1] > pages[i + 1] - pages[i])
+			return false;
+		for (uint32_t block = 1; block < WIRE_PAGE_BLOCKS; block++)
+			if (blocks[block] < blocks[block - 1])
+				return false;
+	}
+	return true;
+}
+
 // Are all indices inside of it? Whoever checked that, and its size and pages, may look up whatever address he likes.
 static inline bool wire_table_has_good_indices(const struct wire_table *table)
 {
-	const uint32_t *pages = wire_table_pages(table);
-	const uint16_t *offsets = wire_table_offsets(table);
-	const uint8_t *numbers = wire_table_numbers(table);
+	const struct wire_row *rows = wire_table_rows(table);
 	const struct wire_rare *rares = wire_table_rares(table);
 	uint32_t nrares = 0;
 
-	if (wire_table_rules(table)->cfa != WIRE_CFA_NONE || pages[0] != 0 || pages[table->npages] != table->nrows)
+	if (wire_table_rules(table)->cfa != WIRE_CFA_NONE || !wire_table_has_good_blocks(table))
 		return false;
-	for (uint32_t i = 0; i < table->npages; i++) {
-		if (pages[i] >= table->nrows || pages[i] >= pages[i + 1] || offsets[pages[i]] != 0)
-			return false;
-	}
 	for (uint32_t row = 0; row < table->nrows; row++) {
-		if (numbers[row] != WIRE_RARE ? numbers[row] >= table->nrules
-					      : nrares >= table->nrares || rares[nrares].row != row ||
-							rares[nrares].rule >= table->nrules)
+		uint32_t number = rows[row].number;
+
+		if (number != WIRE_RARE ? number >= table->nrules
+					: nrares >= table->nrares || rares[nrares].row != row ||
+						  rares[nrares].rule >= table->nrules)
 			return false;
-		nrares += numbers[row] == WIRE_RARE;
+		nrares += number == WIRE_RARE;
 	}
 	return nrares == table->nrares;
 }

@@ -26,7 +26,7 @@ static inline uint64_t next_random(void) // xorshift64*: the same in every run
 	return random_state * 0x2545f4914f6cdd1dULL;
 }
 
-// As wire.h says, by steps that halve.
+// As wire.h says, by every row of the page.
 static inline const struct wire_rule *table_rule(const struct wire_table *table, uint64_t vaddr)
 {
 	const uint32_t *pages = wire_table_pages(table);
@@ -36,9 +36,19 @@ static inline const struct wire_rule *table_rule(const struct wire_table *table,
 		return wire_table_rules(table);
 	page = (uint32_t)((vaddr - table->text_start) >> WIRE_TABLE_PAGE_BITS);
 	row = pages[page];
-	for (uint32_t step = 1u << 15; step; step >>= 1)
-		if (row + step < pages[page + 1] && wire_table_offsets(table)[row + step] <= (vaddr & 0xffff))
-			row += step;
+	for (uint32_t block = page * WIRE_PAGE_BLOCKS; block < (page + 1) * WIRE_PAGE_BLOCKS; block++) {
+		uint64_t start = table->text_start + ((uint64_t)block << WIRE_TABLE_BLOCK_BITS);
+		uint32_t first = pages[page] + wire_table_blocks(table)[block];
+		uint32_t end = block + 1 < (page + 1) * WIRE_PAGE_BLOCKS
+				       ? pages[page] + wire_table_blocks(table)[block + 1]
+				       : pages[page + 1];
+
+		for (uint32_t i = first; i < end; i++)
+			if (start + wire_table_rows(table)[i].offset <= vaddr)
+				row = i;
+		if (start > vaddr)
+			break;
+	}
 	return wire_table_row_rule(table, row);
 }
 

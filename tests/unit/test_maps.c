@@ -4,6 +4,7 @@
 // test_maps.c: /proc/PID/maps as the kernel writes it, and as nobody should (maps.c).
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,6 +22,7 @@
 #include <cmocka.h>
 
 #include "collector/maps.h"
+#include "collector/maps_query.h"
 
 static struct maps parse(const char *text)
 {
@@ -206,6 +208,75 @@ static void test_own_deleted_file(void **state)
 	close(fd);
 }
 
+static char *read_text(int fd)
+{
+	size_t used = 0, capacity = 1u << 20;
+	char *text = malloc(capacity);
+	ssize_t n;
+
+	assert_non_null(text);
+	while ((n = read(fd, text + used, capacity - used - 1)) > 0)
+		used += (size_t)n;
+	assert_int_equal(n, 0);
+	text[used] = '\0';
+	return text;
+}
+
+// Both ways to ask the kernel say the same.
+static void test_query_is_as_text(void **state)
+{
+	void *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), r;
+	struct maps by_query = {.count = 7}, by_text;
+	size_t i = 0;
+	char *text;
+
+	assert_true(fd >= 0 && code != MAP_FAILED);
+	r = maps_query(fd, &by_query);
+	if (r < 0) {
+		assert_int_equal(by_query.count, 7);
+		close(fd);
+		skip();
+	}
+	text = read_text(fd);
+	by_text = parse(text);
+	for (size_t k = 0; k < by_text.count; k++) {
+		const struct maps_entry *query = &by_query.entries[i], *entry = &by_text.entries[k];
+
+		if (strcmp(entry->path, "[vsyscall]") == 0)
+			continue;
+		assert_true(i++ < by_query.count);
+		assert_int_equal(query->start, entry->start);
+		assert_int_equal(query->end, entry->end);
+		assert_int_equal(query->file_offset, entry->file_offset);
+		assert_int_equal(query->inode, entry->inode);
+		assert_int_equal(query->dev_major, entry->dev_major);
+		assert_int_equal(query->dev_minor, entry->dev_minor);
+		assert_string_equal(query->perms, entry->perms);
+		assert_string_equal(query->path, entry->path);
+		assert_int_equal(query->deleted, entry->deleted);
+	}
+	assert_int_equal(i, by_query.count);
+	assert_non_null(maps_find(&by_query, (uint64_t)(uintptr_t)code));
+	maps_finish(&by_query);
+	maps_finish(&by_text);
+	munmap(code, 4096);
+	free(text);
+	close(fd);
+}
+
+// Not a file of maps: nothing is said.
+static void test_query_of_another_file(void **state)
+{
+	struct maps maps = {.count = 7};
+	int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(maps_query(fd, &maps), -ENOTTY);
+	assert_int_equal(maps.count, 7);
+	close(fd);
+}
+
 static void test_no_such_process(void **state)
 {
 	struct maps maps = {.count = 7};
@@ -225,6 +296,8 @@ int main(void)
 		cmocka_unit_test(test_large),
 		cmocka_unit_test(test_own),
 		cmocka_unit_test(test_own_deleted_file),
+		cmocka_unit_test(test_query_is_as_text),
+		cmocka_unit_test(test_query_of_another_file),
 		cmocka_unit_test(test_no_such_process),
 	};
 

@@ -224,8 +224,8 @@ struct made {
 	struct wire_table header;
 	struct wire_rule rules[3];
 	uint32_t pages[2];
-	uint16_t offsets[3];
-	uint8_t numbers[3];
+	uint16_t blocks[WIRE_PAGE_BLOCKS];
+	struct wire_row rows[3];
 	struct profd_module module;
 	struct profd_module_set set;
 };
@@ -235,7 +235,7 @@ static void make_table(struct made *made, struct wire_rule first, struct wire_ru
 	memset(made, 0, sizeof(*made));
 	made->header = (struct wire_table){.magic = WIRE_TABLE_MAGIC, .version = WIRE_TABLE_VERSION};
 	made->header.machine = WIRE_MACHINE_X86_64;
-	made->header.size = offsetof(struct made, numbers) + sizeof(made->numbers);
+	made->header.size = offsetof(struct made, rows) + sizeof(made->rows);
 	made->header.text_end = PAGE;
 	made->header.npages = 1;
 	made->header.nrows = made->header.nrules = 3;
@@ -244,10 +244,10 @@ static void make_table(struct made *made, struct wire_rule first, struct wire_ru
 	made->rules[1] = first;
 	made->rules[2] = second;
 	made->pages[1] = 3;
-	made->offsets[1] = 1;
-	made->offsets[2] = 0x100;
-	made->numbers[1] = 1;
-	made->numbers[2] = 2;
+	made->rows[1] = (struct wire_row){.offset = 1, .number = 1};
+	made->rows[2] = (struct wire_row){.offset = 0, .number = 2};
+	for (unsigned block = 1; block < WIRE_PAGE_BLOCKS; block++)
+		made->blocks[block] = block == 1 ? 2 : 3;
 	made->module.start = made->module.bias = NOWHERE;
 	made->module.end = NOWHERE + PAGE;
 	made->module.table = &made->header;
