@@ -9,7 +9,7 @@
 #include <gelf.h>
 #include <string.h>
 
-#define MAX_TEXT (4ULL << 30)    // bytes of executable segments, from first to last
+#define MAX_TEXT (1ULL << 30)    // bytes of executable segments, from first to last
 #define MAX_SECTION (1ULL << 30) // bytes of CFI that we look at
 #define MAX_SEGMENTS 65536u
 #define MAX_DYNAMIC (1u << 20) // bytes of a dynamic section

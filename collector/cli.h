@@ -216,6 +216,7 @@ struct cli_trace_options {
 	const char *title; // of the trace
 	uint32_t rate_hz;  // of samples
 	uint32_t flight_s; // only the last so many seconds, at the end or when told to; 0: all, as it happens
+	uint32_t mib;      // of each target's ring; 0: the usual
 };
 // Traces all targets from now on. 0 or −errno, and said why. The strings must outlive it.
 int cli_trace_start(struct collector *collector, const struct cli_trace_options *options,
@@ -238,6 +239,7 @@ struct cli_run_options {
 	struct cli_http http;
 	const char *trace; // NULL: none
 	uint32_t flight_s; // 0: the whole run
+	uint32_t trace_mib;
 	bool wait_for_all; // what the command leaves running, too
 	struct profile_view view;
 	bool leaks;

@@ -11,6 +11,7 @@
 #include "collector/cli.h"
 #include "collector/cli_heap.h"
 #include "collector/cli_waits.h"
+#include "collector/close_fds.h"
 #include "collector/collector.h"
 #include "formats/profile.h"
 #include "profd/wire.h"
@@ -155,14 +156,6 @@ static int private_parse(int argc, char **argv, struct private *own)
 
 // ---- Surroundings --------------------------------------------------------------------------------------------------
 
-static void private_close_range(unsigned from, unsigned to)
-{
-	if (from > to || syscall(SYS_close_range, from, to, 0) == 0)
-		return;
-	for (unsigned fd = from; fd <= to && fd < 65536; fd++) // before Linux 5.9
-		close((int)fd);
-}
-
 // Nothing of the target's stays open: a pipe would not end, a port not be free, a file system not be unmounted.
 static void private_leave_target(struct private *own)
 {
@@ -179,10 +172,10 @@ static void private_leave_target(struct private *own)
 		}
 	}
 	if (keep > STDERR_FILENO) {
-		private_close_range(STDERR_FILENO + 1, keep - 1);
+		close_fds(STDERR_FILENO + 1, keep - 1);
 		fcntl(own->ready_fd, F_SETFD, FD_CLOEXEC);
 	}
-	private_close_range(keep + 1, ~0U);
+	close_fds(keep + 1, ~0U);
 	if (chdir("/") != 0)
 		cli_say("cannot leave the directory: %s", strerror(errno));
 }

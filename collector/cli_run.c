@@ -244,7 +244,8 @@ static bool run_prepare(struct run *run, char ***ret_environment)
 	const struct cli_trace_options trace = {.path = options->trace,
 						.title = options->command[0],
 						.rate_hz = options->sampling.rate_hz,
-						.flight_s = options->flight_s};
+						.flight_s = options->flight_s,
+						.mib = options->trace_mib};
 	if (options->trace != NULL && cli_trace_start(run->collector, &trace, &run->trace) != 0)
 		return false;
 	if (!run_start_http(run))
@@ -439,6 +440,8 @@ const struct cli_command cli_command_run = {
 		"however it "
 		"comes,\n"
 		"                         and when profd gets SIGUSR2, which then does not reach COMMAND\n"
+		"      --trace-buffer N   MiB of shared memory for the events of each process, 32 bytes each "
+		"(default 16)\n"
 		"      --wait             until the processes that COMMAND left running have ended, too\n"
 		"      --causal           stacks under the stacks that made their threads, or queued their work\n"
 		"      --label KEY=VALUE  only samples with this label of the program's; --group KEY puts each under "

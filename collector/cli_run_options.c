@@ -19,6 +19,7 @@ enum run_option {
 	RUN_LEAKS,
 	RUN_TRACE,
 	RUN_FLIGHT,
+	RUN_TRACE_BUFFER,
 	RUN_CAUSAL,
 	RUN_LABEL,
 	RUN_GROUP,
@@ -29,6 +30,7 @@ static const struct option run_long_options[] = {
 	{"wait", no_argument, NULL, RUN_WAIT},
 	{"trace", required_argument, NULL, RUN_TRACE},
 	{"flight", optional_argument, NULL, RUN_FLIGHT},
+	{"trace-buffer", required_argument, NULL, RUN_TRACE_BUFFER},
 	{"full-names", no_argument, NULL, RUN_FULL_NAMES},
 	{"leaks", optional_argument, NULL, RUN_LEAKS},
 	{"causal", no_argument, NULL, RUN_CAUSAL},
@@ -107,6 +109,8 @@ static bool run_take_option(struct cli_run_options *options, int option, char **
 	case RUN_FLIGHT:
 		options->flight_s = RUN_FLIGHT_S;
 		return optarg == NULL || cli_number("--flight", optarg, 1, RUN_MAX_FLIGHT_S, &options->flight_s);
+	case RUN_TRACE_BUFFER:
+		return cli_number("--trace-buffer", optarg, 1, WIRE_EVENTS_MAX_MIB, &options->trace_mib);
 	case RUN_CAUSAL:
 	case RUN_LABEL:
 	case RUN_GROUP:
@@ -170,6 +174,10 @@ int cli_run_parse(int argc, char **argv, struct cli_run_options *ret_options)
 	}
 	if (ret_options->flight_s > 0 && ret_options->trace == NULL) {
 		cli_say("--flight needs --trace FILE");
+		return CLI_OWN_FAILURE;
+	}
+	if (ret_options->trace_mib > 0 && ret_options->trace == NULL) {
+		cli_say("--trace-buffer needs --trace FILE");
 		return CLI_OWN_FAILURE;
 	}
 	ret_options->command = argv + optind;

@@ -53,7 +53,8 @@ static void recording_finish(struct recording *recording)
 static bool recording_begin(struct cli_trace *recorder, struct recording *recording, bool passive)
 {
 	const struct cli_trace_options *options = &recorder->options;
-	const struct trace_options trace = {.keep_ns = (uint64_t)options->flight_s * 1000000000u, .passive = passive};
+	const struct trace_options trace = {
+		.keep_ns = (uint64_t)options->flight_s * 1000000000u, .passive = passive, .mib = options->mib};
 	struct window_options window = {.rate_hz = passive ? 0 : options->rate_hz};
 	char error[512];
 	int r;

@@ -19,9 +19,14 @@
 #else
 #include <zlib.h>
 #endif
+#ifdef HAVE_LIBZSTD
+#include <zstd.h>
+#endif
 
 #define MAX_UNPACKED (4ULL << 30)
-#define MAX_RATIO 1040 // deflate cannot do better than 1032:1
+#define MAX_RATIO_DEFLATE 1040 // it cannot do better than 1032:1
+#define MAX_RATIO_ZSTD 43700   // nor this than a block of 128 KiB from 3 bytes
+#define COMPRESSED_ZSTD 2      // ELFCOMPRESS_ZSTD, which Debian 12's elf.h does not have
 #define MAX_THREADS 4
 #define THREADS_FROM (1u << 20) // bytes unpacked; below, one does it
 
@@ -37,7 +42,7 @@ struct part {
 	const uint8_t *packed;
 	uint64_t packed_size, size;
 	uint64_t place; // in what is unpacked
-	bool failed;
+	bool zstd, failed;
 };
 
 struct work {
@@ -66,12 +71,13 @@ static bool open_packed(const uint8_t *data, uint64_t size, bool gnu, struct par
 	if (size < length)
 		return false;
 	memcpy(&start, data, length);
-	if (gnu ? memcmp(start.gnu.magic, "ZLIB", 4) != 0 : start.elf.ch_type != ELFCOMPRESS_ZLIB)
+	part->zstd = !gnu && start.elf.ch_type == COMPRESSED_ZSTD;
+	if (gnu ? memcmp(start.gnu.magic, "ZLIB", 4) != 0 : !part->zstd && start.elf.ch_type != ELFCOMPRESS_ZLIB)
 		return false;
 	part->size = gnu ? be64toh(start.gnu.size) : start.elf.ch_size;
 	part->packed = data + length;
 	part->packed_size = size - length;
-	return part->size / MAX_RATIO <= part->packed_size && part->size > 0;
+	return part->size > 0 && part->size / (part->zstd ? MAX_RATIO_ZSTD : MAX_RATIO_DEFLATE) <= part->packed_size;
 }
 
 // DWARF_SECTIONS: none of ours.
@@ -135,7 +141,19 @@ static int find_parts(const struct elf_file *file, bool split, struct work *work
 
 // ---- Unpacking -----------------------------------------------------------------------------------------------------
 
-static bool unpack(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
+static bool unpack_zstd(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
+{
+#ifdef HAVE_LIBZSTD
+	static const uint8_t magic[] = {0x28, 0xb5, 0x2f, 0xfd}; // no form older than the one that is specified
+
+	return in_size > sizeof(magic) && memcmp(in, magic, sizeof(magic)) == 0 &&
+	       ZSTD_decompress(out, out_size, in, in_size) == out_size;
+#else
+	return false;
+#endif
+}
+
+static bool unpack_deflate(const uint8_t *in, size_t in_size, uint8_t *out, size_t out_size)
 {
 #ifdef HAVE_LIBDEFLATE
 	struct libdeflate_decompressor *decompressor = libdeflate_alloc_decompressor();
@@ -159,8 +177,10 @@ static void *fill_parts(void *context)
 	while ((i = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED)) < work->count) {
 		struct part *part = &work->parts[i];
 
-		part->failed = !unpack(part->packed, part->packed_size,
-				       (uint8_t *)work->sections->unpacked + part->place, part->size);
+		uint8_t *out = (uint8_t *)work->sections->unpacked + part->place;
+
+		part->failed = part->zstd ? !unpack_zstd(part->packed, part->packed_size, out, part->size)
+					  : !unpack_deflate(part->packed, part->packed_size, out, part->size);
 	}
 	return NULL;
 }

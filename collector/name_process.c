@@ -111,6 +111,7 @@ static int work(int *socket, int output, int request, const int *files, int nfil
 	if (pread(request, &order, sizeof(order), 0) != (ssize_t)sizeof(order))
 		return -EIO;
 	error = read_addresses(request, order.count, &addresses);
+	close(request);
 	return error ? error : compile(&order, addresses, files, nfiles, socket, output);
 }
 

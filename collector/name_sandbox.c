@@ -21,6 +21,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "collector/close_fds.h"
+
 #define CPU_SECONDS 60
 #define MORE_MEMORY \
 	(12ULL << 30) // beyond what is mapped when it begins: sections are mapped whole, of which little is touched
@@ -58,11 +60,11 @@ static void close_others(const int *keep, int count)
 	qsort(sorted, (size_t)count, sizeof(int), by_number);
 	for (int i = 0; i < count; i++) {
 		if (sorted[i] > next)
-			(void)close_range((unsigned)next, (unsigned)sorted[i] - 1, 0);
+			close_fds((unsigned)next, (unsigned)sorted[i] - 1);
 		if (sorted[i] >= next)
 			next = sorted[i] + 1;
 	}
-	(void)close_range((unsigned)next, ~0u, 0);
+	close_fds((unsigned)next, ~0u);
 }
 
 static uint64_t mapped_bytes(void)
@@ -78,27 +80,30 @@ static uint64_t mapped_bytes(void)
 	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static int limit(__rlimit_resource_t resource, uint64_t value)
+static int limit(__rlimit_resource_t resource, uint64_t value, uint64_t most)
 {
-	struct rlimit now, wanted = {value, value};
+	struct rlimit now, wanted = {value, most};
 
 	if (getrlimit(resource, &now) < 0)
 		return -errno;
 	if (now.rlim_max < wanted.rlim_max)
-		wanted = (struct rlimit){now.rlim_max, now.rlim_max};
+		wanted.rlim_max = now.rlim_max;
+	if (wanted.rlim_max < wanted.rlim_cur)
+		wanted.rlim_cur = wanted.rlim_max;
 	return setrlimit(resource, &wanted) < 0 ? -errno : 0;
 }
 
 static int set_limits(uint64_t mapped)
 {
-	int error = limit(RLIMIT_CPU, CPU_SECONDS);
+	// At its hard limit a process is killed without a word; before, SIGXCPU says what for.
+	int error = limit(RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS + 1);
 
 	if (!error)
-		error = limit(RLIMIT_FSIZE, MAX_OUTPUT);
+		error = limit(RLIMIT_FSIZE, MAX_OUTPUT, MAX_OUTPUT);
 	if (!error)
-		error = limit(RLIMIT_CORE, 0);
+		error = limit(RLIMIT_CORE, 0, 0);
 	if (!error && !SANITIZED)
-		error = limit(RLIMIT_AS, mapped + MORE_MEMORY);
+		error = limit(RLIMIT_AS, mapped + MORE_MEMORY, mapped + MORE_MEMORY);
 	return error;
 }
 

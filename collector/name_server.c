@@ -18,10 +18,11 @@
 #include <unistd.h>
 
 #include "collector/clock.h"
+#include "collector/close_fds.h"
 #include "collector/name_process.h"
 
 #define MAX_WORKERS 64 // further ones wait
-#define JOB_FDS 4      // of struct name_job
+#define JOB_FDS 4      // of struct name_job; status first: it can be told what went wrong with the others
 #define MAX_FDS (JOB_FDS + NAME_SOURCES)
 
 union control {
@@ -52,6 +53,7 @@ static void say(int fd, struct name_status status)
 	close(fd);
 }
 
+// Takes the first descriptor over, status.
 static void start_worker(struct server *server, const int *fds, int count)
 {
 	pid_t self = getpid(), pid = fork();
@@ -60,17 +62,14 @@ static void start_worker(struct server *server, const int *fds, int count)
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (getppid() != self)
 			_exit(1);
-		name_process_run(fds[0], fds[1], fds[2], fds + JOB_FDS, count - JOB_FDS);
+		name_process_run(fds[1], fds[2], fds[3], fds + JOB_FDS, count - JOB_FDS);
 	}
 	if (pid < 0) {
-		say(dup(fds[3]), (struct name_status){.error = -errno});
+		say(fds[0], (struct name_status){.error = -errno});
 		return;
 	}
 	server->children[server->count++] = (struct child){
-		.pid = pid,
-		.status_fd = fcntl(fds[3], F_DUPFD_CLOEXEC, 0),
-		.deadline_ms = clock_now_ms() + NAME_SERVER_SECONDS * 1000LL,
-	};
+		.pid = pid, .status_fd = fds[0], .deadline_ms = clock_now_ms() + NAME_SERVER_SECONDS * 1000LL};
 }
 
 // False: profd is gone.
@@ -93,7 +92,9 @@ static bool take_job(struct server *server)
 	}
 	if (count > JOB_FDS && !(message.msg_flags & MSG_CTRUNC))
 		start_worker(server, fds, count);
-	for (int i = 0; i < count; i++)
+	else if (count > 0)
+		say(fds[0], (struct name_status){.error = -EMFILE});
+	for (int i = 1; i < count; i++)
 		close(fds[i]);
 	return true;
 }
@@ -149,8 +150,8 @@ static void leave_profd(struct server *server, int socket)
 		if (fd != socket)
 			(void)dup2(null, fd);
 	if (socket > STDERR_FILENO + 1)
-		(void)close_range(STDERR_FILENO + 1, (unsigned)socket - 1, 0);
-	(void)close_range(socket > STDERR_FILENO ? (unsigned)socket + 1 : STDERR_FILENO + 1, ~0u, 0);
+		close_fds(STDERR_FILENO + 1, (unsigned)socket - 1);
+	close_fds(socket > STDERR_FILENO ? (unsigned)socket + 1 : STDERR_FILENO + 1, ~0u);
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	(void)signal(SIGCHLD, SIG_DFL);
@@ -166,12 +167,14 @@ static _Noreturn void run_server(int socket)
 	leave_profd(&server, socket);
 	for (bool go_on = server.signal_fd >= 0; go_on;) {
 		struct pollfd fds[] = {{.fd = server.signal_fd, .events = POLLIN},
-				       {.fd = server.count < MAX_WORKERS ? socket : -1, .events = POLLIN}};
+				       {.fd = socket, .events = server.count < MAX_WORKERS ? POLLIN : 0}};
 
 		(void)poll(fds, 2, end_late_ones(&server));
 		bury(&server);
-		if (fds[1].revents)
+		if (fds[1].revents & POLLIN)
 			go_on = take_job(&server);
+		else if (fds[1].revents)
+			go_on = false;
 	}
 	_exit(0);
 }
@@ -211,8 +214,10 @@ static int start(void)
 	sigfillset(&all); // no handler of profd's runs in it
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	server_pid = fork();
-	if (server_pid == 0)
+	if (server_pid == 0) {
+		close(sockets[0]); // first of all: by its end we shall know profd's
 		run_server(sockets[1]);
+	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	close(sockets[1]);
 	if (server_pid < 0) {
@@ -254,21 +259,38 @@ int name_server_start(void)
 	return error;
 }
 
+static bool means_dead(int error)
+{
+	return error == -EPIPE || error == -ECONNRESET || error == -ECONNREFUSED || error == -ENOTCONN;
+}
+
 int name_server_fork(const struct name_job *job, const int *files, int nfiles)
 {
-	int fds[MAX_FDS] = {job->socket, job->output, job->request, job->status}, error;
+	int fds[MAX_FDS] = {job->status, job->socket, job->output, job->request}, error;
 
 	memcpy(fds + JOB_FDS, files, (size_t)nfiles * sizeof(int));
 	pthread_mutex_lock(&lock);
 	error = start();
 	if (!error)
 		error = give(fds, JOB_FDS + nfiles);
-	if (error == -EPIPE || error == -ECONNRESET) { // it died
+	if (means_dead(error)) {
 		forget();
 		error = start();
 		if (!error)
 			error = give(fds, JOB_FDS + nfiles);
 	}
+	if (!error)
+		error = server_pid;
 	pthread_mutex_unlock(&lock);
 	return error;
+}
+
+void name_server_kill(pid_t server)
+{
+	pthread_mutex_lock(&lock);
+	if (is_there() && server_pid == server) {
+		(void)kill(server, SIGKILL);
+		forget();
+	}
+	pthread_mutex_unlock(&lock);
 }

@@ -33,7 +33,8 @@ struct worker {
 	int socket, status_fd; // our ends
 	int output;
 	uint32_t opened;
-	bool was_given, has_result, has_status;
+	pid_t server; // that the worker is a child of
+	bool has_result, has_status;
 	int result;
 	struct name_status status;
 };
@@ -69,7 +70,8 @@ static int open_split(const struct target_root *root, const struct name_message 
 	return fd;
 }
 
-static void answer_split(struct worker *worker, const struct name_message *request)
+// It has one question at a time; who asks on without listening is not listened to. False: that is so.
+static bool answer_split(struct worker *worker, const struct name_message *request)
 {
 	union {
 		struct cmsghdr header;
@@ -79,15 +81,17 @@ static void answer_split(struct worker *worker, const struct name_message *reque
 	char byte = 0;
 	struct iovec iov = {&byte, 1};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	ssize_t sent;
 
 	if (fd >= 0) {
 		memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
 		message.msg_control = control.bytes;
 		message.msg_controllen = sizeof(control);
 	}
-	(void)sendmsg(worker->socket, &message, MSG_NOSIGNAL);
+	sent = sendmsg(worker->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (fd >= 0)
 		close(fd);
+	return sent == 1;
 }
 
 // One message. False: there will be no more.
@@ -100,12 +104,10 @@ static bool listen_to(struct worker *worker)
 		return true;
 	if (n != (ssize_t)sizeof(message))
 		return false;
-	if (message.kind == NAME_MESSAGE_SPLIT) {
-		answer_split(worker, &message);
-		return true;
-	}
+	if (message.kind == NAME_MESSAGE_SPLIT)
+		return answer_split(worker, &message);
 	worker->has_result = true;
-	worker->result = message.error;
+	worker->result = message.error <= 0 && message.error > -4096 ? message.error : -EIO; // an errno
 	return false;
 }
 
@@ -117,8 +119,11 @@ static void serve(struct worker *worker)
 	int64_t left;
 
 	while ((left = deadline - clock_now_ms()) > 0) {
-		if (poll(fds, 2, (int)left) <= 0)
+		if (poll(fds, 2, (int)left) <= 0) {
+			if (errno != EINTR)
+				break;
 			continue;
+		}
 		if (fds[0].revents) {
 			if (!listen_to(worker))
 				fds[0].fd = -1;
@@ -129,6 +134,7 @@ static void serve(struct worker *worker)
 		}
 	}
 	worker->status.too_long = worker->has_status = true;
+	name_server_kill(worker->server); // its task was to end this
 }
 
 static int judge(const struct worker *worker, char reason[NAME_WORKER_REASON])
@@ -170,15 +176,18 @@ static int write_all(int fd, const void *data, size_t size)
 	return 0;
 }
 
+// Whoever is given it cannot change it.
 static int make_memfd(const char *name, const void *data, size_t size, const void *more, size_t more_size)
 {
-	int fd = memfd_create(name, MFD_CLOEXEC), error;
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING), error;
 
 	if (fd < 0)
 		return -errno;
 	error = write_all(fd, data, size);
 	if (!error)
 		error = write_all(fd, more, more_size);
+	if (!error && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+		error = -errno;
 	if (error)
 		close(fd);
 	return error ? error : fd;
@@ -204,6 +213,7 @@ static void close_all(const int *fds, int count)
 			close(fds[i]);
 }
 
+// The PID of who got it, or −errno.
 static int give_order(const struct name_request *request, struct name_job *job)
 {
 	const struct name_sources *from = &request->sources;
@@ -247,11 +257,11 @@ static int run(struct worker *worker, char reason[NAME_WORKER_REASON])
 	worker->socket = sockets[0];
 	worker->status_fd = pipe_fds[0];
 	job = (struct name_job){.socket = sockets[1], .output = worker->output, .status = pipe_fds[1]};
-	error = give_order(worker->request, &job);
+	worker->server = give_order(worker->request, &job);
+	error = worker->server < 0 ? worker->server : 0;
 	close(sockets[1]);
 	close(pipe_fds[1]);
-	if (!error) {
-		worker->was_given = true;
+	if (worker->server > 0) {
 		serve(worker);
 		error = judge(worker, reason);
 	}
@@ -294,7 +304,7 @@ int name_worker_run(const struct name_request *request, int *ret_fd, char reason
 
 	reason[0] = '\0';
 	error = run_once(request, &worker, reason);
-	if (error && worker.was_given && !worker.has_status) { // the server was killed, and the worker with it
+	if (error && worker.server > 0 && !worker.has_status) { // the server was killed, and the worker with it
 		reason[0] = '\0';
 		error = run_once(request, &worker, reason);
 	}

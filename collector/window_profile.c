@@ -254,6 +254,11 @@ static void add_comments(struct builder *builder, const struct window_stats *sta
 	if (stats->contexts_lost > 0 || stats->labels_lost > 0)
 		profile_add_comment(profile, "no room since the start: contexts lost %" PRIu64 ", labels lost %" PRIu64,
 				    stats->contexts_lost, stats->labels_lost);
+	if (stats->labels_lost > 0)
+		profile_add_comment(profile,
+				    "labels lost have the value " WIRE_LABEL_NO_ROOM ": of different sets a process "
+				    "keeps %u at the most, for good",
+				    WIRE_POOL_INDEX / 16 * WIRE_POOL_LABELS);
 	if (stats->unwanted > 0)
 		profile_add_comment(profile, "not shown: %" PRIu64 " samples without the labels asked for",
 				    stats->unwanted);

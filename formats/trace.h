@@ -49,7 +49,7 @@ struct trace_event {
 	uint32_t other_tid;   // another thread that has to do with it; 0: none
 	uint64_t flow_out;    // an arrow begins here; 0: none
 	uint64_t flow_in;     // and ends here. Each flow has one beginning, before its ends
-	uint32_t stack;       // id; 0: none
+	uint32_t stack;       // id; 0: none. Of TRACE_END: the stack that ended it
 	uint64_t weight_ns;   // CPU time up to here that the stack stands for; 0: none
 };
 

@@ -3,11 +3,11 @@
 //
 // trace_speedscope.c: speedscope's JSON (https://www.speedscope.app/file-format-schema.json), one `evented` profile a thread: its slices, and
 // within them the stacks of its samples, each drawn for the CPU time that it stands for, up to the moment when it was taken. Speedscope has no
-// arrows and no instants.
+// arrows and no instants; so a wait whose end has a stack is drawn with that in it, under a seam: time by who ended it.
 //
 // A profile must be in one piece, so events are kept until the end: MAX_MARKS of them; what comes after that is counted in a note.
 //
-//   track ─► its marks: frame opened │ frame closed │ stack, for so long      chains through one array, oldest first
+//   track ─► its marks: frame opened, and what ended it │ frame closed │ stack, for so long      chains through one array, oldest first
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,6 +23,8 @@
 #define MAX_MARKS (8u << 20) // of 24 bytes
 #define MAX_OBJECTS 4096u    // frames that name an object; others go without
 #define MAX_DEPTH 64u
+#define MAX_ENDED 8u // of a track's open slices, those that may be told of who ended them
+#define SEAM "↳ woken by"
 
 enum mark_kind { MARK_OPEN, MARK_CLOSE, MARK_STACK };
 
@@ -30,12 +32,17 @@ struct mark {
 	uint64_t time_ns;
 	uint32_t next; // of the same track; index + 1, 0: the last
 	uint32_t what; // frame, or stack; id in the low 30 bits, enum mark_kind above
-	uint64_t weight_ns;
+	union {
+		uint64_t weight_ns; // of a stack
+		uint32_t ender;     // of a frame: the stack that ended it; 0: none
+	};
 };
 
 struct track {
 	char name[64];
-	uint32_t first, last; // index + 1
+	uint32_t first, last;     // index + 1
+	uint32_t open[MAX_ENDED]; // marks, index + 1; 0: left out
+	uint32_t depth;           // slices open
 };
 
 struct frame_key {
@@ -54,6 +61,7 @@ struct speedscope {
 	struct mark *marks;
 	uint32_t nmarks, marks_capacity;
 	uint32_t objects;
+	uint32_t seam; // its frame; 0: there is none yet
 	uint64_t dropped;
 };
 
@@ -141,19 +149,20 @@ static void stack(struct trace_output *output, uint32_t id, const struct trace_f
 
 // ---- Events --------------------------------------------------------------------------------------------------------
 
-static void add_mark(struct speedscope *speedscope, struct track *track, struct mark mark)
+// Index + 1; 0: there is no room.
+static uint32_t add_mark(struct speedscope *speedscope, struct track *track, struct mark mark)
 {
 	struct mark *marks;
 
 	if (speedscope->nmarks >= MAX_MARKS) {
 		speedscope->dropped++;
-		return;
+		return 0;
 	}
 	marks = grow_array(speedscope->marks, &speedscope->marks_capacity, (size_t)speedscope->nmarks + 1,
 			   sizeof(*marks));
 	if (!marks) {
 		fail(speedscope);
-		return;
+		return 0;
 	}
 	speedscope->marks = marks;
 	marks[speedscope->nmarks++] = mark;
@@ -162,6 +171,29 @@ static void add_mark(struct speedscope *speedscope, struct track *track, struct 
 	else
 		track->first = speedscope->nmarks;
 	track->last = speedscope->nmarks;
+	return track->last;
+}
+
+static uint32_t stack_of(const struct speedscope *speedscope, const struct trace_event *event)
+{
+	return event->stack && event->stack <= speedscope->nstacks ? speedscope->stack_ids[event->stack - 1] : 0;
+}
+
+// The slice that ends was opened when nobody knew who would end it.
+static void note_ender(struct speedscope *speedscope, struct track *track, const struct trace_event *event)
+{
+	uint32_t mark, ender = stack_of(speedscope, event);
+
+	if (track->depth == 0 || --track->depth >= MAX_ENDED)
+		return;
+	mark = track->open[track->depth];
+	if (!mark || !ender)
+		return;
+	if (!speedscope->seam)
+		speedscope->seam = add_frame(speedscope, SEAM, "", 0);
+	if (!speedscope->seam)
+		fail(speedscope);
+	speedscope->marks[mark - 1].ender = ender;
 }
 
 static uint32_t slice_frame(struct speedscope *speedscope, const struct trace_event *event)
@@ -179,8 +211,8 @@ static void event(struct trace_output *output, const struct trace_event *event)
 {
 	struct speedscope *speedscope = (struct speedscope *)output;
 	struct track *track = &speedscope->tracks[event->track - 1];
-	struct mark mark = {.time_ns = event->time_ns, .weight_ns = event->weight_ns};
-	uint32_t id = 0;
+	struct mark mark = {.time_ns = event->time_ns};
+	uint32_t id = 0, index;
 
 	if (event->phase == TRACE_BEGIN) {
 		id = slice_frame(speedscope, event);
@@ -188,16 +220,21 @@ static void event(struct trace_output *output, const struct trace_event *event)
 	} else if (event->phase == TRACE_END) {
 		id = 1;
 		mark.what = (uint32_t)MARK_CLOSE << 30;
+		note_ender(speedscope, track, event);
 	} else if (event->stack && event->weight_ns) {
-		id = event->stack <= speedscope->nstacks ? speedscope->stack_ids[event->stack - 1] : 0;
+		id = stack_of(speedscope, event);
 		mark.what = (uint32_t)MARK_STACK << 30 | id;
+		mark.weight_ns = event->weight_ns;
 	} else {
 		return;
 	}
-	if (id == 0)
+	if (id == 0) {
 		fail(speedscope);
-	else
-		add_mark(speedscope, track, mark);
+		return;
+	}
+	index = add_mark(speedscope, track, mark);
+	if (event->phase == TRACE_BEGIN && track->depth++ < MAX_ENDED)
+		track->open[track->depth - 1] = index;
 }
 
 // ---- JSON ----------------------------------------------------------------------------------------------------------
@@ -235,7 +272,9 @@ struct line {
 	struct writer *writer;
 	bool any;
 	uint64_t start_ns, at_ns; // of the trace; of the last event
-	uint32_t open[MAX_DEPTH];
+	struct {
+		uint32_t frame, ender;
+	} open[MAX_DEPTH];
 	uint32_t depth;
 };
 
@@ -247,19 +286,72 @@ static void put_change(struct line *line, char type, uint32_t frame, uint64_t ti
 	line->any = true;
 }
 
-static void put_stack(struct line *line, const struct speedscope *speedscope, uint32_t id, const struct mark *mark)
+static void open_stack(struct line *line, const struct speedscope *speedscope, uint32_t id, uint64_t time_ns)
 {
 	const uint32_t *stack = trace_names_get(&speedscope->stacks, id);
+
+	for (uint32_t i = stack[0]; i > 0; i--)
+		put_change(line, 'O', stack[i], time_ns);
+}
+
+static void close_stack(struct line *line, const struct speedscope *speedscope, uint32_t id, uint64_t time_ns)
+{
+	const uint32_t *stack = trace_names_get(&speedscope->stacks, id);
+
+	for (uint32_t i = 1; i <= stack[0]; i++)
+		put_change(line, 'C', stack[i], time_ns);
+}
+
+// Who ended the innermost slice, within it; not around what else is within it.
+static void open_ender(struct line *line, const struct speedscope *speedscope, uint64_t time_ns)
+{
+	uint32_t ender = line->depth > 0 ? line->open[line->depth - 1].ender : 0;
+
+	if (!ender)
+		return;
+	put_change(line, 'O', speedscope->seam, time_ns);
+	open_stack(line, speedscope, ender, time_ns);
+}
+
+static void close_ender(struct line *line, const struct speedscope *speedscope, uint64_t time_ns)
+{
+	uint32_t ender = line->depth > 0 ? line->open[line->depth - 1].ender : 0;
+
+	if (!ender)
+		return;
+	close_stack(line, speedscope, ender, time_ns);
+	put_change(line, 'C', speedscope->seam, time_ns);
+}
+
+static void put_stack(struct line *line, const struct speedscope *speedscope, uint32_t id, const struct mark *mark)
+{
 	uint64_t from_ns = mark->time_ns > mark->weight_ns ? mark->time_ns - mark->weight_ns : 0;
 
 	if (from_ns < line->at_ns)
 		from_ns = line->at_ns;
 	if (from_ns >= mark->time_ns)
 		return;
-	for (uint32_t i = stack[0]; i > 0; i--)
-		put_change(line, 'O', stack[i], from_ns);
-	for (uint32_t i = 1; i <= stack[0]; i++)
-		put_change(line, 'C', stack[i], mark->time_ns);
+	close_ender(line, speedscope, from_ns);
+	open_stack(line, speedscope, id, from_ns);
+	close_stack(line, speedscope, id, mark->time_ns);
+	open_ender(line, speedscope, mark->time_ns);
+}
+
+static void open_slice(struct line *line, const struct speedscope *speedscope, uint32_t frame, uint32_t ender,
+		       uint64_t time_ns)
+{
+	close_ender(line, speedscope, time_ns);
+	line->open[line->depth].frame = frame;
+	line->open[line->depth++].ender = ender;
+	put_change(line, 'O', frame, time_ns);
+	open_ender(line, speedscope, time_ns);
+}
+
+static void close_slice(struct line *line, const struct speedscope *speedscope, uint64_t time_ns)
+{
+	close_ender(line, speedscope, time_ns);
+	put_change(line, 'C', line->open[--line->depth].frame, time_ns);
+	open_ender(line, speedscope, time_ns);
 }
 
 static void put_mark(struct line *line, const struct speedscope *speedscope, const struct mark *mark)
@@ -269,14 +361,12 @@ static void put_mark(struct line *line, const struct speedscope *speedscope, con
 
 	switch (mark->what >> 30) {
 	case MARK_OPEN:
-		if (line->depth < MAX_DEPTH) {
-			line->open[line->depth++] = id;
-			put_change(line, 'O', id, time_ns);
-		}
+		if (line->depth < MAX_DEPTH)
+			open_slice(line, speedscope, id, mark->ender, time_ns);
 		break;
 	case MARK_CLOSE:
 		if (line->depth > 0)
-			put_change(line, 'C', line->open[--line->depth], time_ns);
+			close_slice(line, speedscope, time_ns);
 		break;
 	default:
 		put_stack(line, speedscope, id, mark);
@@ -296,7 +386,7 @@ static void put_track(struct speedscope *speedscope, const struct track *track, 
 	for (uint32_t i = track->first; i && !writer->error; i = speedscope->marks[i - 1].next)
 		put_mark(&line, speedscope, &speedscope->marks[i - 1]);
 	while (line.depth > 0)
-		put_change(&line, 'C', line.open[--line.depth], end_ns);
+		close_slice(&line, speedscope, end_ns);
 	writer_puts(writer, "]}");
 }
 

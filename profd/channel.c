@@ -32,7 +32,7 @@
 #include "profd/wake.h"
 
 #define TICK_MS 50        // while sampling
-#define SWEEP_MS 10       // and with perf events, whose threads wait for us to have one
+#define SWEEP_MS 10       // and with perf events, where new threads wait for us to have one
 #define SCAN_TICKS 4      // a look for unknown threads every so many ticks
 #define GOVERNOR_TICKS 10 // a look at what the handler costs
 #define RECONNECT_MS 1000 // a daemon's path is tried again this often
@@ -171,7 +171,8 @@ static bool handle_all(int socket_fd)
 struct loop {
 	int socket_fd; // −1: not connected
 	int wake_fd;
-	unsigned sweeps, ticks;
+	int waited_ms; // since the last tick, sweeps apart
+	unsigned ticks;
 	bool was_ready;
 };
 
@@ -240,11 +241,18 @@ static bool with_perf_events(void)
 	return __atomic_load_n(&profd_agent.region.header->clock, __ATOMIC_RELAXED) == WIRE_CLOCK_PERF;
 }
 
+static int tick_ms(void)
+{
+	return with_perf_events() && !profd_timer_is_calm() ? SWEEP_MS : TICK_MS;
+}
+
 static void tick(struct loop *loop)
 {
+	loop->waited_ms += tick_ms();
 	profd_timer_sweep();
-	if (with_perf_events() && ++loop->sweeps % (TICK_MS / SWEEP_MS))
+	if (loop->waited_ms < TICK_MS)
 		return;
+	loop->waited_ms = 0;
 	check_handler();
 	tell_maps(loop);
 	if (++loop->ticks % SCAN_TICKS == 0)
@@ -267,7 +275,7 @@ static int poll_timeout(const struct loop *loop)
 		return RECONNECT_MS;
 	if (!sampling())
 		return follows_maps() ? TICK_MS : -1;
-	return with_perf_events() ? SWEEP_MS : TICK_MS;
+	return tick_ms();
 }
 
 // Returns when told to stop, or when the collector is gone for good.

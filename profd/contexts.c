@@ -51,16 +51,42 @@ struct wire_pool_context *profd_contexts_find(uint32_t context)
 	return (struct wire_pool_context *)profd_pool_item(&pool, WIRE_ITEM_CONTEXT, context);
 }
 
-static uint32_t add_context(enum wire_context_kind kind, uint32_t stack, uint32_t parent, uint8_t generation)
+uint64_t profd_contexts_own_work(void)
+{
+	uint64_t work = profd_contexts_work();
+	const struct wire_pool_context *item = profd_contexts_find(WIRE_WORK_CONTEXT(work));
+
+	return item && item->lock ? WIRE_WORK(item->parent, WIRE_WORK_LABELS(work)) : work;
+}
+
+static uint32_t add_item(const struct wire_pool_context *item)
 {
 	const struct profd_pool pool = profd_contexts_pool();
-	const struct wire_pool_context item = {
-		.stack = stack, .parent = parent, .kind = (uint8_t)kind, .generation = generation};
-	uint32_t number = profd_pool_add(&pool, WIRE_ITEM_CONTEXT, BODY(&item), CONTEXT_BODY_WORDS, CONTEXT_COUNTS);
+	uint32_t number = profd_pool_add(&pool, WIRE_ITEM_CONTEXT, BODY(item), CONTEXT_BODY_WORDS, CONTEXT_COUNTS);
 
 	if (!number)
 		count_lost();
 	return number;
+}
+
+static uint32_t add_context(enum wire_context_kind kind, uint32_t stack, uint32_t parent, uint8_t generation)
+{
+	return add_item(&(struct wire_pool_context){
+		.stack = stack, .parent = parent, .kind = (uint8_t)kind, .generation = generation});
+}
+
+// Its parent is told apart by number (profd_contexts_own_work gives it back), so nothing is left out; and nothing has it as a parent.
+uint32_t profd_contexts_add_lock(uint32_t stack, uint32_t parent)
+{
+	const struct wire_pool_context *item = profd_contexts_find(parent);
+
+	if (!stack)
+		return 0;
+	return add_item(&(struct wire_pool_context){.stack = stack,
+						    .parent = item ? parent : 0,
+						    .kind = WIRE_CONTEXT_WOKEN,
+						    .generation = item ? item->generation : 1,
+						    .lock = 1});
 }
 
 // The same chain without its oldest context. With nobody before it the next one is another context, and so on.
@@ -96,7 +122,7 @@ uint32_t profd_contexts_add(enum wire_context_kind kind, uint32_t stack, uint32_
 
 uint32_t profd_contexts_note(enum wire_context_kind kind, struct profd_caller caller)
 {
-	return profd_contexts_add(kind, profd_contexts_stack(caller), WIRE_WORK_CONTEXT(profd_contexts_work()));
+	return profd_contexts_add(kind, profd_contexts_stack(caller), WIRE_WORK_CONTEXT(profd_contexts_own_work()));
 }
 
 // ---- fork ----------------------------------------------------------------------------------------------------------
@@ -122,7 +148,8 @@ void profd_contexts_before_fork(struct profd_caller caller)
 		return;
 	item.stack.npcs = (uint16_t)(npcs - 1);
 	memmove(item.pcs, item.pcs + 1, (npcs - 1) * sizeof(*item.pcs));
-	forking = profd_contexts_add(WIRE_CONTEXT_CREATED, add_stack(&item), WIRE_WORK_CONTEXT(profd_contexts_work()));
+	forking = profd_contexts_add(WIRE_CONTEXT_CREATED, add_stack(&item),
+				     WIRE_WORK_CONTEXT(profd_contexts_own_work()));
 }
 
 static uint32_t save_one(const struct wire_pool_context *context, struct saved *to)

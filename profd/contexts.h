@@ -38,6 +38,9 @@ static inline uint64_t profd_contexts_work(void)
 	return slot ? __atomic_load_n(&slot->work, __ATOMIC_RELAXED) : 0;
 }
 
+// The same but for a lock's seam (wire_pool_context.lock): what is handed on, and what outlasts the lock.
+uint64_t profd_contexts_own_work(void);
+
 static inline void profd_contexts_set_work(uint64_t work)
 {
 	struct wire_slot *slot = profd_contexts_slot();
@@ -51,6 +54,8 @@ uint32_t profd_contexts_stack(struct profd_caller caller);
 // The number of a context: a stack of the pool, and what its thread worked for (0: nothing). A chain that would get longer than
 // WIRE_GENERATIONS loses its oldest. 0: no stack, or no room (counted).
 uint32_t profd_contexts_add(enum wire_context_kind kind, uint32_t stack, uint32_t parent);
+// The number of a lock's seam: the stack that gave the lock back, over what the thread works for that has it now. 0: as above.
+uint32_t profd_contexts_add_lock(uint32_t stack, uint32_t parent);
 // Both: the caller's stack, under what the calling thread works for now.
 uint32_t profd_contexts_note(enum wire_context_kind kind, struct profd_caller caller);
 struct wire_pool_context *profd_contexts_find(uint32_t context); // NULL: there is none

@@ -20,12 +20,16 @@
 #include "profd/threads.h"
 #include "profd/timer.h"
 #include "profd/unwind.h"
+#include "profd/unwind_memo.h"
 
 // Only threads that are running, or were preempted inside the handler, hold one.
 #define SCRATCH_BUFFERS 64
+#define CACHE_LINE 64
+#define TIMED_OF 4 // samples, of which one is timed
 
 struct scratch {
-	uint32_t taken; // atomic
+	uint32_t taken;              // atomic
+	struct profd_walk_memo memo; // of one thread's walks, as a rule: scratch_take begins at the same place
 	uint64_t pcs[WIRE_MAX_FRAMES];
 };
 
@@ -39,9 +43,14 @@ void profd_handler_init(void)
 {
 	profd_otel_trace_init();
 	profd_clock_init();
-	// A thread of the parent may have held one at the moment of the fork.
-	for (int i = 0; i < SCRATCH_BUFFERS; i++)
+	// A thread of the parent may have held one at the moment of the fork, in the middle of a change. Those that were never used
+	// stay without memory.
+	for (int i = 0; i < SCRATCH_BUFFERS; i++) {
+		if (!__atomic_load_n(&scratches[i].taken, __ATOMIC_RELAXED) && !scratches[i].memo.count)
+			continue;
+		scratches[i].memo.count = 0;
 		__atomic_store_n(&scratches[i].taken, 0, __ATOMIC_RELAXED);
+	}
 }
 
 static struct scratch *scratch_take(uint32_t hint)
@@ -79,11 +88,13 @@ static struct profd_stack_range stack_range(const struct profd_slot_private *pri
 	return range;
 }
 
-static uint32_t walk(struct profd_slot_private *private, const ucontext_t *uc, uint64_t *pcs, uint8_t *ret_stop)
+static uint32_t walk(struct profd_slot_private *private, const ucontext_t *uc, struct scratch *scratch,
+		     uint8_t *ret_stop)
 {
 	static const struct profd_module_set no_modules;
 	uint64_t held;
 	const struct profd_module_set *set = profd_modules_enter(private, &held);
+	uint64_t *pcs = scratch->pcs;
 	struct profd_unwind_context context;
 	struct profd_stack_range range;
 	uint32_t count;
@@ -97,7 +108,7 @@ static uint32_t walk(struct profd_slot_private *private, const ucontext_t *uc, u
 	else if (profd_agent.config.unwinder == PROFD_UNWIND_FP)
 		count = profd_unwind_fp(set, &context, range, pcs, WIRE_MAX_FRAMES, ret_stop);
 	else
-		count = profd_unwind_table(set, &context, range, pcs, WIRE_MAX_FRAMES, ret_stop);
+		count = profd_unwind_table_memo(set, &context, range, &scratch->memo, pcs, WIRE_MAX_FRAMES, ret_stop);
 	profd_modules_leave(private, held);
 	return count;
 }
@@ -148,18 +159,20 @@ static struct profd_ring ring_of(uint32_t slot)
 				   .size = region->shard_size};
 }
 
-// The slot's own counts, which the timer and the governor go by. What is far above the usual is another's: the thread was
-// preempted in its handler, or interrupted.
+// The slot's own counts, which the timer and the governor go by. Every so many samples the clock is looked at a second time. What is
+// far above the usual is another's: the thread was preempted in its handler, or interrupted.
 static void account(struct profd_slot_private *private, const struct wire_sample *sample)
 {
-	uint64_t took_ns = profd_clock_now_ns() - sample->time_ns;
-	uint64_t usual_ns = private->usual_ns;
+	uint64_t took_ns, usual_ns = private->usual_ns;
 
+	private->covered_ns += sample->cpu_ns;
+	if (private->samples++ % TIMED_OF)
+		return;
+	took_ns = profd_clock_now_ns() - sample->time_ns;
 	if (took_ns > 4 * usual_ns)
 		took_ns = 4 * usual_ns;
-	private->usual_ns = usual_ns + took_ns / 16 - usual_ns / 16;
-	private->handler_ns += took_ns;
-	private->covered_ns += sample->cpu_ns;
+	private->usual_ns = (uint32_t)(usual_ns + took_ns / 16 - usual_ns / 16);
+	private->handler_ns += took_ns * TIMED_OF;
 }
 
 struct expiry {
@@ -178,6 +191,24 @@ static const struct wire_trace *current_trace(const struct wire_slot *slot, stru
 	    (__atomic_load_n(&slot->trace_turn, __ATOMIC_RELAXED) & 1))
 		return NULL;
 	return &slot->trace;
+}
+
+// What a sample is going to touch, all at once: where samples are few, the program has put its own data in its place.
+static void fetch_early(const struct expiry *expiry, const ucontext_t *uc)
+{
+	const struct profd_region *region = &profd_agent.region;
+	const struct wire_slot *slot = &region->slots[expiry->slot];
+	const struct scratch *scratch = &scratches[expiry->slot % SCRATCH_BUFFERS];
+	const char *stack = (const char *)(uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+
+	__builtin_prefetch(&region->shards[expiry->slot & (region->nshards - 1)].head, 1);
+	__builtin_prefetch(&region->shards[expiry->slot & (region->nshards - 1)].tail);
+	__builtin_prefetch(&region->header->maps_gen);
+	for (uint32_t line = 0; line < sizeof(*slot) / CACHE_LINE; line++)
+		__builtin_prefetch((const char *)slot + line * CACHE_LINE, 1);
+	__builtin_prefetch(scratch, 1);
+	for (uint32_t line = 0; line < 4; line++)
+		__builtin_prefetch(stack + line * CACHE_LINE);
 }
 
 static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
@@ -205,7 +236,7 @@ static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 		return;
 	}
 	sample.maps_gen = __atomic_load_n(&header->maps_gen, __ATOMIC_ACQUIRE);
-	count = walk(private, uc, scratch->pcs, &sample.stop);
+	count = walk(private, uc, scratch, &sample.stop);
 	sample.nframes = (uint16_t)charge_to_start_routine(scratch->pcs, count, sample.stop);
 	sample.weight = expiry->weight ? expiry->weight : perf_weight(private);
 	private->weight_seen += sample.weight;
@@ -272,6 +303,18 @@ static void forward(int signo, siginfo_t *info, ucontext_t *uc)
 	keep_eintr_at = prof_is_pending() ? (uint64_t)uc->uc_mcontext.gregs[REG_RIP] : 0;
 }
 
+// Whose slot this thread's variable names: mostly its own, which spares a system call. 0: there is none. One that was made by a raw
+// clone may have its maker's variables; but an event's signal names who it is for, and goes nowhere else.
+static uint32_t tid_in_table(void)
+{
+	const struct profd_region *region = &profd_agent.region;
+	uint32_t slot = profd_thread_slot;
+
+	if (!__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) || slot >= region->nslots)
+		return 0;
+	return WIRE_SLOT_TID(__atomic_load_n(&region->slots[slot].state_tid, __ATOMIC_RELAXED));
+}
+
 static struct expiry recognize(const siginfo_t *info)
 {
 	struct expiry expiry = {.slot = PROFD_NO_SLOT};
@@ -281,8 +324,12 @@ static struct expiry recognize(const siginfo_t *info)
 		expiry.slot = (uint32_t)(uint64_t)(uintptr_t)info->si_value.sival_ptr;
 		expiry.weight = 1 + (info->si_overrun > 0 ? (uint32_t)info->si_overrun : 0);
 	} else if (info->si_code > 0 && info->si_code != SI_KERNEL) { // spares most others a system call
-		expiry.tid = (uint32_t)profd_raw0(SYS_gettid);
+		expiry.tid = tid_in_table();
 		slot = profd_perf_slot(info, expiry.tid);
+		if (!slot) {
+			expiry.tid = (uint32_t)profd_raw0(SYS_gettid);
+			slot = profd_perf_slot(info, expiry.tid);
+		}
 		expiry.slot = slot ? slot - 1 : PROFD_NO_SLOT;
 	}
 	return expiry;
@@ -297,8 +344,10 @@ void profd_handler(int signo, siginfo_t *info, void *context)
 		forward(signo, info, uc);
 		return;
 	}
-	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && expiry.slot < profd_agent.region.nslots)
+	if (__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE) && expiry.slot < profd_agent.region.nslots) {
+		fetch_early(&expiry, uc);
 		take_sample(&expiry, uc);
+	}
 	if (keep_eintr_at == (uint64_t)uc->uc_mcontext.gregs[REG_RIP]) {
 		keep_eintr_at = 0;
 		return;

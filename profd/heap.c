@@ -126,7 +126,7 @@ static void count_freed(const struct wire_live *live)
 static void add_object(const void *object, size_t bytes, struct profd_caller caller)
 {
 	uint64_t pcs[WIRE_STORE_FRAMES];
-	struct profd_store_stack stack = {.pcs = pcs, .work = profd_contexts_work()};
+	struct profd_store_stack stack = {.pcs = pcs, .work = profd_contexts_own_work()};
 	struct wire_live live = {.bytes = bytes, .born_ds = now_ds()}, stale;
 	struct wire_bucket *bucket;
 

@@ -136,44 +136,51 @@
 
 // NOLINTBEGIN(bugprone-macro-parentheses): lists of parameters and of arguments
 
-// A wait for something that may not have to be waited for: `is_free` is asked at once, `will_not_wait` when it said no.
-#define PROFD_LOCK_WAIT(name, kind, object, is_free, will_not_wait, parameters, arguments) \
-	static PROFD_NOINLINE int contended_##name parameters                              \
-	{                                                                                  \
-		struct profd_wait wait;                                                    \
-		int result;                                                                \
-                                                                                           \
-		if (will_not_wait)                                                         \
-			return PROFD_REAL(name) arguments;                                 \
-		profd_wait_begins(&wait, kind, PROFD_ADDRESS(object), PROFD_CALLER());     \
-		result = PROFD_REAL(name) arguments;                                       \
-		profd_wait_ends(&wait);                                                    \
-		return result;                                                             \
-	}                                                                                  \
-	PROFD_EXPORT int name parameters                                                   \
-	{                                                                                  \
-		if (!profd_waits_on() || ((is_free) && PROFD_FOUND(name)))                 \
-			return PROFD_FOUND(name) arguments;                                \
-		return contended_##name arguments;                                         \
+// A wait for something that may not have to be waited for: `is_free` is asked at once, `will_not_wait` when it said no. `ends` tells of `wait`'s
+// end, for which there is `result`.
+#define PROFD_LOCK_WAIT(name, kind, object, is_free, will_not_wait, ends, parameters, arguments) \
+	static PROFD_NOINLINE int contended_##name parameters                                    \
+	{                                                                                        \
+		struct profd_wait wait;                                                          \
+		int result;                                                                      \
+                                                                                                 \
+		if (will_not_wait)                                                               \
+			return PROFD_REAL(name) arguments;                                       \
+		profd_wait_begins(&wait, kind, PROFD_ADDRESS(object), PROFD_CALLER());           \
+		result = PROFD_REAL(name) arguments;                                             \
+		ends;                                                                            \
+		return result;                                                                   \
+	}                                                                                        \
+	PROFD_EXPORT int name parameters                                                         \
+	{                                                                                        \
+		if (!profd_waits_on() || ((is_free) && PROFD_FOUND(name)))                       \
+			return PROFD_FOUND(name) arguments;                                      \
+		return contended_##name arguments;                                               \
 	}
 
-// A lock is given back, for which others may wait.
-#define PROFD_LOCK_RELEASE(name, kind, type, may_have_waiters)                             \
-	static PROFD_NOINLINE int contended_##name(type *lock)                             \
-	{                                                                                  \
-		struct profd_release release;                                              \
-		int result;                                                                \
-                                                                                           \
-		profd_release_begins(&release, kind, PROFD_ADDRESS(lock), PROFD_CALLER()); \
-		result = PROFD_REAL(name)(lock);                                           \
-		profd_release_ends(&release);                                              \
-		return result;                                                             \
-	}                                                                                  \
-	PROFD_EXPORT int name(type *lock)                                                  \
-	{                                                                                  \
-		if (!profd_waits_on() || (!(may_have_waiters) && PROFD_FOUND(name)))       \
-			return PROFD_FOUND(name)(lock);                                    \
-		return contended_##name(lock);                                             \
+// A lock is given back. `may_have_waiters` is asked at once, and `has_seam`, where such a lock does not tell by the former that this thread works
+// under its seam (wakers.h); when either said yes, `effect`.
+#define PROFD_LOCK_RELEASE(name, kind, type, may_have_waiters, has_seam, effect)                    \
+	static PROFD_NOINLINE int contended_##name(type *lock)                                      \
+	{                                                                                           \
+		struct profd_release release;                                                       \
+		enum profd_release_effect found = effect;                                           \
+		int result;                                                                         \
+                                                                                                    \
+		if (found == PROFD_GIVES_BACK)                                                      \
+			profd_wakers_lock_given_back(PROFD_ADDRESS(lock));                          \
+		if (found != PROFD_LETS_GO)                                                         \
+			return PROFD_REAL(name)(lock);                                              \
+		profd_release_begins(&release, kind, PROFD_ADDRESS(lock), PROFD_CALLER());          \
+		result = PROFD_REAL(name)(lock);                                                    \
+		profd_release_ends(&release);                                                       \
+		return result;                                                                      \
+	}                                                                                           \
+	PROFD_EXPORT int name(type *lock)                                                           \
+	{                                                                                           \
+		if (!profd_waits_on() || (!(may_have_waiters) && !(has_seam) && PROFD_FOUND(name))) \
+			return PROFD_FOUND(name)(lock);                                             \
+		return contended_##name(lock);                                                      \
 	}
 
 // NOLINTEND(bugprone-macro-parentheses)

@@ -85,16 +85,30 @@ static bool change(const struct set *from, const char *key, const char *value, s
 	return value ? fits & add(to, key, value) : fits;
 }
 
-static uint32_t store(struct set *set)
+static void count_lost(void)
+{
+	__atomic_fetch_add(&profd_agent.region.header->labels_lost, 1, __ATOMIC_RELAXED);
+}
+
+// 0: there is no room.
+static uint32_t store(struct set *set, bool stand_in)
 {
 	const struct profd_pool pool = profd_contexts_pool();
-	uint32_t words = (uint32_t)(sizeof(set->head) + set->head.bytes + 7) / 8, number;
+	uint32_t words = (uint32_t)(sizeof(set->head) + set->head.bytes + 7) / 8;
+	const uint64_t *body = &set->head.head + 1;
 
 	memset(set->text + set->head.bytes, 0, words * 8 - sizeof(set->head) - set->head.bytes);
-	number = profd_pool_add(&pool, WIRE_ITEM_LABELS, &set->head.head + 1, words - 1, 0);
-	if (!number)
-		__atomic_fetch_add(&profd_agent.region.header->labels_lost, 1, __ATOMIC_RELAXED);
-	return number;
+	return stand_in ? profd_pool_add_stand_in(&pool, body, words - 1)
+			: profd_pool_add(&pool, WIRE_ITEM_LABELS, body, words - 1, 0);
+}
+
+// The value that the key had before must not stay: it would be another request's, another user's. Where there is no room even for what says so,
+// the thread has no labels at all.
+static uint32_t stand_in_for(const struct set *before, const char *key, const char *value)
+{
+	struct set after;
+
+	return change(before, key, value ? WIRE_LABEL_NO_ROOM : NULL, &after) ? store(&after, true) : 0;
 }
 
 static int change_own(const char *key, const char *value)
@@ -102,19 +116,22 @@ static int change_own(const char *key, const char *value)
 	uint64_t work = profd_contexts_work();
 	struct set before, after;
 	uint32_t number = 0;
+	bool fits;
 
 	load(WIRE_WORK_LABELS(work), &before);
-	if (!change(&before, key, value, &after)) {
-		__atomic_fetch_add(&profd_agent.region.header->labels_lost, 1, __ATOMIC_RELAXED);
+	if (!change(&before, key, value, &after)) { // one more than may be
+		count_lost();
 		return -1;
 	}
-	if (after.head.nlabels > 0) {
-		number = store(&after);
-		if (!number)
-			return -1;
+	if (after.head.nlabels > 0)
+		number = store(&after, false);
+	fits = number || after.head.nlabels == 0;
+	if (!fits) {
+		count_lost();
+		number = stand_in_for(&before, key, value);
 	}
 	profd_contexts_set_work(WIRE_WORK(WIRE_WORK_CONTEXT(work), number));
-	return 0;
+	return fits ? 0 : -1;
 }
 
 // ---- The trace -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@
 
 #include "profd/wire.h"
 
-// 0; −1: the key is bad, or there is no room (counted).
+// 0; −1: the key is bad, or there is no room (counted): then its value is WIRE_LABEL_NO_ROOM, or where there are eight others, there is none.
 int profd_labels_set(const char *key, const char *value);
 void profd_labels_clear(const char *key);
 // has: the thread has one; what trace says is written in any case.

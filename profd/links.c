@@ -42,7 +42,7 @@ void profd_links_capture(struct profd_caller caller, struct profd_link *ret_link
 
 static void save(struct level *level)
 {
-	level->work = profd_contexts_work();
+	level->work = profd_contexts_own_work();
 	level->has_trace = profd_labels_trace(&level->trace);
 }
 

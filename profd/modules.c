@@ -98,8 +98,10 @@ static struct set *set_derive(uint64_t start, uint64_t end, const struct profd_m
 
 static void publish(struct set *set)
 {
+	static uint64_t last_serial;
 	struct set *old = (struct set *)(uintptr_t)profd_modules_current;
 
+	set->view.serial = ++last_serial;
 	__atomic_store_n(&profd_modules_current, &set->view, __ATOMIC_SEQ_CST);
 	if (old) {
 		old->next_retired = retired;

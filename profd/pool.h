@@ -22,6 +22,8 @@ struct profd_pool {
 // is no room.
 uint32_t profd_pool_add(const struct profd_pool *pool, enum wire_item_type type, const uint64_t *body, uint32_t nbody,
 			uint32_t ncounts);
+// The same of labels that stand in for a set which found no room: for these some is kept.
+uint32_t profd_pool_add_stand_in(const struct profd_pool *pool, const uint64_t *body, uint32_t nbody);
 // The item of that number and type, nothing else of which may change; NULL: there is none.
 const uint64_t *profd_pool_item(const struct profd_pool *pool, enum wire_item_type type, uint32_t number);
 

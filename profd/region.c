@@ -12,7 +12,7 @@
 #include "profd/shared_file.h"
 
 #define RING_BYTES_MAX (8u << 20) // all shards together, on however many CPUs
-#define SHARD_BYTES (256u << 10)
+#define SHARD_BYTES (512u << 10)
 #define SLOTS 65536u
 
 static uint32_t shard_count(void)

@@ -121,7 +121,7 @@ uint32_t profd_tasks_add(const char *name, uint64_t stack, uint64_t size)
 	begin_change(task);
 	task->stack_low = stack;
 	task->stack_high = stack + size;
-	task->work = profd_contexts_work();
+	task->work = profd_contexts_own_work();
 	task->since_ns = 0;
 	copy_text(task->name, sizeof(task->name), name);
 	copy_text(task->waits_for, sizeof(task->waits_for), "");
@@ -151,7 +151,7 @@ void profd_tasks_suspend(uint32_t number, const char *state, struct profd_caller
 	task->sp = caller.sp;
 	task->fp = caller.fp;
 	task->since_ns = profd_clock_now_ns();
-	task->work = profd_contexts_work();
+	task->work = profd_contexts_own_work();
 	copy_text(task->waits_for, sizeof(task->waits_for), state);
 	end_change(task, WIRE_TASK_SUSPENDED);
 }

@@ -112,7 +112,7 @@ uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack, struc
 	private->judged_handler_ns = 0;
 	private->judged_covered_us = 0;
 	private->slowdown = 0;
-	private->signals = 0;
+	private->signals = private->samples = 0;
 	private->owed_us = 0;
 	__atomic_store_n(&private->timer_word, 0, __ATOMIC_RELAXED);
 	// Sequentially consistent: either whoever starts sampling sees this slot, or the arming below sees the period.

@@ -41,7 +41,7 @@ struct profd_slot_private {
 	uint32_t period_ns;             // of this thread: that in force << slowdown; 0: not sampled
 	uint32_t hold;                  // atomic futex; enum profd_hold
 	// By the thread's handler alone; handler_ns and covered_ns only grow, until the slot is another thread's.
-	uint64_t handler_ns; // time that it took
+	uint64_t handler_ns; // time that it took, about
 	uint64_t covered_ns; // CPU time that its samples stand for
 	uint32_t usual_ns;   // what one sample takes, smoothed
 	// atomic: CPU time due when a timer was replaced, which the next sample stands for, too
@@ -51,6 +51,7 @@ struct profd_slot_private {
 	uint32_t judged_covered_us;
 	uint8_t slowdown; // the governor's: the period is shifted left by this
 	uint8_t signals;  // perf events' that the handler had, modulo 256
+	uint8_t samples;  // that the handler took, modulo 256
 };
 _Static_assert(sizeof(struct profd_slot_private) == sizeof(((struct wire_slot *)0)->private_words), "slot");
 

@@ -21,7 +21,8 @@
 
 #define HOLD_TIMEOUT_NS 1000000000LL
 #define MAX_OWED_US 1000000u
-#define RETRY_SWEEPS 100 // a thread that could have no event is tried again after so many
+#define CALM_SWEEPS 5   // after so many without a new thread the helper sweeps less often
+#define RETRY_SWEEPS 25 // and after so many, a second, a thread that could have no event is tried again
 
 enum forbidden { FORBIDDEN_NOT, FORBIDDEN_ASKED, FORBIDDEN_DONE };
 
@@ -31,6 +32,7 @@ static uint32_t holds_asked;      // atomic: threads that wait for profd_timer_s
 static uint32_t sweep_wanted;     // atomic: a thread may have an event again
 static uint64_t swept_seen;       // threads_seen at the last sweep of all slots
 static unsigned sweeps_unchanged; // sweeps since then
+static uint32_t calm;             // atomic: the helper sleeps longer; who is new wakes it
 
 // The kernel's clockid for another thread's CPU time: see kernel/time/posix-cpu-timers.c, CPUCLOCK_PERTHREAD | SCHED.
 static clockid_t thread_cpu_clock(uint32_t tid)
@@ -55,6 +57,11 @@ static uint64_t random_below(uint32_t tid, uint64_t bound)
 static uint32_t period_now(void)
 {
 	return __atomic_load_n(&profd_agent.region.header->period_ns, __ATOMIC_SEQ_CST);
+}
+
+static bool wants_perf(void)
+{
+	return __atomic_load_n(&profd_agent.region.header->clock, __ATOMIC_RELAXED) == WIRE_CLOCK_PERF;
 }
 
 static uint64_t cpu_time_ns(uint32_t tid)
@@ -142,11 +149,6 @@ static void carry_over(struct profd_slot_private *private, uint32_t tid, uint32_
 				   __ATOMIC_RELAXED);
 }
 
-static bool wants_perf(void)
-{
-	return __atomic_load_n(&profd_agent.region.header->clock, __ATOMIC_RELAXED) == WIRE_CLOCK_PERF;
-}
-
 // Helper. False: the thread cannot have an event (counted, but for one that is gone), a CPU timer must do.
 static bool apply_perf(uint32_t slot, uint32_t tid, uint32_t word, uint32_t period_ns)
 {
@@ -210,6 +212,14 @@ static bool take_busy(uint32_t *word, uint32_t *ret_timer)
 	return true;
 }
 
+// Where a CPU timer stands in for an event, the helper is not to sleep over it.
+static void announce(uint32_t timer)
+{
+	if (timer && timer != PROFD_TIMER_PERF && wants_perf() && __atomic_exchange_n(&calm, 0, __ATOMIC_SEQ_CST) &&
+	    !is_helper)
+		profd_wake_send();
+}
+
 void profd_timer_adjust(uint32_t slot)
 {
 	struct wire_slot *s = &profd_agent.region.slots[slot];
@@ -235,6 +245,7 @@ void profd_timer_adjust(uint32_t slot)
 			return;
 		}
 	} while (period_now() != period_ns);
+	announce(timer);
 }
 
 bool profd_timer_retire(uint32_t slot)
@@ -362,6 +373,8 @@ void profd_timer_resume(uint32_t slot)
 void profd_timer_init_helper(void)
 {
 	is_helper = true;
+	sweeps_unchanged = 0;
+	__atomic_store_n(&calm, 0, __ATOMIC_RELAXED);
 	profd_perf_init();
 }
 
@@ -422,6 +435,19 @@ static void answer_forbidden(void)
 	profd_raw_futex_wake(&perf_forbidden);
 }
 
+// A thread that joins counts itself, and then looks whether we are calm; we say so, and then look at the count.
+static void become_calm(void)
+{
+	__atomic_store_n(&calm, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&profd_agent.region.header->threads_seen, __ATOMIC_SEQ_CST) != swept_seen)
+		__atomic_store_n(&calm, 0, __ATOMIC_RELAXED);
+}
+
+bool profd_timer_is_calm(void)
+{
+	return __atomic_load_n(&calm, __ATOMIC_RELAXED);
+}
+
 void profd_timer_sweep(void)
 {
 	uint32_t used = slots_used();
@@ -431,9 +457,12 @@ void profd_timer_sweep(void)
 	answer_forbidden();
 	if (!wants_perf() && !holds)
 		return;
-	if (!__atomic_exchange_n(&sweep_wanted, 0, __ATOMIC_ACQ_REL) && !holds && seen == swept_seen &&
-	    ++sweeps_unchanged < RETRY_SWEEPS)
-		return;
+	if (!__atomic_exchange_n(&sweep_wanted, 0, __ATOMIC_ACQ_REL) && !holds && seen == swept_seen) {
+		if (++sweeps_unchanged == CALM_SWEEPS)
+			become_calm();
+		if (sweeps_unchanged < RETRY_SWEEPS)
+			return;
+	}
 	swept_seen = seen;
 	sweeps_unchanged = 0;
 	profd_perf_sweep();
@@ -446,6 +475,8 @@ void profd_timer_sweep(void)
 			continue;
 		if (__atomic_load_n(&private->hold, __ATOMIC_SEQ_CST) == PROFD_HOLD_ASKED)
 			answer_hold(i);
+		else if (word & PROFD_TIMER_BUSY) // by a thread that begins, or ends
+			__atomic_store_n(&sweep_wanted, 1, __ATOMIC_RELAXED);
 		else if (word && word != PROFD_TIMER_PERF && wants_perf())
 			profd_timer_adjust(i);
 	}

@@ -38,6 +38,8 @@ void profd_timer_init_helper(void);
 void profd_timer_set_period(uint32_t period_ns, uint32_t clock);
 // Perf events for threads that still have a timer, none for those that ended or are about to exec. Often while sampling.
 void profd_timer_sweep(void);
+// No thread came for a while: a sweep now and then will do, the next one who comes wakes the helper.
+bool profd_timer_is_calm(void);
 // Samples this thread at 1/2^slowdown of the rate in force.
 void profd_timer_slow_down(uint32_t slot, uint32_t slowdown);
 

@@ -17,6 +17,7 @@
 
 #include "profd/unwind_arch.h"
 
+struct profd_walk_memo;
 struct wire_table;
 
 // Registers at the leaf, by DWARF number (x86-64: 0 rax 1 rdx 2 rcx 3 rbx 4 rsi 5 rdi 6 rbp 7 rsp 8–15 r8–r15 16 rip;
@@ -42,6 +43,7 @@ struct profd_code_range {
 // Immutable, but for the cache, which the walkers fill (unwind_cache.h): PROFD_UNWIND_CACHE_ENTRIES words, zeroed by whoever
 // makes the set, used with this set alone. NULL: none.
 struct profd_module_set {
+	uint64_t serial; // no other set of this process has it; 0: walks of this set are not remembered (unwind_memo.h)
 	uint32_t count;
 	const struct profd_module *modules;
 	uint64_t *cache;
@@ -62,6 +64,10 @@ struct profd_stack_range {
 // and why the walk ended in *ret_stop (enum wire_stop).
 uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
 			    struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
+// The same, with what earlier walks have left in the memo, which is the caller's alone meanwhile.
+uint32_t profd_unwind_table_memo(const struct profd_module_set *set, const struct profd_unwind_context *context,
+				 struct profd_stack_range stack, struct profd_walk_memo *memo, uint64_t *pcs,
+				 uint32_t max, uint8_t *ret_stop);
 uint32_t profd_unwind_fp(const struct profd_module_set *set, const struct profd_unwind_context *context,
 			 struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
 

@@ -16,7 +16,7 @@
 #include "profd/unwind_runtime.h"
 
 #define RECOVER_REACH (64u << 10) // bytes above SP that a frame with a frame pointer may have
-#define RECOVER_ROWS 4096u        // of one function
+#define RECOVER_STEPS 8192u       // back over rows and blocks, in one function
 #define MAX_LATE_PUSH 64u         // bytes from a function's entry to the instruction behind its push of FP
 #define MAX_PROLOGUE 24u          // instructions
 #define MAX_DOUBTLESS (64u << 10) // bytes from a function's entry to a PC in it; more is rare
@@ -37,14 +37,15 @@ static bool find_row(const struct wire_table *table, uint64_t vaddr, struct row_
 	return true;
 }
 
-static bool find_row_before(const struct wire_table *table, struct row_place *place)
+// False: there is none, or not within *steps, which is counted down.
+static bool find_row_before(const struct wire_table *table, struct row_place *place, uint32_t *steps)
 {
-	if (place->row == 0)
+	if (place->row == 0 || *steps == 0)
 		return false;
 	place->row--;
-	while (place->row < wire_table_block_start(table, place->block))
+	for (--*steps; *steps > 0 && place->row < wire_table_block_start(table, place->block); --*steps)
 		place->block--;
-	return true;
+	return *steps > 0;
 }
 
 static uint64_t row_vaddr(const struct wire_table *table, const struct row_place *place)
@@ -86,9 +87,10 @@ struct frame_setup {
 // By its rows, back to the push.
 static void find_push(const struct wire_table *table, struct row_place place, struct frame_setup *ret_setup)
 {
+	uint32_t steps = RECOVER_STEPS;
 	uint64_t address = 0, behind;
 
-	for (uint32_t n = 0; n < RECOVER_ROWS; n++) {
+	for (;;) {
 		behind = address;
 		address = row_vaddr(table, &place);
 		if (is_push_rule(wire_table_row_rule(table, place.row))) {
@@ -103,7 +105,8 @@ static void find_push(const struct wire_table *table, struct row_place place, st
 				return;
 		}
 		// Between functions there may be a hole; in front of one, it was another function.
-		if (!find_row_before(table, &place) || wire_table_row_rule(table, place.row)->cfa == WIRE_CFA_NONE)
+		if (!find_row_before(table, &place, &steps) ||
+		    wire_table_row_rule(table, place.row)->cfa == WIRE_CFA_NONE)
 			return;
 	}
 }
@@ -121,9 +124,13 @@ static struct frame_setup find_setup(struct profd_walk *walk)
 		find_push(module->table, place, &setup);
 	if (!is_first_of_page(module->table, &place) &&
 	    is_entry_rule(wire_table_row_rule(module->table, place.row - 1))) {
-		setup.entry_end = row_vaddr(module->table, &place) + module->bias;
-		(void)find_row_before(module->table, &place);
-		setup.entry_start = row_vaddr(module->table, &place) + module->bias;
+		uint64_t entry_end = row_vaddr(module->table, &place) + module->bias;
+		uint32_t steps = WIRE_PAGE_BLOCKS + 2; // it is in the same page
+
+		if (find_row_before(module->table, &place, &steps)) {
+			setup.entry_start = row_vaddr(module->table, &place) + module->bias;
+			setup.entry_end = entry_end;
+		}
 	}
 	if (setup.push)
 		setup.push += module->bias;

@@ -51,6 +51,8 @@ struct profd_walk {
 	bool bx_known;
 	uint64_t bx; // PROFD_ARCH_KEPT
 #ifndef PROFD_UNWIND_OUTSIDE
+	struct profd_walk_memo *memo; // unwind_memo.h; NULL: none
+	uint32_t memo_left;           // of its frames, those that may still be met
 	// unwind_ahead.h: return addresses, and the words before and at each.
 	uint32_t nahead;
 	uint64_t ahead[PROFD_AHEAD];
@@ -64,17 +66,21 @@ static inline bool profd_walk_load_far(struct profd_walk *walk, uint64_t address
 	return ++walk->safe_reads <= PROFD_MAX_SAFE_READS && profd_safe_read(address, ret_value);
 }
 
-// The target's stack, below whatever the compiler that built us knows of: nothing for its sanitizers.
-__attribute__((no_sanitize("address"))) static inline bool profd_walk_load(struct profd_walk *walk, uint64_t address,
-									   uint64_t *ret_value)
+// The target's stack, below whatever the compiler that built us knows of: nothing for its sanitizers. False: not in the known range.
+__attribute__((no_sanitize("address"))) static inline bool profd_walk_load_near(const struct profd_walk *walk,
+										uint64_t address, uint64_t *ret_value)
+{
+	if (address < walk->stack.low || address >= walk->stack.high || walk->stack.high - address < 8)
+		return false;
+	*ret_value = *(const volatile uint64_t *)(uintptr_t)address;
+	return true;
+}
+
+static inline bool profd_walk_load(struct profd_walk *walk, uint64_t address, uint64_t *ret_value)
 {
 	if (address & 7)
 		return false;
-	if (address >= walk->stack.low && address < walk->stack.high && walk->stack.high - address >= 8) {
-		*ret_value = *(const volatile uint64_t *)(uintptr_t)address;
-		return true;
-	}
-	return profd_walk_load_far(walk, address, ret_value);
+	return profd_walk_load_near(walk, address, ret_value) || profd_walk_load_far(walk, address, ret_value);
 }
 
 static inline const struct profd_module *profd_walk_module(struct profd_walk *walk, uint64_t pc)
@@ -172,6 +178,8 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 	walk->bx_known = false;
 	walk->bx = 0;
 #ifndef PROFD_UNWIND_OUTSIDE
+	walk->memo = NULL;
+	walk->memo_left = 0;
 	walk->nahead = 0;
 #endif
 }

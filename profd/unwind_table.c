@@ -14,6 +14,7 @@
 #include "profd/unwind_landing.h"
 #include "profd/unwind_leaf.h"
 #include "profd/unwind_lookup.h"
+#include "profd/unwind_memo.h"
 #include "profd/unwind_step.h"
 
 #define MAX_SIGNAL_FRAMES 64u
@@ -263,10 +264,12 @@ static enum step rule_step(struct profd_walk *walk, const struct wire_rule *rule
 static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 {
 	enum profd_cache_kind kind = PROFD_CACHE_KIND(entry);
-	uint64_t cfa, at, pc, fp;
+	uint64_t cfa, at, pc_at, pc, fp;
 
-	if (kind == PROFD_CACHE_OUTERMOST)
+	if (kind == PROFD_CACHE_OUTERMOST) {
+		profd_memo_keep(walk, 0);
 		return STEP_END;
+	}
 	if (kind == PROFD_CACHE_FP && !knows_fp(walk))
 		return STEP_NO_RULE;
 	fp = walk->fp;
@@ -274,7 +277,8 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 	if (cfa <= walk->sp || (cfa & 7))
 		return STEP_BAD_CFA;
 	at = cfa - PROFD_CACHE_BELOW(entry);
-	if (!profd_walk_load(walk, PROFD_ARCH_LINK ? at + PROFD_CACHE_FP_SAVED(entry) * 8 : cfa - 8, &pc))
+	pc_at = PROFD_ARCH_LINK ? at + PROFD_CACHE_FP_SAVED(entry) * 8 : cfa - 8;
+	if (!profd_walk_load(walk, pc_at, &pc))
 		return STEP_UNREADABLE;
 	if (PROFD_CACHE_FP_SAVED(entry)) {
 		if (!profd_walk_load(walk, at, &fp))
@@ -286,6 +290,7 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 		return STEP_BAD_CFA;
 	profd_walk_enter(walk, pc, cfa, fp);
 	walk->by_rule = true;
+	profd_memo_reach(walk, pc_at, PROFD_CACHE_FP_SAVED(entry) ? at : 0);
 	return STEP_ON;
 }
 
@@ -496,9 +501,13 @@ static enum step step_up(struct profd_walk *walk)
 {
 	bool cacheable = !walk->exact && !walk->tracks_bx && profd_walk_sp_known(walk);
 	uint64_t entry = cacheable ? profd_cache_get(walk->set, walk->pc - 1) : 0;
-	enum step step = entry ? cached_step(walk, entry) : slow_step(walk);
+	enum step step = entry ? cached_step(walk, entry) : STEP_NO_RULE;
 
-	return step == STEP_NO_RULE && entry ? guess_step(walk) : step;
+	if (step != STEP_NO_RULE)
+		return step;
+	step = entry ? guess_step(walk) : slow_step(walk);
+	profd_memo_restart(walk);
+	return step;
 }
 
 static uint8_t stop_reason(struct profd_walk *walk, enum step step)
@@ -531,6 +540,10 @@ static enum step walk_all(struct profd_walk *walk, uint64_t *pcs, uint32_t max, 
 
 		pcs[count] = walk->pc | (walk->exact && count > 0 ? WIRE_PC_EXACT : 0);
 		count++;
+		if (profd_memo_knows(walk) && profd_memo_follow(walk, pcs, &count, max)) {
+			*ret_count = count;
+			return STEP_END;
+		}
 		step = step_up(walk);
 		if (step == STEP_ON && walk->pc == 0)
 			step = STEP_END;
@@ -551,14 +564,16 @@ static bool recover_fp(struct profd_walk *walk)
 }
 #endif
 
-uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
-			    struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
+static uint32_t unwind(const struct profd_module_set *set, const struct profd_unwind_context *context,
+		       struct profd_stack_range stack, struct profd_walk_memo *memo, uint64_t *pcs, uint32_t max,
+		       uint8_t *ret_stop)
 {
 	struct profd_walk walk;
 	uint32_t count;
 	enum step step;
 
 	profd_walk_init(&walk, set, context, stack);
+	profd_memo_begin(&walk, memo);
 	step = walk_all(&walk, pcs, max, &count);
 	if (step == STEP_WANTS_BX) {
 		profd_walk_init(&walk, set, context, stack);
@@ -568,6 +583,21 @@ uint32_t profd_unwind_table(const struct profd_module_set *set, const struct pro
 	*ret_stop = step == STEP_ON ? (uint8_t)WIRE_STOP_DEPTH : stop_reason(&walk, step);
 	return count;
 }
+
+uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
+			    struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
+{
+	return unwind(set, context, stack, NULL, pcs, max, ret_stop);
+}
+
+#ifndef PROFD_UNWIND_OUTSIDE
+uint32_t profd_unwind_table_memo(const struct profd_module_set *set, const struct profd_unwind_context *context,
+				 struct profd_stack_range stack, struct profd_walk_memo *memo, uint64_t *pcs,
+				 uint32_t max, uint8_t *ret_stop)
+{
+	return unwind(set, context, stack, memo, pcs, max, ret_stop);
+}
+#endif
 
 // ---- A table that comes in -----------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@
 #include "profd/contention.h"
 #include "profd/contexts.h"
 #include "profd/events.h"
-#include "profd/object_name.h"
+#include "profd/object_key.h"
 #include "profd/store.h"
 #include "profd/threads.h"
 #include "profd/wakers.h"
@@ -43,6 +43,7 @@ void profd_waits_bound(void)
 void profd_waits_forget(void)
 {
 	profd_contention_reset();
+	profd_object_keys_forget();
 	profd_wakers_forget();
 	waited_lock = 0;
 }
@@ -104,17 +105,9 @@ static uint64_t draw(void)
 // The key of a wait in the store: of a descriptor, by what it is.
 static uint64_t key_of(uint32_t kind, uint64_t object)
 {
-	uint64_t words[PROFD_OBJECT_NAME_WORDS];
-	struct profd_store_stack text = {.pcs = words, .stop = WIRE_STOP_END};
-	const struct wire_bucket *bucket = NULL;
-
 	if (kind <= WIRE_WAIT_LAST_ADDRESS)
 		return WIRE_WAIT_KEY(kind, object);
-	if (object != WIRE_WAIT_NO_FD) {
-		text.npcs = profd_object_name((int)object, words);
-		bucket = profd_store_bucket(WIRE_BUCKET_OBJECT, &text, 0, 0);
-	}
-	return WIRE_WAIT_KEY(kind, bucket ? profd_store_number(bucket) + 1 : 0);
+	return WIRE_WAIT_KEY(kind, object == WIRE_WAIT_NO_FD ? 0 : profd_object_key(kind, (int)object));
 }
 
 // What was waited for, where, and what that stands for.
@@ -137,7 +130,8 @@ static void count(enum wire_bucket_kind bucket_kind, const struct waiting *waiti
 	if (__atomic_load_n(&profd_store.header, __ATOMIC_ACQUIRE)) {
 		stack.npcs = profd_caller_walk(waiting->caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
 		stack.pcs = pcs;
-		stack.work = profd_contexts_work();
+		// Under the seam of this lock, not of one that its thread has besides.
+		stack.work = profd_wakers_lock == waiting->object ? profd_contexts_work() : profd_contexts_own_work();
 		bucket = profd_store_bucket(bucket_kind, &stack, key_of(waiting->kind, waiting->object), 0);
 		if (bucket) {
 			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, waiting->parts);
@@ -206,32 +200,70 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	}
 }
 
+static void tell_end(const struct profd_wait *wait, uint64_t at_ns, const struct profd_waker *waker)
+{
+	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns,
+		    .other = waker->by, .context = waker->context);
+}
+
+// Wakers alone need no end: a third of what they cost a read.
+static uint64_t end_time_ns(void)
+{
+	return wanted(~(PROFD_WAITS_WAKERS | PROFD_WAITS_IO)) || waited_lock ? profd_clock_now_ns() : 0;
+}
+
+// What it waited belongs to what it worked for then.
 void profd_wait_ends(const struct profd_wait *wait)
 {
+	struct profd_waker waker = {0};
 	int error = errno;
 	uint64_t at_ns;
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = profd_clock_now_ns();
+	at_ns = end_time_ns();
 	if (is_lock(wait->kind) && waited_lock == wait->object)
 		stop_counting(at_ns);
 	if (wanted(PROFD_WAITS_BLOCK))
 		count_block(wait, at_ns - wait->began_ns);
 	if (wanted(PROFD_WAITS_WAKERS))
-		profd_wakers_wait_ends(wait);
-	// With wakers, the thread now works for whoever woke it.
-	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns,
-		    .context = wanted(PROFD_WAITS_WAKERS) ? WIRE_WORK_CONTEXT(profd_contexts_work()) : 0);
+		profd_wakers_wait_ends(wait, &waker);
+	tell_end(wait, at_ns, &waker);
 	errno = error;
+}
+
+// What it waited was whoever had the lock.
+void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
+{
+	struct profd_waker waker = {0};
+	int error = errno;
+	uint64_t at_ns;
+
+	if (wait->kind == WIRE_WAIT_NONE)
+		return;
+	at_ns = end_time_ns();
+	if (waited_lock == wait->object)
+		stop_counting(at_ns);
+	if (held && wanted(PROFD_WAITS_WAKERS))
+		profd_wakers_lock_taken(wait, told, &waker);
+	if (wanted(PROFD_WAITS_BLOCK))
+		count_block(wait, at_ns - wait->began_ns);
+	tell_end(wait, at_ns, &waker);
+	errno = error;
+}
+
+void profd_wait_was_for_others(const struct profd_wait *wait)
+{
+	if (wait->kind != WIRE_WAIT_NONE && wanted(PROFD_WAITS_MUTEX))
+		profd_contention_charge(wait->object, profd_clock_now_ns());
 }
 
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller)
 {
+	uint32_t context = wanted(PROFD_WAITS_WAKERS) ? profd_wakers_wake(object, caller) : 0;
+
 	if (profd_thread_slot != PROFD_NO_SLOT)
-		profd_event(WIRE_EVENT_WAKE, .reason = kind, .object = object);
-	if (wanted(PROFD_WAITS_WAKERS))
-		profd_wakers_wake(object, caller);
+		profd_event(WIRE_EVENT_WAKE, .reason = kind, .object = object, .context = context);
 }
 
 void profd_release_begins(struct profd_release *release, enum wire_wait kind, uint64_t object,
@@ -244,6 +276,7 @@ void profd_release_begins(struct profd_release *release, enum wire_wait kind, ui
 	if (profd_thread_slot == PROFD_NO_SLOT)
 		return;
 	profd_wait_wakes(kind, object, caller);
+	profd_wakers_lock_given_back(object);
 	if (wanted(PROFD_WAITS_MUTEX))
 		release->delay_ns = profd_contention_charge(object, profd_clock_now_ns());
 }

@@ -154,24 +154,25 @@ static uint32_t walk_and_remember(struct profd_caller caller, uint32_t parent)
 	return stack.context;
 }
 
-void profd_wakers_wake(uint64_t object, struct profd_caller caller)
+uint32_t profd_wakers_wake(uint64_t object, struct profd_caller caller)
 {
 	uint32_t parent, context, tid, entry = entry_of(object);
 
 	if (profd_thread_slot == PROFD_NO_SLOT || !__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
-		return;
-	parent = WIRE_WORK_CONTEXT(profd_contexts_work());
+		return 0;
+	parent = WIRE_WORK_CONTEXT(profd_contexts_own_work());
 	context = find_known(caller, parent);
 	if (!context && profd_agent_is_on())
 		context = walk_and_remember(caller, parent);
 	if (!context)
-		return;
+		return 0;
 	tid = own_tid();
 	__atomic_store_n(&wakes[entry].by, (uint64_t)tid << 32 | given_by, __ATOMIC_RELAXED);
 	__atomic_store_n(&wakes[entry].origin, given_origin ? given_origin : tid, __ATOMIC_RELAXED);
 	__atomic_store_n(&wakes[entry].context, (uint64_t)context << 32 | to_us(profd_clock_now_ns()),
 			 __ATOMIC_RELAXED);
 	__atomic_store_n(&wakes[entry].object, object, __ATOMIC_RELEASE);
+	return context;
 }
 
 // ---- Who goes on ------------------------------------------------------------------------------------------------------------
@@ -186,9 +187,15 @@ static bool waits_for_work(uint32_t kind)
 	       kind == WIRE_WAIT_EPOLL || kind == WIRE_WAIT_POLL || kind == WIRE_WAIT_SELECT;
 }
 
+static bool waits_for_lock(uint32_t kind)
+{
+	return kind == WIRE_WAIT_MUTEX || kind == WIRE_WAIT_READ_LOCK || kind == WIRE_WAIT_WRITE_LOCK;
+}
+
 bool profd_wakers_can_wake(uint32_t kind)
 {
-	return waits_for_work(kind) || kind == WIRE_WAIT_BARRIER || kind == WIRE_WAIT_READ || kind == WIRE_WAIT_RECEIVE;
+	return waits_for_work(kind) || waits_for_lock(kind) || kind == WIRE_WAIT_BARRIER || kind == WIRE_WAIT_READ ||
+	       kind == WIRE_WAIT_RECEIVE;
 }
 
 static void set_context(uint32_t context)
@@ -215,10 +222,25 @@ static void take(const struct profd_waker *waker)
 	given_origin = waker->origin;
 }
 
+__thread uint64_t profd_wakers_lock;
+
+// It may work for something else by now: between profd_enter and profd_leave. A child of vfork, or of a fork that nobody told of, leaves its
+// parent's work alone.
+static void drop_lock(void)
+{
+	if (!profd_wakers_lock || !profd_agent_is_on())
+		return;
+	profd_contexts_set_work(profd_contexts_own_work());
+	profd_wakers_lock = 0;
+}
+
 void profd_wakers_wait_begins(struct profd_wait *wait)
 {
 	wait->before = (struct profd_waker){0, 0, 0};
-	if (!profd_wakers_can_wake(wait->kind) || profd_links_entered())
+	if (!profd_wakers_can_wake(wait->kind) || waits_for_lock(wait->kind))
+		return;
+	drop_lock();
+	if (profd_links_entered())
 		return;
 	note_own_context();
 	wait->before = (struct profd_waker){given_context, given_by, given_origin};
@@ -226,33 +248,57 @@ void profd_wakers_wait_begins(struct profd_wait *wait)
 		take(&(struct profd_waker){0, 0, 0});
 }
 
-// The last waker of the object, if it came after the wait began. false: there was none.
-static bool find_waker(const struct profd_wait *wait, struct profd_waker *ret_waker)
+// The last waker of the object, if it came after the wait began and is not the thread itself. false: there was none. ret_answers: to what this thread asked of it, or of others on its behalf.
+static bool find_waker(const struct profd_wait *wait, struct profd_waker *ret_waker, bool *ret_answers)
 {
 	const struct wake *wake = &wakes[entry_of(wait->object)];
 	uint64_t context, by;
-	uint32_t tid = own_tid();
 
 	if (__atomic_load_n(&wake->object, __ATOMIC_ACQUIRE) != wait->object)
 		return false;
 	context = __atomic_load_n(&wake->context, __ATOMIC_RELAXED);
 	by = __atomic_load_n(&wake->by, __ATOMIC_RELAXED);
-	if ((int32_t)((uint32_t)context - to_us(wait->began_ns)) < 0 || context >> 32 == 0)
+	if ((int32_t)((uint32_t)context - to_us(wait->began_ns)) < 0 || context >> 32 == 0 || by >> 32 == own_tid())
 		return false;
 	*ret_waker = (struct profd_waker){(uint32_t)(context >> 32), (uint32_t)(by >> 32),
 					  (uint32_t)__atomic_load_n(&wake->origin, __ATOMIC_RELAXED)};
-	if ((uint32_t)by == tid || ret_waker->origin == tid)
-		*ret_waker = wait->before; // an answer
+	*ret_answers = (uint32_t)by == own_tid() || ret_waker->origin == own_tid();
 	return true;
 }
 
-void profd_wakers_wait_ends(const struct profd_wait *wait)
+void profd_wakers_wait_ends(const struct profd_wait *wait, struct profd_waker *ret_waker)
 {
-	struct profd_waker waker;
+	bool answers;
 
-	if (profd_wakers_can_wake(wait->kind) && !profd_links_entered() && find_waker(wait, &waker) &&
-	    profd_agent_is_on())
-		take(&waker);
+	if (!profd_wakers_can_wake(wait->kind) || !find_waker(wait, ret_waker, &answers))
+		return;
+	if (!profd_links_entered() && profd_agent_is_on())
+		take(answers ? &wait->before : ret_waker);
+}
+
+// ---- Locks ------------------------------------------------------------------------------------------------------------------
+
+void profd_wakers_lock_taken(const struct profd_wait *wait, bool told, struct profd_waker *ret_waker)
+{
+	const struct wire_pool_context *waker;
+	uint32_t context;
+	bool answers;
+
+	if (!waits_for_lock(wait->kind) || !find_waker(wait, ret_waker, &answers) || !told || !profd_agent_is_on())
+		return;
+	drop_lock();
+	waker = profd_contexts_find(ret_waker->context);
+	context = waker ? profd_contexts_add_lock(waker->stack, WIRE_WORK_CONTEXT(profd_contexts_work())) : 0;
+	if (!context)
+		return;
+	profd_wakers_lock = wait->object;
+	set_context(context);
+}
+
+void profd_wakers_lock_given_back(uint64_t lock)
+{
+	if (profd_wakers_lock == lock)
+		drop_lock();
 }
 
 void profd_wakers_forget(void)
@@ -263,4 +309,5 @@ void profd_wakers_forget(void)
 	for (uint32_t i = 0; i < KNOWN; i++)
 		known[i].sp = 0;
 	own_context = given_context = given_by = given_origin = 0;
+	profd_wakers_lock = 0;
 }

@@ -177,6 +177,8 @@ struct wire_slot {
 #define WIRE_POOL_INDEX (1u << 15)
 #define WIRE_POOL_PROBES 64u
 #define WIRE_POOL_WORDS (1u << 19)
+#define WIRE_POOL_LABELS \
+	8u // sixteenths of index and words that labels may take; one more, what stands in for those that had no room
 #define WIRE_POOL_BYTES ((uint64_t)WIRE_POOL_INDEX * sizeof(uint32_t) + (uint64_t)WIRE_POOL_WORDS * sizeof(uint64_t))
 
 enum wire_item_type { WIRE_ITEM_NONE, WIRE_ITEM_STACK, WIRE_ITEM_CONTEXT, WIRE_ITEM_LABELS };
@@ -209,14 +211,16 @@ struct wire_pool_context {
 	uint32_t parent;    // what the stack's thread worked for then; 0: nothing that is known
 	uint8_t kind;       // enum wire_context_kind
 	uint8_t generation; // 1 + its parent's; without one: 1
-	uint8_t reserved[6];
+	uint8_t lock; // 1: the stack gave back a lock, and parent is what the thread itself works for that waited for it
+	uint8_t reserved[5];
 	uint64_t created;  // atomic; threads made by it
 	uint64_t unjoined; // atomic; of them, ended joinable, and neither joined nor detached since
 };
 
-#define WIRE_LABELS 8u             // of a set
-#define WIRE_LABEL_KEY_BYTES 32u   // with the NUL
-#define WIRE_LABEL_VALUE_BYTES 64u // likewise
+#define WIRE_LABELS 8u                 // of a set
+#define WIRE_LABEL_KEY_BYTES 32u       // with the NUL
+#define WIRE_LABEL_VALUE_BYTES 64u     // likewise
+#define WIRE_LABEL_NO_ROOM "(no room)" // the value of a key whose own found none
 struct wire_pool_labels {
 	uint64_t head;
 	uint32_t bytes; // of the text, NULs included
@@ -279,9 +283,9 @@ struct wire_header {
 	uint32_t threads_slowed;        // sampled below the rate now, to keep to max_overhead_permille
 	uint64_t slowed_total;          // times that a thread's rate was lowered
 	uint64_t contexts_lost;         // stacks and contexts that had no room in the pool
-	uint64_t labels_lost;           // sets of labels that had none
+	uint64_t labels_lost;           // sets of labels that had none: times that one was to be set
 	uint32_t pool_used;             // words; those before this were given out
-	uint32_t pool_labels;           // items that are labels: half of the index, and of the words, at the most
+	uint32_t pool_labels;           // items that are labels
 	uint32_t tasks_used;            // tasks [0, tasks_used) were ever used
 	uint64_t tasks_lost;            // that had no room
 	uint32_t store_errno;           // why the profile store could not be made when it was asked for; 0: it could

@@ -9,7 +9,7 @@
 //   links      labels and trace go to another thread with a link, and are gone after profd_leave
 //   deep       enters far deeper than is kept, and is balanced again
 //   many       distinct traces, 100,000 of them, and then a label; 300 ms
-//   flood      100,000 distinct sets of labels; 300 ms with one from before
+//   flood      100,000 distinct sets of labels; 300 ms with the last, and 300 ms with one from before; with another word: until end of input
 //   limits     what cannot be set says so; then 300 ms with what could
 //   otel       OTEP 4947: 300 ms without a record, with one, with one that is not valid, with a pointer to nowhere, with a sampled one; the
 //              process's service.name (OTEP 4719)
@@ -141,8 +141,14 @@ static int flood(int argc, char **argv)
 		snprintf(value, sizeof(value), "%d", i);
 		profd_label_set("request", value);
 	}
+	with_b();
 	profd_leave();
 	with_a();
+	if (argc > 1) {
+		puts("ready");
+		fflush(stdout);
+		getchar();
+	}
 	return 0;
 }
 

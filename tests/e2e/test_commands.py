@@ -397,11 +397,11 @@ def collectors_of(pid):
     result = []
     for name in filter(str.isdigit, os.listdir('/proc')):
         try:
-            with open(f'/proc/{name}/cmdline', 'rb') as file:
-                words = file.read().split(b'\0')
+            with open(f'/proc/{name}/cmdline', 'rb') as file, open(f'/proc/{name}/comm', encoding='utf-8') as comm:
+                words, title = file.read().split(b'\0'), comm.read()
         except OSError:
             continue
-        if words[1:2] == [b'private'] and b'--target' in words and words[words.index(b'--target') + 1] == str(pid).encode():
+        if title != 'profd-names\n' and words[1:2] == [b'private'] and b'--target' in words and words[words.index(b'--target') + 1] == str(pid).encode():
             result.append(int(name))
     return result
 

@@ -5,11 +5,13 @@
 
 import json
 import os
+import re
 import subprocess
 import urllib.request
 
 import pytest
 
+from test_heap import served, wait_until  # pylint: disable=unused-import
 from test_programs import free_port
 
 TRACE = {'trace_id': '4bf92f3577b34da6a3ce929d0e0e4736', 'span_id': '00f067aa0ba902b7'}
@@ -68,6 +70,17 @@ def test_flood_is_counted(labelled):
     assert set(labels_in(profile, 'with_a')) == only(endpoint='a')
     lost, = [comment for comment in profile.comments if comment.startswith('no room since the start: ')]
     assert 80000 < int(lost.split()[-1]) < 100000
+    # Nobody has the value of a set that found room long ago.
+    assert set(labels_in(profile, 'with_b')) == only(endpoint='a', request='(no room)')
+    assert any(comment.startswith('labels lost have the value (no room): ') for comment in profile.comments)
+
+
+def test_flood_in_metrics(served, helper):
+    target = served('--', helper('target_labels'), 'flood', 'wait')
+    wait_until(lambda: b'profd_pool_lost_total{what="labels"} 0\n' not in target.get('/metrics')[1])
+    metrics = target.get('/metrics')[1].decode()
+    assert 80000 < int(re.search(r'profd_pool_lost_total\{what="labels"\} (\d+)\n', metrics)[1]) < 100000
+    assert 'profd_pool_lost_total{what="contexts"} 0\n' in metrics
 
 
 def test_limits(labelled):

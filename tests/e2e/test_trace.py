@@ -100,6 +100,36 @@ def test_semaphore(story):
         assert wait.begin < wake.time <= wait.end
 
 
+@pytest.fixture(scope='module', params=READERS)
+def linked(request, profd, helper, tmp_path_factory):
+    """The same story, with wakers' links."""
+    path = tmp_path_factory.mktemp('linked') / f'story{request.param}'
+    done = run_traced(profd, path, helper('target_trace'), 'story', options=['--rate', '250', '--wakers'])
+    assert done.returncode == 0 and 'nothing lost' in done.stderr, done.stderr
+    trace = READERS[request.param](path)
+    trace.tids = tids_of(done.stdout)
+    return trace
+
+
+def test_stacks_of_wakers(linked, story):
+    """Who woke a thread is at the end of its wait, with its stack: for locks, too. So it is at the wake. Nobody is made up for other waits."""
+    for name, what in (('locker', 'mutex lock'), ('reader', 'rwlock read'), ('listener', 'cond wait'), ('guest', 'barrier wait'),
+                       ('waiter', 'sem wait')):
+        waits = [wait for wait in linked.track(name).named(what) if wait.end - wait.begin > 10 * MS]
+        assert len(waits) == (5 if name == 'waiter' else 1)
+        for wait in waits:
+            assert wait.args['thread'] == linked.tids['main'], name
+            assert 'run_story' in wait.end_stack and wait.end_stack[-1] == '_start', (name, wait.end_stack)
+            assert any(source is linked.track('main') and end == wait.end for source, _, end in linked.arrows_to(linked.track(name)))
+    others = [wait for track in linked.tracks for what in ('join thread', 'sleep') for wait in track.named(what)]
+    assert len(others) >= 5 + 6 + 1 and all(wait.end_stack == [] for wait in others)
+    wakes = [instant for instant in linked.track('main').instants if instant.name == 'wake']
+    assert len(wakes) >= 5 + 4 and all('run_story' in wake.stack for wake in wakes)
+    # Without them none has one.
+    assert not any(wait.end_stack for track in story.tracks for wait in track.slices)
+    assert not any(instant.stack for track in story.tracks for instant in track.instants if instant.name == 'wake')
+
+
 def test_joins(story):
     """Who is joined lets go on whoever joins, with its end."""
     joins = {join.args['thread']: join for join in story.track('main').named('join thread') if 'thread' in join.args}
@@ -140,7 +170,7 @@ def test_public_schema(profd, helper, tmp_path_factory, tmp_path):
         if not installed:
             pytest.skip('the package perfetto cannot be installed')
     path = tmp_path / 'x.pftrace'
-    run_traced(profd, path, helper('target_trace'), 'story', options=['--rate', '250'])
+    run_traced(profd, path, helper('target_trace'), 'story', options=['--rate', '250', '--wakers'])
     script = '''
 import collections, json, sys
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema
@@ -150,18 +180,21 @@ kinds = collections.Counter(schema.TrackEvent.Type.Name(packet.track_event.type)
 threads = {packet.track_descriptor.thread.thread_name for packet in trace.packet if packet.track_descriptor.HasField('thread')}
 names = {name.name for packet in trace.packet for name in packet.interned_data.event_names}
 functions = {name.str.decode() for packet in trace.packet for name in packet.interned_data.function_names}
+events = [packet.track_event for packet in trace.packet if packet.HasField('track_event')]
+ended_by = sum(event.type == schema.TrackEvent.TYPE_SLICE_END and event.callstack_iid > 0 for event in events)
 size = trace.ByteSize()
 trace.DiscardUnknownFields()
-print(json.dumps([trace.IsInitialized(), kinds, sorted(threads), sorted(names), sorted(functions), size - trace.ByteSize()]))
+print(json.dumps([trace.IsInitialized(), kinds, sorted(threads), sorted(names), sorted(functions), ended_by, size - trace.ByteSize()]))
 '''
     done = subprocess.run([python, '-c', script, path], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    initialized, kinds, threads, names, functions, unknown = json.loads(done.stdout)
+    initialized, kinds, threads, names, functions, ended_by, unknown = json.loads(done.stdout)
     trace = trace_readers.perfetto(path)
     assert initialized and unknown == 0
     slices = sum(len(track.slices) for track in trace.tracks)
     assert kinds['TYPE_SLICE_BEGIN'] == kinds['TYPE_SLICE_END'] == slices
     assert kinds['TYPE_INSTANT'] == sum(len(track.instants) for track in trace.tracks) + 1  # the notes
+    assert ended_by == sum(slice.end_stack != [] for track in trace.tracks for slice in track.slices) >= 9
     assert {track.name for track in trace.tracks} <= set(threads)
     assert {'alive', 'sem wait', 'mutex lock', 'cond wait', 'join thread', 'wake', 'on CPU', 'create thread', 'exit'} <= set(names)
     assert {'target_burn', 'burn_as_child', 'run_story', 'start'} <= set(functions)
@@ -180,27 +213,50 @@ def test_speedscope_schema(npm_dir, speedscope_file):
     assert done.returncode == 0, done.stderr
 
 
-def test_speedscope_contents(speedscope_file):
-    data = json.loads(speedscope_file.read_text())
-    frames = [frame['name'] for frame in data['shared']['frames']]
-    profiles = {profile['name'].split(' (')[0]: profile for profile in data['profiles']}
-    assert set(profiles) == {'main', 'waiter', 'locker', 'reader', 'listener', 'guest', 'outer', 'inner'}
-    own = {}  # of each thread: function → ns on top
-    for name, profile in profiles.items():
+def spent_in(path):
+    """Of each thread: stack of functions, without objects → ns on top."""
+    data = json.loads(path.read_text())
+    frames = [re.sub(' 0x[0-9a-f]+$', '', frame['name']) for frame in data['shared']['frames']]
+    found = {}
+    for profile in data['profiles']:
         stack, last, spent = [], 0, {}
         for event in profile['events']:
             assert last <= event['at'] <= profile['endValue']
-            if stack:
-                spent[frames[stack[-1]]] = spent.get(frames[stack[-1]], 0) + event['at'] - last
+            functions = tuple(frames[frame] for frame in stack)
+            spent[functions] = spent.get(functions, 0) + event['at'] - last
             last = event['at']
             if event['type'] == 'O':
                 stack.append(event['frame'])
             else:
                 assert stack.pop() == event['frame']
         assert not stack
-        own[name] = {re.sub(' 0x[0-9a-f]+$', '', function): ns for function, ns in spent.items()}
+        found[profile['name'].split(' (')[0]] = spent
+    return found
+
+
+def test_speedscope_contents(speedscope_file):
+    spent = spent_in(speedscope_file)
+    assert set(spent) == {'main', 'waiter', 'locker', 'reader', 'listener', 'guest', 'outer', 'inner'}
+    own = {name: {} for name in spent}
+    for name, stacks in spent.items():
+        for stack, ns in stacks.items():
+            if stack:
+                own[name][stack[-1]] = own[name].get(stack[-1], 0) + ns
     assert own['locker']['mutex lock'] > 100 * MS and own['listener']['cond wait'] > 100 * MS and own['waiter']['sem wait'] > 20 * MS
     assert sum(ns for function, ns in own['inner'].items() if function != 'alive') > 150 * MS
+
+
+def test_speedscope_wakers(npm_dir, profd, helper, tmp_path):
+    """A wait has who ended it in it."""
+    path = tmp_path / 'linked.speedscope.json'
+    assert run_traced(profd, path, helper('target_trace'), 'story', options=['--rate', '250', '--wakers']).returncode == 0
+    test_speedscope_schema(npm_dir, path)
+    spent = spent_in(path)
+    for name, wait, least in (('locker', 'mutex lock', 100 * MS), ('listener', 'cond wait', 100 * MS), ('waiter', 'sem wait', 20 * MS)):
+        below = {stack[2:]: ns for stack, ns in spent[name].items() if stack[1:2] == (wait,)}
+        known = sum(ns for stack, ns in below.items() if stack[:2] == ('↳ woken by', '_start') and 'run_story' in stack)
+        assert known > least and known > 0.95 * sum(below.values()), (name, below)
+    assert not any('↳ woken by' in stack for stack in spent['inner'])
 
 
 def test_speedscope_imports(npm_dir, speedscope_file, tmp_path):
@@ -312,6 +368,18 @@ def test_flight_survives_sigkill(profd, helper, tmp_path):
     assert 'the last 1.000 s' in trace.notes
 
 
+def test_buffer(profd, helper, tmp_path):
+    """A recorder keeps what it has memory for: a MiB of it has 32,768 events, those of a thread in a quarter of it at the least."""
+    joins = {}
+    for mib in (1, 16):
+        path = tmp_path / f'{mib}.perfetto-trace'
+        done = run_traced(profd, path, helper('target_trace'), 'many', 5000, options=['--flight=600', f'--trace-buffer={mib}', '--rate', '1'])
+        assert done.returncode == 0, done.stderr
+        trace = trace_readers.perfetto(path)
+        joins[mib] = sum(len(track.named('join thread')) for track in trace.tracks)
+    assert joins[16] == 5000 and 1000 < joins[1] < 4000
+
+
 def test_flight_is_dumped_on_a_signal(profd, helper, tmp_path):
     path = tmp_path / 'flight.trace.json'
     command = [profd, 'run', '--trace', path, '--flight=5', '--', helper('target_trace'), 'ticks', '0']
@@ -415,3 +483,7 @@ def test_bad_settings(profd, helper, tmp_path):
     assert done.returncode == 125 and 'cannot tell the format' in done.stderr
     done = subprocess.run([profd, 'run', '--flight', '--', 'true'], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 125 and '--flight needs --trace' in done.stderr
+    done = subprocess.run([profd, 'run', '--trace-buffer', '5', '--', 'true'], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 125 and '--trace-buffer needs --trace' in done.stderr
+    done = run_traced(profd, tmp_path / 'x.pftrace', 'true', options=['--trace-buffer=2000'])
+    assert done.returncode == 125 and 'not a number from 1 to 1024' in done.stderr

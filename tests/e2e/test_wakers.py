@@ -7,6 +7,7 @@
 
 import pytest
 
+from test_contention import waits  # pylint: disable=unused-import
 from test_heap import served, wait_until  # pylint: disable=unused-import
 
 KINDS = ['cond', 'sem', 'eventfd', 'pipe', 'socketpair', 'epoll', 'futex']
@@ -55,6 +56,79 @@ def test_switched_while_it_runs(served, helper):
     target.get('/debug/pprof/config?wakers=0', 'POST')
 
 
-@pytest.mark.parametrize('case', ['mutexes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'cancel', 'longjmp', 'fork', 'old'])
+@pytest.mark.parametrize('case', ['mutexes', 'processes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'cancel', 'longjmp', 'fork', 'old'])
 def test_locks_do_the_same(same, helper, case):
     same(helper('target_sync'), case, options=('--wakers', '--causal'))
+
+
+# ---- Locks ----------------------------------------------------------------------------------------------------------------
+
+LOCKS = ['mutex', 'timed', 'recursive', 'adaptive', 'robust', 'inherit', 'c11', 'read', 'write']
+
+
+def seams(sample):
+    """The sample's stack, and those that it stands under: the nearest one first, each as a list of functions."""
+    parts, part = [], []
+    for name in sample.stack:
+        if name.startswith('↳ '):
+            parts, part = [part, *parts], []
+        else:
+            part.append(name)
+    return [part, *parts]
+
+
+def under(profile, function, cause, value=1):
+    """Of what is in function, the share whose nearest cause is cause; and the share that has it anywhere."""
+    mine = [(sample.values[value], seams(sample)) for sample in profile.samples if function in sample.stack]
+    total = sum(weight for weight, _ in mine)
+    assert total > 0, function
+    return (sum(weight for weight, parts in mine if len(parts) > 1 and cause in parts[1]) / total,
+            sum(weight for weight, parts in mine if any(cause in part for part in parts[1:])) / total)
+
+
+@pytest.mark.parametrize('kind', LOCKS)
+def test_who_gave_the_lock_over(run, helper, kind):
+    """While a thread has a lock that it had to wait for, it is under who gave it back, and still under what it works for."""
+    done = run(helper('target_handover'), kind, 60, rate=250, options=('--wakers', '--causal'))
+    assert done.stdout == 'ready\ndone\n'
+    for colour, other in (('red', 'blue'), ('blue', 'red')):
+        nearest, anywhere = under(done.profile, f'paint_{colour}', f'give_{colour}')
+        assert nearest >= 0.95 and nearest == anywhere, (kind, colour, nearest, anywhere)
+        assert under(done.profile, f'paint_{colour}', f'give_{other}')[1] <= 0.05
+        assert under(done.profile, f'paint_{colour}', 'ask')[1] >= 0.9 # what it works for
+    # When it has given it back, no more; nor is it handed on to who is woken meanwhile.
+    for function, waker in (('paint_afterwards', 'ask'), ('paint_on_its_behalf', 'work')):
+        for colour in COLOURS:
+            assert under(done.profile, function, f'give_{colour}')[1] <= 0.05, (function, colour)
+        assert under(done.profile, function, waker)[0] >= 0.9, function
+        assert under(done.profile, function, 'ask')[1] >= 0.9, function
+
+
+def test_locks_in_the_plain_view(run, helper):
+    done = run(helper('target_handover'), 'mutex', 20, rate=250, options=('--wakers',))
+    assert not any(name.startswith('↳ ') or name.startswith('give_') for sample in done.profile.samples
+                   if 'paint_red' in sample.stack for name in sample.stack)
+
+
+@pytest.mark.parametrize('kind', ['mutex', 'read', 'write'])
+def test_waits_for_locks_are_under_who_had_them(waits, helper, kind):
+    """The block profile, causally: each wait under the stack that ended it."""
+    _, profile = waits('--block=1', helper('target_handover'), kind, 20, options=('--wakers', '--causal'))
+    locks = [sample for sample in profile.samples if sample.labels['wait'] in ('mutex', 'read lock', 'write lock') and 'work' in sample.stack]
+    whole = sum(sample.values[1] for sample in locks)
+    shares = [sum(sample.values[1] for sample in locks if f'give_{colour}' in seams(sample)[1]) / whole for colour in COLOURS]
+    assert sum(shares) >= 0.95 and min(shares) > 0.2, shares
+    assert sum(sample.values[0] for sample in locks) == 20
+
+
+def test_locks_while_it_runs(served, helper):
+    target = served('--', helper('target_handover'), 'mutex', 0)
+    assert b'wakers 1\n' in target.get('/debug/pprof/config?wakers=1', 'POST')[1]
+
+    def is_linked():
+        profile = target.profile('/debug/pprof/profile?seconds=1&rate=250&causal=1')
+        return any('paint_red' in sample.stack for sample in profile.samples) and under(profile, 'paint_red', 'give_red')[0] > 0.9
+
+    wait_until(is_linked)
+    plain = target.profile('/debug/pprof/profile?seconds=1&rate=250')
+    assert not any('give_red' in sample.stack for sample in plain.samples if 'paint_red' in sample.stack)

@@ -8,7 +8,7 @@ import collections
 import json
 import struct
 
-Slice = collections.namedtuple('Slice', 'name begin end args depth stack')
+Slice = collections.namedtuple('Slice', 'name begin end args depth stack end_stack')
 Instant = collections.namedtuple('Instant', 'name time args stack')
 
 
@@ -22,11 +22,11 @@ class Track:
         assert not self.open or time >= self.open[-1][1], 'a slice begins before the one around it'
         self.open.append([name, time, args, stack])
 
-    def end(self, time, args):
+    def end(self, time, args, end_stack):
         assert self.open, 'an end without a beginning'
         name, begin, begin_args, stack = self.open.pop()
         assert time >= begin, 'a slice ends before it begins'
-        self.slices.append(Slice(name, begin, time, {**begin_args, **args}, len(self.open), stack))
+        self.slices.append(Slice(name, begin, time, {**begin_args, **args}, len(self.open), stack, end_stack))
 
     def named(self, name):
         return sorted((slice for slice in self.slices if slice.name == name), key=lambda slice: slice.begin)
@@ -109,7 +109,7 @@ def chrome(path):
             assert event['name'] and event['cat']
             track.begin(event['name'], time, event.get('args', {}), stack(event))
         elif phase == 'E':
-            track.end(time, event.get('args', {}))
+            track.end(time, event.get('args', {}), stack(event))
         elif phase == 'i':
             assert event['name'] and event['s'] in 'gpt'
             track.instants.append(Instant(event['name'], time, event.get('args', {}), stack(event)))
@@ -229,7 +229,7 @@ def perfetto(path):
         if kind == 1:
             track.begin(name, time, annotations(event), stack(event))
         elif kind == 2:
-            track.end(time, annotations(event))
+            track.end(time, annotations(event), stack(event))
         else:
             assert kind == 3
             track.instants.append(Instant(name, time, annotations(event), stack(event)))

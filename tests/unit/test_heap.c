@@ -16,6 +16,7 @@
 
 #include "profd/agent.h"
 #include "profd/caller.h"
+#include "profd/contexts.h"
 #include "profd/heap.h"
 #include "profd/interpose_heap.h"
 #include "profd/store.h"
@@ -56,6 +57,11 @@ uint32_t profd_caller_walk(struct profd_caller caller, uint64_t *pcs, uint32_t m
 	pcs[0] = calling_pc;
 	*ret_stop = WIRE_STOP_END;
 	return 1;
+}
+
+uint64_t profd_contexts_own_work(void)
+{
+	return 0;
 }
 
 bool profd_caller_begin(struct profd_caller_work *work)

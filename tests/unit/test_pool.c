@@ -103,6 +103,13 @@ static void test_labels_leave_room(void **state)
 	for (body[0] = 1; body[0] <= 2 * WIRE_POOL_INDEX; body[0]++)
 		added += profd_pool_add(&pool, WIRE_ITEM_LABELS, body, 1, 0) != 0;
 	assert_int_equal(added, WIRE_POOL_INDEX / 2);
+	// Those that stand in for the others have some of their own.
+	added = 0;
+	for (body[0] = 1; body[0] <= 2 * WIRE_POOL_INDEX; body[0]++)
+		added += profd_pool_add_stand_in(&pool, body, 2) != 0;
+	assert_int_equal(added, WIRE_POOL_INDEX / 16);
+	body[0] = 1;
+	assert_int_not_equal(profd_pool_add_stand_in(&pool, body, 1), 0); // that is there
 	for (body[0] = 1; body[0] <= 1000; body[0]++)
 		others += profd_pool_add(&pool, WIRE_ITEM_STACK, body, 200, 0) != 0;
 	assert_int_equal(others, 1000);

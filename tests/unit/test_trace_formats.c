@@ -54,8 +54,10 @@ static void put_small(struct trace_output *output)
 						  .category = "wake",
 						  .object = 0xabc,
 						  .flow_out = 5});
-	trace_event(output, &(struct trace_event){
-				    .phase = TRACE_END, .track = 2, .time_ns = 3001, .other_tid = 10, .flow_in = 5});
+	trace_event(
+		output,
+		&(struct trace_event){
+			.phase = TRACE_END, .track = 2, .time_ns = 3001, .other_tid = 10, .flow_in = 5, .stack = 1});
 	trace_event(output, &(struct trace_event){.phase = TRACE_INSTANT,
 						  .track = 2,
 						  .time_ns = 6001,
@@ -88,6 +90,17 @@ static struct made make(const struct trace_format *format, size_t max)
 	return made;
 }
 
+static void put_slice(struct trace_output *output, enum trace_phase phase, uint64_t time_ns, const char *name,
+		      uint32_t stack)
+{
+	trace_event(output, &(struct trace_event){.phase = phase,
+						  .track = 1,
+						  .time_ns = time_ns,
+						  .name = name,
+						  .category = "wait",
+						  .stack = stack});
+}
+
 static void test_chrome(void **state)
 {
 	static const char wanted[] =
@@ -107,7 +120,7 @@ static void test_chrome(void **state)
 		"{\"ph\":\"s\",\"pid\":10,\"tid\":10,\"ts\":3.000,\"name\":\"flow\",\"cat\":\"flow\",\"id\":\"0x5\"},\n"
 		"{\"ph\":\"f\",\"pid\":10,\"tid\":11,\"ts\":3.001,\"name\":\"flow\",\"cat\":\"flow\",\"id\":\"0x5\","
 		"\"bp\":\"e\"},\n"
-		"{\"ph\":\"E\",\"pid\":10,\"tid\":11,\"ts\":3.001,\"args\":{\"thread\":10}},\n"
+		"{\"ph\":\"E\",\"pid\":10,\"tid\":11,\"ts\":3.001,\"sf\":\"2\",\"args\":{\"thread\":10}},\n"
 		"{\"ph\":\"i\",\"pid\":10,\"tid\":11,\"ts\":6.001,\"name\":\"on "
 		"CPU\",\"cat\":\"cpu\",\"s\":\"t\",\"sf\":\"2\",\"args\":{\"cpu_ns\":1000}},\n"
 		"{\"ph\":\"E\",\"pid\":10,\"tid\":10,\"ts\":7.001},\n"
@@ -131,14 +144,17 @@ static void test_speedscope(void **state)
 		"\"name\":\"t\\\"1\",\n\"notes\":\"6 events\\nnothing "
 		"lost\",\n\"activeProfileIndex\":0,\n\"shared\":{\"frames\":[\n"
 		"{\"name\":\"leaf\",\"file\":\"a.c\",\"line\":7},\n{\"name\":\"main\"},\n{\"name\":\"alive\"},\n{"
-		"\"name\":\"sem wait 0xabc\"}]},\n"
+		"\"name\":\"sem wait 0xabc\"},\n{\"name\":\"↳ woken by\"}]},\n"
 		"\"profiles\":[\n{\"type\":\"evented\",\"name\":\"main "
 		"(10)\",\"unit\":\"nanoseconds\",\"startValue\":0,\"endValue\":6001,\"events\":[\n"
 		"{\"type\":\"O\",\"frame\":2,\"at\":0},\n{\"type\":\"C\",\"frame\":2,\"at\":6001}]},\n"
 		"{\"type\":\"evented\",\"name\":\"w\\\"\xef\xbf\xbd "
 		"(11)\",\"unit\":\"nanoseconds\",\"startValue\":0,\"endValue\":6001,\"events\":[\n"
-		"{\"type\":\"O\",\"frame\":2,\"at\":500},\n{\"type\":\"O\",\"frame\":3,\"at\":1000},\n{\"type\":\"C\","
-		"\"frame\":3,\"at\":2001},\n"
+		"{\"type\":\"O\",\"frame\":2,\"at\":500},\n{\"type\":\"O\",\"frame\":3,\"at\":1000},\n"
+		"{\"type\":\"O\",\"frame\":4,\"at\":1000},\n{\"type\":\"O\",\"frame\":1,\"at\":1000},\n"
+		"{\"type\":\"O\",\"frame\":0,\"at\":1000},\n{\"type\":\"C\",\"frame\":0,\"at\":2001},\n"
+		"{\"type\":\"C\",\"frame\":1,\"at\":2001},\n{\"type\":\"C\",\"frame\":4,\"at\":2001},\n"
+		"{\"type\":\"C\",\"frame\":3,\"at\":2001},\n"
 		"{\"type\":\"O\",\"frame\":1,\"at\":4001},\n{\"type\":\"O\",\"frame\":0,\"at\":4001},\n{\"type\":\"C\","
 		"\"frame\":0,\"at\":5001},\n"
 		"{\"type\":\"C\",\"frame\":1,\"at\":5001},\n{\"type\":\"C\",\"frame\":2,\"at\":6001}]}]}\n";
@@ -149,6 +165,52 @@ static void test_speedscope(void **state)
 	assert_int_equal(made.memory.size, sizeof(wanted) - 1);
 	assert_memory_equal(made.memory.data, wanted, sizeof(wanted) - 1);
 	free(made.memory.data);
+}
+
+// Who ended a wait is drawn in it, but not around what else is: a sample, and another wait.
+static void test_speedscope_ender(void **state)
+{
+	static const char wanted[] = "O2@0 O3@10 O5@10 O1@10 O0@10 "
+				     "C0@25 C1@25 C5@25 O1@25 O0@25 C0@30 C1@30 O5@30 O1@30 O0@30 "
+				     "C0@40 C1@40 C5@40 O4@40 C4@50 O5@50 O1@50 O0@50 C0@60 C1@60 C5@60 C3@60 C2@70 ";
+	const struct trace_frame frames[] = {{"leaf", "", 0}, {"main", "", 0}};
+	const struct trace_meta meta = {.title = "t"};
+	struct writer_memory memory = {0};
+	struct trace_output *output;
+	struct writer writer;
+	char found[512] = "";
+
+	(void)state;
+	writer_init(&writer, writer_memory_sink, &memory);
+	output = trace_create_output(&trace_format_speedscope, &writer, &meta);
+	assert_non_null(output);
+	trace_thread(output, &(struct trace_thread){.track = 1, .pid = 1, .tid = 1, .name = "main"});
+	trace_stack(output, 1, frames, 2);
+	put_slice(output, TRACE_BEGIN, 0, "alive", 0);
+	put_slice(output, TRACE_BEGIN, 10, "outer", 0);
+	trace_event(output, &(struct trace_event){.phase = TRACE_INSTANT,
+						  .track = 1,
+						  .time_ns = 30,
+						  .name = "on CPU",
+						  .category = "cpu",
+						  .stack = 1,
+						  .weight_ns = 5});
+	put_slice(output, TRACE_BEGIN, 40, "inner", 0);
+	put_slice(output, TRACE_END, 50, "", 0);
+	put_slice(output, TRACE_END, 60, "", 1);
+	assert_int_equal(trace_end(output, 70), 0);
+	writer_put(&writer, "", 1); // its NUL
+	assert_int_equal(writer_flush(&writer), 0);
+	for (const char *at = memory.data; (at = strstr(at, "{\"type\":\"")) != NULL; at++) {
+		unsigned frame, time;
+		char type;
+
+		if (sscanf(at, "{\"type\":\"%c\",\"frame\":%u,\"at\":%u}", &type, &frame, &time) == 3)
+			snprintf(found + strlen(found), sizeof(found) - strlen(found), "%c%u@%u ", type, frame, time);
+	}
+	assert_string_equal(found, wanted);
+	trace_destroy_output(output);
+	free(memory.data);
 }
 
 // The first packet and the one of the wake, by the schema's numbers; the whole is read back in tests/e2e/test_trace.py.
@@ -242,8 +304,13 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_chrome), cmocka_unit_test(test_speedscope), cmocka_unit_test(test_perfetto),
-		cmocka_unit_test(test_empty),  cmocka_unit_test(test_full_sinks), cmocka_unit_test(test_out_of_memory),
+		cmocka_unit_test(test_chrome),
+		cmocka_unit_test(test_speedscope),
+		cmocka_unit_test(test_speedscope_ender),
+		cmocka_unit_test(test_perfetto),
+		cmocka_unit_test(test_empty),
+		cmocka_unit_test(test_full_sinks),
+		cmocka_unit_test(test_out_of_memory),
 		cmocka_unit_test(test_names),
 	};
 

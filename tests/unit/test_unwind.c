@@ -27,6 +27,7 @@
 #include <cmocka.h>
 
 #include "profd/safe_read.h"
+#include "profd/unwind_memo.h"
 #include "profd/wire.h"
 #include "tests/unit/unwind_modules.h"
 
@@ -59,6 +60,8 @@ static struct {
 	// For what libunwind cannot walk: says whether a stack is what it must be, given what is below check_subject.
 	bool (*expected)(const struct stack *stack);
 	struct stack base; // the first one, from check_subject itself
+	struct profd_walk_memo memo;
+	uint64_t memo_wrong;
 } step;
 
 // DWARF's order, from the kernel's.
@@ -75,11 +78,16 @@ static void walk_ours(const ucontext_t *uc, struct stack *stack)
 {
 	struct profd_unwind_context context;
 	struct profd_stack_range range = {0, 0};
+	static struct stack again;
 
 	read_context(uc, &context);
 	if (context.regs[7] < stack_high && stack_high - context.regs[7] < 8u << 20)
 		range = (struct profd_stack_range){context.regs[7], stack_high};
 	stack->count = profd_unwind_table(&modules.set, &context, range, stack->pcs, MAX_FRAMES, &stack->stop);
+	again.count =
+		profd_unwind_table_memo(&modules.set, &context, range, &step.memo, again.pcs, MAX_FRAMES, &again.stop);
+	step.memo_wrong += again.count != stack->count || again.stop != stack->stop ||
+			   memcmp(again.pcs, stack->pcs, stack->count * sizeof(stack->pcs[0])) != 0;
 }
 
 static void walk_libunwind(ucontext_t *uc, struct stack *stack)
@@ -206,6 +214,7 @@ NOINLINE static void check_subject(void (*subject)(void), uint64_t least_pcs, bo
 	step.on = false;
 	if (step.different)
 		fail_msg("%" PRIu64 " of %" PRIu64 " differ; the first: %s", step.different, step.compared, step.first);
+	assert_int_equal(step.memo_wrong, 0);
 	assert_true(step.theirs_wrong * 100 <= step.compared);
 	if (step.pcs < least_pcs)
 		fail_msg("only %" PRIu64 " PCs in %" PRIu64 " steps", step.pcs, step.steps);
@@ -609,6 +618,7 @@ static void set_up(void)
 	pthread_attr_destroy(&attributes);
 	stack_high = (uint64_t)(uintptr_t)low + size;
 	unwind_read_modules(&modules, getpid());
+	modules.set.serial = 1;
 }
 
 int main(void)

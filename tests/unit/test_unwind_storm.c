@@ -3,7 +3,7 @@
 //
 // test_unwind_storm.c: threads that do what programs do are interrupted thousands of times, at whatever instruction it may be, and each
 // time the walk by tables is held against libunwind's, frame by frame, and against itself without the rule cache, which all
-// of them share (unwind_table.c, unwind_cache.h).
+// of them share, and with a memo of the thread's walks before (unwind_table.c, unwind_cache.h, unwind_memo.h).
 
 #define UNW_LOCAL_ONLY
 #include <libunwind.h>
@@ -30,6 +30,7 @@
 #include <cmocka.h>
 
 #include "profd/safe_read.h"
+#include "profd/unwind_memo.h"
 #include "profd/wire.h"
 #include "tests/unit/unwind_modules.h"
 
@@ -47,7 +48,7 @@ static struct unwind_modules modules;
 static struct profd_module_set uncached;
 
 static uint64_t restorer; // of signals: libc's trampoline
-static atomic_uint samples, different, incomplete, oracle_lost, cache_different, frames;
+static atomic_uint samples, different, incomplete, oracle_lost, cache_different, memo_different, frames;
 static atomic_flag told = ATOMIC_FLAG_INIT;
 static uint64_t first_pc;
 static char first[1024]; // of the differences, in words; whoever takes told's
@@ -65,6 +66,7 @@ struct worker {
 	uint64_t random;
 	volatile uint64_t sink;
 	struct stack ours, again, theirs; // of its handler
+	struct profd_walk_memo memo;
 };
 
 static __thread struct worker *self;
@@ -136,11 +138,14 @@ static void compare(struct worker *worker, ucontext_t *uc)
 		profd_unwind_table(&modules.set, &context, range, worker->ours.pcs, MAX_FRAMES, &worker->ours.stop);
 	worker->again.count =
 		profd_unwind_table(&uncached, &context, range, worker->again.pcs, MAX_FRAMES, &worker->again.stop);
+	cache_different += !equal(&worker->ours, &worker->again) || worker->ours.stop != worker->again.stop;
+	worker->again.count = profd_unwind_table_memo(&modules.set, &context, range, &worker->memo, worker->again.pcs,
+						      MAX_FRAMES, &worker->again.stop);
+	memo_different += !equal(&worker->ours, &worker->again) || worker->ours.stop != worker->again.stop;
 	walk_libunwind(uc, &worker->theirs);
 	samples++;
 	frames += worker->ours.count;
 	incomplete += worker->ours.stop != WIRE_STOP_END;
-	cache_different += !equal(&worker->ours, &worker->again) || worker->ours.stop != worker->again.stop;
 	if (!worker->theirs.count || worker->theirs.pcs[worker->theirs.count - 1] != worker->outermost) {
 		oracle_lost++;
 	} else if (!equal(&worker->ours, &worker->theirs)) {
@@ -372,6 +377,7 @@ static void test_storm(void **state)
 	assert_true(oracle_lost * 500 <= samples); // in __longjmp, whose CFI speaks of the frame that it goes to
 	assert_true(incomplete * 1000 <= samples);
 	assert_int_equal(cache_different, 0);
+	assert_int_equal(memo_different, 0);
 }
 
 int main(void)

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #include "profd/safe_read.h"
-#include "profd/unwind.h"
+#include "profd/unwind_memo.h"
 #include "profd/wire.h"
 
 #define BRK_0 0xd4200000u
@@ -53,7 +53,7 @@ struct expected {
 
 static struct profd_module modules[MAX_MODULES];
 static uint64_t cache[PROFD_UNWIND_CACHE_ENTRIES];
-static struct profd_module_set set = {.modules = modules, .cache = cache};
+static struct profd_module_set set = {.serial = 1, .modules = modules, .cache = cache};
 static struct profd_module_set uncached = {.modules = modules};
 static struct profd_module without_own[MAX_MODULES]; // the program's own table is not there
 static struct profd_module_set tableless = {.modules = without_own};
@@ -235,12 +235,17 @@ static struct stack walk(const struct profd_module_set *with, const struct profd
 {
 	uint64_t sp = context->regs[PROFD_ARCH_SP];
 	struct profd_stack_range range = {0, 0};
-	struct stack stack;
+	static struct profd_walk_memo memo;
+	struct stack stack, again;
 
 	if (bounded && sp >= stack_low && sp < stack_high)
 		range = (struct profd_stack_range){sp, stack_high};
 	memset(&stack, 0, sizeof(stack));
 	stack.count = profd_unwind_table(with, context, range, stack.pcs, MAX_FRAMES, &stack.stop);
+	memset(&again, 0, sizeof(again));
+	again.count = profd_unwind_table_memo(with, context, range, &memo, again.pcs, MAX_FRAMES, &again.stop);
+	if (memcmp(&stack, &again, sizeof(stack)) != 0 && ++failures <= MAX_FAILURES)
+		printf("%#" PRIx64 ": not the same with a memo\n", context->regs[PROFD_ARCH_PC]);
 	return stack;
 }
 
