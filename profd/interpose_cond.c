@@ -8,7 +8,9 @@
 #include <sys/syscall.h>
 
 #include "profd/interpose.h"
+#include "profd/mutex_state.h"
 #include "profd/waits.h"
+#include "profd/wakers.h"
 
 // NOLINTBEGIN(bugprone-macro-parentheses): lists of parameters and of arguments
 
@@ -17,9 +19,14 @@
 // The mutex is given back by the wait, and that by libc's own call. What is waited for it afterwards is part of the wait.
 static void gives_back(struct profd_release *release, const pthread_mutex_t *mutex, struct profd_caller caller)
 {
+	enum profd_release_effect effect =
+		profd_mutex_may_have_waiters(mutex) ? profd_mutex_release(mutex) : PROFD_KEEPS;
+
 	release->delay_ns = 0;
-	if ((uint32_t)__atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED) > 1)
+	if (effect == PROFD_LETS_GO)
 		profd_release_begins(release, WIRE_WAIT_MUTEX, PROFD_ADDRESS(mutex), caller);
+	else if (effect == PROFD_GIVES_BACK)
+		profd_wakers_lock_given_back(PROFD_ADDRESS(mutex));
 }
 
 static void waits(struct profd_wait *wait, const void *cond, const void *mutex, struct profd_caller caller)

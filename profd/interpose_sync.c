@@ -10,9 +10,8 @@
 
 #include <errno.h>
 
-#include "profd/agent.h"
 #include "profd/interpose.h"
-#include "profd/threads.h"
+#include "profd/mutex_state.h"
 #include "profd/waits.h"
 #include "profd/wakers.h"
 
@@ -20,31 +19,9 @@
 
 // ---- Mutexes -------------------------------------------------------------------------------------------------------
 
-#define KIND_PROTECT 64u         // PTHREAD_MUTEX_PRIO_PROTECT_NP
-#define CEILING_MASK 0xfff80000u // of the lock word of those
-
-static uint32_t mutex_word(const pthread_mutex_t *mutex)
+static bool is_free(const pthread_mutex_t *mutex)
 {
-	return (uint32_t)__atomic_load_n(&mutex->__data.__lock, __ATOMIC_RELAXED);
-}
-
-// The calling thread's id; 0: in no slot.
-static uint32_t own_tid(void)
-{
-	uint32_t slot = profd_thread_slot;
-
-	return slot == PROFD_NO_SLOT ? 0 : WIRE_SLOT_TID(profd_agent.region.slots[slot].state_tid);
-}
-
-// One that is not free, and still need not be waited for: recursion, an error, or a ceiling where others have their lock.
-static bool mutex_will_not_wait(const pthread_mutex_t *mutex)
-{
-	uint32_t owner = (uint32_t)__atomic_load_n(&mutex->__data.__owner, __ATOMIC_RELAXED);
-	bool is_plain = mutex->__data.__kind == PTHREAD_MUTEX_TIMED_NP;
-
-	if ((uint32_t)mutex->__data.__kind & KIND_PROTECT && (mutex_word(mutex) & ~CEILING_MASK) == 0)
-		return true;
-	return !is_plain && owner && owner == own_tid();
+	return profd_mutex_word(mutex) == 0;
 }
 
 // Of a lock's results; thrd_success is 0 as well.
@@ -54,25 +31,28 @@ static bool is_held(int result)
 }
 
 // Who was put to sleep has a mutex that says so until it is given back; who came in between, or only span, has not, and nobody tells.
-#define MUTEX_WAIT(name, parameters, arguments)                                                                       \
-	PROFD_LOCK_WAIT(                                                                                              \
-		name, WIRE_WAIT_MUTEX, mutex, mutex_word((const pthread_mutex_t *)mutex) == 0,                        \
-		mutex_will_not_wait((const pthread_mutex_t *)mutex),                                                  \
-		profd_lock_wait_ends(&wait, is_held(result), mutex_may_have_waiters((const pthread_mutex_t *)mutex)), \
-		parameters, arguments)
-
-// 0: free, 1: held. More: others may wait; always for those whose word is the holder's id (robust, priority inheritance).
-static bool mutex_may_have_waiters(const pthread_mutex_t *mutex)
+static void mutex_wait_ends(const struct profd_wait *wait, const pthread_mutex_t *mutex, int result)
 {
-	return mutex_word(mutex) > 1;
+	profd_lock_wait_ends(wait, is_held(result), profd_mutex_may_have_waiters(mutex));
+	if (is_held(result) && profd_mutex_is_shared(mutex))
+		profd_wait_was_for_others(wait);
 }
+
+#define MUTEX_WAIT(name, parameters, arguments)                                                \
+	PROFD_LOCK_WAIT(name, WIRE_WAIT_MUTEX, mutex, is_free((const pthread_mutex_t *)mutex), \
+			profd_mutex_will_not_wait((const pthread_mutex_t *)mutex),             \
+			mutex_wait_ends(&wait, (const pthread_mutex_t *)mutex, result), parameters, arguments)
+
+#define MUTEX_RELEASE(name, type)                                                                                     \
+	PROFD_LOCK_RELEASE(name, WIRE_WAIT_MUTEX, type, profd_mutex_may_have_waiters((pthread_mutex_t *)lock), false, \
+			   profd_mutex_release((pthread_mutex_t *)lock))
 
 MUTEX_WAIT(pthread_mutex_lock, (pthread_mutex_t * mutex), (mutex))
 MUTEX_WAIT(pthread_mutex_timedlock, (pthread_mutex_t * mutex, const struct timespec *until), (mutex, until))
 MUTEX_WAIT(pthread_mutex_clocklock, (pthread_mutex_t * mutex, clockid_t clock, const struct timespec *until),
 	   (mutex, clock, until))
 
-PROFD_LOCK_RELEASE(pthread_mutex_unlock, WIRE_WAIT_MUTEX, pthread_mutex_t, mutex_may_have_waiters(lock), false)
+MUTEX_RELEASE(pthread_mutex_unlock, pthread_mutex_t)
 
 // ---- C11's mutexes: the same in memory, other results ------------------------------------------------------------------
 
@@ -81,7 +61,7 @@ _Static_assert(sizeof(mtx_t) == sizeof(pthread_mutex_t), "one in the other's clo
 MUTEX_WAIT(mtx_lock, (mtx_t * mutex), (mutex))
 MUTEX_WAIT(mtx_timedlock, (mtx_t * mutex, const struct timespec *until), (mutex, until))
 
-PROFD_LOCK_RELEASE(mtx_unlock, WIRE_WAIT_MUTEX, mtx_t, mutex_may_have_waiters((const pthread_mutex_t *)lock), false)
+MUTEX_RELEASE(mtx_unlock, mtx_t)
 
 // ---- Read-write locks ------------------------------------------------------------------------------------------------
 
@@ -116,9 +96,16 @@ static bool rwlock_may_have_waiters(const pthread_rwlock_t *lock)
 	       __atomic_load_n(&lock->__data.__writers, __ATOMIC_RELAXED);
 }
 
-#define RWLOCK_WAIT(name, is_free, kind, parameters, arguments)                                                     \
-	PROFD_LOCK_WAIT(name, kind, lock, is_free(lock), false, profd_lock_wait_ends(&wait, is_held(result), true), \
-			parameters, arguments)
+static void rwlock_wait_ends(const struct profd_wait *wait, const pthread_rwlock_t *lock, int result)
+{
+	profd_lock_wait_ends(wait, is_held(result), true);
+	if (is_held(result) && lock->__data.__shared != 0)
+		profd_wait_was_for_others(wait);
+}
+
+#define RWLOCK_WAIT(name, is_free, kind, parameters, arguments)                                                    \
+	PROFD_LOCK_WAIT(name, kind, lock, is_free(lock), false, rwlock_wait_ends(&wait, lock, result), parameters, \
+			arguments)
 
 RWLOCK_WAIT(pthread_rwlock_rdlock, free_to_read, WIRE_WAIT_READ_LOCK, (pthread_rwlock_t * lock), (lock))
 RWLOCK_WAIT(pthread_rwlock_wrlock, free_to_write, WIRE_WAIT_WRITE_LOCK, (pthread_rwlock_t * lock), (lock))
@@ -133,7 +120,8 @@ RWLOCK_WAIT(pthread_rwlock_clockwrlock, free_to_write, WIRE_WAIT_WRITE_LOCK,
 
 // Such a lock does not say that its holder had to wait for it; the thread does.
 PROFD_LOCK_RELEASE(pthread_rwlock_unlock, WIRE_WAIT_WRITE_LOCK, pthread_rwlock_t, rwlock_may_have_waiters(lock),
-		   profd_wakers_lock == PROFD_ADDRESS(lock))
+		   profd_wakers_lock == PROFD_ADDRESS(lock),
+		   rwlock_may_have_waiters(lock) ? PROFD_LETS_GO : PROFD_GIVES_BACK)
 
 // ---- Spin locks (x86-64: 1 is free; who wants a held one takes one off, and waits for more than 0) ---------------------
 
@@ -144,6 +132,6 @@ static int spin_word(const pthread_spinlock_t *lock)
 
 PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, profd_wait_ends(&wait),
 		(pthread_spinlock_t * lock), (lock))
-PROFD_LOCK_RELEASE(pthread_spin_unlock, WIRE_WAIT_SPIN, pthread_spinlock_t, spin_word(lock) < 0, false)
+PROFD_LOCK_RELEASE(pthread_spin_unlock, WIRE_WAIT_SPIN, pthread_spinlock_t, spin_word(lock) < 0, false, PROFD_LETS_GO)
 
 // NOLINTEND(bugprone-macro-parentheses)

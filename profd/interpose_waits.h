@@ -158,17 +158,19 @@
 		return contended_##name arguments;                                               \
 	}
 
-// A lock is given back, for which others may wait. Or nobody does, and this thread works under its seam (`has_seam`).
-#define PROFD_LOCK_RELEASE(name, kind, type, may_have_waiters, has_seam)                            \
+// A lock is given back. `may_have_waiters` is asked at once, and `has_seam`, where such a lock does not tell by the former that this thread works
+// under its seam (wakers.h); when either said yes, `effect`.
+#define PROFD_LOCK_RELEASE(name, kind, type, may_have_waiters, has_seam, effect)                    \
 	static PROFD_NOINLINE int contended_##name(type *lock)                                      \
 	{                                                                                           \
 		struct profd_release release;                                                       \
+		enum profd_release_effect found = effect;                                           \
 		int result;                                                                         \
                                                                                                     \
-		if (has_seam && !(may_have_waiters)) {                                              \
+		if (found == PROFD_GIVES_BACK)                                                      \
 			profd_wakers_lock_given_back(PROFD_ADDRESS(lock));                          \
+		if (found != PROFD_LETS_GO)                                                         \
 			return PROFD_REAL(name)(lock);                                              \
-		}                                                                                   \
 		profd_release_begins(&release, kind, PROFD_ADDRESS(lock), PROFD_CALLER());          \
 		result = PROFD_REAL(name)(lock);                                                    \
 		profd_release_ends(&release);                                                       \

@@ -15,7 +15,7 @@
 #include "profd/contention.h"
 #include "profd/contexts.h"
 #include "profd/events.h"
-#include "profd/object_name.h"
+#include "profd/object_key.h"
 #include "profd/store.h"
 #include "profd/threads.h"
 #include "profd/wakers.h"
@@ -43,6 +43,7 @@ void profd_waits_bound(void)
 void profd_waits_forget(void)
 {
 	profd_contention_reset();
+	profd_object_keys_forget();
 	profd_wakers_forget();
 	waited_lock = 0;
 }
@@ -104,17 +105,9 @@ static uint64_t draw(void)
 // The key of a wait in the store: of a descriptor, by what it is.
 static uint64_t key_of(uint32_t kind, uint64_t object)
 {
-	uint64_t words[PROFD_OBJECT_NAME_WORDS];
-	struct profd_store_stack text = {.pcs = words, .stop = WIRE_STOP_END};
-	const struct wire_bucket *bucket = NULL;
-
 	if (kind <= WIRE_WAIT_LAST_ADDRESS)
 		return WIRE_WAIT_KEY(kind, object);
-	if (object != WIRE_WAIT_NO_FD) {
-		text.npcs = profd_object_name((int)object, words);
-		bucket = profd_store_bucket(WIRE_BUCKET_OBJECT, &text, 0, 0);
-	}
-	return WIRE_WAIT_KEY(kind, bucket ? profd_store_number(bucket) + 1 : 0);
+	return WIRE_WAIT_KEY(kind, object == WIRE_WAIT_NO_FD ? 0 : profd_object_key(kind, (int)object));
 }
 
 // What was waited for, where, and what that stands for.
@@ -257,6 +250,12 @@ void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
 		count_block(wait, at_ns - wait->began_ns);
 	tell_end(wait, at_ns, &waker);
 	errno = error;
+}
+
+void profd_wait_was_for_others(const struct profd_wait *wait)
+{
+	if (wait->kind != WIRE_WAIT_NONE && wanted(PROFD_WAITS_MUTEX))
+		profd_contention_charge(wait->object, profd_clock_now_ns());
 }
 
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller)

@@ -72,8 +72,14 @@ void profd_wait_ends(const struct profd_wait *wait);
 // Of a mutex or read-write lock. held: the thread has it now; told: profd_release_begins, or profd_wakers_lock_given_back, will be called when
 // it is given back.
 void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told);
+// After that: the lock is this thread's now, and whoever had it before may have been of another process, whom nobody here hears of. What the
+// others have waited so far is not this thread's fault.
+void profd_wait_was_for_others(const struct profd_wait *wait);
 // Whoever waits for the object may go on now. Before it does.
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller);
+
+// What giving a lock back comes to: it fails, or there are more holds than one; nobody goes on by it; others may.
+enum profd_release_effect { PROFD_KEEPS, PROFD_GIVES_BACK, PROFD_LETS_GO };
 
 // A lock that others wait for is given back. `begins` before, while it is still ours, `ends` after it.
 struct profd_release {

@@ -14,6 +14,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <threads.h>
@@ -39,6 +40,7 @@ static void say(const char *what, int result)
 struct kind {
 	const char *name;
 	int type, protocol, robust;
+	bool shared;
 };
 
 static pthread_mutex_t make_mutex(const struct kind *kind)
@@ -50,6 +52,8 @@ static pthread_mutex_t make_mutex(const struct kind *kind)
 	pthread_mutexattr_settype(&attr, kind->type);
 	pthread_mutexattr_setprotocol(&attr, kind->protocol);
 	pthread_mutexattr_setrobust(&attr, kind->robust);
+	if (kind->shared)
+		pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
 	TARGET_CHECK(pthread_mutex_init(&mutex, &attr) == 0);
 	return mutex;
 }
@@ -90,7 +94,11 @@ static void try_alone(pthread_mutex_t *mutex, int type)
 	struct timespec past = after(CLOCK_REALTIME, -1000);
 
 	say("lock", pthread_mutex_lock(mutex));
-	if (type != PTHREAD_MUTEX_NORMAL && type != PTHREAD_MUTEX_ADAPTIVE_NP) {
+	if (type == PTHREAD_MUTEX_NORMAL || type == PTHREAD_MUTEX_ADAPTIVE_NP) {
+		struct timespec soon = after(CLOCK_REALTIME, 5);
+
+		say("lock again, for a while", pthread_mutex_timedlock(mutex, &soon));
+	} else {
 		int again = pthread_mutex_lock(mutex);
 
 		say("lock again", again);
@@ -132,24 +140,70 @@ static void try_with_another(pthread_mutex_t *mutex, const struct kind *kind)
 static int run_mutexes(int argc, char **argv)
 {
 	static const struct kind kinds[] = {
-		{"normal", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED},
-		{"recursive", PTHREAD_MUTEX_RECURSIVE, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED},
-		{"errorcheck", PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED},
-		{"adaptive", PTHREAD_MUTEX_ADAPTIVE_NP, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED},
-		{"robust", PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_ROBUST},
-		{"inherit", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_STALLED},
-		{"inherit, recursive", PTHREAD_MUTEX_RECURSIVE, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_STALLED},
-		{"inherit, robust", PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_ROBUST}};
+		{"normal", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, false},
+		{"shared", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, true},
+		{"recursive", PTHREAD_MUTEX_RECURSIVE, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, false},
+		{"errorcheck", PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, false},
+		{"adaptive", PTHREAD_MUTEX_ADAPTIVE_NP, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED, false},
+		{"robust", PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_ROBUST, false},
+		{"inherit", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_STALLED, false},
+		{"inherit, recursive", PTHREAD_MUTEX_RECURSIVE, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_STALLED, false},
+		{"inherit, robust", PTHREAD_MUTEX_ERRORCHECK, PTHREAD_PRIO_INHERIT, PTHREAD_MUTEX_ROBUST, false}};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		pthread_mutex_t mutex = make_mutex(&kinds[i]);
 
 		printf("-- %s\n", kinds[i].name);
-		if (kinds[i].type != PTHREAD_MUTEX_NORMAL && kinds[i].type != PTHREAD_MUTEX_ADAPTIVE_NP)
-			try_alone(&mutex, kinds[i].type);
+		try_alone(&mutex, kinds[i].type);
 		try_with_another(&mutex, &kinds[i]);
 		say("destroy", pthread_mutex_destroy(&mutex));
 	}
+	return 0;
+}
+
+// Of other processes.
+struct common {
+	pthread_mutex_t mutex, robust;
+	sem_t semaphore;
+};
+
+static int take_and_die(struct common *common)
+{
+	say("child locks", pthread_mutex_lock(&common->mutex));
+	say("child locks", pthread_mutex_lock(&common->robust));
+	fflush(stdout);
+	sem_post(&common->semaphore);
+	usleep(20000);
+	pthread_mutex_unlock(&common->mutex);
+	usleep(20000);
+	_exit(0);
+}
+
+static int run_processes(int argc, char **argv)
+{
+	struct common *common = mmap(NULL, sizeof(*common), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct kind kind = {.type = PTHREAD_MUTEX_NORMAL, .robust = PTHREAD_MUTEX_STALLED, .shared = true};
+	pid_t child;
+
+	TARGET_CHECK(common != MAP_FAILED);
+	common->mutex = make_mutex(&kind);
+	kind.robust = PTHREAD_MUTEX_ROBUST;
+	common->robust = make_mutex(&kind);
+	sem_init(&common->semaphore, 1, 0);
+	for (int i = 0; i < 3; i++) {
+		fflush(stdout);
+		child = fork();
+		if (child == 0)
+			return take_and_die(common);
+		sem_wait(&common->semaphore);
+		say("lock", pthread_mutex_lock(&common->mutex));
+		say("unlock", pthread_mutex_unlock(&common->mutex));
+		say("owner died", pthread_mutex_lock(&common->robust));
+		say("consistent", i < 2 ? pthread_mutex_consistent(&common->robust) : 0);
+		say("unlock", pthread_mutex_unlock(&common->robust));
+		TARGET_CHECK(waitpid(child, NULL, 0) == child);
+	}
+	say("not recoverable", pthread_mutex_lock(&common->robust));
 	return 0;
 }
 
@@ -440,7 +494,8 @@ static void jump_out(int signo)
 // Out of waits, in many rounds: nothing may be left that counts as waiting, or grows.
 static int run_longjmp(int argc, char **argv)
 {
-	static const struct kind normal = {"normal", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED};
+	static const struct kind normal = {"normal", PTHREAD_MUTEX_NORMAL, PTHREAD_PRIO_NONE, PTHREAD_MUTEX_STALLED,
+					   false};
 	volatile int jumps = 0;
 	struct other other;
 	sem_t never;
@@ -533,10 +588,10 @@ static int run_old_conds(int argc, char **argv)
 #endif
 
 static const struct target_case cases[] = {
-	{"mutexes", run_mutexes},   {"rwlocks", run_rwlocks}, {"semaphores", run_semaphores},
-	{"barriers", run_barriers}, {"c11", run_c11},         {"futex", run_futex},
-	{"spin", run_spin},         {"cancel", run_cancel},   {"longjmp", run_longjmp},
-	{"fork", run_fork},
+	{"mutexes", run_mutexes},       {"processes", run_processes}, {"rwlocks", run_rwlocks},
+	{"semaphores", run_semaphores}, {"barriers", run_barriers},   {"c11", run_c11},
+	{"futex", run_futex},           {"spin", run_spin},           {"cancel", run_cancel},
+	{"longjmp", run_longjmp},       {"fork", run_fork},
 #if defined(__x86_64__)
 	{"old", run_old_conds},
 #endif

@@ -121,6 +121,55 @@ def test_short_waits_are_sampled_without_bias(waits, helper):
     assert 0.2 * waited < contentions <= 1.05 * waited
 
 
+MUTEXES = ['normal', 'adaptive', 'recursive', 'errorcheck', 'robust', 'robust-recursive', 'inherit', 'inherit-recursive', 'inherit-errorcheck', 'protect',
+           'protect-recursive', 'shared', 'shared-robust']
+
+
+def run_mutexes(waits, option, helper, *arguments, **more):
+    """Its truths, and the profile; skips where a kind is not to be had."""
+    alone = subprocess.run([helper('target_mutexes'), arguments[0], '1'], capture_output=True, text=True, timeout=60, check=False)
+    if alone.returncode == 77:
+        pytest.skip(f'real-time threads are not allowed: {alone.stderr}')
+    result, profile = waits(option, helper('target_mutexes'), *arguments, **more)
+    return truths(result.stdout), profile
+
+
+@pytest.mark.parametrize('kind', MUTEXES)
+def test_mutexes_of_all_kinds_blame_who_lets_go(waits, helper, kind):
+    """Not who gives back one hold of several, nor who fails to give back another's."""
+    truth, profile = run_mutexes(waits, '--mutex', helper, kind)
+    assert sum_of(profile, 'give_back')[DELAY] == pytest.approx(truth['held'][1], rel=0.05)
+    assert sum_of(profile, 'give_back')[CONTENTIONS] == 40
+    assert sum_of(profile, 'give_back_the_inner') == sum_of(profile, 'give_back_anothers') == [0, 0]
+
+
+@pytest.mark.parametrize('kind', MUTEXES)
+def test_mutexes_of_all_kinds_are_waited_for(waits, helper, kind):
+    truth, profile = run_mutexes(waits, '--block=1', helper, kind)
+    contentions, delay = sum_of(profile, 'wait_for_it', wait='mutex')
+    assert delay == pytest.approx(truth['waited'][1], rel=0.05)
+    assert contentions == pytest.approx(truth['waited'][0], abs=2)
+
+
+def test_mutexes_of_two_processes(waits, helper):
+    """Who waits knows what it waited; nobody of its process is to blame for it."""
+    truth, profile = run_mutexes(waits, '--block=1', helper, 'processes')
+    assert sum_of(profile, 'wait_for_it', wait='mutex')[DELAY] == pytest.approx(truth['waited'][1], rel=0.05)
+    truth, profile = run_mutexes(waits, '--mutex', helper, 'processes')
+    assert sum(sample.values[DELAY] for sample in profile.samples) < 0.05 * truth['held'][1]
+
+
+def test_mutexes_with_elision(waits, helper, same):
+    """Where the CPU has transactions, glibc elides locks if told to: the lock's word then stays free while it is held."""
+    with open('/proc/cpuinfo', encoding='ascii') as file:
+        if not re.search(r'^flags.*\brtm\b', file.read(), re.M):
+            pytest.skip('the CPU has no transactional memory (TSX)')
+    env = {'GLIBC_TUNABLES': 'glibc.elision.enable=1'}
+    same(helper('target_sync'), 'mutexes', options=('--block=1', '--mutex'), env=env)
+    truth, profile = run_mutexes(waits, '--mutex', helper, 'normal', env=env)
+    assert sum_of(profile, 'give_back')[DELAY] == pytest.approx(truth['held'][1], rel=0.05)
+
+
 # ---- I/O and sleep -------------------------------------------------------------------------------------------------------
 
 IO = '''
@@ -191,6 +240,58 @@ def test_io_by_object(waits, tmp_path):
     assert by_label(profile, wait='child') > 5e7
 
 
+REUSED = '''
+import os, socket, sys, time
+def use(fd, name):
+    for _ in range(3):
+        os.write(fd, b"x" * 20000)
+        os.fsync(fd)
+    print(fd, os.stat(fd).st_ino, name)
+    os.close(fd)
+for name in "abcdef":
+    path = os.path.join(sys.argv[1], name)
+    use(os.open(path, os.O_CREAT | os.O_WRONLY), name)
+    os.unlink(path)
+readable, writable = os.pipe()
+if os.fork() == 0:
+    time.sleep(0.02)
+    os.write(writable, b"x")
+    os._exit(0)
+os.read(readable, 1)
+print(readable, 0, "pipe")
+os.close(readable)
+os.close(writable)
+os.wait()
+path = os.path.join(sys.argv[1], "g")
+fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+os.unlink(path)
+use(fd, "g (deleted)")
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in 50001, 50002:
+    udp.connect(("127.0.0.1", port))
+    udp.settimeout(None)
+    try:
+        udp.send(b"x")
+        udp.recv(1)
+    except OSError:
+        pass
+print(udp.fileno(), 0, "udp")
+'''
+
+
+def test_a_descriptor_is_what_it_is_now(waits, tmp_path):
+    """Each name is its own, though the number comes again, and on many file systems the inode's, too."""
+    result, profile = waits('--block=1', '/usr/bin/python3', '-c', REUSED, tmp_path, options=['--block-io'])
+    lines = [line.split(None, 2) for line in result.stdout.splitlines()]
+    assert len({fd for fd, _, _ in lines}) == 1, lines
+    for name in ('a', 'b', 'c', 'd', 'e', 'f', 'g (deleted)'):
+        for wait in ('write', 'sync'):
+            mine = [sample for sample in profile.samples if (sample.labels['wait'], sample.labels.get('object')) == (wait, f'{tmp_path}/{name}')]
+            assert sum(sample.values[CONTENTIONS] for sample in mine) == 3, (wait, name)
+    assert by_label(profile, wait='read', object=f'pipe (fd {lines[0][0]})') > 1e7
+    assert {sample.labels.get('object') for sample in profile.samples} >= {'udp to 127.0.0.1:50001', 'udp to 127.0.0.1:50002'}
+
+
 def test_io_only_when_asked_for(waits, tmp_path):
     port, path = 20000 + os.getpid() % 10000, str(tmp_path / 'written')
     _, profile = waits('--block=1', '/usr/bin/python3', '-c', IO, port, path)
@@ -199,7 +300,7 @@ def test_io_only_when_asked_for(waits, tmp_path):
 
 # ---- Nothing else changes ------------------------------------------------------------------------------------------------
 
-SYNC_CASES = ['mutexes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'spin', 'cancel', 'longjmp', 'fork', 'old']
+SYNC_CASES = ['mutexes', 'processes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'spin', 'cancel', 'longjmp', 'fork', 'old']
 
 
 @pytest.mark.parametrize('case', SYNC_CASES)

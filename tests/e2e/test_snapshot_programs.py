@@ -19,6 +19,7 @@ import time
 
 import pytest
 
+from real_programs import children
 from test_programs import answers, free_port, needs
 from test_unwind import AS_POSTGRES, POSTGRES, postgres_dir  # noqa: F401 (a fixture)
 
@@ -73,14 +74,6 @@ def at_rest(profd, process, *more_pids):
 
     wait_for(are_waiting, process)
     return threads
-
-
-def children(pid):
-    """Those of its main thread, theirs too. One that ends meanwhile has none."""
-    own = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f'/proc/{pid}/task/{pid}/children', encoding='ascii') as file:
-        own = [int(word) for word in file.read().split()]
-    return own + [further for child in own for further in children(child)]
 
 
 def comms(pid):

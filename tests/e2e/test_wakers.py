@@ -56,7 +56,7 @@ def test_switched_while_it_runs(served, helper):
     target.get('/debug/pprof/config?wakers=0', 'POST')
 
 
-@pytest.mark.parametrize('case', ['mutexes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'cancel', 'longjmp', 'fork', 'old'])
+@pytest.mark.parametrize('case', ['mutexes', 'processes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'cancel', 'longjmp', 'fork', 'old'])
 def test_locks_do_the_same(same, helper, case):
     same(helper('target_sync'), case, options=('--wakers', '--causal'))
 
