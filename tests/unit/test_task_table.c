@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,6 +91,18 @@ static void child_main(void)
 		pause();
 }
 
+// In the call that it is to stay in; it may sleep on its way there, too.
+static bool has_arrived(const struct program *program, uint32_t tid)
+{
+	struct task_place place;
+
+	if (task_reader_state(&program->reader, tid) != 'S' || task_reader_place(&program->reader, tid, &place) != 0 ||
+	    !place.in_syscall)
+		return false;
+	return place.nr == SYS_pause || place.nr == SYS_nanosleep || place.nr == SYS_clock_nanosleep ||
+	       place.nr == SYS_read || place.nr == SYS_rt_sigtimedwait;
+}
+
 static void wait_until_asleep(const struct program *program)
 {
 	uint32_t *tids;
@@ -97,7 +110,7 @@ static void wait_until_asleep(const struct program *program)
 
 	assert_int_equal(task_reader_list(&program->reader, &tids, &count), 0);
 	for (size_t i = 0; i < count; i++)
-		while (tids[i] != program->runner && task_reader_state(&program->reader, tids[i]) != 'S')
+		while (tids[i] != program->runner && !has_arrived(program, tids[i]))
 			usleep(1000);
 	free(tids);
 }
