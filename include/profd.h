@@ -120,7 +120,7 @@ static __inline__ void profd_leave(void)
 /*
  * Puts a label on the calling thread's samples, replacing one with the same key: at most 8 of them, keys of up to 31 bytes, values of up to 63
  * (what is longer is cut). Copied. For what has few distinct values: an endpoint, a tenant's class, a phase. 0; -1: not set, the key is
- * bad or there is no room. "trace_id" (32 hexadecimal digits), "span_id" (16) and "trace_sampled" are as profd_trace_set's.
+ * bad or there is no room: then its value is "(no room)". "trace_id" (32 hexadecimal digits), "span_id" (16) and "trace_sampled" are as profd_trace_set's.
  */
 static __inline__ int profd_label_set(const char *key, const char *value)
 {

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "profd/clock.h"
 #include "profd/wire.h"
 
 struct profd_events {
@@ -40,7 +41,15 @@ struct profd_event {
 	uint64_t time_ns; // 0: now
 };
 
-void profd_events_put(const struct profd_event *event);
+// what: WIRE_EVENT_WHAT.
+void profd_events_write(uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context);
+
+static inline void profd_events_put(const struct profd_event *event)
+{
+	profd_events_write(event->time_ns ? event->time_ns : profd_clock_now_ns(),
+			   WIRE_EVENT_WHAT(event->type, event->reason, event->object), event->other, event->context);
+}
+
 // The calling thread has another name; NUL-terminated, cut. Call it while tracing is on.
 void profd_events_put_name(const char *name);
 
