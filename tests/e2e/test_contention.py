@@ -512,10 +512,10 @@ class Background:
 @needs('redis-server', 'redis-benchmark', 'curl')
 def test_redis(agent, tmp_path):
     path = str(tmp_path / 'redis.sock')
-    server = Background(agent, ['redis-server', '--port', '0', '--unixsocket', path, '--save', '', '--io-threads', '3', '--dir', str(tmp_path)],
+    server = Background(agent, ['redis-server', '--port', '0', '--unixsocket', path, '--save', '', '--io-threads', '2', '--dir', str(tmp_path)],
                         tmp_path)
     wait_until(lambda: answers(path))
-    load = subprocess.run(['redis-benchmark', '-s', path, '-n', '20000', '-q', '-t', 'set,get,lpush,lrange_100', '--threads', '2'],
+    load = subprocess.run(['redis-benchmark', '-s', path, '-n', '5000', '-q', '-t', 'set,get,lpush,lrange_100', '--threads', '2'],
                           stdout=subprocess.PIPE, text=True, timeout=120, check=False)
     assert load.returncode == 0 and 'GET' in load.stdout
     block = pprof_reader.Profile(gzip.decompress(server.get('block')))
