@@ -25,7 +25,7 @@
 
 #define MAX_PCS 512
 #define MAX_DEPTH 300
-#define NOINLINE __attribute__((noinline, noclone))
+#define NOINLINE __attribute__((noinline))
 #define OPAQUE(x) __asm__ volatile("" : "+r"(x)::"memory")
 
 struct stack {
