@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // target_contention.c: threads that wait for each other in known ways. Each measures itself how long its calls took, and the sums are printed as
-// "NAME COUNT NANOSECONDS": what a profile of waiting has to say.
+// "NAME COUNT NANOSECONDS": what a block profile has to say; NAME.held, what a mutex profile.
 //
 // usage: target_contention CASE [ROUNDS]
 
@@ -19,7 +19,10 @@
 struct truth {
 	const char *name;
 	uint64_t count, ns;
+	uint64_t held_ns; // of that, until the holder was about to give it back
 };
+
+static uint64_t released_ns; // atomic; when that was last
 
 static uint64_t now_ns(void)
 {
@@ -31,13 +34,23 @@ static uint64_t now_ns(void)
 
 static void note(struct truth *truth, uint64_t began_ns)
 {
+	uint64_t until_ns = __atomic_load_n(&released_ns, __ATOMIC_RELAXED);
+
 	__atomic_fetch_add(&truth->ns, now_ns() - began_ns, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&truth->held_ns, until_ns > began_ns ? until_ns - began_ns : 0, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&truth->count, 1, __ATOMIC_RELAXED);
 }
 
 static void print(const struct truth *truth)
 {
 	printf("%s %llu %llu\n", truth->name, (unsigned long long)truth->count, (unsigned long long)truth->ns);
+	printf("%s.held %llu %llu\n", truth->name, (unsigned long long)truth->count,
+	       (unsigned long long)truth->held_ns);
+}
+
+static void note_release(void)
+{
+	__atomic_store_n(&released_ns, now_ns(), __ATOMIC_RELAXED);
 }
 
 static void sleep_ms(long ms)
@@ -50,7 +63,7 @@ static void sleep_ms(long ms)
 pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_barrier_t round_begins, round_ends, held;
 static long rounds;
-static struct truth waited_long = {"hold_long", 0, 0}, waited_short = {"hold_short", 0, 0};
+static struct truth waited_long = {"hold_long", 0, 0, 0}, waited_short = {"hold_short", 0, 0, 0};
 static bool is_long;
 
 TARGET_NOINLINE static void wait_for_lock(struct truth *truth)
@@ -68,6 +81,7 @@ TARGET_NOINLINE static void hold_long(void)
 	pthread_mutex_lock(&table_lock);
 	pthread_barrier_wait(&held);
 	sleep_ms(9);
+	note_release();
 	pthread_mutex_unlock(&table_lock);
 	__asm__ volatile("");
 }
@@ -77,6 +91,7 @@ TARGET_NOINLINE static void hold_short(void)
 	pthread_mutex_lock(&table_lock);
 	pthread_barrier_wait(&held);
 	sleep_ms(3);
+	note_release();
 	pthread_mutex_unlock(&table_lock);
 	__asm__ volatile("");
 }
@@ -120,7 +135,7 @@ static int run_mutex(int argc, char **argv)
 
 // ---- Each of the others: one thread waits, the other keeps it waiting ------------------------------------------------------
 
-static struct truth truth = {"wait", 0, 0};
+static struct truth truth = {"wait", 0, 0, 0};
 static sem_t asked, answered, free_place;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
@@ -222,6 +237,7 @@ static int run_pair(void (*wait)(void), void (*take)(void), void (*give)(void))
 			take();
 		sem_post(&asked);
 		sleep_ms(4);
+		note_release();
 		give();
 		sem_wait(&free_place);
 	}
