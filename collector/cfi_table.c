@@ -519,16 +519,22 @@ int cfi_table_build(Elf *elf, struct wire_table **ret_table, size_t *ret_size)
 int cfi_table_check(const struct wire_table *table, size_t size)
 {
 	const struct wire_row *rows;
+	const uint16_t *blocks;
 
 	if (size < sizeof(*table) || table->magic != WIRE_TABLE_MAGIC || table->version != WIRE_TABLE_VERSION ||
 	    !wire_table_has_its_size(table, size) || !wire_table_has_its_pages(table) ||
 	    !wire_table_has_good_indices(table))
 		return -EINVAL;
 	rows = wire_table_rows(table);
-	for (uint32_t block = 0; block < table->npages * WIRE_PAGE_BLOCKS; block++)
+	blocks = wire_table_blocks(table);
+	// Most blocks of a file that claims much text have no rows.
+	for (uint32_t block = 0; block < table->npages * WIRE_PAGE_BLOCKS; block++) {
+		if ((block + 1) % WIRE_PAGE_BLOCKS && blocks[block] == blocks[block + 1])
+			continue;
 		for (uint32_t row = wire_table_block_start(table, block) + 1; row < wire_table_block_end(table, block);
 		     row++)
 			if (rows[row].offset <= rows[row - 1].offset)
 				return -EINVAL;
+	}
 	return 0;
 }

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: Apache-2.0
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 // SPDX-FileCopyrightText: The profd authors
 //
 // task_program.c: see task_program.h.
@@ -22,7 +22,7 @@
 
 #include "collector/kernel_types.h"
 
-#if defined(__x86_64__)
+#if TASK_PROGRAM_HAS_PLACES
 #define NREGS 9
 // In the order of task_program_row, from number on.
 static const char *const reg_names[NREGS] = {"orig_ax", "di", "si", "dx", "r10", "r8", "r9", "sp", "ip"};
@@ -115,7 +115,7 @@ static void put_times(struct program *program, const struct offsets *offsets)
 	store(program, BPF_DW, SWITCHED, ROW(switches));
 }
 
-// Leaves the place out when the thread does not wait.
+// Leaves the rest out when the thread does not wait.
 static void check_waits(struct program *program, const struct offsets *offsets)
 {
 	load(program, BPF_W, BPF_REG_2, TASK, offsets->members[ON_RQ]);
@@ -124,7 +124,8 @@ static void check_waits(struct program *program, const struct offsets *offsets)
 	jump(program, BPF_JNE | BPF_K, BPF_REG_2, 0, 0);
 }
 
-static void put_place(struct program *program, const struct offsets *offsets)
+// What follows the thread's times is kept when it waits, and waits still when all of it was read.
+static void put_wait(struct program *program, const struct offsets *offsets)
 {
 	check_waits(program, offsets);
 	load(program, BPF_W, BPF_REG_2, TASK, offsets->members[EXIT_STATE]);
@@ -132,14 +133,16 @@ static void put_place(struct program *program, const struct offsets *offsets)
 	load(program, BPF_W, BPF_REG_2, TASK, offsets->members[STATE]);
 	put(program, BPF_ALU64 | BPF_AND | BPF_K, BPF_REG_2, 0, 0, WAITS);
 	jump(program, BPF_JEQ | BPF_K, BPF_REG_2, 0, 0);
-	put(program, BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_1, TASK, 0, 0);
-	put(program, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_task_pt_regs);
-	for (unsigned i = 0; i < NREGS; i++)
-		copy(program, BPF_DW, BPF_REG_0, offsets->regs[i], ROW(number) + i * sizeof(uint64_t));
+	if (TASK_PROGRAM_HAS_PLACES) {
+		put(program, BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_1, TASK, 0, 0);
+		put(program, BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_task_pt_regs);
+	}
+	for (int i = 0; i < NREGS; i++)
+		copy(program, BPF_DW, BPF_REG_0, offsets->regs[i], ROW(number) + (size_t)i * sizeof(uint64_t));
 	check_waits(program, offsets);
 	load(program, BPF_DW, BPF_REG_2, TASK, offsets->members[SWITCHES]);
 	jump(program, BPF_JNE | BPF_X, BPF_REG_2, SWITCHED, 0);
-	put(program, BPF_ST | BPF_MEM | BPF_W, BPF_REG_10, 0, row_at(ROW(is_whole)), 1);
+	put(program, BPF_ST | BPF_MEM | BPF_W, BPF_REG_10, 0, row_at(ROW(waits)), 1);
 }
 
 static void put_end(struct program *program)
@@ -159,8 +162,7 @@ static void make_program(const struct offsets *offsets, struct program *program)
 	for (size_t at = 0; at < sizeof(struct task_program_row); at += 8)
 		put(program, BPF_ST | BPF_MEM | BPF_DW, BPF_REG_10, 0, row_at(at), 0);
 	put_times(program, offsets);
-	if (NREGS > 0)
-		put_place(program, offsets);
+	put_wait(program, offsets);
 	land(program);
 	put(program, BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_1, OUTPUT, 0, 0);
 	put(program, BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_2, BPF_REG_10, 0, 0);

@@ -71,7 +71,8 @@ static void take_row(const struct task_program_row *from, struct task_row *row)
 	*row = (struct task_row){.tid = from->tid,
 				 .times = {.run_ns = from->sum_exec_ns, .last_ran_ns = (int64_t)from->exec_start_ns},
 				 .switches = from->switches,
-				 .has_place = from->is_whole,
+				 .waits = from->waits,
+				 .has_place = from->waits && TASK_PROGRAM_HAS_PLACES,
 				 .place = {.in_syscall = number >= 0, .nr = number, .sp = from->sp, .pc = from->pc}};
 	memcpy(row->name, from->name, sizeof(row->name) - 1);
 	// As /proc/PID/task/TID/syscall: outside of a call, what is in its registers means something else.

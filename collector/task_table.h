@@ -20,7 +20,8 @@ struct task_row {
 	char name[16];
 	struct task_times times;
 	uint64_t switches; // how often it began to wait
-	bool has_place;    // it waited, and place is where; otherwise only the files tell
+	bool waits;        // all this is of one moment, at which it waited
+	bool has_place;    // and place is where: not on every machine
 	struct task_place place;
 };
 

@@ -80,16 +80,18 @@ static int read_place(struct worker *worker, struct thread_scan_record *record)
 	return r == 0 ? task_reader_place(reader, record->tid, &record->place) : r;
 }
 
-// The same out of the table, where that has it all.
+// The same out of the table, as far as that has it.
 static int find_place(struct worker *worker, struct thread_scan_record *record)
 {
 	const struct task_row *row = task_table_find(&worker->pass->table, record->tid);
 
-	if (!row || !row->has_place)
+	if (!row || !row->waits)
 		return read_place(worker, record);
 	memcpy(record->name, row->name, sizeof(record->name));
 	record->times = row->times;
 	record->switches = row->switches;
+	if (!row->has_place)
+		return task_reader_place(&worker->pass->reader, record->tid, &record->place);
 	record->place = row->place;
 	return 0;
 }
@@ -126,7 +128,7 @@ static int check_unmoved(struct worker *worker, const struct thread_scan_record 
 	int r;
 
 	if (row) {
-		bool waited = !record->switches || (row->has_place && row->switches == record->switches);
+		bool waited = !record->switches || (row->waits && row->switches == record->switches);
 
 		return waited && row->times.run_ns == record->times.run_ns ? 0 : -EAGAIN;
 	}

@@ -11,7 +11,7 @@
 //             \tFILE:LINE +0xOFFSET                          "??:0" where no file is known; the offset is that in the module
 //   debug=1   NAME profile: total N
 //             COUNT @ 0xPC 0xPC…
-//             # labels: {"state":"…"}
+//             # labels: {"state":"…", "KEY":"VALUE"…}       the program's labels, but not its trace: that would be a group for each request
 //             #\t0xPC\tFUNCTION+0xOFFSET\tFILE:LINE
 //
 // Names come from files that nobody vouches for: what would break a line, or end a reader's parse, is replaced. Readers checked:
@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "formats/label_text.h"
 #include "formats/name_gaps.h"
 #include "formats/text_frames.h"
 #include "formats/thread_dump.h"
@@ -33,6 +34,7 @@
 #include "formats/writer.h"
 
 #define NAME_MAX_BYTES TEXT_NAME_MAX
+#define LABELS_MAX_BYTES 2048            // of a thread
 #define DIVISION_SLASH "\xe2\x88\x95"    // U+2215
 #define FULLWIDTH_PERCENT "\xef\xbc\x85" // U+FF05
 #define FULLWIDTH_OPEN "\xef\xbc\x88"    // U+FF08
@@ -264,7 +266,7 @@ int thread_stream_text(struct thread_dump_stream *stream, struct writer *writer)
 
 struct group {
 	uint32_t stack;
-	const char *state; // interned
+	const char *state, *labels; // interned
 	int64_t count;
 	uint32_t first;
 };
@@ -277,6 +279,8 @@ static int compare_groups(const void *a, const void *b)
 		return left->stack < right->stack ? -1 : 1;
 	if (left->state != right->state)
 		return strcmp(left->state, right->state);
+	if (left->labels != right->labels)
+		return strcmp(left->labels, right->labels);
 	return (left->first > right->first) - (left->first < right->first);
 }
 
@@ -287,6 +291,18 @@ static int compare_counts(const void *a, const void *b)
 	if (left->count != right->count)
 		return left->count > right->count ? -1 : 1;
 	return (left->first > right->first) - (left->first < right->first);
+}
+
+static const char *labels_without_trace(struct profile *profile, const char *labels)
+{
+	char key[LABEL_TEXT_KEY_BYTES], value[LABEL_TEXT_VALUE_BYTES], text[LABELS_MAX_BYTES] = "";
+
+	while (labels && label_text_next(&labels, key, value)) {
+		if (strcmp(key, LABEL_TRACE_ID) != 0 && strcmp(key, LABEL_SPAN_ID) != 0 &&
+		    strcmp(key, LABEL_TRACE_SAMPLED) != 0)
+			label_text_add(text, sizeof(text), key, value);
+	}
+	return profile_string(profile, text);
 }
 
 static uint32_t make_groups(const struct thread_dump *dump, struct group *groups, int64_t *ret_count)
@@ -300,14 +316,18 @@ static uint32_t make_groups(const struct thread_dump *dump, struct group *groups
 
 		if (thread->hidden)
 			continue;
-		groups[threads++] = (struct group){
-			.stack = thread->stack, .state = thread->state, .count = thread_dump_count(thread), .first = i};
+		groups[threads++] = (struct group){.stack = thread->stack,
+						   .state = thread->state,
+						   .labels = labels_without_trace(dump->profile, thread->labels),
+						   .count = thread_dump_count(thread),
+						   .first = i};
 		*ret_count += thread_dump_count(thread);
 	}
 	if (threads > 0)
 		qsort(groups, threads, sizeof(*groups), compare_groups);
 	for (uint32_t i = 0; i < threads; i++) {
-		if (n > 0 && groups[n - 1].stack == groups[i].stack && groups[n - 1].state == groups[i].state)
+		if (n > 0 && groups[n - 1].stack == groups[i].stack && groups[n - 1].state == groups[i].state &&
+		    groups[n - 1].labels == groups[i].labels)
 			groups[n - 1].count += groups[i].count;
 		else
 			groups[n++] = groups[i];
@@ -321,6 +341,7 @@ static void put_group(struct writer *writer, const struct thread_dump *dump, con
 {
 	const struct thread_dump_stack *stack = group->stack ? &dump->stacks[group->stack - 1] : NULL;
 	const struct profile *profile = dump->profile;
+	char key[LABEL_TEXT_KEY_BYTES], value[LABEL_TEXT_VALUE_BYTES];
 
 	writer_printf(writer, "%" PRId64 " @", group->count);
 	// A return address is shown as the last byte of its call; who reads this takes one off again, but from the leaf.
@@ -331,6 +352,12 @@ static void put_group(struct writer *writer, const struct thread_dump *dump, con
 		writer_puts(writer, " 0x1");
 	writer_puts(writer, "\n# labels: {\"state\":\"");
 	writer_json(writer, group->state);
+	for (const char *at = group->labels; label_text_next(&at, key, value);) {
+		writer_puts(writer, "\", \"");
+		writer_json(writer, key);
+		writer_puts(writer, "\":\"");
+		writer_json(writer, value);
+	}
 	writer_puts(writer, "\"}\n");
 	for (uint32_t i = 0; stack && i < stack->nlocations; i++)
 		text_put_location(writer, profile, &profile->locations[stack->location_ids[i] - 1]);
@@ -373,7 +400,7 @@ int thread_dump_write_grouped(const struct thread_dump *dump, const char *name, 
 	writer_printf(writer, "%s profile: total %" PRId64 "\n", name, count);
 	for (uint32_t i = 0; i < n && !writer->error; i++)
 		put_group(writer, dump, &groups[i]);
-	error = put_name_gaps(dump, groups, n, writer);
+	error = profile_failed(dump->profile) ? -ENOMEM : put_name_gaps(dump, groups, n, writer);
 	free(groups);
 	return error ? error : writer_flush(writer);
 }

@@ -59,6 +59,15 @@ uint64_t profd_contexts_own_work(void)
 	return item && item->lock ? WIRE_WORK(item->parent, WIRE_WORK_LABELS(work)) : work;
 }
 
+void profd_contexts_drop_lock(void)
+{
+	struct wire_slot *slot = profd_contexts_slot();
+	uint64_t work = profd_contexts_work(), own = profd_contexts_own_work();
+
+	if (slot && own != work)
+		__atomic_compare_exchange_n(&slot->work, &work, own, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
 static uint32_t add_item(const struct wire_pool_context *item)
 {
 	const struct profd_pool pool = profd_contexts_pool();

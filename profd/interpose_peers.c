@@ -8,6 +8,7 @@
 
 #include "profd/agent.h"
 #include "profd/interpose.h"
+#include "profd/object_key.h"
 #include "profd/peers.h"
 #include "profd/raw.h"
 
@@ -85,6 +86,7 @@ PROFD_EXPORT int eventfd(unsigned value, int flags)
 PROFD_EXPORT int close(int fd)
 {
 	forget(fd); // before: afterwards the number may be another's
+	profd_object_key_closed(fd);
 	return PROFD_REAL(close)(fd);
 }
 

@@ -5,7 +5,8 @@
 //
 // To ask the kernel for a name takes microseconds (/proc/self/fd is a path like any other), and a server's descriptors are asked for all the time. So
 // each descriptor's last name is remembered, with what it then was: an inode number, and when that was born, for file systems give numbers of
-// deleted files again at once. One statx(2) tells whether it is that still. A file that is renamed keeps the name it had here first.
+// deleted files again at once. One statx(2) tells whether it is that still. Births are told apart by the kernel's tick: what comes twice in one
+// is told apart by close(2), which forgets. A file that is renamed keeps the name it had here first.
 
 #include "profd/object_key.h"
 
@@ -31,6 +32,15 @@ void profd_object_keys_forget(void)
 {
 	if (__atomic_exchange_n(&any, false, __ATOMIC_RELAXED))
 		memset(known, 0, sizeof(known));
+}
+
+void profd_object_key_closed(int fd)
+{
+	uint64_t *place = &known[(uint32_t)fd & (DESCRIPTORS - 1)];
+
+	// Most are nothing: their memory is never touched.
+	if (__atomic_load_n(place, __ATOMIC_RELAXED))
+		__atomic_store_n(place, 0, __ATOMIC_RELAXED);
 }
 
 static uint64_t mix(uint64_t hash, uint64_t value)

@@ -13,6 +13,8 @@
 
 // The bucket's number + 1; 0: there is no room for one.
 uint32_t profd_object_key(enum wire_wait kind, int fd);
+// The program closes it. Any context.
+void profd_object_key_closed(int fd);
 // The store is gone, and with it all buckets.
 void profd_object_keys_forget(void);
 

@@ -224,13 +224,17 @@ static void take(const struct profd_waker *waker)
 
 __thread uint64_t profd_wakers_lock;
 
-// It may work for something else by now: between profd_enter and profd_leave. A child of vfork, or of a fork that nobody told of, leaves its
-// parent's work alone.
+// The last few seams, for who has the lock should not be kept by us: what its waker's context and its own made.
+#define SEAMS 4u
+static __thread struct {
+	uint32_t waker, parent, context;
+} seams[SEAMS];
+
+// It may work for something else by now: between profd_enter and profd_leave.
 static void drop_lock(void)
 {
-	if (!profd_wakers_lock || !profd_agent_is_on())
-		return;
-	profd_contexts_set_work(profd_contexts_own_work());
+	if (profd_wakers_lock)
+		profd_contexts_drop_lock();
 	profd_wakers_lock = 0;
 }
 
@@ -278,17 +282,34 @@ void profd_wakers_wait_ends(const struct profd_wait *wait, struct profd_waker *r
 
 // ---- Locks ------------------------------------------------------------------------------------------------------------------
 
+static uint32_t seam_of(uint32_t waker, uint32_t parent)
+{
+	const struct wire_pool_context *item = profd_contexts_find(waker);
+	uint32_t i = waker / 8 % SEAMS, context;
+
+	if (seams[i].context && seams[i].waker == waker && seams[i].parent == parent)
+		return seams[i].context;
+	context = item ? profd_contexts_add_lock(item->stack, parent) : 0;
+	seams[i].context = 0; // a signal handler of the program's may look for its own in here
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	seams[i].waker = waker;
+	seams[i].parent = parent;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	seams[i].context = context;
+	return context;
+}
+
+// Another thread of this process has woken this one: it is no child that nobody told of, and need not be asked for (profd_agent_is_on).
 void profd_wakers_lock_taken(const struct profd_wait *wait, bool told, struct profd_waker *ret_waker)
 {
-	const struct wire_pool_context *waker;
 	uint32_t context;
 	bool answers;
 
-	if (!waits_for_lock(wait->kind) || !find_waker(wait, ret_waker, &answers) || !told || !profd_agent_is_on())
+	if (!waits_for_lock(wait->kind) || !find_waker(wait, ret_waker, &answers) || !told ||
+	    !__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
 		return;
 	drop_lock();
-	waker = profd_contexts_find(ret_waker->context);
-	context = waker ? profd_contexts_add_lock(waker->stack, WIRE_WORK_CONTEXT(profd_contexts_work())) : 0;
+	context = seam_of(ret_waker->context, WIRE_WORK_CONTEXT(profd_contexts_work()));
 	if (!context)
 		return;
 	profd_wakers_lock = wait->object;
@@ -308,6 +329,8 @@ void profd_wakers_forget(void)
 			wakes[i].object = 0;
 	for (uint32_t i = 0; i < KNOWN; i++)
 		known[i].sp = 0;
+	for (uint32_t i = 0; i < SEAMS; i++)
+		seams[i].context = 0;
 	own_context = given_context = given_by = given_origin = 0;
 	profd_wakers_lock = 0;
 }

@@ -60,6 +60,23 @@ static inline long target_number(int argc, char **argv, int index, long otherwis
 		}                                                                      \
 	} while (0)
 
+// Does the thread of the process whose id is there sleep? One that has not written it yet does not.
+static inline int target_sleeps(const long *tid)
+{
+	char path[64], text[512] = "";
+	const char *state;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%ld/stat", __atomic_load_n(tid, __ATOMIC_ACQUIRE));
+	file = fopen(path, "r");
+	if (!file)
+		return 0;
+	TARGET_CHECK(fgets(text, sizeof(text), file));
+	fclose(file);
+	state = strrchr(text, ')');
+	return state && state[2] == 'S';
+}
+
 static inline int target_main(const struct target_case *cases, size_t count, int argc, char **argv)
 {
 	for (size_t i = 0; argc > 1 && i < count; i++) {

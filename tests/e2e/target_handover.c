@@ -149,30 +149,14 @@ static void *work(void *unused)
 	}
 }
 
-static bool sleeps(const long *tid)
-{
-	char path[64], text[512] = "";
-	const char *state;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%ld/stat", __atomic_load_n(tid, __ATOMIC_ACQUIRE));
-	file = fopen(path, "r");
-	if (!file)
-		return false; // it has not begun
-	TARGET_CHECK(fgets(text, sizeof(text), file));
-	fclose(file);
-	state = strrchr(text, ')');
-	return state && state[2] == 'S';
-}
-
 TARGET_NOINLINE static void ask(void)
 {
-	while (!sleeps(&worker_tid) || !sleeps(&helper_tid)) // each waits for its semaphore
+	while (!target_sleeps(&worker_tid) || !target_sleeps(&helper_tid)) // each waits for its semaphore
 		usleep(200);
 	kind->lock();
 	__atomic_store_n(&wants_lock, false, __ATOMIC_RELEASE);
 	sem_post(&go);
-	while (!__atomic_load_n(&wants_lock, __ATOMIC_ACQUIRE) || !sleeps(&worker_tid))
+	while (!__atomic_load_n(&wants_lock, __ATOMIC_ACQUIRE) || !target_sleeps(&worker_tid))
 		usleep(200);
 	usleep(1000);
 	__asm__ volatile("");

@@ -60,17 +60,18 @@ static pthread_mutex_t make_mutex(const struct kind *kind)
 
 struct other {
 	pthread_mutex_t *mutex;
-	sem_t held;
+	sem_t held, may_go;
 	bool dies;
 };
 
-// Takes the mutex, and gives it back a little later, or dies with it.
+// Takes the mutex, and gives it back a little after it is allowed to, or dies with it.
 static void *hold_for_a_while(void *pointer)
 {
 	struct other *other = pointer;
 
 	TARGET_CHECK(pthread_mutex_lock(other->mutex) == 0);
 	sem_post(&other->held);
+	TARGET_CHECK(sem_wait(&other->may_go) == 0);
 	usleep(20000);
 	if (!other->dies)
 		TARGET_CHECK(pthread_mutex_unlock(other->mutex) == 0);
@@ -84,6 +85,7 @@ static pthread_t start_holder(struct other *other, pthread_mutex_t *mutex, bool 
 	other->mutex = mutex;
 	other->dies = dies;
 	sem_init(&other->held, 0, 0);
+	sem_init(&other->may_go, 0, 0);
 	TARGET_CHECK(pthread_create(&thread, NULL, hold_for_a_while, other) == 0);
 	TARGET_CHECK(sem_wait(&other->held) == 0);
 	return thread;
@@ -124,12 +126,14 @@ static void try_with_another(pthread_mutex_t *mutex, const struct kind *kind)
 	soon = after(CLOCK_MONOTONIC, 2);
 	say("too short", pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, &soon));
 	say("try", pthread_mutex_trylock(mutex));
+	sem_post(&other.may_go);
 	say("lock", pthread_mutex_lock(mutex));
 	say("unlock", pthread_mutex_unlock(mutex));
 	pthread_join(thread, NULL);
 	if (kind->robust != PTHREAD_MUTEX_ROBUST)
 		return;
 	thread = start_holder(&other, mutex, true);
+	sem_post(&other.may_go);
 	result = pthread_mutex_lock(mutex);
 	say("owner died", result);
 	say("consistent", pthread_mutex_consistent(mutex));
@@ -513,6 +517,7 @@ static int run_longjmp(int argc, char **argv)
 	}
 	signal(SIGALRM, SIG_IGN);
 	thread = start_holder(&other, &mutex, false);
+	sem_post(&other.may_go);
 	say("lock", pthread_mutex_lock(&mutex));
 	say("unlock", pthread_mutex_unlock(&mutex));
 	pthread_join(thread, NULL);
@@ -527,12 +532,14 @@ static int run_fork(int argc, char **argv)
 	pid_t child;
 	pthread_t thread = start_holder(&other, &mutex, false);
 
+	sem_post(&other.may_go);
 	child = fork();
 	if (child == 0) {
 		pthread_mutex_t own = PTHREAD_MUTEX_INITIALIZER;
 		struct other held;
 		pthread_t holder = start_holder(&held, &own, false);
 
+		sem_post(&held.may_go);
 		if (pthread_mutex_lock(&own) != 0 || pthread_mutex_unlock(&own) != 0 || pthread_join(holder, NULL) != 0)
 			_exit(1);
 		_exit(7);

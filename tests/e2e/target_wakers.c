@@ -26,6 +26,7 @@ static sem_t semaphore, done;
 static int job; // one at a time: `done` sees to that
 static int fds[2], epoll_fd;
 static uint32_t word;
+static long consumer; // atomic; its id
 
 static void wait_cond(void)
 {
@@ -108,6 +109,7 @@ TARGET_NOINLINE static void paint_blue(void)
 
 TARGET_NOINLINE static void *consume(void *unused)
 {
+	__atomic_store_n(&consumer, syscall(SYS_gettid), __ATOMIC_RELEASE);
 	for (;;) {
 		int mine;
 
@@ -128,7 +130,8 @@ TARGET_NOINLINE static void *consume(void *unused)
 
 TARGET_NOINLINE static void hand_over(int what)
 {
-	usleep(1000); // the consumer waits by then
+	while (!target_sleeps(&consumer)) // it waits
+		usleep(500);
 	pthread_mutex_lock(&mutex);
 	job = what;
 	kind->wake();

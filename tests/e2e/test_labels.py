@@ -153,6 +153,10 @@ def test_waiting_threads(agent, helper):
     shot = json.loads(get('goroutine?format=json'))
     assert {thread['name']: thread.get('labels') for thread in shot['threads']} == {
         'target_labels': None, 'labelled': dict(TRACE, endpoint='a', trace_sampled='1')}
+    # In Go's text, too; the trace would make a group of each request there.
+    labels = re.findall('^# labels: (.*)$', get('goroutine?debug=1'), re.M)
+    assert len(labels) == 2 and all(text.startswith('{"state":"') for text in labels)
+    assert [text for text in labels if 'endpoint' in text] == ['{"state":"pause", "endpoint":"a"}']
     shot = json.loads(get('goroutine?format=json&label=endpoint=a'))
     assert [thread['name'] for thread in shot['threads']] == ['labelled']
     shot = json.loads(get('goroutine?format=json&sampled_only=1'))

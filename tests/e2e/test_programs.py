@@ -15,6 +15,7 @@ import pytest
 
 import pprof_reader
 from conftest import BUILD, PRODUCT
+from real_programs import free_port
 
 RATE = 250
 
@@ -52,12 +53,6 @@ def answers(address, family=socket.AF_UNIX):
             return True
         except OSError:
             return False
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
 
 
 COMPLETE = 0.995 if PRODUCT == BUILD else 0.99 # of stacks; under sanitizers tables take longer, and the first stacks are walked without

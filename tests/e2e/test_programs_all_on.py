@@ -25,14 +25,10 @@ import pprof_reader
 import real_programs
 from conftest import own_words
 from real_programs import children
+from test_programs import needs
 
 # Short runs are to have samples of all kinds.
 ALL_ON = {**real_programs.ALL_ON, 'PROFD_HEAP_RATE': '4096', 'PROFD_BLOCK_RATE': '1000'}
-
-
-def needs(*names):
-    missing = [name for name in names if not shutil.which(name)]
-    return pytest.mark.skipif(bool(missing), reason=f'not installed: {" ".join(missing)}')
 
 
 @pytest.fixture

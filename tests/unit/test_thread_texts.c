@@ -131,6 +131,28 @@ static void test_threads(void **state)
 	thread_dump_destroy(dump);
 }
 
+// Threads with other labels are another group; those of other traces are not.
+static void test_grouped_by_labels(void **state)
+{
+	struct thread_dump *dump = build();
+	char *text;
+
+	dump->threads[1].labels = "path\x1f/\"a\x1etrace_id\x1f"
+				  "01\x1e";
+	dump->threads[2].labels = "path\x1f/\"a\x1etrace_id\x1f"
+				  "02\x1etrace_sampled\x1f"
+				  "1\x1e";
+	text = text_of(dump, write_grouped);
+	assert_non_null(strstr(text, "2 @ 0x400123\n# labels: {\"state\":\"mutex lock\", \"path\":\"/\\\"a\"}\n#\t"));
+	free(text);
+	dump->threads[2].labels = "path\x1f/b\x1e";
+	text = text_of(dump, write_grouped);
+	assert_non_null(strstr(text, "1 @ 0x400123\n# labels: {\"state\":\"mutex lock\", \"path\":\"/\\\"a\"}\n#\t"));
+	assert_non_null(strstr(text, "1 @ 0x400123\n# labels: {\"state\":\"mutex lock\", \"path\":\"/b\"}\n#\t"));
+	free(text);
+	thread_dump_destroy(dump);
+}
+
 // Highest count first; the hidden thread counts nowhere; a group without a stack keeps an address, or pprof refuses the file.
 static void test_grouped(void **state)
 {
@@ -479,6 +501,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_grouped),
+		cmocka_unit_test(test_grouped_by_labels),
 		cmocka_unit_test(test_json),
 		cmocka_unit_test(test_profile),
 		cmocka_unit_test(test_refused),
