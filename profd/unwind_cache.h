@@ -100,12 +100,15 @@ static inline uint64_t profd_cache_pack(uint64_t address, const struct wire_rule
 	       (uint64_t)(rule->off / PROFD_CACHE_OFF_UNIT) << PROFD_CACHE_OFF_SHIFT;
 }
 
-static inline void profd_cache_put(const struct profd_module_set *set, uint64_t address, const struct wire_rule *rule)
+// The entry; 0: does not fit.
+static inline uint64_t profd_cache_put(const struct profd_module_set *set, uint64_t address,
+				       const struct wire_rule *rule)
 {
-	uint64_t entry = set->cache ? profd_cache_pack(address, rule) : 0;
+	uint64_t entry = profd_cache_pack(address, rule);
 
-	if (entry)
+	if (entry && set->cache)
 		__atomic_store_n(&set->cache[profd_cache_index(address)], entry, __ATOMIC_RELAXED);
+	return entry;
 }
 
 #endif

@@ -11,7 +11,8 @@
 // the frame above it is the memo's next one where the words are the memo's, and so on. Where they are not, the walk goes on by itself.
 // So it does not matter whose walk it was, or how long ago.
 //
-// Only frames go in that the walker's cache led to (unwind_table.c, cached_step): not the leaf, and nothing up to a signal frame or a guess.
+// Only frames go in that were reached by rules that fit the cache (unwind_table.c, cached_step). Behind the leaf, a signal frame, a rule
+// that does not fit, or a guess, a chain begins anew.
 
 #ifndef PROFD_UNWIND_MEMO_H
 #define PROFD_UNWIND_MEMO_H

@@ -476,19 +476,29 @@ static inline enum step runtime_step(struct profd_walk *walk)
 }
 #endif
 
+// The rule that was found right before a return address is not its code's.
+static bool is_anothers(struct profd_walk *walk, const struct wire_rule *rule)
+{
+	return is_first_byte(walk, rule) ||
+	       (PROFD_ARCH_SIGRETURN_BY_CODE && !rule_at(walk, walk->pc) && is_sigreturn(walk, walk->pc));
+}
+
+// The rule of a return address, as the cache has it from now on. 0: there is none that fits.
+static uint64_t find_entry(struct profd_walk *walk)
+{
+	const struct wire_rule *rule = walk->set->cache ? rule_at(walk, walk->pc - 1) : NULL;
+
+	return rule && !is_anothers(walk, rule) ? profd_cache_put(walk->set, walk->pc - 1, rule) : 0;
+}
+
 static enum step slow_step(struct profd_walk *walk)
 {
 	uint64_t lookup = walk->exact ? walk->pc : walk->pc - 1;
 	const struct wire_rule *rule = rule_at(walk, lookup);
 	enum step step;
 
-	if (rule && !walk->exact && is_first_byte(walk, rule))
+	if (rule && !walk->exact && is_anothers(walk, rule))
 		rule = NULL;
-	// Interrupted PCs are as many as there are instructions: they would only push return addresses out.
-	if (rule && !walk->exact && PROFD_ARCH_SIGRETURN_BY_CODE && !rule_at(walk, walk->pc))
-		rule = is_sigreturn(walk, walk->pc) ? NULL : rule; // what lies before is another function
-	if (rule && !walk->exact)
-		profd_cache_put(walk->set, lookup, rule);
 	if (!rule && (!walk->exact || PROFD_ARCH_SIGRETURN_BY_CODE))
 		rule = trampoline_at(walk, walk->pc);
 	if (!rule && !is_frame(walk))
@@ -501,8 +511,12 @@ static enum step step_up(struct profd_walk *walk)
 {
 	bool cacheable = !walk->exact && !walk->tracks_bx && profd_walk_sp_known(walk);
 	uint64_t entry = cacheable ? profd_cache_get(walk->set, walk->pc - 1) : 0;
-	enum step step = entry ? cached_step(walk, entry) : STEP_NO_RULE;
+	enum step step;
 
+	// Interrupted PCs are as many as there are instructions: they would only push return addresses out.
+	if (cacheable && !entry)
+		entry = find_entry(walk);
+	step = entry ? cached_step(walk, entry) : STEP_NO_RULE;
 	if (step != STEP_NO_RULE)
 		return step;
 	step = entry ? guess_step(walk) : slow_step(walk);

@@ -105,12 +105,14 @@ NOINLINE static uint64_t go_on(unsigned at, uint64_t x)
 }
 
 // The last two keep a frame pointer; the caller's is to be found where they saved it.
-#define LEVEL(n, ...)                                                               \
-	NOINLINE __VA_ARGS__ static uint64_t level_##n(unsigned at, uint64_t x)     \
+#define LEVEL(n)                                                                    \
+	NOINLINE static uint64_t level_##n(unsigned at, uint64_t x)                 \
 	{                                                                           \
 		volatile uint64_t space[(n) % 4 * 6 + 1];                           \
+		void *frame = (n) < 6 ? NULL : __builtin_frame_address(0);          \
 		uint64_t result;                                                    \
                                                                                     \
+		OPAQUE(frame);                                                      \
 		space[0] = x;                                                       \
 		result = at % 3 == 0 ? go_on(at, x + (n)) : go_on(at, x * 3 + (n)); \
 		OPAQUE(result);                                                     \
@@ -122,8 +124,8 @@ LEVEL(2)
 LEVEL(3)
 LEVEL(4)
 LEVEL(5)
-LEVEL(6, __attribute__((optimize("no-omit-frame-pointer"))))
-LEVEL(7, __attribute__((optimize("no-omit-frame-pointer"))))
+LEVEL(6)
+LEVEL(7)
 static level *levels[8] = {level_0, level_1, level_2, level_3, level_4, level_5, level_6, level_7};
 
 static uint64_t next_random(void)
@@ -145,8 +147,7 @@ static void walk_at(unsigned levels_deep)
 	(void)sink;
 }
 
-// All functions in turn, from one place, so that all of the stack is the same; the last time with `last` at the leaf. Three times: the
-// first walk fills the rules' cache, and only what comes from there is remembered.
+// All functions in turn, from one place, so that all of the stack is the same each time; the last time with `last` at the leaf.
 static void walk_all_in_turn(unsigned levels_deep, void (*last)(const ucontext_t *))
 {
 	for (unsigned at = 0; at < MAX_DEPTH; at++)
