@@ -22,6 +22,12 @@ static struct profd_stack_range stack_above(const struct profd_slot_private *pri
 
 uint32_t profd_caller_walk(struct profd_caller caller, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
 {
+	return profd_caller_walk_words(caller, NULL, pcs, max, ret_stop);
+}
+
+uint32_t profd_caller_walk_words(struct profd_caller caller, struct profd_walk_words *words, uint64_t *pcs,
+				 uint32_t max, uint8_t *ret_stop)
+{
 	static const struct profd_module_set no_modules;
 	struct profd_unwind_context context = {.regs[PROFD_ARCH_PC] = caller.pc - 1, // in the call, whose frame it is
 					       .regs[PROFD_ARCH_SP] = caller.sp,
@@ -37,7 +43,7 @@ uint32_t profd_caller_walk(struct profd_caller caller, uint64_t *pcs, uint32_t m
 		stack = stack_above(private, caller.sp);
 		set = profd_modules_enter(private, &held);
 	}
-	npcs = profd_unwind_table(set ? set : &no_modules, &context, stack, pcs, max, ret_stop);
+	npcs = profd_unwind_table_words(set ? set : &no_modules, &context, stack, words, pcs, max, ret_stop);
 	if (private)
 		profd_modules_leave(private, held);
 	pcs[0] = caller.pc;

@@ -25,6 +25,11 @@ struct profd_caller {
 // how many, at least 1. A thread that is in no slot has no tables to be walked by.
 uint32_t profd_caller_walk(struct profd_caller caller, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
 
+// The same, and which words of the stack it follows from (unwind.h).
+struct profd_walk_words;
+uint32_t profd_caller_walk_words(struct profd_caller caller, struct profd_walk_words *words, uint64_t *pcs,
+				 uint32_t max, uint8_t *ret_stop);
+
 // A short piece of work that no signal may interrupt, and that only this agent's own process does (not a vfork's child, nor one that fork has
 // only just made). false: it is not to be done. errno stays.
 struct profd_caller_work {

@@ -51,12 +51,28 @@ struct wire_pool_context *profd_contexts_find(uint32_t context)
 	return (struct wire_pool_context *)profd_pool_item(&pool, WIRE_ITEM_CONTEXT, context);
 }
 
-uint64_t profd_contexts_own_work(void)
+static uint64_t without_lock(uint64_t work)
 {
-	uint64_t work = profd_contexts_work();
 	const struct wire_pool_context *item = profd_contexts_find(WIRE_WORK_CONTEXT(work));
 
 	return item && item->lock ? WIRE_WORK(item->parent, WIRE_WORK_LABELS(work)) : work;
+}
+
+uint64_t profd_contexts_own_work(void)
+{
+	return without_lock(profd_contexts_work());
+}
+
+// A thread that changes its work meanwhile knows better.
+void profd_contexts_drop_locks(void)
+{
+	for (uint32_t i = 0; i < profd_agent.region.nslots; i++) {
+		struct wire_slot *slot = &profd_agent.region.slots[i];
+		uint64_t work = __atomic_load_n(&slot->work, __ATOMIC_RELAXED), own = without_lock(work);
+
+		if (own != work)
+			__atomic_compare_exchange_n(&slot->work, &work, own, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	}
 }
 
 void profd_contexts_drop_lock(void)

@@ -40,6 +40,7 @@ static inline uint64_t profd_contexts_work(void)
 
 // The same but for a lock's seam (wire_pool_context.lock): what is handed on, and what outlasts the lock.
 uint64_t profd_contexts_own_work(void);
+void profd_contexts_drop_locks(void); // of all threads; any thread
 // Takes that seam away, if there is one. Nothing else that is written to the slot meanwhile is lost: a child that nobody told of has its parent's slot.
 void profd_contexts_drop_lock(void);
 

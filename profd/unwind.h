@@ -68,6 +68,19 @@ uint32_t profd_unwind_table(const struct profd_module_set *set, const struct pro
 uint32_t profd_unwind_table_memo(const struct profd_module_set *set, const struct profd_unwind_context *context,
 				 struct profd_stack_range stack, struct profd_walk_memo *memo, uint64_t *pcs,
 				 uint32_t max, uint8_t *ret_stop);
+
+// The words of the stack that a walk's result follows from: as long as they hold what they held, and the first frame's PC and SP (and FP, if
+// by_first_fp) are the same, so is the stack. Not so unless whole: frames were found in other ways, or it is too deep.
+#define PROFD_WALK_WORDS 40u
+struct profd_walk_words {
+	uint64_t at[PROFD_WALK_WORDS];
+	uint32_t count, steps;
+	uint64_t fp_at; // where the FP at hand was read; 0: it is the first frame's
+	bool by_first_fp, whole;
+};
+uint32_t profd_unwind_table_words(const struct profd_module_set *set, const struct profd_unwind_context *context,
+				  struct profd_stack_range stack, struct profd_walk_words *words, uint64_t *pcs,
+				  uint32_t max, uint8_t *ret_stop);
 uint32_t profd_unwind_fp(const struct profd_module_set *set, const struct profd_unwind_context *context,
 			 struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop);
 

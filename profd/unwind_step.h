@@ -51,8 +51,9 @@ struct profd_walk {
 	bool bx_known;
 	uint64_t bx; // PROFD_ARCH_KEPT
 #ifndef PROFD_UNWIND_OUTSIDE
-	struct profd_walk_memo *memo; // unwind_memo.h; NULL: none
-	uint32_t memo_left;           // of its frames, those that may still be met
+	struct profd_walk_memo *memo;   // unwind_memo.h; NULL: none
+	uint32_t memo_left;             // of its frames, those that may still be met
+	struct profd_walk_words *words; // NULL: not asked for
 	// unwind_ahead.h: return addresses, and the words before and at each.
 	uint32_t nahead;
 	uint64_t ahead[PROFD_AHEAD];
@@ -144,6 +145,28 @@ static inline void profd_walk_enter(struct profd_walk *walk, uint64_t pc, uint64
 		walk->sp_known = true;
 }
 
+#ifndef PROFD_UNWIND_OUTSIDE
+static inline void profd_words_add(struct profd_walk_words *words, uint64_t at)
+{
+	if (words->count < PROFD_WALK_WORDS)
+		words->at[words->count++] = at;
+	else
+		words->whole = false;
+}
+
+// A frame was left by a rule that reads these, and FP, if by_fp. fp_at 0: FP stays.
+static inline void profd_words_step(struct profd_walk_words *words, bool by_fp, uint64_t pc_at, uint64_t fp_at)
+{
+	if (by_fp && words->fp_at)
+		profd_words_add(words, words->fp_at);
+	words->by_first_fp |= by_fp && !words->fp_at;
+	profd_words_add(words, pc_at);
+	words->steps++;
+	if (fp_at)
+		words->fp_at = fp_at;
+}
+#endif
+
 // Behind the frame record at FP, which is pc and fp.
 static inline void profd_walk_enter_by_record(struct profd_walk *walk, uint64_t pc, uint64_t fp)
 {
@@ -180,6 +203,7 @@ static inline void profd_walk_init(struct profd_walk *walk, const struct profd_m
 #ifndef PROFD_UNWIND_OUTSIDE
 	walk->memo = NULL;
 	walk->memo_left = 0;
+	walk->words = NULL;
 	walk->nahead = 0;
 #endif
 }

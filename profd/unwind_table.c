@@ -220,6 +220,27 @@ static bool restore_fp(struct profd_walk *walk, const struct wire_rule *rule, ui
 	return walk->fp_known && rule->fp != WIRE_SAVED_UNDEF;
 }
 
+static inline void note_words(struct profd_walk *walk, bool by_fp, uint64_t pc_at, uint64_t fp_at)
+{
+#ifndef PROFD_UNWIND_OUTSIDE
+	if (walk->words)
+		profd_words_step(walk->words, by_fp, pc_at, fp_at);
+#else
+	(void)walk, (void)by_fp, (void)pc_at, (void)fp_at;
+#endif
+}
+
+// Of rules that need no more than SP and FP; a frame left in another way is not among the steps.
+static inline void note_rule(struct profd_walk *walk, const struct wire_rule *rule, uint64_t base)
+{
+	bool fp_saved = rule->fp == WIRE_SAVED_AT;
+
+	if ((rule->cfa == WIRE_CFA_SP || rule->cfa == WIRE_CFA_FP) && rule->ra == WIRE_SAVED_AT &&
+	    (fp_saved || rule->fp == WIRE_SAVED_SAME))
+		note_words(walk, rule->cfa == WIRE_CFA_FP, base + (uint64_t)(int64_t)rule->ra_off,
+			   fp_saved ? base + (uint64_t)(int64_t)rule->fp_off : 0);
+}
+
 static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rule)
 {
 	bool in_link = PROFD_ARCH_LINK && rule->ra == WIRE_SAVED_SAME;
@@ -248,6 +269,7 @@ static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rul
 	profd_walk_enter(walk, pc, cfa, fp);
 	walk->fp_known = fp_known;
 	walk->by_rule = true;
+	note_rule(walk, rule, base);
 	return STEP_ON;
 }
 
@@ -291,6 +313,7 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 	profd_walk_enter(walk, pc, cfa, fp);
 	walk->by_rule = true;
 	profd_memo_reach(walk, pc_at, PROFD_CACHE_FP_SAVED(entry) ? at : 0);
+	note_words(walk, kind == PROFD_CACHE_FP, pc_at, PROFD_CACHE_FP_SAVED(entry) ? at : 0);
 	return STEP_ON;
 }
 
@@ -578,9 +601,24 @@ static bool recover_fp(struct profd_walk *walk)
 }
 #endif
 
+static void words_begin(struct profd_walk *walk, struct profd_walk_words *words)
+{
+#ifndef PROFD_UNWIND_OUTSIDE
+	walk->words = words;
+	if (!words)
+		return;
+	words->count = words->steps = 0;
+	words->fp_at = 0;
+	words->by_first_fp = false;
+	words->whole = true;
+#else
+	(void)walk, (void)words;
+#endif
+}
+
 static uint32_t unwind(const struct profd_module_set *set, const struct profd_unwind_context *context,
-		       struct profd_stack_range stack, struct profd_walk_memo *memo, uint64_t *pcs, uint32_t max,
-		       uint8_t *ret_stop)
+		       struct profd_stack_range stack, struct profd_walk_memo *memo, struct profd_walk_words *words,
+		       uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
 {
 	struct profd_walk walk;
 	uint32_t count;
@@ -588,20 +626,25 @@ static uint32_t unwind(const struct profd_module_set *set, const struct profd_un
 
 	profd_walk_init(&walk, set, context, stack);
 	profd_memo_begin(&walk, memo);
+	words_begin(&walk, words);
 	step = walk_all(&walk, pcs, max, &count);
 	if (step == STEP_WANTS_BX) {
 		profd_walk_init(&walk, set, context, stack);
+		if (words)
+			words->whole = false;
 		walk.tracks_bx = true;
 		step = walk_all(&walk, pcs, max, &count);
 	}
 	*ret_stop = step == STEP_ON ? (uint8_t)WIRE_STOP_DEPTH : stop_reason(&walk, step);
+	if (words)
+		words->whole &= step == STEP_END && words->steps + 1 >= count;
 	return count;
 }
 
 uint32_t profd_unwind_table(const struct profd_module_set *set, const struct profd_unwind_context *context,
 			    struct profd_stack_range stack, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
 {
-	return unwind(set, context, stack, NULL, pcs, max, ret_stop);
+	return unwind(set, context, stack, NULL, NULL, pcs, max, ret_stop);
 }
 
 #ifndef PROFD_UNWIND_OUTSIDE
@@ -609,7 +652,14 @@ uint32_t profd_unwind_table_memo(const struct profd_module_set *set, const struc
 				 struct profd_stack_range stack, struct profd_walk_memo *memo, uint64_t *pcs,
 				 uint32_t max, uint8_t *ret_stop)
 {
-	return unwind(set, context, stack, memo, pcs, max, ret_stop);
+	return unwind(set, context, stack, memo, NULL, pcs, max, ret_stop);
+}
+
+uint32_t profd_unwind_table_words(const struct profd_module_set *set, const struct profd_unwind_context *context,
+				  struct profd_stack_range stack, struct profd_walk_words *words, uint64_t *pcs,
+				  uint32_t max, uint8_t *ret_stop)
+{
+	return unwind(set, context, stack, NULL, words, pcs, max, ret_stop);
 }
 #endif
 

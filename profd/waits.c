@@ -69,8 +69,12 @@ void profd_waits_set_rates(uint64_t mutex, uint64_t block_ns, bool io)
 
 void profd_waits_set_wakers(bool on)
 {
+	bool before = wakers;
+
 	wakers = on;
 	profd_waits_want(on ? PROFD_WAITS_WAKERS : 0, on ? 0 : PROFD_WAITS_WAKERS);
+	if (before && !on) // nobody hears of the unlock that would end them
+		profd_contexts_drop_locks();
 	want_io();
 }
 
@@ -81,9 +85,14 @@ void profd_waits_set_tracing(bool on)
 	want_io();
 }
 
+static uint32_t all_wanted(void)
+{
+	return __atomic_load_n(&profd_waits_wanted, __ATOMIC_RELAXED);
+}
+
 static bool wanted(uint32_t what)
 {
-	return (__atomic_load_n(&profd_waits_wanted, __ATOMIC_RELAXED) & what) != 0;
+	return (all_wanted() & what) != 0;
 }
 
 // xorshift64*, one for each thread.
@@ -146,7 +155,7 @@ static void count_block(const struct profd_wait *wait, uint64_t waited_ns)
 	uint64_t rate = __atomic_load_n(&block_rate_ns, __ATOMIC_RELAXED);
 	struct waiting waiting = {wait->object, wait->caller, WIRE_WAIT_PARTS, waited_ns, wait->kind};
 
-	if (!rate || !waited_ns ||
+	if (!rate || !waited_ns || waited_ns > INT64_MAX || // the last: a clock went back
 	    (wait->kind > WIRE_WAIT_LAST_ADDRESS && !__atomic_load_n(&block_io, __ATOMIC_RELAXED)))
 		return;
 	if (waited_ns < rate) {
@@ -190,6 +199,7 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	wait->object = object;
 	wait->caller = caller;
 	wait->began_ns = profd_clock_now_ns();
+	wait->before = (struct profd_waker){0, 0, 0};
 	profd_event(WIRE_EVENT_PARK, .reason = kind, .object = object, .time_ns = wait->began_ns);
 	if (wanted(PROFD_WAITS_WAKERS))
 		profd_wakers_wait_begins(wait);
@@ -206,10 +216,10 @@ static void tell_end(const struct profd_wait *wait, uint64_t at_ns, const struct
 		    .other = waker->by, .context = waker->context);
 }
 
-// Wakers alone need no end: a third of what they cost a read.
-static uint64_t end_time_ns(void)
+// Wakers alone need no end: a third of what they cost a read. 0, then. set: what is wanted, asked for once: it may change meanwhile.
+static uint64_t end_time_ns(uint32_t set)
 {
-	return wanted(~(PROFD_WAITS_WAKERS | PROFD_WAITS_IO)) || waited_lock ? profd_clock_now_ns() : 0;
+	return set & ~(PROFD_WAITS_WAKERS | PROFD_WAITS_IO) || waited_lock ? profd_clock_now_ns() : 0;
 }
 
 // What it waited belongs to what it worked for then.
@@ -217,16 +227,17 @@ void profd_wait_ends(const struct profd_wait *wait)
 {
 	struct profd_waker waker = {0};
 	int error = errno;
+	uint32_t set = all_wanted();
 	uint64_t at_ns;
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = end_time_ns();
+	at_ns = end_time_ns(set);
 	if (is_lock(wait->kind) && waited_lock == wait->object)
 		stop_counting(at_ns);
-	if (wanted(PROFD_WAITS_BLOCK))
+	if (set & PROFD_WAITS_BLOCK)
 		count_block(wait, at_ns - wait->began_ns);
-	if (wanted(PROFD_WAITS_WAKERS))
+	if (set & PROFD_WAITS_WAKERS)
 		profd_wakers_wait_ends(wait, &waker);
 	tell_end(wait, at_ns, &waker);
 	errno = error;
@@ -237,16 +248,17 @@ void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
 {
 	struct profd_waker waker = {0};
 	int error = errno;
+	uint32_t set = all_wanted();
 	uint64_t at_ns;
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = end_time_ns();
+	at_ns = end_time_ns(set);
 	if (waited_lock == wait->object)
 		stop_counting(at_ns);
-	if (held && wanted(PROFD_WAITS_WAKERS))
+	if (held && set & PROFD_WAITS_WAKERS)
 		profd_wakers_lock_taken(wait, told, &waker);
-	if (wanted(PROFD_WAITS_BLOCK))
+	if (set & PROFD_WAITS_BLOCK)
 		count_block(wait, at_ns - wait->began_ns);
 	tell_end(wait, at_ns, &waker);
 	errno = error;

@@ -4,8 +4,8 @@
 // wakers.c: see wakers.h.
 //
 // What waking costs. A walk of the stack takes 100 to 500 ns, which is too much for a call that takes 20. So a thread remembers the last few stacks
-// that it woke others from: the call's return address and SP, and where on the stack the return addresses of the frames above are. As long
-// as these still hold what they held, it is the same stack, and its context is known.
+// that it woke others from: the call's return address and SP, and the words of the stack that the frames above follow from (unwind.h). As long
+// as these still hold what they held, it is the same stack, and its context is known. Stacks of which not all is known are not remembered.
 //
 // Answers. Who asks another thread for something, waits, and is woken by it, is where it was: the waker is no cause of what it does then. So a wake
 // carries who gave the waker its own context, and where that chain began; a thread that finds itself there keeps what it had.
@@ -19,6 +19,7 @@
 #include "profd/contexts.h"
 #include "profd/links.h"
 #include "profd/threads.h"
+#include "profd/unwind.h"
 
 // ---- The objects that somebody woke others at -------------------------------------------------------------------------------
 
@@ -54,14 +55,13 @@ static uint32_t to_us(uint64_t ns)
 // ---- The stacks that wake others --------------------------------------------------------------------------------------------
 
 #define KNOWN 4u
-#define SLOTS 20u
-#define MAX_WORDS 2048u // of stack that are searched for a return address
 
 struct known {
 	uint64_t pc, sp, sum;
+	uint64_t fp; // 0: does not matter
 	uint32_t parent, context;
-	uint32_t nslots;
-	uint16_t slots[SLOTS]; // words above sp where the return addresses are
+	uint32_t nwords;
+	uint16_t words[PROFD_WALK_WORDS]; // above sp
 };
 static __thread struct known known[KNOWN];
 static __thread uint32_t next_known;
@@ -72,8 +72,8 @@ static uint64_t sum_of(const struct known *stack)
 	const uint64_t *words = (const uint64_t *)(uintptr_t)stack->sp; // NOLINT(performance-no-int-to-ptr)
 	uint64_t sum = 0;
 
-	for (uint32_t i = 0; i < stack->nslots; i++)
-		sum += words[stack->slots[i]] * (2 * i + 0x9e3779b97f4a7c15u);
+	for (uint32_t i = 0; i < stack->nwords; i++)
+		sum += words[stack->words[i]] * (2 * i + 0x9e3779b97f4a7c15u);
 	return sum;
 }
 
@@ -81,34 +81,26 @@ static uint32_t find_known(struct profd_caller caller, uint32_t parent)
 {
 	for (uint32_t i = 0; i < KNOWN; i++)
 		if (known[i].sp == caller.sp && known[i].pc == caller.pc && known[i].parent == parent &&
-		    sum_of(&known[i]) == known[i].sum)
+		    (!known[i].fp || known[i].fp == caller.fp) && sum_of(&known[i]) == known[i].sum)
 			return known[i].context;
 	return 0;
 }
 
-// The words of the caller's stack that may be read: those of the thread's own stack.
-static uint32_t words_above(uint64_t sp)
+// In words above sp. False: not all of them are in the thread's own stack, near enough.
+static bool take_words(struct known *stack, const struct profd_walk_words *words)
 {
 	const struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[profd_thread_slot]);
 
-	if (sp < private->stack_low || sp >= private->stack_high || sp % 8)
-		return 0;
-	return (private->stack_high - sp) / 8 < MAX_WORDS ? (uint32_t)((private->stack_high - sp) / 8) : MAX_WORDS;
-}
+	for (uint32_t i = 0; i < words->count; i++) {
+		uint64_t at = words->at[i];
 
-// Each at the first place above the one before that holds it.
-static void find_slots(struct known *stack, const uint64_t *pcs, uint32_t npcs)
-{
-	const uint64_t *words = (const uint64_t *)(uintptr_t)stack->sp; // NOLINT(performance-no-int-to-ptr)
-	uint32_t nwords = words_above(stack->sp), at = 0;
-
-	for (uint32_t i = 1; i < npcs && stack->nslots < SLOTS; i++, at++) {
-		while (at < nwords && words[at] != pcs[i])
-			at++;
-		if (at == nwords)
-			return;
-		stack->slots[stack->nslots++] = (uint16_t)at;
+		if (stack->sp < private->stack_low || at < stack->sp || at >= private->stack_high || at % 8 ||
+		    stack->sp % 8 || (at - stack->sp) / 8 > UINT16_MAX)
+			return false;
+		stack->words[i] = (uint16_t)((at - stack->sp) / 8);
 	}
+	stack->nwords = words->count;
+	return true;
 }
 
 // The context of a stack that wakes. Where the same stack is in the chain before it already, the chain goes round in a circle: it is cut there.
@@ -128,27 +120,30 @@ static uint32_t woken_by(uint32_t stack, uint32_t parent)
 static uint32_t walk_and_remember(struct profd_caller caller, uint32_t parent)
 {
 	struct known stack = {.pc = caller.pc, .sp = caller.sp, .parent = parent};
-	uint64_t pcs[SLOTS + 1];
+	uint64_t pcs[PROFD_WALK_WORDS + 1];
+	struct profd_walk_words words;
 	struct known *place;
-	uint32_t npcs;
 	uint8_t stop;
 
 	stack.context = woken_by(profd_contexts_stack(caller), parent);
-	if (!stack.context || !words_above(caller.sp))
+	if (!stack.context)
+		return 0;
+	(void)profd_caller_walk_words(caller, &words, pcs, PROFD_WALK_WORDS + 1, &stop);
+	if (!words.whole || !take_words(&stack, &words))
 		return stack.context;
-	npcs = profd_caller_walk(caller, pcs, SLOTS + 1, &stop);
-	find_slots(&stack, pcs, npcs);
+	stack.fp = words.by_first_fp ? caller.fp : 0;
 	stack.sum = sum_of(&stack);
 	place = &known[next_known++ % KNOWN];
 	place->sp = 0; // a signal handler of the program's may look for its own in here
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	place->pc = stack.pc;
+	place->fp = stack.fp;
 	place->sum = stack.sum;
 	place->parent = stack.parent;
 	place->context = stack.context;
-	place->nslots = stack.nslots;
-	for (uint32_t i = 0; i < stack.nslots; i++)
-		place->slots[i] = stack.slots[i];
+	place->nwords = stack.nwords;
+	for (uint32_t i = 0; i < stack.nwords; i++)
+		place->words[i] = stack.words[i];
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	place->sp = stack.sp;
 	return stack.context;
@@ -240,7 +235,6 @@ static void drop_lock(void)
 
 void profd_wakers_wait_begins(struct profd_wait *wait)
 {
-	wait->before = (struct profd_waker){0, 0, 0};
 	if (!profd_wakers_can_wake(wait->kind) || waits_for_lock(wait->kind))
 		return;
 	drop_lock();
@@ -309,7 +303,7 @@ void profd_wakers_lock_taken(const struct profd_wait *wait, bool told, struct pr
 	    !__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
 		return;
 	drop_lock();
-	context = seam_of(ret_waker->context, WIRE_WORK_CONTEXT(profd_contexts_work()));
+	context = seam_of(ret_waker->context, WIRE_WORK_CONTEXT(profd_contexts_own_work()));
 	if (!context)
 		return;
 	profd_wakers_lock = wait->object;

@@ -4,7 +4,7 @@
 // target_wakers.c: work that is handed from thread to thread by nothing but libc: whoever burns CPU time was woken by somebody known. Two producers,
 // ask_for_red and ask_for_blue, wake one consumer, which works on one job after the other: red jobs in paint_red, blue ones in paint_blue.
 //
-// usage: target_wakers KIND [ROUNDS]       KIND: cond, sem, eventfd, pipe, socketpair, epoll, futex; 0 ROUNDS: until its stdin ends
+// usage: target_wakers KIND [ROUNDS]       KIND: cond, sem, large, deep, eventfd, pipe, socketpair, epoll, futex; 0 ROUNDS: until its stdin ends
 
 #include "target.h"
 
@@ -52,6 +52,31 @@ static void wake_sem(void)
 	sem_post(&semaphore);
 }
 
+// What asks is far up: behind a large frame, or many.
+TARGET_NOINLINE static void wake_behind_large(void)
+{
+	char large[32768];
+
+	memset(large, 1, sizeof(large));
+	__asm__ volatile("" ::"r"(large) : "memory");
+	sem_post(&semaphore);
+	__asm__ volatile("" ::"r"(large) : "memory");
+}
+
+TARGET_NOINLINE static void wake_below(int frames)
+{
+	if (frames)
+		wake_below(frames - 1);
+	else
+		sem_post(&semaphore);
+	__asm__ volatile("");
+}
+
+static void wake_deep(void)
+{
+	wake_below(60);
+}
+
 static void wait_fd(void)
 {
 	uint64_t value;
@@ -90,8 +115,10 @@ static void wake_futex(void)
 static const struct kind {
 	const char *name;
 	void (*wait)(void), (*wake)(void);
-} kinds[] = {{"cond", wait_cond, wake_cond},   {"sem", wait_sem, wake_sem},      {"eventfd", wait_fd, wake_fd},
-	     {"pipe", wait_fd, wake_fd},       {"socketpair", wait_fd, wake_fd}, {"epoll", wait_epoll, wake_fd},
+} kinds[] = {{"large", wait_sem, wake_behind_large}, {"deep", wait_sem, wake_deep},
+	     {"cond", wait_cond, wake_cond},         {"sem", wait_sem, wake_sem},
+	     {"eventfd", wait_fd, wake_fd},          {"pipe", wait_fd, wake_fd},
+	     {"socketpair", wait_fd, wake_fd},       {"epoll", wait_epoll, wake_fd},
 	     {"futex", wait_futex, wake_futex}};
 static const struct kind *kind;
 

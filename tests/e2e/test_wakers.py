@@ -10,7 +10,7 @@ import pytest
 from test_contention import waits  # pylint: disable=unused-import
 from test_heap import served, wait_until  # pylint: disable=unused-import
 
-KINDS = ['cond', 'sem', 'eventfd', 'pipe', 'socketpair', 'epoll', 'futex']
+KINDS = ['cond', 'sem', 'large', 'deep', 'eventfd', 'pipe', 'socketpair', 'epoll', 'futex']
 COLOURS = ['red', 'blue']
 
 
