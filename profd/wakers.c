@@ -29,7 +29,8 @@
 // Written one after the other: a reader that comes in between may pair an object with the waker of another one.
 static struct wake {
 	uint64_t object;  // atomic
-	uint64_t context; // atomic; context << 32 | µs, modulo 2^32
+	uint64_t at_ns;   // atomic
+	uint64_t context; // atomic
 	uint64_t by;      // atomic; the waker's thread id << 32 | the id of who had woken it; 0: nobody
 	uint64_t origin;  // atomic; the id of the thread that the chain began with
 } wakes[ENTRIES];
@@ -45,11 +46,6 @@ static uint32_t own_tid(void)
 static uint32_t entry_of(uint64_t object)
 {
 	return (uint32_t)((object ^ object >> 17) * 0x9e3779b97f4a7c15u >> 50) & (ENTRIES - 1);
-}
-
-static uint32_t to_us(uint64_t ns)
-{
-	return (uint32_t)(ns / 1000);
 }
 
 // ---- The stacks that wake others --------------------------------------------------------------------------------------------
@@ -164,8 +160,8 @@ uint32_t profd_wakers_wake(uint64_t object, struct profd_caller caller)
 	tid = own_tid();
 	__atomic_store_n(&wakes[entry].by, (uint64_t)tid << 32 | given_by, __ATOMIC_RELAXED);
 	__atomic_store_n(&wakes[entry].origin, given_origin ? given_origin : tid, __ATOMIC_RELAXED);
-	__atomic_store_n(&wakes[entry].context, (uint64_t)context << 32 | to_us(profd_clock_now_ns()),
-			 __ATOMIC_RELAXED);
+	__atomic_store_n(&wakes[entry].context, context, __ATOMIC_RELAXED);
+	__atomic_store_n(&wakes[entry].at_ns, profd_clock_now_ns(), __ATOMIC_RELAXED);
 	__atomic_store_n(&wakes[entry].object, object, __ATOMIC_RELEASE);
 	return context;
 }
@@ -256,9 +252,9 @@ static bool find_waker(const struct profd_wait *wait, struct profd_waker *ret_wa
 		return false;
 	context = __atomic_load_n(&wake->context, __ATOMIC_RELAXED);
 	by = __atomic_load_n(&wake->by, __ATOMIC_RELAXED);
-	if ((int32_t)((uint32_t)context - to_us(wait->began_ns)) < 0 || context >> 32 == 0 || by >> 32 == own_tid())
+	if (__atomic_load_n(&wake->at_ns, __ATOMIC_RELAXED) < wait->began_ns || !context || by >> 32 == own_tid())
 		return false;
-	*ret_waker = (struct profd_waker){(uint32_t)(context >> 32), (uint32_t)(by >> 32),
+	*ret_waker = (struct profd_waker){(uint32_t)context, (uint32_t)(by >> 32),
 					  (uint32_t)__atomic_load_n(&wake->origin, __ATOMIC_RELAXED)};
 	*ret_answers = (uint32_t)by == own_tid() || ret_waker->origin == own_tid();
 	return true;
