@@ -191,13 +191,16 @@ int task_reader_place(const struct task_reader *reader, uint32_t tid, struct tas
 	return 0;
 }
 
-// A number of milliseconds with six decimals, in ns.
+// A number of milliseconds with six decimals, in ns. Behind the first line (find_name): the thread's name may be a member's, and may have
+// a '\n', but not both behind what is looked for here.
 static bool find_ms(const char *text, const char *name, int64_t *ret_ns)
 {
-	const char *at = strstr(text, name);
+	const char *at = strstr(text, "#threads: ");
 	char *end;
 	int64_t ms;
 
+	at = at ? strchr(at, '\n') : NULL;
+	at = at ? strstr(at, name) : NULL;
 	at = at ? strchr(at, ':') : NULL;
 	if (!at)
 		return false;

@@ -27,8 +27,8 @@ struct task_place {
 
 // When a thread ran. Equal times at two moments: it did not run in between.
 struct task_times {
-	uint64_t run_ns;     // CPU time so far
-	int64_t last_ran_ns; // on the scheduler's clock (task_reader_now_ns); −1: not known
+	uint64_t run_ns; // CPU time so far
+	int64_t last_ran_ns; // on the scheduler's clock (task_reader_now_ns); −1, and 0, which the kernel leaves now and then: not known
 };
 
 int task_reader_open(pid_t pid, struct task_reader *ret_reader); // 0 or −errno

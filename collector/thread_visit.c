@@ -56,7 +56,7 @@ static int64_t time_since(const struct pass *pass, const struct thread_scan_reco
 {
 	int64_t by_clock = 0, by_scans = pass->now_ns - record->since_ns;
 
-	if (record->times.last_ran_ns >= 0 && pass->sched_now_ns > record->times.last_ran_ns)
+	if (record->times.last_ran_ns > 0 && pass->sched_now_ns > record->times.last_ran_ns)
 		by_clock = pass->sched_now_ns - record->times.last_ran_ns;
 	return by_clock > by_scans ? by_clock : by_scans;
 }

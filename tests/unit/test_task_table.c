@@ -228,6 +228,40 @@ static void test_running_and_moved(void **state)
 	task_table_finish(&after);
 }
 
+// A thread may have any name: a line's of /proc/PID/sched, too.
+static void test_named_as_a_member(void **state)
+{
+	static const char *const names[] = {"se.exec_start:9", "\nse.exec_start:", "#threads: 1\n:9"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct task_reader reader;
+		struct task_times times;
+		char name[16] = "";
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			prctl(PR_SET_NAME, names[i]);
+			for (;;)
+				pause();
+		}
+		assert_true(pid > 0);
+		assert_int_equal(task_reader_open(pid, &reader), 0);
+		while (strcmp(name, names[i]) != 0) {
+			usleep(1000);
+			task_reader_times(&reader, (uint32_t)pid, name, &times);
+			if (times.last_ran_ns < 0)
+				break; // no such file here
+		}
+		if (times.last_ran_ns >= 0)
+			assert_true(task_reader_now_ns() - times.last_ran_ns < 60000000000LL);
+		task_reader_close(&reader);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+}
+
 // Neither is there a place of one that is stopped.
 static void test_stopped(void **state)
 {
@@ -263,6 +297,7 @@ int main(void)
 		cmocka_unit_test(test_says_what_the_files_do),
 		cmocka_unit_test(test_running_and_moved),
 		cmocka_unit_test(test_stopped),
+		cmocka_unit_test(test_named_as_a_member),
 		cmocka_unit_test(test_no_process),
 	};
 
