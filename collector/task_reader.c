@@ -244,6 +244,25 @@ int task_reader_times(const struct task_reader *reader, uint32_t tid, char *ret_
 	return 0;
 }
 
+// A place is that of a thread that waits, whose CPU time is whole: what it used before the same time at the same place, it would have by
+// now.
+int task_reader_check_unmoved(const struct task_reader *reader, uint32_t tid, const struct task_times *times,
+			      const struct task_place *place)
+{
+	struct task_times now;
+	struct task_place here;
+	int r = task_reader_place(reader, tid, &here);
+
+	if (r < 0)
+		return r;
+	if (place->running || here.running || here.nr != place->nr || here.sp != place->sp || here.pc != place->pc)
+		return -EAGAIN;
+	r = task_reader_times(reader, tid, NULL, &now);
+	if (r < 0)
+		return r;
+	return now.run_ns == times->run_ns ? 0 : -EAGAIN;
+}
+
 char task_reader_state(const struct task_reader *reader, uint32_t tid)
 {
 	char buf[512];
