@@ -354,15 +354,13 @@ static bool is_unmoved(void *context, uint32_t tid)
 	const struct builder *builder = context;
 	const struct thread_scan_record *record = find_record(builder->source->scan, tid);
 	struct task_reader reader;
-	struct task_times now;
 	struct finding *finding;
 
-	if (!record || record->place.running)
+	if (!record || !record->place.in_syscall)
 		return false;
 	finding = finding_of(builder, record);
 	if (!finding->was_asked && task_reader_open(builder->source->pid, &reader) == 0) {
-		finding->is_unmoved =
-			task_reader_times(&reader, tid, NULL, &now) == 0 && now.run_ns == record->times.run_ns;
+		finding->is_unmoved = task_reader_check_unmoved(&reader, tid, &record->times, &record->place) == 0;
 		task_reader_close(&reader);
 	}
 	finding->was_asked = true;

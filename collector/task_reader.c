@@ -191,13 +191,16 @@ int task_reader_place(const struct task_reader *reader, uint32_t tid, struct tas
 	return 0;
 }
 
-// A number of milliseconds with six decimals, in ns.
+// A number of milliseconds with six decimals, in ns. Behind the first line (find_name): the thread's name may be a member's, and may have
+// a '\n', but not both behind what is looked for here.
 static bool find_ms(const char *text, const char *name, int64_t *ret_ns)
 {
-	const char *at = strstr(text, name);
+	const char *at = strstr(text, "#threads: ");
 	char *end;
 	int64_t ms;
 
+	at = at ? strchr(at, '\n') : NULL;
+	at = at ? strstr(at, name) : NULL;
 	at = at ? strchr(at, ':') : NULL;
 	if (!at)
 		return false;
@@ -239,6 +242,25 @@ int task_reader_times(const struct task_reader *reader, uint32_t tid, char *ret_
 		return (int)size;
 	ret_times->run_ns = strtoull(buf, NULL, 10);
 	return 0;
+}
+
+// A place is that of a thread that waits, whose CPU time is whole: what it used before the same time at the same place, it would have by
+// now.
+int task_reader_check_unmoved(const struct task_reader *reader, uint32_t tid, const struct task_times *times,
+			      const struct task_place *place)
+{
+	struct task_times now;
+	struct task_place here;
+	int r = task_reader_place(reader, tid, &here);
+
+	if (r < 0)
+		return r;
+	if (place->running || here.running || here.nr != place->nr || here.sp != place->sp || here.pc != place->pc)
+		return -EAGAIN;
+	r = task_reader_times(reader, tid, NULL, &now);
+	if (r < 0)
+		return r;
+	return now.run_ns == times->run_ns ? 0 : -EAGAIN;
 }
 
 char task_reader_state(const struct task_reader *reader, uint32_t tid)

@@ -25,10 +25,11 @@ struct task_place {
 	uint64_t sp, pc;
 };
 
-// When a thread ran. Equal times at two moments: it did not run in between.
+// When a thread ran. Equal times at two moments do not tell that it did not run in between: run_ns moves as it stops running, and until then
+// at ticks only (task_reader_check_unmoved).
 struct task_times {
 	uint64_t run_ns;     // CPU time so far
-	int64_t last_ran_ns; // on the scheduler's clock (task_reader_now_ns); −1: not known
+	int64_t last_ran_ns; // on the scheduler's clock (task_reader_now_ns); −1 or 0: not known
 };
 
 int task_reader_open(pid_t pid, struct task_reader *ret_reader); // 0 or −errno
@@ -47,6 +48,9 @@ ssize_t task_reader_count(const struct task_reader *reader);
 int task_reader_place(const struct task_reader *reader, uint32_t tid, struct task_place *ret_place);
 // ret_name (16 bytes): not NULL for when it ran last, too, which takes twice as long, and comes with the name, if that is found.
 int task_reader_times(const struct task_reader *reader, uint32_t tid, char *ret_name, struct task_times *ret_times);
+// Has it not run since times and, after them, place were read? It waits there still: 0; otherwise −EAGAIN. Or −errno.
+int task_reader_check_unmoved(const struct task_reader *reader, uint32_t tid, const struct task_times *times,
+			      const struct task_place *place);
 // The letter of its state: R S D T t Z X I. '\0': not known.
 char task_reader_state(const struct task_reader *reader, uint32_t tid);
 void task_reader_name(const struct task_reader *reader, uint32_t tid, char ret_name[16]); // "" not known

@@ -3,7 +3,8 @@
 //
 // task_table.h: what task_reader.h reads of each thread out of files, of all threads of a process at once: 10,000 of them in 8 ms, where
 // the files take 200. By a program that the kernel runs for each thread (a BPF iterator, Linux 6.1), which needs CAP_BPF and CAP_PERFMON;
-// who has not, or is in a PID namespace of its own, reads files. Nothing of the thread's is touched. Any thread.
+// who has not, or is in a PID namespace of its own, reads files. Nothing of the thread's is touched. Where
+// threads end meanwhile, any number may be missing: one that ends as the kernel is at it ends the table. Any thread.
 
 #ifndef PROFD_COLLECTOR_TASK_TABLE_H
 #define PROFD_COLLECTOR_TASK_TABLE_H

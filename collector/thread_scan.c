@@ -4,8 +4,8 @@
 // thread_scan.c: see thread_scan.h.
 //
 // A thread's place and its stack are read one after the other while it may go on. They belong together when its CPU time is the same
-// before and after; otherwise they are read again, and after some attempts the thread counts as running. To ask for it costs a third of
-// all: so first all threads are read, and only when the process did not stand still meanwhile (stillness.h), each is asked. Those that
+// before and after, and it waits there still; otherwise they are read again, and after some attempts the thread counts as running. That is
+// asked of each when all are read, whatever the process's CPU time says: what a thread uses that runs just now is not in that. Those that
 // run are captured last (thread_capture.h), some at a time, and for no longer than CAPTURE_NS (thread_visit.c): who gets no CPU in that
 // time has no stack to show.
 //
@@ -122,24 +122,14 @@ static void visit_all(struct worker *workers, unsigned n, visit_fn *look, visit_
 		pthread_join(workers[i].thread, NULL);
 }
 
-// May some thread have moved since its place was read?
-static bool may_have_moved(struct pass *pass)
-{
-	struct stillness after = pass->scan->still;
-
-	if (pass->table.count > 0 && task_table_read(pass->pid, &pass->after) == 0)
-		return true;
-	stillness_read(&after, pass->pid, &pass->reader);
-	pass->still_meanwhile = stillness_is_same(&pass->scan->still, &after);
-	return !pass->still_meanwhile || after.nmovers > 0;
-}
-
 static void read_all(struct worker *workers, unsigned n)
 {
 	struct pass *pass = workers[0].pass;
 
 	visit_all(workers, n, thread_visit_look, thread_visit_read);
-	if (pass->error == 0 && may_have_moved(pass)) {
+	if (pass->error == 0) {
+		if (pass->table.count > 0)
+			task_table_read(pass->pid, &pass->after);
 		thread_list_rewind(&pass->list);
 		visit_all(workers, n, NULL, thread_visit_verify);
 	}
@@ -181,29 +171,41 @@ static bool is_still(struct pass *pass)
 	       task_reader_count(&pass->reader) == (ssize_t)pass->last->count;
 }
 
-// Those of the table, or else as the kernel lists them; those of the last scan, when there are no others.
+// As /proc lists them; those of the last scan, when there are no others. Not as the table does: of threads that end meanwhile, it may leave
+// out many.
 static int begin_list(struct pass *pass)
 {
 	const struct thread_scan *last = pass->last;
-	size_t count = pass->still_since ? last->count : pass->table.count;
 	uint32_t *tids;
 	int r;
 
-	if (count == 0)
+	if (!pass->still_since)
 		return thread_list_begin(&pass->list, pass->scan, &pass->reader);
-	tids = calloc(count, sizeof(*tids));
+	tids = calloc(last->count, sizeof(*tids));
 	if (!tids)
 		return -ENOMEM;
-	for (size_t i = 0; i < count; i++)
-		tids[i] = pass->still_since ? last->records[i].tid : pass->table.rows[i].tid;
-	r = thread_list_begin_with(&pass->list, pass->scan, tids, count);
+	for (size_t i = 0; i < last->count; i++)
+		tids[i] = last->records[i].tid;
+	r = thread_list_begin_with(&pass->list, pass->scan, tids, last->count);
 	free(tids);
 	return r;
+}
+
+// Many threads' places and times at once. Where there is no table, it stays empty; so it does for who may not read the files: a table does
+// not ask whether the process is ours to look at.
+static void begin_table(struct pass *pass, uint32_t living)
+{
+	struct task_place place;
+	int r = task_reader_place(&pass->reader, living, &place);
+
+	if (r != -EPERM && r != -EACCES && task_reader_count(&pass->reader) >= (ssize_t)TABLE_THREADS)
+		task_table_read(pass->pid, &pass->table);
 }
 
 static int begin(struct pass *pass, uint32_t helper_tid)
 {
 	struct thread_scan *scan = pass->scan;
+	uint32_t living = (uint32_t)process_living_task(pass->pid, 0);
 
 	pass->still_since = is_still(pass);
 	if (!pass->still_since) {
@@ -212,11 +214,10 @@ static int begin(struct pass *pass, uint32_t helper_tid)
 			stillness_add_mover(&scan->still, helper_tid);
 		stillness_read(&scan->still, pass->pid, &pass->reader);
 	}
-	pass->stopped = task_reader_state(&pass->reader, (uint32_t)process_living_task(pass->pid, 0)) == 'T';
+	pass->stopped = task_reader_state(&pass->reader, living) == 'T';
 	pass->sched_now_ns = task_reader_now_ns();
-	// Where there is none, it stays empty.
-	if (!pass->still_since && task_reader_count(&pass->reader) >= (ssize_t)TABLE_THREADS)
-		task_table_read(pass->pid, &pass->table);
+	if (!pass->still_since)
+		begin_table(pass, living);
 	return begin_list(pass);
 }
 

@@ -39,9 +39,7 @@ struct pass {
 	pid_t pid;
 	visit_fn *look; // at each of a batch, before any of them is visited; NULL: not
 	visit_fn *visit;
-	// But for scan->still.movers, no thread ran
-	bool still_since;     // the last scan began
-	bool still_meanwhile; // while this scan read all threads
+	bool still_since; // the last scan began, no thread ran but for scan->still.movers
 	struct task_reader reader;
 	// Of all threads at once, before they are read, and after; empty: there is none
 	struct task_table table, after;

@@ -56,7 +56,7 @@ static int64_t time_since(const struct pass *pass, const struct thread_scan_reco
 {
 	int64_t by_clock = 0, by_scans = pass->now_ns - record->since_ns;
 
-	if (record->times.last_ran_ns >= 0 && pass->sched_now_ns > record->times.last_ran_ns)
+	if (record->times.last_ran_ns > 0 && pass->sched_now_ns > record->times.last_ran_ns)
 		by_clock = pass->sched_now_ns - record->times.last_ran_ns;
 	return by_clock > by_scans ? by_clock : by_scans;
 }
@@ -119,23 +119,17 @@ static void read_stack(struct worker *worker, struct thread_scan_record *record)
 	keep_operand(worker, record);
 }
 
-// 0: it has not run since record's times were read. −EAGAIN: it has. By a later table, if that has it: what has begun to wait once more is
-// known there at once, its CPU time at the scheduler's next look.
+// 0: it has not run since record's times were read. −EAGAIN: it has, or may have. What is of a table is held to a later one, if that has
+// the thread: what has begun to wait once more is known there. All else, to its files.
 static int check_unmoved(struct worker *worker, const struct thread_scan_record *record, const struct task_table *table)
 {
 	const struct task_row *row = table ? task_table_find(table, record->tid) : NULL;
-	struct task_times now;
-	int r;
 
-	if (row) {
-		bool waited = !record->switches || (row->waits && row->switches == record->switches);
-
-		return waited && row->times.run_ns == record->times.run_ns ? 0 : -EAGAIN;
-	}
-	r = task_reader_times(&worker->pass->reader, record->tid, NULL, &now);
-	if (r < 0)
-		return r;
-	return now.run_ns == record->times.run_ns ? 0 : -EAGAIN;
+	if (!row || !record->switches)
+		return task_reader_check_unmoved(&worker->pass->reader, record->tid, &record->times, &record->place);
+	if (!row->waits || row->switches != record->switches || row->times.run_ns != record->times.run_ns)
+		return -EAGAIN;
+	return 0;
 }
 
 static int walk_checked(struct worker *worker, struct thread_scan_record *record)
@@ -213,8 +207,6 @@ int thread_visit_verify(struct worker *worker, struct thread_scan_record *record
 	int r;
 
 	if (!record->tid || !record->walked || record->place.running)
-		return 0;
-	if (pass->still_meanwhile && !stillness_has_mover(&pass->scan->still, record->tid))
 		return 0;
 	r = check_unmoved(worker, record, &pass->after);
 	return r == -EAGAIN ? keep(worker, record, walk_checked(worker, record)) : r;

@@ -11,7 +11,8 @@
 //             \tFILE:LINE +0xOFFSET                          "??:0" where no file is known; the offset is that in the module
 //   debug=1   NAME profile: total N
 //             COUNT @ 0xPC 0xPC…
-//             # labels: {"state":"…", "KEY":"VALUE"…}       the program's labels, but not its trace: that would be a group for each request
+//             # labels: {"state":"…", "KEY":"VALUE"…}       the program's labels, but not its trace: that would be a group for each request;
+//                                                            nor one called "state": a key is there once
 //             #\t0xPC\tFUNCTION+0xOFFSET\tFILE:LINE
 //
 // Names come from files that nobody vouches for: what would break a line, or end a reader's parse, is replaced. Readers checked:
@@ -34,7 +35,8 @@
 #include "formats/writer.h"
 
 #define NAME_MAX_BYTES TEXT_NAME_MAX
-#define LABELS_MAX_BYTES 2048            // of a thread
+#define LABELS_MAX_BYTES 2048 // of a thread
+#define STATE_KEY "state"
 #define DIVISION_SLASH "\xe2\x88\x95"    // U+2215
 #define FULLWIDTH_PERCENT "\xef\xbc\x85" // U+FF05
 #define FULLWIDTH_OPEN "\xef\xbc\x88"    // U+FF08
@@ -293,13 +295,14 @@ static int compare_counts(const void *a, const void *b)
 	return (left->first > right->first) - (left->first < right->first);
 }
 
-static const char *labels_without_trace(struct profile *profile, const char *labels)
+// Those that a group is told apart by.
+static const char *labels_of_group(struct profile *profile, const char *labels)
 {
 	char key[LABEL_TEXT_KEY_BYTES], value[LABEL_TEXT_VALUE_BYTES], text[LABELS_MAX_BYTES] = "";
 
 	while (labels && label_text_next(&labels, key, value)) {
-		if (strcmp(key, LABEL_TRACE_ID) != 0 && strcmp(key, LABEL_SPAN_ID) != 0 &&
-		    strcmp(key, LABEL_TRACE_SAMPLED) != 0)
+		if (strcmp(key, STATE_KEY) != 0 && strcmp(key, LABEL_TRACE_ID) != 0 &&
+		    strcmp(key, LABEL_SPAN_ID) != 0 && strcmp(key, LABEL_TRACE_SAMPLED) != 0)
 			label_text_add(text, sizeof(text), key, value);
 	}
 	return profile_string(profile, text);
@@ -318,7 +321,7 @@ static uint32_t make_groups(const struct thread_dump *dump, struct group *groups
 			continue;
 		groups[threads++] = (struct group){.stack = thread->stack,
 						   .state = thread->state,
-						   .labels = labels_without_trace(dump->profile, thread->labels),
+						   .labels = labels_of_group(dump->profile, thread->labels),
 						   .count = thread_dump_count(thread),
 						   .first = i};
 		*ret_count += thread_dump_count(thread);
@@ -350,7 +353,7 @@ static void put_group(struct writer *writer, const struct thread_dump *dump, con
 	// Without any address the line would not be one to google/pprof, nor the file a profile: 0x1 is its address 0.
 	if (!stack || stack->nlocations == 0)
 		writer_puts(writer, " 0x1");
-	writer_puts(writer, "\n# labels: {\"state\":\"");
+	writer_puts(writer, "\n# labels: {\"" STATE_KEY "\":\"");
 	writer_json(writer, group->state);
 	for (const char *at = group->labels; label_text_next(&at, key, value);) {
 		writer_puts(writer, "\", \"");

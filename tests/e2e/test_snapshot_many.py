@@ -61,6 +61,16 @@ def test_same_by_both(profd, helper):
             assert one.get('waiting_ns', 0) <= other.get('waiting_ns', 0)
 
 
+def test_no_right_but_bpf(profd, helper, public):
+    """Who may ask the kernel for tables, but not look into the process, gets none."""
+    another = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--inh-caps=+bpf,+perfmon', '--ambient-caps=+bpf,+perfmon']
+    if not shutil.which('setpriv') or subprocess.run([*another, 'true'], capture_output=True, check=False).returncode != 0:
+        pytest.skip('setpriv cannot pass on rights here')
+    with parked(helper, 'keep', THREADS) as process:
+        result = subprocess.run([*another, public(profd), 'dump', str(process.pid)], capture_output=True, text=True, timeout=60, check=False)
+        assert result.returncode == 1 and not result.stdout and 'no right to look into process' in result.stderr, result
+
+
 def test_moving(command, helper):
     """Threads that wait now here, now there: each stack is of one moment, and fits the call that it waits in."""
     with subprocess.Popen([helper('target_moving'), str(THREADS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -228,6 +229,65 @@ static void test_running_and_moved(void **state)
 	task_table_finish(&after);
 }
 
+// Equal CPU time is not enough: it has to wait where it did.
+static void test_unmoved(void **state)
+{
+	const struct program *program = *state;
+	struct task_times times;
+	struct task_place place, other;
+	uint32_t tid = (uint32_t)program->pid;
+
+	wait_until_asleep(program);
+	assert_int_equal(task_reader_times(&program->reader, tid, NULL, &times), 0);
+	assert_int_equal(task_reader_place(&program->reader, tid, &place), 0);
+	assert_int_equal(task_reader_check_unmoved(&program->reader, tid, &times, &place), 0);
+	other = place;
+	other.sp += 16;
+	assert_int_equal(task_reader_check_unmoved(&program->reader, tid, &times, &other), -EAGAIN);
+	other = place;
+	other.pc++;
+	assert_int_equal(task_reader_check_unmoved(&program->reader, tid, &times, &other), -EAGAIN);
+	times.run_ns--;
+	assert_int_equal(task_reader_check_unmoved(&program->reader, tid, &times, &place), -EAGAIN);
+	assert_int_equal(task_reader_times(&program->reader, program->runner, NULL, &times), 0);
+	assert_int_equal(task_reader_check_unmoved(&program->reader, program->runner, &times, &place), -EAGAIN);
+	assert_true(task_reader_check_unmoved(&program->reader, INT32_MAX, &times, &place) < 0);
+}
+
+// A thread may have any name: a line's of /proc/PID/sched, too.
+static void test_named_as_a_member(void **state)
+{
+	static const char *const names[] = {"se.exec_start:9", "\nse.exec_start:", "#threads: 1\n:9"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct task_reader reader;
+		struct task_times times;
+		char name[16] = "";
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			prctl(PR_SET_NAME, names[i]);
+			for (;;)
+				pause();
+		}
+		assert_true(pid > 0);
+		assert_int_equal(task_reader_open(pid, &reader), 0);
+		while (strcmp(name, names[i]) != 0) {
+			usleep(1000);
+			task_reader_times(&reader, (uint32_t)pid, name, &times);
+			if (times.last_ran_ns < 0)
+				break; // no such file here
+		}
+		if (times.last_ran_ns >= 0)
+			assert_true(task_reader_now_ns() - times.last_ran_ns < 60000000000LL);
+		task_reader_close(&reader);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+}
+
 // Neither is there a place of one that is stopped.
 static void test_stopped(void **state)
 {
@@ -262,7 +322,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_says_what_the_files_do),
 		cmocka_unit_test(test_running_and_moved),
+		cmocka_unit_test(test_unmoved),
 		cmocka_unit_test(test_stopped),
+		cmocka_unit_test(test_named_as_a_member),
 		cmocka_unit_test(test_no_process),
 	};
 

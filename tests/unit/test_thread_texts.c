@@ -145,7 +145,7 @@ static void test_grouped_by_labels(void **state)
 	text = text_of(dump, write_grouped);
 	assert_non_null(strstr(text, "2 @ 0x400123\n# labels: {\"state\":\"mutex lock\", \"path\":\"/\\\"a\"}\n#\t"));
 	free(text);
-	dump->threads[2].labels = "path\x1f/b\x1e";
+	dump->threads[2].labels = "state\x1fidle\x1epath\x1f/b\x1e";
 	text = text_of(dump, write_grouped);
 	assert_non_null(strstr(text, "1 @ 0x400123\n# labels: {\"state\":\"mutex lock\", \"path\":\"/\\\"a\"}\n#\t"));
 	assert_non_null(strstr(text, "1 @ 0x400123\n# labels: {\"state\":\"mutex lock\", \"path\":\"/b\"}\n#\t"));
