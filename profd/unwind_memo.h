@@ -126,8 +126,11 @@ static inline void profd_memo_keep(struct profd_walk *walk, uint32_t known)
 // Is the frame at hand one of the memo's?
 static inline bool profd_memo_knows(struct profd_walk *walk)
 {
-	const struct profd_memo_frame *frames = walk->memo ? walk->memo->frames : NULL, *frame;
+	const struct profd_memo_frame *frames, *frame;
 
+	if (!walk->memo)
+		return false;
+	frames = walk->memo->frames;
 	while (walk->memo_left && frames[walk->memo_left - 1].sp < walk->sp)
 		walk->memo_left--;
 	if (!walk->memo_left)

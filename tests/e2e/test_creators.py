@@ -41,7 +41,7 @@ class Target:
         """Threads take a moment to get where they wait."""
         until = time.monotonic() + 30
         while not condition(shot := self.shot()):
-            assert time.monotonic() < until, shot
+            assert time.monotonic() < until, [(thread['state'], thread.get('stack')) for thread in shot['threads']]
         return shot
 
 
