@@ -11,8 +11,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "collector/clock.h"
 
 #define LINE_SIZE 1024
 #define MINUTE_NS 60000000000LL
@@ -55,12 +56,9 @@ void log_line(const char *fmt, ...)
 // May a line be written now? *ret_left_out: how many were not since the last one.
 static bool take_turn(struct log_limit *limit, uint32_t *ret_left_out)
 {
-	struct timespec time;
+	int64_t now = clock_now_ns();
 	bool turn;
-	int64_t now;
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	now = (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 	pthread_mutex_lock(&limit_lock);
 	if (limit->lines == 0 || now - limit->minute_start_ns > MINUTE_NS) {
 		limit->minute_start_ns = now;

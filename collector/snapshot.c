@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "collector/clock.h"
 #include "collector/mapping.h"
 #include "collector/origins.h"
 #include "collector/snapshot_impl.h"
@@ -166,7 +167,7 @@ static int scan(struct snapshot_source *source)
 	source->findings = NULL;
 	read_origins(source);
 	source->counted = false;
-	source->scan_time_ns = snapshot_clock_ns(CLOCK_REALTIME) - (snapshot_clock_ns(CLOCK_MONOTONIC) - now->start_ns);
+	source->scan_time_ns = clock_epoch_ns() - (clock_now_ns() - now->start_ns);
 	__atomic_fetch_add(&walks, 1, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -212,7 +213,7 @@ static int make_dump(struct snapshot_source *source, const struct thread_watch *
 static int take(struct snapshot_source *source, const struct thread_watch *watch, enum snapshot_kind kind,
 		struct thread_dump **ret_dump)
 {
-	int64_t asked_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
+	int64_t asked_ns = clock_now_ns();
 	int r;
 
 	pthread_mutex_lock(&source->lock);
@@ -241,7 +242,7 @@ int snapshot_sample(struct snapshot_source *source, struct thread_dump **ret_dum
 
 int snapshot_watch(struct snapshot_source *source, struct thread_watch **ret_watch)
 {
-	int64_t asked_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
+	int64_t asked_ns = clock_now_ns();
 	int r;
 
 	pthread_mutex_lock(&source->lock);

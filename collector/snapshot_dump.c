@@ -3,6 +3,7 @@
 //
 // snapshot_dump.c: names, states and verdicts for what a scan found. On the thread that asked, with the source locked.
 
+#include "collector/clock.h"
 #include "collector/snapshot_impl.h"
 
 #include <errno.h>
@@ -416,7 +417,7 @@ static int add_task(struct builder *builder, const struct snapshot_task *found)
 {
 	const struct origin_task *task = found->task;
 	const struct origin origin = {.context = task->context, .labels = task->labels};
-	int64_t now_ns = snapshot_clock_ns(CLOCK_MONOTONIC);
+	int64_t now_ns = clock_now_ns();
 	char labels[CONTEXT_LABELS_BYTES + 256];
 	uint32_t ids[WIRE_MAX_FRAMES];
 	int n;
@@ -474,7 +475,7 @@ static int build_creators(struct builder *builder)
 {
 	int r = 0;
 
-	builder->dump->time_ns = snapshot_clock_ns(CLOCK_REALTIME);
+	builder->dump->time_ns = clock_epoch_ns();
 	for (uint32_t i = 0; builder->origins && i < builder->origins->ncontexts && r == 0; i++) {
 		const struct origin_context *creator = &builder->origins->contexts[i];
 		struct thread_dump_thread thread = {

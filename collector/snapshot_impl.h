@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "collector/snapshot.h"
 #include "collector/wait_state.h"
@@ -48,13 +47,5 @@ enum snapshot_kind { SNAPSHOT_DUMP, SNAPSHOT_SAMPLE, SNAPSHOT_CREATORS };
 int snapshot_name(struct snapshot_source *source, const struct thread_watch *watch, enum snapshot_kind kind,
 		  struct thread_dump **ret_dump);
 bool snapshot_is_agents_own(const struct mapping_set *mappings, const struct thread_scan_record *record);
-
-static inline int64_t snapshot_clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 #endif

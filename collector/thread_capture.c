@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/outside.h"
 
 #define PERIOD_NS 10000u  // the kernel's least
@@ -114,14 +115,6 @@ static void take_record(struct thread_capture *capture)
 	capture->taken = true;
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
-
 // poll(2)'s view of those that have not fired.
 static size_t list_waited(struct thread_capture *captures, size_t count, struct pollfd *polled, size_t *indexes)
 {
@@ -138,12 +131,12 @@ static size_t list_waited(struct thread_capture *captures, size_t count, struct 
 
 void thread_capture_wait(struct thread_capture *captures, size_t count, int64_t timeout_ns)
 {
-	int64_t end_ns = now_ns() + timeout_ns;
+	int64_t end_ns = clock_now_ns() + timeout_ns;
 	struct pollfd polled[MAX_WAITED];
 	size_t indexes[MAX_WAITED], n;
 
 	while ((n = list_waited(captures, count, polled, indexes)) > 0) {
-		int64_t left_ns = end_ns - now_ns();
+		int64_t left_ns = end_ns - clock_now_ns();
 		struct timespec left = {left_ns / 1000000000, left_ns % 1000000000};
 
 		if (left_ns <= 0 || ppoll(polled, n, &left, NULL) < 0)
