@@ -33,14 +33,15 @@ static uint32_t add_stack(const struct stack_item *item)
 	return number;
 }
 
-uint32_t profd_contexts_stack(struct profd_caller caller)
+uint32_t profd_contexts_stack(struct profd_caller caller, struct profd_walk_words *words)
 {
 	struct stack_item item;
 
 	if (profd_thread_slot == PROFD_NO_SLOT)
 		return 0;
 	item.stack = (struct wire_pool_stack){0};
-	item.stack.npcs = (uint16_t)profd_caller_walk(caller, item.pcs, WIRE_STACK_FRAMES, &item.stack.stop);
+	item.stack.npcs =
+		(uint16_t)profd_caller_walk_words(caller, words, item.pcs, WIRE_STACK_FRAMES, &item.stack.stop);
 	return add_stack(&item);
 }
 
@@ -64,24 +65,29 @@ uint64_t profd_contexts_own_work(void)
 }
 
 // A thread that changes its work meanwhile knows better.
+static void drop_lock_of(struct wire_slot *slot)
+{
+	uint64_t work = __atomic_load_n(&slot->work, __ATOMIC_RELAXED), own = without_lock(work);
+
+	if (own != work)
+		__atomic_compare_exchange_n(&slot->work, &work, own, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+}
+
+// Slots that were never used have no memory, and are to get none.
 void profd_contexts_drop_locks(void)
 {
-	for (uint32_t i = 0; i < profd_agent.region.nslots; i++) {
-		struct wire_slot *slot = &profd_agent.region.slots[i];
-		uint64_t work = __atomic_load_n(&slot->work, __ATOMIC_RELAXED), own = without_lock(work);
+	uint32_t used = __atomic_load_n(&profd_agent.region.header->slots_used, __ATOMIC_ACQUIRE);
 
-		if (own != work)
-			__atomic_compare_exchange_n(&slot->work, &work, own, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
-	}
+	for (uint32_t i = 0; i < used && i < profd_agent.region.nslots; i++)
+		drop_lock_of(&profd_agent.region.slots[i]);
 }
 
 void profd_contexts_drop_lock(void)
 {
 	struct wire_slot *slot = profd_contexts_slot();
-	uint64_t work = profd_contexts_work(), own = profd_contexts_own_work();
 
-	if (slot && own != work)
-		__atomic_compare_exchange_n(&slot->work, &work, own, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	if (slot)
+		drop_lock_of(slot);
 }
 
 static uint32_t add_item(const struct wire_pool_context *item)
@@ -147,7 +153,8 @@ uint32_t profd_contexts_add(enum wire_context_kind kind, uint32_t stack, uint32_
 
 uint32_t profd_contexts_note(enum wire_context_kind kind, struct profd_caller caller)
 {
-	return profd_contexts_add(kind, profd_contexts_stack(caller), WIRE_WORK_CONTEXT(profd_contexts_own_work()));
+	return profd_contexts_add(kind, profd_contexts_stack(caller, NULL),
+				  WIRE_WORK_CONTEXT(profd_contexts_own_work()));
 }
 
 // ---- fork ----------------------------------------------------------------------------------------------------------

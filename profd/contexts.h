@@ -52,8 +52,10 @@ static inline void profd_contexts_set_work(uint64_t work)
 		__atomic_store_n(&slot->work, work, __ATOMIC_RELEASE);
 }
 
-// The number of the caller's stack in the pool. 0: there is no room (counted), or this thread is in no slot.
-uint32_t profd_contexts_stack(struct profd_caller caller);
+// The number of the caller's stack in the pool. 0: there is no room (counted), or this thread is in no slot. words: see profd_caller_walk_words;
+// NULL: not asked for.
+struct profd_walk_words;
+uint32_t profd_contexts_stack(struct profd_caller caller, struct profd_walk_words *words);
 // The number of a context: a stack of the pool, and what its thread worked for (0: nothing). A chain that would get longer than
 // WIRE_GENERATIONS loses its oldest. 0: no stack, or no room (counted).
 uint32_t profd_contexts_add(enum wire_context_kind kind, uint32_t stack, uint32_t parent);

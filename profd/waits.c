@@ -216,10 +216,16 @@ static void tell_end(const struct profd_wait *wait, uint64_t at_ns, const struct
 		    .other = waker->by, .context = waker->context);
 }
 
-// Wakers alone need no end: a third of what they cost a read. 0, then. set: what is wanted, asked for once: it may change meanwhile.
-static uint64_t end_time_ns(uint32_t set)
+// When it ended. Wakers alone need no such time, a third of what they cost a read: 0, then. set: what is wanted, asked for once: it may change
+// meanwhile.
+static uint64_t end_waiting(const struct profd_wait *wait, uint32_t set)
 {
-	return set & ~(PROFD_WAITS_WAKERS | PROFD_WAITS_IO) || waited_lock ? profd_clock_now_ns() : 0;
+	bool timed = set & ~(PROFD_WAITS_WAKERS | PROFD_WAITS_IO) || waited_lock;
+	uint64_t at_ns = timed ? profd_clock_now_ns() : 0;
+
+	if (is_lock(wait->kind) && waited_lock == wait->object)
+		stop_counting(at_ns);
+	return at_ns;
 }
 
 // What it waited belongs to what it worked for then.
@@ -232,9 +238,7 @@ void profd_wait_ends(const struct profd_wait *wait)
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = end_time_ns(set);
-	if (is_lock(wait->kind) && waited_lock == wait->object)
-		stop_counting(at_ns);
+	at_ns = end_waiting(wait, set);
 	if (set & PROFD_WAITS_BLOCK)
 		count_block(wait, at_ns - wait->began_ns);
 	if (set & PROFD_WAITS_WAKERS)
@@ -253,9 +257,7 @@ void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = end_time_ns(set);
-	if (waited_lock == wait->object)
-		stop_counting(at_ns);
+	at_ns = end_waiting(wait, set);
 	if (held && set & PROFD_WAITS_WAKERS)
 		profd_wakers_lock_taken(wait, told, &waker);
 	if (set & PROFD_WAITS_BLOCK)

@@ -116,15 +116,13 @@ static uint32_t woken_by(uint32_t stack, uint32_t parent)
 static uint32_t walk_and_remember(struct profd_caller caller, uint32_t parent)
 {
 	struct known stack = {.pc = caller.pc, .sp = caller.sp, .parent = parent};
-	uint64_t pcs[PROFD_WALK_WORDS + 1];
 	struct profd_walk_words words;
 	struct known *place;
-	uint8_t stop;
 
-	stack.context = woken_by(profd_contexts_stack(caller), parent);
+	words.whole = false;
+	stack.context = woken_by(profd_contexts_stack(caller, &words), parent);
 	if (!stack.context)
 		return 0;
-	(void)profd_caller_walk_words(caller, &words, pcs, PROFD_WALK_WORDS + 1, &stop);
 	if (!words.whole || !take_words(&stack, &words))
 		return stack.context;
 	stack.fp = words.by_first_fp ? caller.fp : 0;
