@@ -12,19 +12,16 @@
 
 #include "collector/clock.h"
 #include "collector/intern.h"
-#include "collector/name_wants.h"
-#include "collector/profile_builder.h"
 #include "collector/trace.h"
 #include "collector/trace_feed.h"
+#include "collector/trace_stacks.h"
 #include "collector/window_impl.h"
-#include "formats/profile.h"
 #include "formats/trace.h"
 #include "formats/writer.h"
 
 #define ITEMS_AT_ONCE 1024u
-#define MAX_WAITS 4u                    // that one thread is in at once: one function that waits calls another
-#define MAX_BYTES (256u << 20)          // of threads and objects that are remembered
-#define MAX_LINES (WIRE_MAX_FRAMES * 4) // of a stack, with inlined calls
+#define MAX_WAITS 4u           // that one thread is in at once: one function that waits calls another
+#define MAX_BYTES (256u << 20) // of threads and objects that are remembered
 
 struct wait {
 	uint64_t object, since_ns;
@@ -62,16 +59,13 @@ struct trace_feed {
 	char *title;
 	const struct trace_format *format;
 	struct intern_budget budget;
-	struct intern sources, threads, flows, stacks; // stacks: of nodes that were sent
-	struct profile *names;                         // the frames named so far
-	struct profile_builder frames;
+	struct intern sources, threads, flows;
+	struct trace_stacks *stacks;
 	uint32_t ntracks;
 	uint64_t nflows;
 	uint64_t forgotten; // items of threads that there was no room for
 	struct trace_feed_stats stats;
 	struct trace_item items[ITEMS_AT_ONCE];
-	struct aggregate_frame stack[WIRE_MAX_FRAMES];
-	struct trace_frame lines[MAX_LINES];
 };
 
 static const char *wait_name(uint32_t reason)
@@ -118,11 +112,9 @@ struct trace_feed *trace_feed_create(struct window *window, struct trace *trace,
 	intern_init(&feed->sources, sizeof(struct source), sizeof(uint32_t), &feed->budget);
 	intern_init(&feed->threads, sizeof(struct thread), 2 * sizeof(uint32_t), &feed->budget);
 	intern_init(&feed->flows, sizeof(struct flow), 2 * sizeof(uint64_t), &feed->budget);
-	intern_init(&feed->stacks, sizeof(uint32_t), sizeof(uint32_t), &feed->budget);
-	feed->names = profile_create();
-	profile_builder_init(&feed->frames, feed->names);
+	feed->stacks = trace_stacks_create(window);
 	feed->title = strdup(title);
-	if (feed->names && feed->title)
+	if (feed->stacks && feed->title)
 		return feed;
 	trace_feed_destroy(feed);
 	return NULL;
@@ -136,9 +128,7 @@ void trace_feed_destroy(struct trace_feed *feed)
 	intern_finish(&feed->sources);
 	intern_finish(&feed->threads);
 	intern_finish(&feed->flows);
-	intern_finish(&feed->stacks);
-	profile_builder_finish(&feed->frames);
-	profile_destroy(feed->names);
+	trace_stacks_destroy(feed->stacks);
 	free(feed->title);
 	free(feed);
 }
@@ -271,60 +261,6 @@ static const struct flow *find_flow(struct trace_feed *feed, const struct trace_
 	return flow && flow->time_ns >= since_ns && flow->tid != item->tid ? flow : NULL;
 }
 
-// ---- Stacks ---------------------------------------------------------------------------------------------------------
-
-static uint32_t add_lines(struct trace_feed *feed, uint32_t location_id, uint32_t n)
-{
-	const struct profile_location *location = &feed->names->locations[location_id - 1];
-	char name[512];
-
-	for (uint32_t i = 0; i < location->nlines && n < MAX_LINES; i++) {
-		const struct profile_function *function = &feed->names->functions[location->lines[i].function_id - 1];
-
-		feed->lines[n++] = (struct trace_frame){
-			.name = function->name, .file = function->file, .line = location->lines[i].line};
-	}
-	if (location->nlines == 0 && n < MAX_LINES) {
-		profile_frame_name(feed->names, location, 0, name, sizeof(name));
-		feed->lines[n++] = (struct trace_frame){.name = profile_string(feed->names, name), .file = ""};
-	}
-	return n;
-}
-
-static uint32_t name_stack(struct trace_feed *feed, uint32_t source, size_t nframes)
-{
-	struct name_wants wants = {0};
-	uint32_t n = 0;
-
-	for (size_t i = 0; i < nframes; i++)
-		name_wants_add(&wants, feed->stack[i].mapping, feed->stack[i].pc);
-	name_wants_prepare(&wants);
-	for (size_t i = 0; i < nframes && n < MAX_LINES; i++) {
-		uint32_t id =
-			profile_builder_location(&feed->frames, source, feed->stack[i].mapping, feed->stack[i].pc);
-
-		if (id)
-			n = add_lines(feed, id, n);
-	}
-	return n;
-}
-
-// Sends the stack along when it is new. 0: there is none.
-static uint32_t send_stack(struct trace_feed *feed, const struct trace_item *item)
-{
-	bool new;
-	uint32_t index = item->stack ? intern_add(&feed->stacks, &item->stack, &new) : INTERN_NONE;
-	size_t nframes;
-
-	if (index == INTERN_NONE)
-		return 0;
-	if (new) {
-		nframes = window_trace_stack(feed->window, item->stack, feed->stack, WIRE_MAX_FRAMES);
-		trace_stack(feed->output, index + 1, feed->lines, name_stack(feed, item->source, nframes));
-	}
-	return index + 1;
-}
-
 // ---- Items ----------------------------------------------------------------------------------------------------------
 
 static void on_start(struct trace_feed *feed, const struct source *source, struct thread *thread,
@@ -338,12 +274,13 @@ static void on_start(struct trace_feed *feed, const struct source *source, struc
 		memcpy(name, creator->name, sizeof(name));
 	if (thread->track) // its end was lost
 		close_track(feed, thread, item->time_ns);
-	open_track(feed, source, thread,
-		   (struct trace_event){.time_ns = item->time_ns,
-					.other_tid = item->other,
-					.flow_in = flow ? flow->id : 0,
-					.stack = send_stack(feed, item)},
-		   name);
+	open_track(
+		feed, source, thread,
+		(struct trace_event){.time_ns = item->time_ns,
+				     .other_tid = item->other,
+				     .flow_in = flow ? flow->id : 0,
+				     .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)},
+		name);
 }
 
 static void on_park(struct trace_feed *feed, struct thread *thread, const struct trace_item *item)
@@ -360,7 +297,7 @@ static void on_park(struct trace_feed *feed, struct thread *thread, const struct
 				 .name = wait_name(item->reason),
 				 .category = "wait",
 				 .object = item->object,
-				 .stack = send_stack(feed, item)});
+				 .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)});
 }
 
 // What was begun within it, and never ended, ends with it.
@@ -384,7 +321,7 @@ static void on_unpark(struct trace_feed *feed, struct thread *thread, const stru
 					      : flow      ? flow->tid
 							  : 0,
 				 .flow_in = flow ? flow->id : 0,
-				 .stack = send_stack(feed, item)});
+				 .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)});
 }
 
 static void on_instant(struct trace_feed *feed, struct thread *thread, const struct trace_item *item, const char *name,
@@ -397,7 +334,7 @@ static void on_instant(struct trace_feed *feed, struct thread *thread, const str
 				 .category = category,
 				 .object = item->object,
 				 .flow_out = item->object ? begin_flow(feed, item) : 0,
-				 .stack = send_stack(feed, item)});
+				 .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)});
 }
 
 static void on_sample(struct trace_feed *feed, struct thread *thread, const struct trace_item *item)
@@ -408,7 +345,7 @@ static void on_sample(struct trace_feed *feed, struct thread *thread, const stru
 				 .name = "on CPU",
 				 .category = "cpu",
 				 .weight_ns = item->object,
-				 .stack = send_stack(feed, item)});
+				 .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)});
 }
 
 static void on_name(struct trace_feed *feed, const struct source *source, struct thread *thread,
@@ -538,6 +475,11 @@ static void add_notes(struct trace_feed *feed)
 			   "trace may "
 			   "begin later",
 			   (double)options->keep_ns / 1e9);
+	if (counts.cut)
+		trace_note(feed->output,
+			   "samples of %" PRIu64
+			   " processes begin later than their events: there was no memory for more",
+			   counts.cut);
 	if (counts.without)
 		trace_note(feed->output, "%" PRIu64 " processes have no events%s%s", counts.without,
 			   counts.without_errno ? ": " : "",
@@ -564,5 +506,6 @@ int trace_feed_end(struct trace_feed *feed, struct writer *writer)
 			close_track(feed, thread, end_ns);
 	}
 	add_notes(feed);
+	trace_stacks_end(feed->stacks, feed->output);
 	return trace_end(feed->output, end_ns);
 }
