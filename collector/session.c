@@ -451,8 +451,11 @@ static bool take_record(void *context, const struct ring_record *record)
 	if (TAILQ_EMPTY(&collector->windows) && session_flight_rate(session) == 0)
 		return true;
 	nframes = frame_lookup(&collector->lookup, session, record, &unknown);
-	if (session_waits_for_maps(session, record->sample.maps_gen, unknown))
+	if (session_waits_for_maps(session, record->sample.maps_gen, unknown)) {
+		if (record->sample.time_ns < (uint64_t)session->held_ns)
+			session->held_ns = (int64_t)record->sample.time_ns;
 		return false;
+	}
 	session_flight_keep(session, &record->sample, collector->lookup.frames, nframes);
 	stop = judge_stop(session, record->sample.stop, nframes);
 	TAILQ_FOREACH(window, &collector->windows, link)
@@ -504,6 +507,7 @@ unsigned session_drain(struct session *session, enum ring_reader_mode mode)
 	if (!session->region.header)
 		return 0;
 	session->drain_ns = clock_now_ns();
+	session->held_ns = INT64_MAX;
 	fill = ring_reader_drain(&session->reader, mode, take_record, session, &counts);
 	add_counts(session, &counts);
 	session_drain_events(session, mode);

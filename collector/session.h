@@ -98,7 +98,8 @@ struct session {
 	struct wire_rates rates, rates_sent; // of heap and lock profiles: to be in force; as the agent knows
 	bool ready_sent;
 	enum session_patience patience;
-	int64_t drain_ns;     // when the drain under way began
+	int64_t drain_ns; // when the drain under way began
+	int64_t held_ns; // the time of the oldest record that it left in the ring, for want of mappings; INT64_MAX: none
 	unsigned drains_left; // after sampling was stopped: what was under way still comes
 	int64_t ending_since_ns;
 };

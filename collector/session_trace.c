@@ -13,6 +13,7 @@
 #include "collector/window_impl.h"
 
 #define NS_PER_S 1000000000ULL
+#define LATE_NS 20000000LL // from a sample's time to its being in the ring
 
 bool session_take_events(struct session *session, const void *data, size_t size, int fd)
 {
@@ -61,6 +62,16 @@ void session_send_trace(struct session *session)
 	session_send(session, &message, sizeof(message), -1);
 }
 
+// What is older is all here, and can be put into order: but for samples that are still in the ring, or in a handler that was interrupted.
+static int64_t complete_until_ns(const struct session *session)
+{
+	int64_t until_ns = session->drain_ns - LATE_NS;
+
+	if (session->held_ns <= until_ns)
+		until_ns = session->held_ns - 1;
+	return until_ns > 0 ? until_ns : 0;
+}
+
 void session_drain_events(struct session *session, enum ring_reader_mode mode)
 {
 	struct window *window;
@@ -70,7 +81,7 @@ void session_drain_events(struct session *session, enum ring_reader_mode mode)
 		if (window->options.trace && window_covers(window, session))
 			window_trace_drain(window, session,
 					   mode == RING_READER_DEAD ? EVENT_READER_LAST : EVENT_READER_LIVE,
-					   session->drain_ns);
+					   complete_until_ns(session));
 	}
 }
 

@@ -8,7 +8,7 @@
 //   trace_flush(source, until): sorted, what that      trace_take ─► trace_feed.h ─► formats/trace.h
 //   target did before `until` ─► queue
 //
-// Whoever drains a target says with `until` when he began: what is younger may still lack something from another shard, and waits for the
+// Whoever drains a target says with `until` up to when he has all of it: what is younger may still lack something, and waits for the
 // next flush. A flight recorder (keep_ns) is given what the targets' files and flight_samples.h have when a target ends, or it does itself; it
 // keeps all as pending, and forgets what is older than keep_ns (but not names), until trace_finish. What finds no room is counted, and so is
 // what the targets' files had lost.

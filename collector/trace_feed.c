@@ -33,7 +33,7 @@ struct thread {
 	uint32_t source, tid;
 	uint32_t track; // 0: it has ended
 	uint32_t nwaits;
-	uint64_t last_ns; // of its track: no event may be before
+	uint64_t since_ns, last_ns; // of its track: no event may be before last_ns
 	char name[16];
 	struct wait waits[MAX_WAITS];
 };
@@ -64,6 +64,7 @@ struct trace_feed {
 	uint32_t ntracks;
 	uint64_t nflows;
 	uint64_t forgotten; // items of threads that there was no room for
+	uint64_t late;      // items that came when their thread's track had ended
 	struct trace_feed_stats stats;
 	struct trace_item items[ITEMS_AT_ONCE];
 };
@@ -167,6 +168,7 @@ static void open_track(struct trace_feed *feed, const struct source *source, str
 {
 	thread->track = ++feed->ntracks;
 	thread->nwaits = 0;
+	thread->since_ns = event.time_ns;
 	thread->last_ns = 0;
 	feed->stats.threads++;
 	if (name)
@@ -356,6 +358,14 @@ static void on_name(struct trace_feed *feed, const struct source *source, struct
 		name_track(feed, source, thread);
 }
 
+// Its thread has ended by what is written; or it has, and another one has its number now.
+static bool is_late(const struct thread *thread, const struct trace_item *item)
+{
+	if (item->kind == WIRE_EVENT_START || item->kind == WIRE_EVENT_NAME)
+		return false;
+	return thread->track ? item->time_ns < thread->since_ns : thread->last_ns && item->time_ns <= thread->last_ns;
+}
+
 static void take(struct trace_feed *feed, const struct trace_item *item)
 {
 	const struct source *source;
@@ -369,6 +379,10 @@ static void take(struct trace_feed *feed, const struct trace_item *item)
 	thread = source ? add_thread(feed, item->source, item->tid) : NULL;
 	if (!thread) {
 		feed->forgotten++;
+		return;
+	}
+	if (is_late(thread, item)) {
+		feed->late++;
 		return;
 	}
 	feed->stats.samples += item->kind == TRACE_ITEM_SAMPLE;
@@ -450,13 +464,14 @@ const char *trace_feed_losses(struct trace_feed *feed, char *buf, size_t size)
 
 	trace_read_counts(feed->trace, &counts);
 	dropped = counts.dropped + feed->forgotten;
-	if (counts.events.lost + counts.events.bad + dropped == 0)
+	if (counts.events.lost + counts.events.bad + dropped + feed->late == 0)
 		snprintf(buf, size, "nothing lost");
 	else
 		snprintf(buf, size,
 			 "lost: %" PRIu64 " events overwritten before they were read or not finished, %" PRIu64
-			 " without sense, %" PRIu64 " for want of memory",
-			 counts.events.lost, counts.events.bad, dropped);
+			 " without sense, %" PRIu64 " for want of memory, %" PRIu64
+			 " that came after their thread's end",
+			 counts.events.lost, counts.events.bad, dropped, feed->late);
 	return buf;
 }
 

@@ -63,8 +63,8 @@ bool window_trace_sample(struct window *window, struct session *session, const s
 			 const struct aggregate_frame *frames, size_t nframes);
 // The session's file is there, or another one is: what it holds so far is the window's, if from_oldest.
 void window_trace_begin(struct window *window, struct session *session, bool from_oldest);
-// Reads what is new; began_ns: when the drain began, before the samples were read.
-void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t began_ns);
+// Reads what is new; until_ns: what is older has all been read by now, samples included.
+void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t until_ns);
 // The session ends, or the window: the last events, and what a flight recorder has.
 void window_trace_end(struct window *window, struct session *session);
 unsigned window_trace_fill(struct window *window,

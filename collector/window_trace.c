@@ -154,13 +154,13 @@ static void read_file(struct window *window, struct session *session, enum event
 }
 
 // A flight recorder lets the file keep the events until the end.
-void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t began_ns)
+void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t until_ns)
 {
 	struct trace *trace = window->options.trace;
 
 	if (trace_options(trace)->keep_ns == 0)
 		read_file(window, session, mode);
-	trace_flush(trace, session->id, (uint64_t)began_ns);
+	trace_flush(trace, session->id, (uint64_t)until_ns);
 }
 
 static void take_kept(void *context, const struct flight_sample *sample)
