@@ -198,10 +198,16 @@ static struct thread *add_thread(struct trace_feed *feed, uint32_t source, uint3
 	return index == INTERN_NONE ? NULL : intern_item(&feed->threads, index);
 }
 
+// Those within the wait number `depth`, which may not have ended by themselves.
+static void end_waits(struct trace_feed *feed, struct thread *thread, uint32_t depth, uint64_t time_ns)
+{
+	for (; thread->nwaits > depth; thread->nwaits--)
+		put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = time_ns});
+}
+
 static void close_track(struct trace_feed *feed, struct thread *thread, uint64_t time_ns)
 {
-	for (; thread->nwaits > 0; thread->nwaits--)
-		put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = time_ns});
+	end_waits(feed, thread, 0, time_ns);
 	put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = time_ns});
 	thread->track = 0;
 }
@@ -285,12 +291,24 @@ static void on_start(struct trace_feed *feed, const struct source *source, struc
 		name);
 }
 
+// The innermost such wait that the thread is in, from 1; 0: it is in none.
+static uint32_t find_wait(const struct thread *thread, const struct trace_item *item)
+{
+	uint32_t at = thread->nwaits;
+
+	while (at > 0 && (thread->waits[at - 1].object != item->object || thread->waits[at - 1].reason != item->reason))
+		at--;
+	return at;
+}
+
 static void on_park(struct trace_feed *feed, struct thread *thread, const struct trace_item *item)
 {
-	if (thread->nwaits == MAX_WAITS) { // threads that left their waits by longjmp
-		thread->nwaits--;
-		put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = item->time_ns});
-	}
+	uint32_t again = find_wait(thread, item);
+
+	// Who begins it again has ended it: by longjmp, or in an event that was lost.
+	if (again > 0)
+		end_waits(feed, thread, again - 1, item->time_ns);
+	end_waits(feed, thread, MAX_WAITS - 1, item->time_ns);
 	thread->waits[thread->nwaits++] =
 		(struct wait){.object = item->object, .since_ns = item->time_ns, .reason = item->reason};
 	put(feed, thread,
@@ -306,14 +324,11 @@ static void on_park(struct trace_feed *feed, struct thread *thread, const struct
 static void on_unpark(struct trace_feed *feed, struct thread *thread, const struct trace_item *item)
 {
 	const struct flow *flow;
-	uint32_t at = thread->nwaits;
+	uint32_t at = find_wait(thread, item);
 
-	while (at > 0 && (thread->waits[at - 1].object != item->object || thread->waits[at - 1].reason != item->reason))
-		at--;
 	if (at == 0)
 		return;
-	for (; thread->nwaits > at; thread->nwaits--)
-		put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = item->time_ns});
+	end_waits(feed, thread, at, item->time_ns);
 	flow = find_flow(feed, item, thread->waits[at - 1].since_ns);
 	thread->nwaits--;
 	put(feed, thread,
