@@ -57,7 +57,7 @@ static bool add(uint64_t keep_ns, uint64_t time_ns, uint32_t tid, uint64_t pc)
 	char *name = flight_samples_add(samples, keep_ns, &sample, frames, 2);
 
 	if (name)
-		strcpy(name, "worker");
+		memcpy(name, "worker", sizeof("worker"));
 	return name != NULL;
 }
 
