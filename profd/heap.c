@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "profd/caller.h"
+#include "profd/caller_bucket.h"
 #include "profd/contexts.h"
 #include "profd/interpose_heap.h"
 #include "profd/raw.h"
@@ -125,14 +126,11 @@ static void count_freed(const struct wire_live *live)
 // In the agent's own process, signals blocked.
 static void add_object(const void *object, size_t bytes, struct profd_caller caller)
 {
-	uint64_t pcs[WIRE_STORE_FRAMES];
-	struct profd_store_stack stack = {.pcs = pcs, .work = profd_contexts_own_work()};
 	struct wire_live live = {.bytes = bytes, .born_ds = now_ds()}, stale;
-	struct wire_bucket *bucket;
-
-	stack.npcs = profd_caller_walk(caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
-	bucket = profd_store_bucket(WIRE_BUCKET_HEAP, &stack, size_key(bytes),
+	struct wire_bucket *bucket =
+		profd_caller_bucket(WIRE_BUCKET_HEAP, caller, profd_contexts_own_work(), size_key(bytes),
 				    __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED));
+
 	if (!bucket)
 		return;
 	// Freed by a way that we do not see (an allocator's own functions): it is gone, for its address is another's.

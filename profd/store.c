@@ -238,7 +238,7 @@ struct wire_bucket *profd_store_bucket(enum wire_bucket_kind kind, const struct 
 				       uint64_t rate)
 {
 	struct wire_bucket wanted = {.kind = kind,
-				     .stack = find_stack(stack),
+				     .stack = stack->known ? stack->known - 1 : find_stack(stack),
 				     .key = key,
 				     .rate = rate,
 				     .work = profd_store_percent_full() < WORK_PERCENT ? stack->work : 0};

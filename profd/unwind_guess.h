@@ -110,13 +110,18 @@ static bool edge_step(struct profd_walk *walk)
 static bool record_step(struct profd_walk *walk)
 {
 	uint64_t pc, fp, target;
+	bool called;
 
 	if (!knows_fp(walk) || !profd_walk_frame_record(walk, &fp, &pc))
 		return false;
 	if (profd_code_call_target(walk, pc, &target) && rule_at(walk, target))
 		return false;
-	if (pc && !is_return_address(walk, pc) && !profd_jit_vouches(walk, fp, pc))
+	called = !pc || is_return_address(walk, pc);
+	if (!called && !profd_jit_vouches(walk, fp, pc))
 		return false;
+	// What else was looked at is code, or (of an interrupted frame, and in a chain that vouches) not noted.
+	if (called && !walk->exact)
+		note_words(walk, true, walk->fp + 8, walk->fp);
 	profd_walk_enter_by_record(walk, pc, fp);
 	return true;
 }

@@ -228,6 +228,27 @@ static inline void note_words(struct profd_walk *walk, bool by_fp, uint64_t pc_a
 #endif
 }
 
+static inline uint32_t words_noted(const struct profd_walk *walk)
+{
+#ifndef PROFD_UNWIND_OUTSIDE
+	return walk->words ? walk->words->steps : 0;
+#else
+	(void)walk;
+	return 0;
+#endif
+}
+
+// A frame was left by what is not noted. (Where a walk ends is told by code alone.)
+static inline void words_miss(struct profd_walk *walk)
+{
+#ifndef PROFD_UNWIND_OUTSIDE
+	if (walk->words)
+		walk->words->whole = false;
+#else
+	(void)walk;
+#endif
+}
+
 // Of rules that need no more than SP and FP; a frame left in another way is not among the steps.
 static inline void note_rule(struct profd_walk *walk, const struct wire_rule *rule, uint64_t base)
 {
@@ -383,6 +404,7 @@ static enum step step_up(struct profd_walk *walk)
 {
 	bool cacheable = !walk->exact && !walk->tracks_bx && profd_walk_sp_known(walk);
 	uint64_t entry = cacheable ? profd_cache_get(walk->set, walk->pc - 1) : 0;
+	uint32_t noted;
 	enum step step;
 
 	// Interrupted PCs are as many as there are instructions: they would only push return addresses out.
@@ -391,8 +413,11 @@ static enum step step_up(struct profd_walk *walk)
 	step = entry ? cached_step(walk, entry) : STEP_NO_RULE;
 	if (step != STEP_NO_RULE)
 		return step;
+	noted = words_noted(walk);
 	step = entry ? guess_step(walk) : slow_step(walk);
 	profd_memo_restart(walk);
+	if (step == STEP_ON && words_noted(walk) == noted)
+		words_miss(walk);
 	return step;
 }
 
@@ -456,6 +481,7 @@ static void words_begin(struct profd_walk *walk, struct profd_walk_words *words)
 	walk->words = words;
 	if (!words)
 		return;
+	words->serial = walk->set->serial;
 	words->count = words->steps = 0;
 	words->fp_at = 0;
 	words->by_first_fp = false;
@@ -486,7 +512,7 @@ static uint32_t unwind(const struct profd_module_set *set, const struct profd_un
 	}
 	*ret_stop = step == STEP_ON ? (uint8_t)WIRE_STOP_DEPTH : stop_reason(&walk, step);
 	if (words)
-		words->whole &= step == STEP_END && words->steps + 1 >= count;
+		words->whole &= step == STEP_END;
 	return count;
 }
 

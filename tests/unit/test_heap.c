@@ -16,6 +16,7 @@
 
 #include "profd/agent.h"
 #include "profd/caller.h"
+#include "profd/caller_bucket.h"
 #include "profd/contexts.h"
 #include "profd/heap.h"
 #include "profd/interpose_heap.h"
@@ -50,13 +51,13 @@ static void fake_free(void *object)
 
 struct profd_heap_reals profd_heap_reals = {.malloc = fake_malloc, .realloc = fake_realloc, .free = fake_free};
 
-uint32_t profd_caller_walk(struct profd_caller caller, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
+struct wire_bucket *profd_caller_bucket(enum wire_bucket_kind kind, struct profd_caller caller, uint64_t work,
+					uint64_t key, uint64_t rate)
 {
+	const struct profd_store_stack stack = {.pcs = &calling_pc, .npcs = 1, .stop = WIRE_STOP_END, .work = work};
+
 	(void)caller;
-	assert_int_equal(max, WIRE_STORE_FRAMES);
-	pcs[0] = calling_pc;
-	*ret_stop = WIRE_STOP_END;
-	return 1;
+	return profd_store_bucket(kind, &stack, key, rate);
 }
 
 uint64_t profd_contexts_own_work(void)
