@@ -22,6 +22,7 @@ struct profd_store {
 	uint64_t *arena;
 	struct wire_bucket *buckets;
 	struct wire_live_group *live;
+	struct wire_traced *traced;
 	uint64_t size;
 	int fd; // in the helper's fd table
 	// What finds stacks and buckets is nobody else's business: private memory. Index + 1 of the record; 0: free.

@@ -20,6 +20,7 @@
 #include "profd/object_key.h"
 #include "profd/store.h"
 #include "profd/threads.h"
+#include "profd/traced.h"
 #include "profd/wakers.h"
 
 uint32_t profd_waits_wanted = PROFD_WAITS_UNBOUND;
@@ -143,10 +144,11 @@ static void count(enum wire_bucket_kind bucket_kind, const struct waiting *waiti
 		own = profd_wakers_lock == waiting->object ? profd_contexts_work() : profd_contexts_own_work();
 		bucket = profd_caller_bucket(bucket_kind, waiting->caller, own, key_of(waiting->kind, waiting->object),
 					     0);
-		if (bucket) {
-			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, waiting->parts);
-			profd_store_add(bucket, WIRE_WAIT_DELAY_NS, waiting->delay_ns);
-		}
+		if (bucket)
+			profd_traced_count(bucket,
+					   (const uint64_t[]){[WIRE_WAIT_CONTENTIONS] = waiting->parts,
+							      [WIRE_WAIT_DELAY_NS] = waiting->delay_ns},
+					   NULL);
 	}
 	profd_caller_end(&work);
 }

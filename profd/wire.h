@@ -50,7 +50,7 @@
 #include "profd/wire_waits.h"
 
 #define WIRE_MAGIC 0x64666f7270ULL // "profd"
-#define WIRE_VERSION 4u
+#define WIRE_VERSION 5u
 
 #define WIRE_PAGE 4096u
 #define WIRE_CAS_TRIES 16
