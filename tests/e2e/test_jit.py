@@ -46,7 +46,7 @@ const fs = require('fs'), { Worker } = require('worker_threads');
 function fibonacci(n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }
 function makeWorker() { return new Worker('setTimeout(() => {}, 100)', { eval: true }); }
 function askFiles(n, then) { fs.stat('/', () => n > 0 ? askFiles(n - 1, then) : then()); }
-function burn() { const end = process.cpuUsage().user + 1.2e6; do fibonacci(20); while (process.cpuUsage().user < end); }
+function burn() { const end = process.cpuUsage().user + 0.6e6; do fibonacci(20); while (process.cpuUsage().user < end); }
 console.log(process.pid);
 makeWorker();
 askFiles(100, burn);
