@@ -62,7 +62,8 @@ void perf_map_read(int fd, struct jit_names *names)
 		struct jit_code code;
 		const char *name;
 
-		bytes += length + 1;
+		// One with a NUL in it is longer than it looks: a file may have a hole.
+		bytes += line[length] == '\n' ? length + 1 : sizeof(line) - 1;
 		if (length == sizeof(line) - 1)
 			bytes += skip_line(file);
 		line[length] = '\0';

@@ -18,10 +18,12 @@
 
 #define MAX_NOTE (PATH_MAX + 512)
 
-// Mappings of several processes that are alike in all of this are one in the profile. The strings are interned by the profile.
+// Mappings of several processes that are alike in all of this are one in the profile. The strings are interned by the profile. What code that a process
+// makes is called, that process alone says, though another one has code at that address, too: as a forked child does.
 struct mapping_id {
 	uint64_t start, limit, file_offset;
 	const char *file, *build_id;
+	uint64_t maker; // of code that no file is behind: source + 1; else 0
 	uint64_t id;
 	// Of locations in it, the last one's; NULL, false: there was none yet.
 	const struct mapping *mapping;
@@ -42,7 +44,8 @@ void profile_builder_finish(struct profile_builder *builder)
 	intern_finish(&builder->modules);
 }
 
-static struct mapping_id *intern_mapping(struct profile_builder *builder, const struct mapping *mapping)
+static struct mapping_id *intern_mapping(struct profile_builder *builder, uint32_t source,
+					 const struct mapping *mapping)
 {
 	struct profile *profile = builder->profile;
 	const struct mapping_id key = {
@@ -51,6 +54,7 @@ static struct mapping_id *intern_mapping(struct profile_builder *builder, const 
 		.file_offset = mapping->file_offset,
 		.file = profile_string(profile, mapping->path[0] ? mapping->path : "[anonymous]"),
 		.build_id = profile_string(profile, mapping->module ? module_build_id(mapping->module) : ""),
+		.maker = mapping->module ? 0 : (uint64_t)source + 1,
 	};
 	const struct profile_mapping added = {
 		.start = key.start,
@@ -72,7 +76,7 @@ static struct mapping_id *intern_mapping(struct profile_builder *builder, const 
 
 uint32_t profile_builder_mapping(struct profile_builder *builder, const struct mapping *mapping)
 {
-	const struct mapping_id *item = intern_mapping(builder, mapping);
+	const struct mapping_id *item = intern_mapping(builder, 0, mapping);
 
 	return item ? (uint32_t)item->id : 0;
 }
@@ -159,7 +163,7 @@ uint32_t profile_builder_location(struct profile_builder *builder, uint32_t sour
 				  uint64_t pc)
 {
 	struct profile_location location = {.address = pc & ~WIRE_PC_EXACT};
-	struct mapping_id *item = mapping ? intern_mapping(builder, mapping) : NULL;
+	struct mapping_id *item = mapping ? intern_mapping(builder, source, mapping) : NULL;
 	uint32_t id;
 
 	if (!(pc & WIRE_PC_EXACT) && location.address > 0)

@@ -29,6 +29,11 @@ struct maker {
 	struct jit_follow follow;
 };
 
+// A stack that was sent; index + 1 is its number. What a forked process has in common with its parent may be the same node, and yet be called otherwise.
+struct sent {
+	uint32_t stack, source;
+};
+
 // A frame without a name; index + 1 is its number.
 struct late {
 	uint32_t location; // of names
@@ -38,7 +43,7 @@ struct late {
 struct trace_stacks {
 	struct window *window;
 	struct intern_budget budget;
-	struct intern sent; // nodes; index + 1 is the number
+	struct intern sent; // struct sent
 	struct intern makers, lates;
 	struct profile *names; // the frames named so far
 	struct profile_builder frames;
@@ -54,7 +59,8 @@ static struct maker *find_maker(struct trace_stacks *stacks, uint32_t source)
 	uint32_t index = intern_add(&stacks->makers, &source, &new);
 	struct maker *maker = index == INTERN_NONE ? NULL : intern_item(&stacks->makers, index);
 
-	if (maker && new)
+	// What was no jitdump file yet may be one by now.
+	if (maker && (new || maker->process.jitdump_fd < 0))
 		window_trace_maker(stacks->window, source, &maker->process);
 	return maker && maker->process.pid ? maker : NULL;
 }
@@ -91,7 +97,7 @@ struct trace_stacks *trace_stacks_create(struct window *window)
 		return NULL;
 	stacks->window = window;
 	stacks->budget.max = MAX_BYTES;
-	intern_init(&stacks->sent, sizeof(uint32_t), sizeof(uint32_t), &stacks->budget);
+	intern_init(&stacks->sent, sizeof(struct sent), sizeof(struct sent), &stacks->budget);
 	intern_init(&stacks->makers, sizeof(struct maker), sizeof(uint32_t), &stacks->budget);
 	intern_init(&stacks->lates, sizeof(struct late), sizeof(uint32_t), &stacks->budget);
 	stacks->names = profile_create();
@@ -158,8 +164,9 @@ static uint32_t name_stack(struct trace_stacks *stacks, uint32_t source, size_t 
 
 uint32_t trace_stacks_send(struct trace_stacks *stacks, struct trace_output *output, uint32_t source, uint32_t stack)
 {
+	const struct sent key = {stack, source};
 	bool new;
-	uint32_t index = stack ? intern_add(&stacks->sent, &stack, &new) : INTERN_NONE;
+	uint32_t index = stack ? intern_add(&stacks->sent, &key, &new) : INTERN_NONE;
 	size_t nframes;
 
 	if (index == INTERN_NONE)

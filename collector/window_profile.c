@@ -75,12 +75,16 @@ static uint32_t location_id(struct builder *builder, uint32_t source, uint32_t n
 {
 	const struct aggregate *aggregate = &builder->window->aggregate;
 	const struct aggregate_node *node = aggregate_node(aggregate, node_index);
-	uint32_t *id = &builder->locations[node_index - 1];
+	const struct mapping *mapping = aggregate_mapping(aggregate, node->mapping);
+	uint32_t *known = &builder->locations[node_index - 1], id = *known;
 
-	if (!*id)
-		*id = profile_builder_location(&builder->frames, source, aggregate_mapping(aggregate, node->mapping),
-					       node->pc);
-	return *id;
+	if (id)
+		return id;
+	id = profile_builder_location(&builder->frames, source, mapping, node->pc);
+	// A forked process has its parent's mappings, and may have other code there.
+	if (!builder->many_targets || (mapping && mapping->module))
+		*known = id;
+	return id;
 }
 
 #define THREAD_LABELS 4

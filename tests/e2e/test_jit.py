@@ -184,6 +184,50 @@ def test_node_in_traces(profd, script, tmp_path, option, extension):
     assert len(woken) > 10
 
 
+# ---- More than one process, and more than one moment -----------------------------------------------------------------------
+
+
+def in_trace(path):
+    """Of each process, the leaves of its samples."""
+    trace, leaves = trace_readers.chrome(path), {}
+    for track in trace.tracks:
+        leaves.setdefault(track.pid, []).extend(instant.stack[0] for instant in track.instants if instant.name == 'on CPU')
+    return leaves
+
+
+def share(names, name):
+    return names.count(name) / max(len(names), 1)
+
+
+def test_a_forked_child_names_its_own_code(profd, helper, tmp_path):
+    """At the address where its parent has other code."""
+    path, output = tmp_path / 'x.trace.json', tmp_path / 'x.pb.gz'
+    done = subprocess.run([profd, 'run', '--rate', '250', '--trace', path, '-o', output, '--', helper('target_jit'), 'fork'],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    pids = {name: int(pid) for name, pid in map(str.split, done.stdout.splitlines())}
+    parent, child = pids['parent_code'], pids['child_code']
+    remove_maps(parent)
+    remove_maps(child)
+    leaves = in_trace(path)
+    print({pid: (share(names, 'parent_code'), share(names, 'child_code')) for pid, names in leaves.items()})
+    assert share(leaves[parent], 'parent_code') > 0.5 and 'child_code' not in leaves[parent]
+    assert share(leaves[child], 'child_code') > 0.5 and 'parent_code' not in leaves[child]
+    for sample in pprof_reader.read(str(output)).samples:
+        other = 'child_code' if sample.labels['process_id'] == parent else 'parent_code'
+        assert other not in sample.stack, sample
+
+
+def test_a_jitdump_file_that_comes_late(profd, helper, tmp_path):
+    """When code of it was asked for before."""
+    path = tmp_path / 'x.trace.json'
+    done = subprocess.run([profd, 'run', '--rate', '250', '--trace', path, '--', helper('target_jit'), 'late'], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    leaves, = in_trace(path).values()
+    assert share(leaves, 'early_code') > 0.2 and share(leaves, 'late_code') > 0.3, leaves
+
+
 # ---- Java ------------------------------------------------------------------------------------------------------------
 
 

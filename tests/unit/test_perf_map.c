@@ -149,6 +149,25 @@ static void test_long_lines_and_nul_bytes(void **state)
 	jit_names_destroy(map);
 }
 
+// A file that is long, though little is in it, is not read for minutes.
+static void test_a_file_with_a_hole(void **state)
+{
+	FILE *file = tmpfile();
+	struct jit_names *map = jit_names_create(JIT_NAMES_MAX_BYTES);
+
+	fputs("1000 10 first\n", file);
+	assert_int_equal(fseeko(file, (off_t)300 << 20, SEEK_SET), 0);
+	fputs("\n2000 10 after the hole\n", file);
+	rewind(file);
+	perf_map_read(dup(fileno(file)), map);
+	fclose(file);
+	assert_int_equal(jit_names_seal(map), 0);
+	assert_string_equal(find(map, 0x1000), "first");
+	assert_null(find(map, 0x2000));
+	assert_true(jit_names_full(map));
+	jit_names_destroy(map);
+}
+
 // What fits is kept, and it is said that not all did.
 static void test_memory_is_bounded(void **state)
 {
@@ -254,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_what_was_written_last_hides_the_rest),
 		cmocka_unit_test(test_random_overlaps),
 		cmocka_unit_test(test_long_lines_and_nul_bytes),
+		cmocka_unit_test(test_a_file_with_a_hole),
 		cmocka_unit_test(test_memory_is_bounded),
 		cmocka_unit_test(test_only_a_file_of_the_targets_user),
 		cmocka_unit_test(test_names_that_come_while_one_asks),
