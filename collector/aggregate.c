@@ -124,6 +124,27 @@ uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_fra
 	return node;
 }
 
+uint32_t aggregate_copy_stack(const struct aggregate *from, uint32_t node, struct aggregate *to,
+			      struct aggregate_frame frames[WIRE_MAX_FRAMES])
+{
+	size_t n = 0;
+
+	while (node != AGGREGATE_ROOT && n < WIRE_MAX_FRAMES) {
+		const struct aggregate_node *item = aggregate_node(from, node);
+
+		frames[n++] = (struct aggregate_frame){aggregate_mapping(from, item->mapping), item->pc};
+		node = item->parent;
+	}
+	return aggregate_stack(to, frames, n);
+}
+
+void aggregate_move(struct aggregate *from, struct aggregate *to)
+{
+	*to = *from;
+	to->nodes.budget = to->threads.budget = to->samples.budget = to->mappings.budget = &to->budget;
+	to->causes.budget = to->labels.budget = to->works.budget = &to->budget;
+}
+
 int aggregate_add(struct aggregate *aggregate, const struct aggregate_sample *sample,
 		  const struct aggregate_frame *frames, size_t nframes)
 {

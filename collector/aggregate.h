@@ -97,6 +97,11 @@ int aggregate_add(struct aggregate *aggregate, const struct aggregate_sample *sa
 		  const struct aggregate_frame *frames, size_t nframes);
 // The node of a stack's leaf, as an index + 1. 0: past the budget, or no frames.
 uint32_t aggregate_stack(struct aggregate *aggregate, const struct aggregate_frame *frames, size_t nframes);
+// The stack whose leaf is a node of `from`, put into `to`; frames: scratch. 0: past the budget.
+uint32_t aggregate_copy_stack(const struct aggregate *from, uint32_t node, struct aggregate *to,
+			      struct aggregate_frame frames[WIRE_MAX_FRAMES]);
+// All that `from` has is `to`'s, which had nothing.
+void aggregate_move(struct aggregate *from, struct aggregate *to);
 // Keeps text for labels number of source. −ENOMEM: past the budget.
 int aggregate_keep_labels(struct aggregate *aggregate, uint32_t index, const char *text);
 

@@ -128,18 +128,8 @@ struct copying {
 
 static uint32_t copy_stack(struct copying *copying, uint32_t stack)
 {
-	size_t n = 0;
-
-	if (copying->stacks[stack])
-		return copying->stacks[stack];
-	for (uint32_t at = stack; at != AGGREGATE_ROOT && n < WIRE_MAX_FRAMES;) {
-		const struct aggregate_node *node = aggregate_node(copying->from, at);
-
-		copying->frames[n++] =
-			(struct aggregate_frame){aggregate_mapping(copying->from, node->mapping), node->pc};
-		at = node->parent;
-	}
-	copying->stacks[stack] = aggregate_stack(copying->to, copying->frames, n);
+	if (!copying->stacks[stack])
+		copying->stacks[stack] = aggregate_copy_stack(copying->from, stack, copying->to, copying->frames);
 	return copying->stacks[stack];
 }
 

@@ -9,10 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/clock.h"
+
 #define CHUNK_ITEMS 2048u
 #define MAX_ITEMS (2u << 20) // queued: 80 MiB
 #define FORGET_LEAST 4096u
 #define MAX_PENDING (2u << 20) // not sorted yet: each shard of a file at once
+#define AHEAD_NS 10000000000ULL // what is so much younger than what is complete has no time that makes sense: nothing is waited for so long
 
 struct chunk {
 	struct chunk *next;
@@ -210,7 +213,8 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 	for (size_t i = 0; i < trace->npending; i++) {
 		const struct trace_item *item = &trace->pending[i];
 
-		if ((source != 0 && item->source != source) || item->time_ns > until_ns)
+		if ((source != 0 && item->source != source) ||
+		    (item->time_ns > until_ns && item->time_ns - until_ns < AHEAD_NS))
 			trace->pending[kept++] = *item;
 		else if (!publish(trace, item))
 			trace->counting.dropped++;
@@ -220,11 +224,26 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 	trace->npending = kept;
 }
 
-// Of a flight recorder: what is older than horizon_ns.
-static void forget(struct trace *trace, uint64_t horizon_ns)
+// When the last event was: a process may have died a while ago. None is of later than now, whatever its process says.
+static uint64_t last_event_ns(const struct trace *trace)
 {
+	uint64_t last_ns = 0, now_ns = (uint64_t)clock_now_ns();
+
+	for (size_t i = 0; i < trace->npending; i++)
+		if (trace->pending[i].time_ns > last_ns && trace->pending[i].kind != TRACE_ITEM_GONE)
+			last_ns = trace->pending[i].time_ns;
+	return last_ns < now_ns ? last_ns : now_ns;
+}
+
+// Of a flight recorder: what is older than the last so long before the last event.
+static void forget(struct trace *trace)
+{
+	uint64_t last_ns = last_event_ns(trace), horizon_ns;
 	size_t kept = 0;
 
+	if (last_ns <= trace->options.keep_ns)
+		return;
+	horizon_ns = last_ns - trace->options.keep_ns;
 	for (size_t i = 0; i < trace->npending; i++) {
 		struct trace_item item = trace->pending[i];
 
@@ -238,33 +257,45 @@ static void forget(struct trace *trace, uint64_t horizon_ns)
 }
 
 // Now and then.
-static void forget_old(struct trace *trace, uint64_t now_ns)
+static void forget_old(struct trace *trace)
 {
-	if (trace->npending < trace->forget_at || now_ns < trace->options.keep_ns)
+	if (trace->npending < trace->forget_at)
 		return;
-	forget(trace, now_ns - trace->options.keep_ns);
+	forget(trace);
 	trace->forget_at = trace->npending * 2 > FORGET_LEAST ? trace->npending * 2 : FORGET_LEAST;
+}
+
+void trace_forget(struct trace *trace, trace_keep *keep, void *context)
+{
+	size_t kept = 0;
+
+	forget(trace);
+	for (size_t i = 0; i < trace->npending; i++) {
+		struct trace_item item = trace->pending[i];
+
+		if (keep(context, &item))
+			trace->pending[kept++] = item;
+	}
+	trace->npending = kept;
 }
 
 void trace_flush(struct trace *trace, uint32_t source, uint64_t until_ns)
 {
 	if (trace->options.keep_ns)
-		forget_old(trace, until_ns);
+		forget_old(trace);
 	else
 		publish_pending(trace, source, until_ns);
 }
 
-// The last so long are those before the last event: a process may have died a while ago.
 void trace_finish(struct trace *trace)
 {
-	uint64_t last_ns = 0;
-
-	for (size_t i = 0; i < trace->npending; i++)
-		if (trace->pending[i].time_ns > last_ns && trace->pending[i].kind != TRACE_ITEM_GONE)
-			last_ns = trace->pending[i].time_ns;
-	if (trace->options.keep_ns && last_ns > trace->options.keep_ns)
-		forget(trace, last_ns - trace->options.keep_ns);
+	if (trace->options.keep_ns)
+		forget(trace);
 	publish_pending(trace, 0, UINT64_MAX);
+	free(trace->pending); // much, of a flight recorder; writing takes a while
+	trace->pending = NULL;
+	trace->pending_capacity = 0;
+	trace->npending = 0;
 }
 
 // ---- Out ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@
 //
 // Whoever drains a target says with `until` up to when he has all of it: what is younger may still lack something, and waits for the
 // next flush. A flight recorder (keep_ns) is given what the targets' files and flight_samples.h have when a target ends, or it does itself; it
-// keeps all as pending, and forgets what is older than keep_ns (but not names), until trace_finish. What finds no room is counted, and so is
+// keeps all as pending, and forgets what is older than keep_ns before the last event (but not names), until trace_finish. What finds no room is counted, and so is
 // what the targets' files had lost.
 
 #ifndef PROFD_COLLECTOR_TRACE_H
@@ -71,6 +71,9 @@ const struct trace_options *trace_options(const struct trace *trace);
 // Collector's lock held.
 void trace_add(struct trace *trace, const struct trace_item *item);
 void trace_flush(struct trace *trace, uint32_t source, uint64_t until_ns);
+// Of what a flight recorder has not forgotten by now, forgets all for which `keep` says no; it may change an item's stack.
+typedef bool trace_keep(void *context, struct trace_item *item);
+void trace_forget(struct trace *trace, trace_keep *keep, void *context);
 void trace_finish(struct trace *trace);                   // all that is pending; nothing more will come
 struct trace_counts *trace_counting(struct trace *trace); // to add to
 

@@ -518,7 +518,7 @@ static void add_notes(struct trace_feed *feed)
 
 int trace_feed_end(struct trace_feed *feed, struct writer *writer)
 {
-	uint64_t end_ns;
+	uint64_t end_ns, now_ns = (uint64_t)clock_now_ns();
 	int r;
 
 	while ((r = trace_feed_some(feed, writer)) > 0)
@@ -528,7 +528,8 @@ int trace_feed_end(struct trace_feed *feed, struct writer *writer)
 	if (r < 0)
 		return r;
 	feed->output->writer = writer;
-	end_ns = feed->output->end_ns;
+	// Who lives on lives until now at the most, however late it is by the events of others.
+	end_ns = feed->output->end_ns < now_ns ? feed->output->end_ns : now_ns;
 	for (uint32_t i = 0; i < feed->threads.count; i++) {
 		struct thread *thread = intern_item(&feed->threads, i);
 

@@ -123,14 +123,17 @@ void window_take(struct window *window, struct session *session, const struct ri
 	// A trace that wants none, though somebody else has the target sampled.
 	if (window->options.rate_hz == 0)
 		return;
-	fits = window_work_find(window, session, record, &work) == 0;
-	if (fits && !window_work_is_wanted(window, work)) {
-		stats->unwanted++;
-		return;
+	if (window->options.trace) {
+		fits = window_trace_sample(window, session, record, frames, nframes);
+	} else {
+		// Not of a trace's: it shows none of it, and may go on for days.
+		fits = window_work_find(window, session, record, &work) == 0;
+		if (fits && !window_work_is_wanted(window, work)) {
+			stats->unwanted++;
+			return;
+		}
+		fits = fits && keep(window, session, record, work, frames, nframes);
 	}
-	if (fits)
-		fits = window->options.trace ? window_trace_sample(window, session, record, frames, nframes)
-					     : keep(window, session, record, work, frames, nframes);
 	if (!fits) {
 		stats->dropped_aggregate++;
 		return;
@@ -462,7 +465,7 @@ void window_stop(struct window *window)
 	}
 }
 
-static void release_source(struct window_source *source)
+void window_release_source(struct window_source *source)
 {
 	session_unref(source->session);
 	free(source->events);
@@ -478,7 +481,7 @@ void window_destroy(struct window *window)
 	window_stop(window);
 	pthread_mutex_lock(&collector->lock);
 	for (uint32_t i = 0; i < window->sources.count; i++)
-		release_source(intern_item(&window->sources, i));
+		window_release_source(intern_item(&window->sources, i));
 	session_unref(window->session);
 	session_unref(window->first);
 	pthread_mutex_unlock(&collector->lock);

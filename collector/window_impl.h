@@ -20,7 +20,8 @@ struct window_source {
 	uint32_t id;                   // session.id: aggregate_thread.source
 	struct session *session;       // a reference
 	char service[OTEL_NAME_BYTES]; // as of window_stop; "": not known
-	struct window_events *events;  // window_trace.c's; NULL: none
+	struct window_events *events;  // window_trace.c's; NULL: none, or not any more
+	bool ended;                    // all of its events were read
 };
 
 struct window {
@@ -34,6 +35,7 @@ struct window {
 	uint32_t nprepared;           // of its nodes; the owner's: window_prepare
 	uint32_t nsought;             // of its mappings, whose debug info is being looked for, or was
 	struct intern sources;        // struct window_source; targets with a sample
+	uint32_t forget_at;           // how many of them there are when a flight recorder forgets some
 	struct session *first;        // a reference: the target seen first, with or without a sample. NULL: none yet
 	char *command;                // of the main target, as of window_stop; NULL: not known
 	struct mapping *main_mapping; // likewise; a reference
@@ -57,6 +59,7 @@ void window_count(struct window *window, struct session *session, const struct r
 // ---- window_trace.c: windows with a trace ------------------------------------------------------------------------------
 
 struct window_source *window_add_source(struct window *window, struct session *session); // NULL: no memory
+void window_release_source(struct window_source *source);                                // what it has, not itself
 bool window_wants_events(const struct session *session, uint32_t *ret_mib); // some window does of this target
 // A sample, in place of window_take's counting; a flight recorder's are kept by the session. false: no memory.
 bool window_trace_sample(struct window *window, struct session *session, const struct ring_record *record,
@@ -67,6 +70,9 @@ void window_trace_begin(struct window *window, struct session *session, bool fro
 void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t until_ns);
 // The session ends, or the window: the last events, and what a flight recorder has.
 void window_trace_end(struct window *window, struct session *session);
+// Of a flight recorder that is there for the whole run: forgets targets that have ended, and of whose events none are kept any more, and with them
+// their stacks and threads. Now and then.
+void window_forget(struct window *window);
 unsigned window_trace_fill(struct window *window,
 			   const struct session *session); // how much is not read yet, in percent
 // The frames of a stack, leaf first; at most max. Not with the collector's lock held. The mappings live as long as the window.

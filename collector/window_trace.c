@@ -20,7 +20,6 @@
 struct window_events {
 	struct event_reader reader;
 	bool begun; // there is a file, and reader is its place
-	bool ended; // all was read
 };
 
 bool window_wants_events(const struct session *session, uint32_t *ret_mib)
@@ -49,7 +48,7 @@ static struct window_events *events_of(struct window *window, struct session *se
 {
 	struct window_source *source = window_add_source(window, session);
 
-	if (source && !source->events)
+	if (source && !source->events && !source->ended)
 		source->events = calloc(1, sizeof(*source->events));
 	return source ? source->events : NULL;
 }
@@ -196,14 +195,22 @@ static void take_flight(struct window *window, struct session *session)
 		trace_counting(trace)->cut++;
 }
 
+static void end_source(struct window *window, struct session *session)
+{
+	struct window_source *source = window_add_source(window, session);
+
+	free(source->events); // it has one: there is no need of memory
+	source->events = NULL;
+	source->ended = true;
+}
+
 void window_trace_end(struct window *window, struct session *session)
 {
 	struct trace *trace = window->options.trace;
 	struct window_events *events = session->state == SESSION_NEW ? NULL : events_of(window, session);
 
-	if (!events || events->ended)
+	if (!events)
 		return;
-	events->ended = true;
 	trace_counting(trace)->recording +=
 		session->events.header && (session->trace_sent || session->events.flight_s > 0);
 	if (!session->events.header) {
@@ -222,6 +229,8 @@ void window_trace_end(struct window *window, struct session *session)
 						      .tid = (uint32_t)session->pid,
 						      .kind = TRACE_ITEM_GONE});
 	trace_flush(trace, session->id, (uint64_t)clock_now_ns());
+	end_source(window, session);
+	window_forget(window);
 }
 
 unsigned window_trace_fill(struct window *window, const struct session *session)

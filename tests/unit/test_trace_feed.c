@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "collector/clock.h"
 #include "collector/trace.h"
 #include "collector/trace_feed.h"
 #include "collector/trace_stacks.h"
@@ -194,6 +195,65 @@ static void test_processes(void **state)
 			    "2@20 begin alive\n2@20 on CPU\nend 2@30\n");
 }
 
+// ---- What makes no sense ---------------------------------------------------------------------------------------------
+
+#define FAR_AHEAD ((uint64_t)1 << 62)
+#define MANY 5000u
+
+static void add_many(struct trace *trace, uint32_t source, uint64_t first_ns)
+{
+	for (uint32_t i = 0; i < MANY; i++)
+		trace_add(trace, &(struct trace_item){.source = source, .tid = 7, .time_ns = first_ns + i, .kind = WIRE_EVENT_WAKE});
+}
+
+static size_t take_all(struct trace *trace, uint32_t source)
+{
+	struct trace_item items[100];
+	size_t n, count = 0;
+
+	while ((n = trace_take(trace, items, 100)) > 0)
+		for (size_t i = 0; i < n; i++)
+			count += items[i].source == source;
+	return count;
+}
+
+// Of one process that says so: it is not kept until the end, where it would leave no room for others; and what these did stays.
+static void test_events_of_the_far_future(void **state)
+{
+	struct trace *trace = trace_create(&(struct trace_options){0});
+
+	(void)state;
+	add_many(trace, 1, FAR_AHEAD);
+	trace_flush(trace, 1, 1000);
+	assert_int_equal(take_all(trace, 1), MANY);
+	trace_destroy(trace);
+
+	trace = trace_create(&(struct trace_options){.keep_ns = 1000000000});
+	add_many(trace, 1, FAR_AHEAD);
+	add_many(trace, 2, (uint64_t)clock_now_ns() - MANY);
+	trace_flush(trace, 1, (uint64_t)clock_now_ns());
+	trace_finish(trace);
+	assert_int_equal(take_all(trace, 2), MANY);
+	trace_destroy(trace);
+	// Nor do the others live until then.
+	assert_null(strstr(FEED("nothing lost", SAMPLE(10, 7), SAMPLE(FAR_AHEAD, 8)), "end 1@4611686018427387904\n"));
+}
+
+// A process that died a while ago: what it did last is what somebody wants to know.
+static void test_a_recorder_keeps_what_was_last(void **state)
+{
+	struct trace *trace = trace_create(&(struct trace_options){.keep_ns = MANY});
+
+	(void)state;
+	add_many(trace, 1, 1000);
+	add_many(trace, 1, 1000 + MANY);
+	trace_flush(trace, 1, (uint64_t)clock_now_ns());
+	trace_add(trace, &(struct trace_item){.source = 2, .time_ns = (uint64_t)clock_now_ns(), .kind = TRACE_ITEM_GONE});
+	trace_finish(trace);
+	assert_int_equal(take_all(trace, 1), MANY + 1);
+	trace_destroy(trace);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -201,6 +261,8 @@ int main(void)
 		cmocka_unit_test(test_a_sample_after_its_thread),
 		cmocka_unit_test(test_a_wait_without_an_end),
 		cmocka_unit_test(test_processes),
+		cmocka_unit_test(test_events_of_the_far_future),
+		cmocka_unit_test(test_a_recorder_keeps_what_was_last),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

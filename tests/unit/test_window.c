@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "collector/trace.h"
 #include "collector/window_impl.h"
 #include "tests/unit/core_test.h"
 
@@ -458,6 +459,42 @@ static void test_two_targets_are_told_apart(void **state)
 	collector_destroy(collector);
 }
 
+// What its threads work for is nothing that a trace shows; traces are without number, and a run may go on for days.
+static void test_a_trace_keeps_no_work(void **state)
+{
+	const uint64_t pcs[] = {(uintptr_t)test_leaf_function, (uintptr_t)test_caller_function + 1};
+	struct trace *trace = trace_create(&(struct trace_options){0});
+	const struct window_options options = {.rate_hz = 99, .trace = trace};
+	struct collector *collector = start(false);
+	struct window *window, *other = open_window(collector, 0, 99);
+	struct fake_agent agent;
+
+	assert_int_equal(window_open(collector, &options, &window), 0);
+	fake_agent_start(&agent, socket_name);
+	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
+	for (uint8_t i = 1; i <= 50; i++) {
+		const struct wire_sample sample = {.time_ns = i,
+						   .cpu_ns = 1,
+						   .tid = 1,
+						   .weight = 1,
+						   .nframes = 2,
+						   .flags = WIRE_SAMPLE_TRACE,
+						   .maps_gen = agent.fake.header->maps_gen};
+
+		profd_ring_put(&agent.fake.rings[1], &sample, pcs, &(struct wire_trace){.trace_id = {i}});
+	}
+	window_stop(window);
+	window_stop(other);
+	assert_int_equal(other->aggregate.works.count, 50);
+	assert_int_equal(window->aggregate.works.count, 0);
+	assert_int_equal(records_of(window), 50);
+	window_destroy(other);
+	window_destroy(window);
+	trace_destroy(trace);
+	fake_agent_stop(&agent);
+	collector_destroy(collector);
+}
+
 static void test_symbol(void **state)
 {
 	struct collector *collector = start(false);
@@ -489,6 +526,7 @@ int main(void)
 		cmocka_unit_test(test_killed_target_loses_nothing),
 		cmocka_unit_test(test_window_ends_with_its_target),
 		cmocka_unit_test(test_two_targets_are_told_apart),
+		cmocka_unit_test(test_a_trace_keeps_no_work),
 		cmocka_unit_test(test_symbol),
 	};
 
