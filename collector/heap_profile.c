@@ -88,8 +88,7 @@ void heap_reading_totals(const struct store_reading *reading, struct heap_totals
 			scaled_values(part, &part->buckets[k], values);
 			totals.sampled += raw[HEAP_ALLOC_OBJECTS];
 			totals.in_use += raw[HEAP_INUSE_OBJECTS];
-			for (int n = 0; n < HEAP_VALUES; n++)
-				totals.values[n] += values[n];
+			store_profile_sum(totals.values, values, HEAP_VALUES);
 		}
 	}
 	*ret_totals = totals;

@@ -117,6 +117,13 @@ const struct store_bucket *store_part_bucket(const struct store_part *part, uint
 	return part && part->count ? bsearch(&key, part->buckets, part->count, sizeof(key), by_number) : NULL;
 }
 
+void store_profile_sum(int64_t *sums, const int64_t *values, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (__builtin_add_overflow(sums[i], values[i], &sums[i]))
+			sums[i] = INT64_MAX;
+}
+
 // ---- Profiles ------------------------------------------------------------------------------------------------------
 
 static const struct jit_names *get_jit_names(void *context, uint32_t number, uint64_t address)

@@ -63,6 +63,9 @@ struct store_stack {
 	uint32_t ids[WIRE_STORE_FRAMES + CAUSAL_MAX_ADDED + 1]; // and room for one more
 };
 
+// Adds n values, none of which is negative, to sums; they saturate.
+void store_profile_sum(int64_t *sums, const int64_t *values, int n);
+
 // While a profile is made: begin, prepare_names, add…, end.
 struct store_profile {
 	const struct store_reading *reading;

@@ -87,8 +87,7 @@ void wait_reading_totals(const struct store_reading *reading, enum wire_bucket_k
 			int64_t values[WAIT_VALUES];
 
 			wait_values(part, &part->buckets[k], values);
-			for (int n = 0; n < WAIT_VALUES; n++)
-				totals.values[n] += values[n];
+			store_profile_sum(totals.values, values, WAIT_VALUES);
 		}
 	}
 	*ret_totals = totals;

@@ -465,6 +465,28 @@ static void test_entries_that_lie(void **state)
 	store_reading_destroy(reading);
 }
 
+// What is said of all buckets together is as much as there can be, and never less than nothing.
+static void test_totals_of_buckets_that_lie(void **state)
+{
+	struct heap_totals heap;
+	struct wait_totals waits;
+	struct store_reading *reading;
+
+	(void)state;
+	for (uint64_t i = 0; i < 20; i++) {
+		bucket_of(WIRE_BUCKET_HEAP, 0x1000 + i, 1, 1ULL << 62)->counts[WIRE_HEAP_ALLOC_BYTES] = 1ULL << 60;
+		bucket_of(WIRE_BUCKET_MUTEX, 0x1000 + i, 1, 0)->counts[WIRE_WAIT_DELAY_NS] = 1ULL << 60;
+	}
+	reading = read_store(WIRE_BUCKET_HEAP);
+	heap_reading_totals(reading, &heap);
+	assert_int_equal(heap.values[HEAP_ALLOC_SPACE], INT64_MAX);
+	store_reading_destroy(reading);
+	reading = read_store(WIRE_BUCKET_MUTEX);
+	wait_reading_totals(reading, WIRE_BUCKET_MUTEX, &waits);
+	assert_int_equal(waits.values[WAIT_DELAY], INT64_MAX);
+	store_reading_destroy(reading);
+}
+
 int main(void)
 {
 #define IN_A_STORE(test) cmocka_unit_test_setup_teardown(test, open_store, close_store)
@@ -480,6 +502,7 @@ int main(void)
 		IN_A_STORE(test_leaks),
 		IN_A_STORE(test_waits),
 		IN_A_STORE(test_entries_that_lie),
+		IN_A_STORE(test_totals_of_buckets_that_lie),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
