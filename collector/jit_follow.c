@@ -49,6 +49,12 @@ const struct jit_names *jit_follow_all(struct jit_follow *follow, const struct j
 	return follow->names;
 }
 
+void jit_follow_forget(struct jit_follow *follow)
+{
+	jit_names_destroy(follow->names);
+	follow->names = NULL;
+}
+
 void jit_follow_finish(struct jit_follow *follow)
 {
 	jit_names_destroy(follow->names);

@@ -33,6 +33,8 @@ const struct jit_names *jit_follow_names(struct jit_follow *follow, const struct
 // All that was written until now.
 const struct jit_names *jit_follow_all(struct jit_follow *follow, const struct jit_process *process);
 bool jit_follow_is_full(const struct jit_follow *follow); // not all names are known: too many
+// Until they are asked for again, but not at once: for want of memory.
+void jit_follow_forget(struct jit_follow *follow);
 void jit_follow_finish(struct jit_follow *follow);
 
 #endif

@@ -85,6 +85,11 @@ bool jit_names_full(const struct jit_names *names)
 	return names->full;
 }
 
+size_t jit_names_bytes(const struct jit_names *names)
+{
+	return names ? names->budget.used : 0;
+}
+
 // Room for n more items that cost so many bytes each, of which `size` are stored. The array grows by a half, or to what is left.
 static void *extend(struct jit_names *names, struct array *array, uint32_t n, size_t size, size_t cost)
 {

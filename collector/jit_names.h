@@ -50,6 +50,7 @@ struct jit_names *jit_names_load(pid_t pid, uid_t uid, int jitdump_fd);
 void jit_names_destroy(struct jit_names *names); // accepts NULL
 bool jit_names_find(const struct jit_names *names, uint64_t address, struct jit_found *ret_found);
 bool jit_names_full(const struct jit_names *names);
+size_t jit_names_bytes(const struct jit_names *names); // of memory; NULL: 0
 
 // Opens a file that the target may have put there: only a regular one that belongs to uid, by no link, without waiting. −errno.
 int jit_names_open(const char *path, uid_t uid);

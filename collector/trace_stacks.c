@@ -19,12 +19,12 @@
 #include "formats/trace.h"
 
 #define MAX_BYTES (128u << 20)
+#define MAX_NAMES_BYTES ((size_t)256 << 20) // of all processes' generated code; when it is more, those of the last one that was asked for stay
 #define MAX_LINES (WIRE_MAX_FRAMES * 4) // of a stack, with inlined calls
 
 // A process, and the names of the code that it makes.
 struct maker {
 	uint32_t source;
-	bool ended; // follow has all
 	struct jit_process process;
 	struct jit_follow follow;
 };
@@ -65,11 +65,30 @@ static struct maker *find_maker(struct trace_stacks *stacks, uint32_t source)
 	return maker && maker->process.pid ? maker : NULL;
 }
 
+static void make_room(struct trace_stacks *stacks, const struct maker *but)
+{
+	size_t bytes = 0;
+
+	for (uint32_t i = 0; i < stacks->makers.count; i++)
+		bytes += jit_names_bytes(((const struct maker *)intern_item(&stacks->makers, i))->follow.names);
+	for (uint32_t i = 0; i < stacks->makers.count && bytes > MAX_NAMES_BYTES; i++) {
+		struct maker *maker = intern_item(&stacks->makers, i);
+
+		if (maker != but)
+			jit_follow_forget(&maker->follow);
+	}
+}
+
 static const struct jit_names *jit_names(void *context, uint32_t source, uint64_t address)
 {
-	struct maker *maker = find_maker(context, source);
+	struct trace_stacks *stacks = context;
+	struct maker *maker = find_maker(stacks, source);
+	const struct jit_names *before = maker ? maker->follow.names : NULL;
+	const struct jit_names *names = maker ? jit_follow_names(&maker->follow, &maker->process, address) : NULL;
 
-	return maker ? jit_follow_names(&maker->follow, &maker->process, address) : NULL;
+	if (names != before)
+		make_room(stacks, maker);
+	return names;
 }
 
 // The number of a frame that may be named later; 0: it has its name, or never gets one.
@@ -180,34 +199,39 @@ uint32_t trace_stacks_send(struct trace_stacks *stacks, struct trace_output *out
 
 // ---- The end --------------------------------------------------------------------------------------------------------
 
-// Read once more, when nothing will be written any more that this trace could have.
-static const struct jit_names *last_names(struct maker *maker)
+// Of one process. Its names are read once more, when nothing will be written any more that this trace could have.
+static void end_maker(struct trace_stacks *stacks, struct trace_output *output, struct maker *maker)
 {
-	if (maker->ended)
-		return maker->follow.names;
-	maker->ended = true;
-	return jit_follow_all(&maker->follow, &maker->process);
-}
+	const struct jit_names *names = NULL;
+	struct jit_found found;
+	bool asked = false;
 
-void trace_stacks_end(struct trace_stacks *stacks, struct trace_output *output)
-{
 	for (uint32_t i = 0; i < stacks->lates.count; i++) {
 		const struct late *late = intern_item(&stacks->lates, i);
-		struct maker *maker = find_maker(stacks, late->source);
-		const struct jit_names *names = maker ? last_names(maker) : NULL;
-		struct jit_found found;
 
+		if (late->source != maker->source)
+			continue;
+		if (!asked)
+			names = jit_follow_all(&maker->follow, &maker->process);
+		asked = true;
 		if (names && jit_names_find(names, stacks->names->locations[late->location - 1].address, &found))
 			trace_late_name(output, &(struct trace_frame){.name = found.name,
 								      .file = found.file,
 								      .line = found.line,
 								      .late = i + 1});
 	}
-	for (uint32_t i = 0; i < stacks->makers.count; i++) {
-		const struct maker *maker = intern_item(&stacks->makers, i);
+	if (jit_follow_is_full(&maker->follow))
+		trace_note(output, "process %d: not all names of generated code are known: too many",
+			   (int)maker->process.pid);
+	jit_follow_forget(&maker->follow);
+}
 
-		if (jit_follow_is_full(&maker->follow))
-			trace_note(output, "process %d: not all names of generated code are known: too many",
-				   (int)maker->process.pid);
+void trace_stacks_end(struct trace_stacks *stacks, struct trace_output *output)
+{
+	for (uint32_t i = 0; i < stacks->makers.count; i++) {
+		struct maker *maker = intern_item(&stacks->makers, i);
+
+		if (find_maker(stacks, maker->source))
+			end_maker(stacks, output, maker);
 	}
 }
