@@ -15,7 +15,8 @@
 #define MAX_ITEMS (2u << 20) // queued: 80 MiB
 #define FORGET_LEAST 4096u
 #define MAX_PENDING (2u << 20) // not sorted yet: each shard of a file at once
-#define AHEAD_NS 10000000000ULL // what is so much younger than what is complete has no time that makes sense: nothing is waited for so long
+#define AHEAD_NS \
+	10000000000ULL // what is so much younger than what is complete has no time that makes sense: nothing is waited for so long
 
 struct chunk {
 	struct chunk *next;

@@ -19,7 +19,9 @@
 #include "formats/trace.h"
 
 #define MAX_BYTES (128u << 20)
-#define MAX_NAMES_BYTES ((size_t)256 << 20) // of all processes' generated code; when it is more, those of the last one that was asked for stay
+#define MAX_NAMES_BYTES \
+	((size_t)256    \
+	 << 20) // of all processes' generated code; when it is more, those of the last one that was asked for stay
 #define MAX_LINES (WIRE_MAX_FRAMES * 4) // of a stack, with inlined calls
 
 // A process, and the names of the code that it makes.

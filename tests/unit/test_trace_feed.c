@@ -203,7 +203,8 @@ static void test_processes(void **state)
 static void add_many(struct trace *trace, uint32_t source, uint64_t first_ns)
 {
 	for (uint32_t i = 0; i < MANY; i++)
-		trace_add(trace, &(struct trace_item){.source = source, .tid = 7, .time_ns = first_ns + i, .kind = WIRE_EVENT_WAKE});
+		trace_add(trace, &(struct trace_item){
+					 .source = source, .tid = 7, .time_ns = first_ns + i, .kind = WIRE_EVENT_WAKE});
 }
 
 static size_t take_all(struct trace *trace, uint32_t source)
@@ -248,7 +249,8 @@ static void test_a_recorder_keeps_what_was_last(void **state)
 	add_many(trace, 1, 1000);
 	add_many(trace, 1, 1000 + MANY);
 	trace_flush(trace, 1, (uint64_t)clock_now_ns());
-	trace_add(trace, &(struct trace_item){.source = 2, .time_ns = (uint64_t)clock_now_ns(), .kind = TRACE_ITEM_GONE});
+	trace_add(trace,
+		  &(struct trace_item){.source = 2, .time_ns = (uint64_t)clock_now_ns(), .kind = TRACE_ITEM_GONE});
 	trace_finish(trace);
 	assert_int_equal(take_all(trace, 1), MANY + 1);
 	trace_destroy(trace);

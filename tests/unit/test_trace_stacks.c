@@ -27,7 +27,7 @@
 #define CODE 0x1000u // of all processes
 #define LATE 0x2000u
 
-static char last[64];         // the innermost frame of the last stack
+static char last[64];          // the innermost frame of the last stack
 static char lates[MAKERS][64]; // names that came late, in order
 static uint32_t nlates;
 

@@ -101,8 +101,8 @@ static void test_what_ended_long_ago_is_forgotten(void **state)
 		assert_string_equal(name->name, "nnnnnnnnnnnnnnn");
 		assert_int_equal(aggregate_node(&window.aggregate, wait->stack)->pc, 1000 + wait->source);
 		assert_true(thread != INTERN_NONE);
-		assert_string_equal(
-			((struct aggregate_thread *)intern_item(&window.aggregate.threads, thread))->name, "thread");
+		assert_string_equal(((struct aggregate_thread *)intern_item(&window.aggregate.threads, thread))->name,
+				    "thread");
 		assert_true(intern_find(&window.sources, &wait->source) != INTERN_NONE);
 	}
 	end(&window);
