@@ -163,11 +163,13 @@ static bool begin_recall(struct profd_recall *recall)
 	while (__atomic_exchange_n(&recalling, 1, __ATOMIC_ACQUIRE))
 		profd_raw_futex_wait(&recalling, 1, -1);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &recall->cancel_state);
+	profd_heap_exclude_thread(true); // the next helper's thread is ours
 	return profd_agent_is_on();
 }
 
 static void end_recall(const struct profd_recall *recall)
 {
+	profd_heap_exclude_thread(false);
 	pthread_setcancelstate(recall->cancel_state, NULL);
 	__atomic_store_n(&recalling, 0, __ATOMIC_RELEASE);
 	profd_raw_futex_wake(&recalling);

@@ -430,7 +430,7 @@ static void *helper_main(void *unused)
 	__atomic_store_n(&helper_tid, (uint32_t)profd_raw0(SYS_gettid), __ATOMIC_RELEASE);
 	prctl(PR_SET_NAME, "profd");
 	profd_timer_init_helper();
-	profd_heap_exclude_thread();
+	profd_heap_exclude_thread(true);
 	if (handed == HANDED_OVER)
 		go_on();
 	else

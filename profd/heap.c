@@ -60,34 +60,36 @@ static double minus_log(uint64_t n)
 }
 
 // The distance to the next sample, rounded up: the first byte is 1.
-static int64_t draw(uint64_t rate)
+static void draw(struct profd_heap_thread *mine, uint64_t rate)
 {
-	if (rate <= 1)
-		return 0;
-	return (int64_t)(minus_log((next_random() >> 11) + 1) * (double)rate) + 1;
+	mine->rate = rate;
+	mine->left = rate <= 1 ? 0 : (uint64_t)(minus_log((next_random() >> 11) + 1) * (double)rate) + 1;
 }
 
-// profd_heap_is_due said so: is it, really? Begins another countdown.
-static bool take_due(size_t bytes)
+// profd_heap_is_due said so: is it, really? The rate that it is sampled at; 0: it is not. Begins another countdown.
+static uint64_t take_due(size_t bytes)
 {
 	struct profd_heap_thread *mine = &profd_heap_mine;
 	uint32_t epoch = __atomic_load_n(&profd_heap.epoch, __ATOMIC_ACQUIRE);
-	uint64_t rate = __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED);
+	uint64_t rate = __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED), sampled_at;
 
 	if (mine->excluded) {
 		mine->epoch = epoch;
-		mine->left = INT64_MAX;
-		return false;
+		mine->left = UINT64_MAX;
+		return 0;
 	}
 	if (mine->epoch != epoch) {
 		mine->epoch = epoch;
 		mine->random = 0; // a fork's children must not all sample the same
-		mine->left = (int64_t)((uint64_t)draw(rate) - bytes);
-		if (mine->left > 0)
-			return false;
+		draw(mine, rate);
+		if (bytes < mine->left) {
+			mine->left -= bytes;
+			return 0;
+		}
 	}
-	mine->left = draw(rate);
-	return true;
+	sampled_at = mine->rate;
+	draw(mine, rate);
+	return sampled_at;
 }
 
 // ---- The store -----------------------------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ static void count_freed(const struct wire_live *live)
 }
 
 // In the agent's own process, signals blocked.
-static void add_object(const void *object, size_t bytes, struct profd_caller caller)
+static void add_object(const void *object, size_t bytes, uint64_t rate, struct profd_caller caller)
 {
 	uint64_t pcs[WIRE_STORE_FRAMES];
 	struct profd_store_stack stack = {.pcs = pcs, .work = profd_contexts_own_work()};
@@ -131,8 +133,7 @@ static void add_object(const void *object, size_t bytes, struct profd_caller cal
 	struct wire_bucket *bucket;
 
 	stack.npcs = profd_caller_walk(caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
-	bucket = profd_store_bucket(WIRE_BUCKET_HEAP, &stack, size_key(bytes),
-				    __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED));
+	bucket = profd_store_bucket(WIRE_BUCKET_HEAP, &stack, size_key(bytes), rate);
 	if (!bucket)
 		return;
 	// Freed by a way that we do not see (an allocator's own functions): it is gone, for its address is another's.
@@ -147,14 +148,15 @@ static void add_object(const void *object, size_t bytes, struct profd_caller cal
 	profd_store_count_lost(WIRE_STORE_LOST_LIVE);
 }
 
-static void record(const void *object, size_t bytes, struct profd_caller caller)
+// rate: of take_due; 0: it is not sampled.
+static void record(const void *object, size_t bytes, uint64_t rate, struct profd_caller caller)
 {
 	struct profd_caller_work work;
 
-	if (!profd_caller_begin(&work))
+	if (!rate || !object || !profd_caller_begin(&work))
 		return;
 	if (profd_store.header)
-		add_object(object, bytes, caller);
+		add_object(object, bytes, rate, caller);
 	profd_caller_end(&work);
 }
 
@@ -185,13 +187,12 @@ static void settle(const void *object, const struct wire_live *live, bool freed)
 
 // ---- The slow ways -------------------------------------------------------------------------------------------------
 
-#define SAMPLE(bytes, call)                                   \
-	do {                                                  \
-		struct profd_caller caller_ = PROFD_CALLER(); \
-		void *object_ = (call);                       \
-		if (take_due(bytes) && object_)               \
-			record(object_, (bytes), caller_);    \
-		return object_;                               \
+#define SAMPLE(bytes, call)                                         \
+	do {                                                        \
+		struct profd_caller caller_ = PROFD_CALLER();       \
+		void *object_ = (call);                             \
+		record(object_, (bytes), take_due(bytes), caller_); \
+		return object_;                                     \
 	} while (0)
 
 void *profd_heap_malloc(size_t bytes)
@@ -229,8 +230,7 @@ int profd_heap_posix_memalign(void **ret_object, size_t alignment, size_t bytes)
 	struct profd_caller caller = PROFD_CALLER();
 	int error = profd_heap_reals.posix_memalign(ret_object, alignment, bytes);
 
-	if (take_due(bytes) && error == 0 && *ret_object)
-		record(*ret_object, bytes, caller);
+	record(error == 0 ? *ret_object : NULL, bytes, take_due(bytes), caller);
 	return error;
 }
 
@@ -245,8 +245,8 @@ void *profd_heap_realloc(void *object, size_t bytes, bool due)
 
 	if (taken)
 		settle(object, &live, moved || bytes == 0);
-	if (due && take_due(bytes) && moved)
-		record(moved, bytes, caller);
+	if (due)
+		record(moved, bytes, take_due(bytes), caller);
 	return moved;
 }
 
@@ -306,7 +306,8 @@ void profd_heap_stop(void)
 	__atomic_store_n(&profd_heap.tracks, 0, __ATOMIC_RELEASE);
 }
 
-void profd_heap_exclude_thread(void)
+void profd_heap_exclude_thread(bool excluded)
 {
-	profd_heap_mine.excluded = true;
+	profd_heap_mine.excluded = excluded;
+	profd_heap_mine.epoch = 0; // of no rate: drawn anew
 }

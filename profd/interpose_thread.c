@@ -5,7 +5,6 @@
 // their last destructors of thread-specific data are due. Any thread of the target.
 
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
@@ -18,7 +17,9 @@
 #include "profd/creators.h"
 #include "profd/events.h"
 #include "profd/handler.h"
+#include "profd/heap.h"
 #include "profd/interpose.h"
+#include "profd/interpose_heap.h"
 #include "profd/links.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
@@ -72,11 +73,13 @@ static void thread_end(void *unused)
 		pthread_setspecific(end_key, &end_key);
 		return;
 	}
+	profd_heap_exclude_thread(true); // libc allocates for what we ask it
 	if (profd_agent_is_on())
 		profd_creators_thread_ends(own_origin.creator);
 	leave();
 	if (__atomic_sub_fetch(&app_threads, 1, __ATOMIC_ACQ_REL) == 0 && profd_agent_is_on())
 		profd_channel_stop();
+	profd_heap_exclude_thread(false);
 }
 
 static void make_end_key(void)
@@ -152,7 +155,7 @@ static struct start begin(void *pointer)
 	struct start start = *(struct start *)pointer;
 	uint64_t begun_ns;
 
-	free(pointer);
+	profd_heap_reals.free(pointer);
 	profd_handler_app_blocks = start.app_blocks;
 	start_routine = (uint64_t)(uintptr_t)start.function;
 	expect_end();
@@ -184,10 +187,10 @@ static int c11_thread_start(void *pointer)
 	return start.c11_function(start.argument);
 }
 
-// NULL: out of memory; the thread will be found by the scan.
+// Not by our own malloc: it is none of the program's allocations. NULL: out of memory; the thread will be found by the scan.
 static struct start *prepare(const pthread_attr_t *attr, void *argument, struct profd_caller caller)
 {
-	struct start *start = malloc(sizeof(*start));
+	struct start *start = profd_heap_reals.malloc(sizeof(*start));
 	size_t size = default_stack_size;
 	sigset_t mask;
 
@@ -220,7 +223,7 @@ static void made(struct start *start, uint32_t creator, bool success)
 	}
 	__atomic_sub_fetch(&app_threads, 1, __ATOMIC_RELAXED);
 	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
-	free(start);
+	profd_heap_reals.free(start);
 }
 
 PROFD_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*function)(void *),
