@@ -43,9 +43,18 @@
 typedef void *profd_new_fn(uintptr_t bytes, uintptr_t a, uintptr_t b);
 typedef void profd_delete_fn(void *object, uintptr_t a, uintptr_t b);
 
+enum profd_new {
+#define X(name) PROFD_NEW_##name,
+	PROFD_NEWS(X)
+#undef X
+		PROFD_NEW_DELETE // all of them: one bit
+};
+
 // Never NULL: until the real ones are found, these find them.
 struct profd_new_reals {
-	_Alignas(64) uint64_t counts; // the real ones are the allocator's own, which nobody else would see
+	// A bit of enum profd_new for each that is the allocator's own, which nobody else would see. An allocator may have some, and leave the
+	// others to libstdc++, whose call of malloc is seen anyway.
+	_Alignas(64) uint64_t counts;
 #define X(name) profd_new_fn *name;
 	PROFD_NEWS(X)
 #undef X
