@@ -33,8 +33,13 @@ static bool is_held(int result)
 // Who was put to sleep has a mutex that says so until it is given back; who came in between, or only span, has not, and nobody tells.
 static void mutex_wait_ends(const struct profd_wait *wait, const pthread_mutex_t *mutex, int result)
 {
+	bool shared = profd_mutex_is_shared(mutex);
+
+	if (!is_held(result) && !shared) // its word says until the unlock that somebody waits
+		profd_lock_wait_was_given_up(wait);
 	profd_lock_wait_ends(wait, is_held(result), profd_mutex_may_have_waiters(mutex));
-	if (is_held(result) && profd_mutex_is_shared(mutex))
+	// A thread that ended with it gave nothing back either.
+	if (is_held(result) && (shared || result == EOWNERDEAD))
 		profd_wait_was_for_others(wait);
 }
 

@@ -20,6 +20,8 @@
 #include "profd/threads.h"
 #include "profd/wakers.h"
 
+#define OBJECTS_PERCENT 50u // of the buckets, full
+
 uint32_t profd_waits_wanted = PROFD_WAITS_UNBOUND;
 
 static uint64_t mutex_rate, block_rate_ns; // atomic; 0: off
@@ -111,9 +113,12 @@ static uint64_t draw(void)
 
 // ---- Into the store --------------------------------------------------------------------------------------------------------
 
-// The key of a wait in the store: of a descriptor, by what it is.
+// The key of a wait in the store: of a descriptor, by what it is. There may be any number of locks and of files, as of a server's requests, each
+// with a lock of its own: when buckets run short, they are not told apart any more.
 static uint64_t key_of(uint32_t kind, uint64_t object)
 {
+	if (profd_store_percent_full() >= OBJECTS_PERCENT)
+		return WIRE_WAIT_KEY(kind, 0);
 	if (kind <= WIRE_WAIT_LAST_ADDRESS)
 		return WIRE_WAIT_KEY(kind, object);
 	return WIRE_WAIT_KEY(kind, object == WIRE_WAIT_NO_FD ? 0 : profd_object_key(kind, (int)object));
@@ -264,6 +269,14 @@ void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
 		count_block(wait, at_ns - wait->began_ns);
 	tell_end(wait, at_ns, &waker);
 	errno = error;
+}
+
+void profd_lock_wait_was_given_up(const struct profd_wait *wait)
+{
+	if (wait->kind == WIRE_WAIT_NONE || waited_lock != wait->object)
+		return;
+	profd_contention_give_up(waited_lock, profd_clock_now_ns());
+	waited_lock = 0;
 }
 
 void profd_wait_was_for_others(const struct profd_wait *wait)
