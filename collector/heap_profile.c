@@ -14,6 +14,7 @@
 #include "collector/heap_comments.h"
 #include "collector/store_profile.h"
 #include "formats/profile.h"
+#include "formats/saturate.h"
 
 // ---- Values --------------------------------------------------------------------------------------------------------
 
@@ -25,6 +26,11 @@ static double scale(uint64_t objects, uint64_t bytes, uint64_t rate)
 	if (rate <= 1 || size <= 0)
 		return 1;
 	return -1 / expm1(-size / (double)rate);
+}
+
+static int64_t scaled(uint64_t raw, double factor)
+{
+	return (int64_t)fmin((double)raw * factor + 0.5, 9e18);
 }
 
 static uint64_t minus(uint64_t a, uint64_t b)
@@ -53,7 +59,7 @@ static void scaled_values(const struct store_part *part, const struct store_buck
 	raw_values(part, bucket, raw);
 	factor = scale(raw[HEAP_ALLOC_OBJECTS], raw[HEAP_ALLOC_SPACE], bucket->rate);
 	for (int i = 0; i < HEAP_VALUES; i++)
-		values[i] = (int64_t)fmin((double)raw[i] * factor + 0.5, 9e18);
+		values[i] = scaled(raw[i], factor);
 }
 
 void heap_reading_totals(const struct store_reading *reading, struct heap_totals *ret_totals)
@@ -78,7 +84,7 @@ void heap_reading_totals(const struct store_reading *reading, struct heap_totals
 			totals.sampled += raw[HEAP_ALLOC_OBJECTS];
 			totals.in_use += raw[HEAP_INUSE_OBJECTS];
 			for (int n = 0; n < HEAP_VALUES; n++)
-				totals.values[n] += values[n];
+				totals.values[n] = saturate_add(totals.values[n], values[n]);
 		}
 	}
 	*ret_totals = totals;
@@ -169,10 +175,8 @@ static int add_leaks(struct store_profile *builder, const struct store_part *par
 	store_read_live_objects(part->source->store, before_ns, add_old, &leaks);
 	for (size_t i = 0; i < part->count && r == 0; i++) {
 		double factor = scale(leaks.old[i][0], leaks.old[i][1], part->buckets[i].rate);
-		const int64_t values[HEAP_VALUES] = {(int64_t)((double)leaks.old[i][0] * factor + 0.5),
-						     (int64_t)fmin((double)leaks.old[i][1] * factor + 0.5, 9e18),
-						     (int64_t)((double)leaks.old[i][0] * factor + 0.5),
-						     (int64_t)fmin((double)leaks.old[i][1] * factor + 0.5, 9e18)};
+		const int64_t objects = scaled(leaks.old[i][0], factor), bytes = scaled(leaks.old[i][1], factor);
+		const int64_t values[HEAP_VALUES] = {objects, bytes, objects, bytes};
 
 		if (leaks.old[i][0])
 			r = add_sample(builder, part, &part->buckets[i], values);
