@@ -176,11 +176,16 @@ long profd_interpose_futex(long number, long word, long operation, long c, long 
 	switch (operation & FUTEX_CMD_MASK) {
 	case FUTEX_WAIT:
 	case FUTEX_WAIT_BITSET:
+	case FUTEX_WAIT_REQUEUE_PI:
 	case FUTEX_LOCK_PI:
+	case FUTEX_LOCK_PI2:
 		return wait_on_futex(number, word, operation, c, d, e, f);
 	case FUTEX_WAKE:
 	case FUTEX_WAKE_BITSET:
 	case FUTEX_WAKE_OP:
+	case FUTEX_REQUEUE:
+	case FUTEX_CMP_REQUEUE:
+	case FUTEX_CMP_REQUEUE_PI:
 	case FUTEX_UNLOCK_PI:
 		return wake_futex(number, word, operation, c, d, e, f);
 	default:
