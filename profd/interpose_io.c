@@ -126,6 +126,8 @@ IO_WAIT(int, lockf64, WIRE_WAIT_FILE_LOCK, fd, (int fd, int command, off64_t siz
 		struct profd_wait wait;                                                      \
 		int result;                                                                  \
                                                                                              \
+		if (command != F_SETLKW && command != F_OFD_SETLKW)                          \
+			return PROFD_REAL(name)(fd, command, argument);                      \
 		profd_wait_begins(&wait, WIRE_WAIT_FILE_LOCK, (uint32_t)fd, PROFD_CALLER()); \
 		result = PROFD_REAL(name)(fd, command, argument);                            \
 		profd_wait_ends(&wait);                                                      \
@@ -136,8 +138,6 @@ IO_WAIT(int, lockf64, WIRE_WAIT_FILE_LOCK, fd, (int fd, int command, off64_t siz
 	{                                                                                    \
 		if (!profd_waits_io_on())                                                    \
 			return PROFD_FOUND(name)(fd, command, argument);                     \
-		if (command != F_SETLKW && command != F_OFD_SETLKW)                          \
-			return PROFD_REAL(name)(fd, command, argument);                      \
 		return watched_##name(fd, command, argument);                                \
 	}
 
