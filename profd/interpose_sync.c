@@ -38,8 +38,7 @@ static void mutex_wait_ends(const struct profd_wait *wait, const pthread_mutex_t
 	if (!is_held(result) && !shared) // its word says until the unlock that somebody waits
 		profd_lock_wait_was_given_up(wait);
 	profd_lock_wait_ends(wait, is_held(result), profd_mutex_may_have_waiters(mutex));
-	// A thread that ended with it gave nothing back either.
-	if (is_held(result) && (shared || result == EOWNERDEAD))
+	if (is_held(result) && shared)
 		profd_wait_was_for_others(wait);
 }
 

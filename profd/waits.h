@@ -74,8 +74,8 @@ void profd_wait_ends(const struct profd_wait *wait);
 void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told);
 // Before that, if it is not held, and whoever has it will give it back by profd_release_begins: who has it is to be charged with this wait, too.
 void profd_lock_wait_was_given_up(const struct profd_wait *wait);
-// After that: the lock is this thread's now, and whoever had it before may have been of another process, whom nobody here hears of, or has ended
-// with it. What the others have waited so far is not this thread's fault.
+// After that: the lock is this thread's now, and whoever had it before may have been of another process, whom nobody here hears of. What the
+// others have waited so far is not this thread's fault.
 void profd_wait_was_for_others(const struct profd_wait *wait);
 // Whoever waits for the object may go on now. Before it does.
 void profd_wait_wakes(enum wire_wait kind, uint64_t object, struct profd_caller caller);
