@@ -37,7 +37,7 @@ static const char *amount(char *buf, size_t size, int64_t bytes, int64_t objects
 static void say_summary(struct collector *collector, const struct heap_totals *totals, const char *written)
 {
 	struct collector_counters counters = {0};
-	const char *unseen = heap_comments_unseen(totals->unseen);
+	const char *unseen = heap_comments_unseen(totals);
 	char allocated[160], in_use[160], lost[64] = "";
 
 	if (totals->lost > 0)
