@@ -32,31 +32,6 @@ static uint64_t choose(uint64_t ours, uint64_t wish)
 	return ours ? ours : wish;
 }
 
-void session_wish_rates(struct session *session, const struct wire_rates *wish)
-{
-	const struct wire_rates *ours = &session->collector->sampling.rates;
-
-	session->rates_sent = *wish;
-	session->rates = (struct wire_rates){
-		.heap_bytes = choose(ours->heap_bytes, wish->heap_bytes),
-		.mutex = choose(ours->mutex, wish->mutex),
-		.block = choose(ours->block, wish->block),
-		.block_io = ours->block_io | wish->block_io,
-		.wakers = ours->wakers | wish->wakers,
-	};
-	session->wants_tables |= any(&session->rates);
-}
-
-void session_send_rates(struct session *session)
-{
-	struct wire_rates_msg message = {.msg.type = WIRE_MSG_RATES, .rates = session->rates};
-
-	if (memcmp(&session->rates, &session->rates_sent, sizeof(session->rates)) == 0)
-		return;
-	session->rates_sent = session->rates;
-	session_send(session, &message, sizeof(message), -1);
-}
-
 static void change(struct wire_rates *rates, const struct collector_rates_change *change)
 {
 	if (change->has_heap)
@@ -71,6 +46,43 @@ static void change(struct wire_rates *rates, const struct collector_rates_change
 		rates->wakers = change->rates.wakers;
 }
 
+// What was switched off for those to come as well is off, whatever their environment says.
+void session_wish_rates(struct session *session, const struct wire_rates *wish)
+{
+	const struct wire_rates *ours = &session->collector->sampling.rates;
+
+	session->rates_sent = *wish;
+	session->rates = (struct wire_rates){
+		.heap_bytes = choose(ours->heap_bytes, wish->heap_bytes),
+		.mutex = choose(ours->mutex, wish->mutex),
+		.block = choose(ours->block, wish->block),
+		.block_io = ours->block_io | wish->block_io,
+		.wakers = ours->wakers | wish->wakers,
+	};
+	change(&session->rates, &session->collector->told);
+	session->wants_tables |= any(&session->rates);
+}
+
+void session_send_rates(struct session *session)
+{
+	struct wire_rates_msg message = {.msg.type = WIRE_MSG_RATES, .rates = session->rates};
+
+	if (memcmp(&session->rates, &session->rates_sent, sizeof(session->rates)) == 0)
+		return;
+	session->rates_sent = session->rates;
+	session_send(session, &message, sizeof(message), -1);
+}
+
+static void remember(struct collector_rates_change *told, const struct collector_rates_change *wanted)
+{
+	change(&told->rates, wanted);
+	told->has_heap |= wanted->has_heap;
+	told->has_mutex |= wanted->has_mutex;
+	told->has_block |= wanted->has_block;
+	told->has_block_io |= wanted->has_block_io;
+	told->has_wakers |= wanted->has_wakers;
+}
+
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted)
 {
 	struct session *session;
@@ -78,7 +90,7 @@ int collector_change_rates(struct collector *collector, pid_t pid, const struct 
 
 	pthread_mutex_lock(&collector->lock);
 	if (pid == 0)
-		change(&collector->sampling.rates, wanted);
+		remember(&collector->told, wanted);
 	TAILQ_FOREACH(session, &collector->sessions, link)
 	{
 		if (session->state != SESSION_LIVE || (pid != 0 && session->pid != pid))
