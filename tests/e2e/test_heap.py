@@ -562,6 +562,36 @@ def test_address_sanitizer(heap, tmp_path, arguments):
     assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'work' in sample.stack) == 100
 
 
+ORPHAN = r'''
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+int main(void) {
+	for (int k = 0; k < 100; k++) {
+		struct timespec began, ended;
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &began);
+		for (int i = 0; i < 20000; i++) free(malloc(100));
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ended);
+		printf("%ld\n", (ended.tv_sec - began.tv_sec) * 1000000000L + ended.tv_nsec - began.tv_nsec); fflush(stdout);
+		usleep(50000);
+	}
+	return 0;
+}
+'''
+
+
+def test_nothing_is_counted_for_nobody(profd, tmp_path):
+    """Its collector killed, a program samples no more: its calls take again what they take without us."""
+    process = subprocess.Popen([profd, 'run', '--heap=1', '-o', str(tmp_path / 'x.folded'), '--', build(tmp_path, 'orphan', ORPHAN, '-fno-builtin')],
+                               stdout=subprocess.PIPE, text=True)
+    with process.stdout:
+        sampled = min(int(process.stdout.readline()) for _ in range(3))
+        process.kill()
+        assert any(int(line) < sampled / 10 for line in process.stdout)
+    process.wait(60)
+
+
 # ---- Real programs -------------------------------------------------------------------------------------------------------
 
 SQL = '''create table t(a integer primary key, b text); with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
