@@ -34,9 +34,18 @@ static const char *amount(char *buf, size_t size, int64_t bytes, int64_t objects
 	return buf;
 }
 
-static void say_summary(struct collector *collector, const struct heap_totals *totals, const char *written)
+void cli_say_not_kept(struct collector *collector, const char *name)
 {
 	struct collector_counters counters = {0};
+
+	collector_counters(collector, &counters);
+	if (counters.stores_not_kept > 0)
+		cli_say("%s: %" PRIu64 " processes more are not in it: too many ended in one run", name,
+			counters.stores_not_kept);
+}
+
+static void say_summary(struct collector *collector, const struct heap_totals *totals, const char *written)
+{
 	const char *unseen = heap_comments_unseen(totals);
 	char allocated[160], in_use[160], lost[64] = "";
 
@@ -49,10 +58,7 @@ static void say_summary(struct collector *collector, const struct heap_totals *t
 		amount(in_use, sizeof(in_use), totals->values[HEAP_INUSE_SPACE], totals->values[HEAP_INUSE_OBJECTS]),
 		totals->sampled, totals->rate, totals->processes, totals->processes == 1 ? "" : "es", lost,
 		written[0] != '\0' ? "; wrote " : "; wrote nothing", written);
-	collector_counters(collector, &counters);
-	if (counters.stores_not_kept > 0)
-		cli_say("heap: %" PRIu64 " processes more are not in it: too many ended in one run",
-			counters.stores_not_kept);
+	cli_say_not_kept(collector, "heap");
 	if (unseen != NULL)
 		cli_say("heap: %s", unseen);
 }

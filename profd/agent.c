@@ -163,13 +163,11 @@ static bool begin_recall(struct profd_recall *recall)
 	while (__atomic_exchange_n(&recalling, 1, __ATOMIC_ACQUIRE))
 		profd_raw_futex_wait(&recalling, 1, -1);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &recall->cancel_state);
-	profd_heap_exclude_thread(true); // the next helper's thread is ours
 	return profd_agent_is_on();
 }
 
 static void end_recall(const struct profd_recall *recall)
 {
-	profd_heap_exclude_thread(false);
 	pthread_setcancelstate(recall->cancel_state, NULL);
 	__atomic_store_n(&recalling, 0, __ATOMIC_RELEASE);
 	profd_raw_futex_wake(&recalling);
@@ -193,9 +191,11 @@ bool profd_agent_recall(struct profd_recall *recall)
 
 void profd_agent_resume(const struct profd_recall *recall)
 {
-	int saved = errno;
-	int error = profd_channel_resume();
+	int saved = errno, error;
 
+	profd_heap_exclude_thread(true); // libc allocates for the next helper
+	error = profd_channel_resume();
+	profd_heap_exclude_thread(false);
 	if (error) {
 		profd_timer_set_period(0, WIRE_CLOCK_CPU);
 		profd_message("no longer profiled: %s", strerror(-error));
