@@ -79,9 +79,14 @@ static uint32_t rwlock_word(const pthread_rwlock_t *lock)
 	return (uint32_t)__atomic_load_n(&lock->__data.__readers, __ATOMIC_RELAXED);
 }
 
+// While readers have it and a writer waits, others may read as well, unless the lock prefers writers.
 static bool free_to_read(const pthread_rwlock_t *lock)
 {
-	return (rwlock_word(lock) & RW_WRITE_LOCKED) == 0;
+	uint32_t word = rwlock_word(lock);
+
+	if (!(word & RW_WRITE_LOCKED))
+		return true;
+	return !(word & RW_WRITE_PHASE) && lock->__data.__flags != PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
 }
 
 static bool free_to_write(const pthread_rwlock_t *lock)

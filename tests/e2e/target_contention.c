@@ -438,7 +438,39 @@ static int run_many(int argc, char **argv)
 	return run_join(argc, argv);
 }
 
-static const struct target_case cases[] = {
-	{"mutex", run_mutex}, {"pair", run_named}, {"join", run_join}, {"turns", run_turns}, {"many", run_many}};
+// One reads, another one waits to write: others read meanwhile, and need not wait for anybody.
+TARGET_NOINLINE static void read_beside(void)
+{
+	for (long i = 0; i < rounds; i++) {
+		TARGET_CHECK(pthread_rwlock_rdlock(&rwlock) == 0);
+		TARGET_CHECK(pthread_rwlock_unlock(&rwlock) == 0);
+	}
+}
+
+static void *write_once(void *unused)
+{
+	wait_write();
+	return unused;
+}
+
+static int run_readers(int argc, char **argv)
+{
+	pthread_t thread;
+
+	rounds = target_number(argc, argv, 1, 1000);
+	take_read();
+	TARGET_CHECK(pthread_create(&thread, NULL, write_once, NULL) == 0);
+	while (pthread_rwlock_tryrdlock(&rwlock) == 0 && !(*(volatile unsigned *)&rwlock.__data.__readers & 2))
+		pthread_rwlock_unlock(&rwlock);
+	pthread_rwlock_unlock(&rwlock);
+	read_beside();
+	give_rwlock();
+	pthread_join(thread, NULL);
+	print(&truth);
+	return 0;
+}
+
+static const struct target_case cases[] = {{"mutex", run_mutex}, {"pair", run_named}, {"join", run_join},
+					   {"turns", run_turns}, {"many", run_many},  {"readers", run_readers}};
 
 TARGET_MAIN(cases)

@@ -111,6 +111,19 @@ def test_block_of_joins(waits, helper):
     assert sum_of(profile, 'wait_join', wait='join')[CONTENTIONS] == count
 
 
+def test_readers_beside_a_waiting_writer(waits, helper):
+    _, profile = waits('--block=1', helper('target_contention'), 'readers')
+    assert sum_of(profile, 'read_beside') == [0, 0]
+    assert sum_of(profile, 'wait_write', wait='write lock')[CONTENTIONS] == 1
+
+
+def test_processes_that_are_left_out_are_said(waits):
+    """The stores of the first 256 that end are kept."""
+    for option in ('--heap', '--block'):
+        result, _ = waits(option, 'sh', '-c', 'for i in $(seq 260); do /bin/true; done')
+        assert re.search(r'^profd: (heap|block): \d+ processes more are not in it', result.stderr, re.M), result.stderr
+
+
 def test_locks_without_number(waits, helper):
     """When half of the store is used, locks are not told apart any more; what comes later is there."""
     result, profile = waits('--block=1', helper('target_contention'), 'many')
