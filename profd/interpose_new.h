@@ -5,8 +5,9 @@
 // mimalloc. Where the next operator new is not the allocator's (libstdc++'s, which calls malloc; a program's own), these do nothing but
 // hand the call on.
 //
-// A library that was loaded for itself alone (a plugin, and libstdc++ with it) finds ours instead of its own. So the real ones are looked
-// for among all that is loaded; in the last resort malloc stands in for them, and a program without memory ends.
+// A library that was loaded for itself alone (a plugin, and libstdc++ with it) would find ours instead of its own: in a program without any, ours
+// stand aside (new_aside.c). Where they cannot, the real ones are looked for among all that is loaded; in the last resort malloc stands in for them,
+// and a program without memory ends.
 
 #ifndef PROFD_INTERPOSE_NEW_H
 #define PROFD_INTERPOSE_NEW_H
@@ -63,5 +64,8 @@ struct profd_new_reals {
 #undef X
 };
 extern struct profd_new_reals profd_new_reals PROFD_NEAR;
+
+// new_aside.c, at the constructor: if the program has no such operators, nobody is to find ours.
+void profd_new_stand_aside(void);
 
 #endif

@@ -592,6 +592,38 @@ def test_nothing_is_counted_for_nobody(profd, tmp_path):
     process.wait(60)
 
 
+OWN_OPERATORS = r'''
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <string>
+static int live, most;
+void *operator new(size_t n) { char *p = (char *)malloc(n + 16); if (!p) throw std::bad_alloc(); p[0] = 42; most = ++live > most ? live : most; return p + 16; }
+void operator delete(void *p) noexcept {
+	if (!p) return;
+	char *block = (char *)p - 16;
+	if (block[0] != 42) { puts("not mine"); abort(); }
+	live--; free(block);
+}
+void operator delete(void *p, size_t) noexcept { operator delete(p); }
+extern "C" int use() {
+	for (int i = 0; i < 100; i++) { std::string s(i * 10, 'x'); s += "more than fits in without being moved"; int *volatile v = new int[16]; delete[] v; }
+	return most == 2 && live == 0;
+}
+'''
+
+
+@pytest.mark.parametrize('bound', [(), ('-Wl,-Bsymbolic',)])
+def test_operators_of_a_plugins_own(heap, tmp_path, bound):
+    """A program in C loads a plugin that has operators of its own: libstdc++ and the plugin take these, as without us."""
+    plugin = build(tmp_path, 'ownpp', OWN_OPERATORS, '-shared', '-fPIC', *bound)
+    host = build(tmp_path, 'host', HOST, '-ldl')
+    assert natural(host, plugin).stdout == 'fine\n'
+    result, profile = heap(host, plugin)
+    assert (result.returncode, result.stdout) == (0, 'fine\n'), result.stderr
+    assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'use' in sample.stack) > 3
+
+
 # ---- Real programs -------------------------------------------------------------------------------------------------------
 
 SQL = '''create table t(a integer primary key, b text); with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
