@@ -17,7 +17,6 @@
 #include "profd/creators.h"
 #include "profd/events.h"
 #include "profd/handler.h"
-#include "profd/heap.h"
 #include "profd/interpose.h"
 #include "profd/interpose_heap.h"
 #include "profd/links.h"
@@ -39,6 +38,7 @@ struct start {
 	struct profd_thread_origin origin;
 	bool app_blocks;
 	bool own_mask; // its attributes say what it blocks
+	bool detached; // and that it is never joined
 };
 
 // The program's threads, by libc's book-keeping: the main one and those made through here. When the last of them ends,
@@ -73,13 +73,11 @@ static void thread_end(void *unused)
 		pthread_setspecific(end_key, &end_key);
 		return;
 	}
-	profd_heap_exclude_thread(true); // libc allocates for what we ask it
 	if (profd_agent_is_on())
 		profd_creators_thread_ends(own_origin.creator);
 	leave();
 	if (__atomic_sub_fetch(&app_threads, 1, __ATOMIC_ACQ_REL) == 0 && profd_agent_is_on())
 		profd_channel_stop();
-	profd_heap_exclude_thread(false);
 }
 
 static void make_end_key(void)
@@ -159,6 +157,8 @@ static struct start begin(void *pointer)
 	profd_handler_app_blocks = start.app_blocks;
 	start_routine = (uint64_t)(uintptr_t)start.function;
 	expect_end();
+	if (start.detached)
+		profd_creators_thread_begins_detached();
 	if (profd_agent_is_on()) {
 		if (start.own_mask)
 			profd_interpose_signal_adopt_mask();
@@ -192,6 +192,7 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 {
 	struct start *start = profd_heap_reals.malloc(sizeof(*start));
 	size_t size = default_stack_size;
+	int state = PTHREAD_CREATE_JOINABLE;
 	sigset_t mask;
 
 	if (!start)
@@ -200,6 +201,8 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 		.argument = argument, .app_blocks = profd_handler_app_blocks, .token = (uint64_t)(uintptr_t)start};
 	if (attr) {
 		pthread_attr_getstacksize(attr, &size);
+		pthread_attr_getdetachstate(attr, &state);
+		start->detached = state == PTHREAD_CREATE_DETACHED;
 		start->own_mask = pthread_attr_getsigmask_np(attr, &mask) == 0;
 		start->app_blocks = start->app_blocks && !start->own_mask;
 	}
@@ -296,11 +299,13 @@ PROFD_EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
 
 PROFD_EXPORT int pthread_detach(pthread_t thread)
 {
+	profd_creators_thread_is_detached(thread);
 	return released(thread, PROFD_REAL(pthread_detach)(thread));
 }
 
 PROFD_EXPORT int thrd_detach(thrd_t thread)
 {
+	profd_creators_thread_is_detached(thread);
 	return released(thread, PROFD_REAL(thrd_detach)(thread));
 }
 

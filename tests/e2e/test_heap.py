@@ -624,6 +624,19 @@ def test_operators_of_a_plugins_own(heap, tmp_path, bound):
     assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'use' in sample.stack) > 3
 
 
+def test_thread_sanitizer(heap, tmp_path):
+    """Its malloc is not to be called by a thread that has all but ended."""
+    if PRODUCT != BUILD:
+        pytest.skip('the product is another one, with a malloc of its own')
+    try:
+        program = build(tmp_path, 'tsan', OVERFLOW, '-fsanitize=thread')
+    except subprocess.CalledProcessError:
+        pytest.skip('there is no libtsan')
+    result, profile = heap(program, timeout=60)
+    assert (result.returncode, result.stdout) == (0, 'done\n'), result.stderr
+    assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'work' in sample.stack) == 100
+
+
 # ---- Real programs -------------------------------------------------------------------------------------------------------
 
 SQL = '''create table t(a integer primary key, b text); with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000)
