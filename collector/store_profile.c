@@ -145,6 +145,16 @@ static uint32_t name_stack(struct store_profile *making, const struct store_part
 	return n;
 }
 
+// What it called, if that is to be told, below a stack of n ids. Returns how many there are then; 0: no memory.
+static uint32_t put_leaf(struct store_profile *making, uint32_t *ids, uint32_t n)
+{
+	if (!making->leaf)
+		return n;
+	memmove(ids + 1, ids, n * sizeof(*ids));
+	ids[0] = pseudo_frame(making->profile, PSEUDO_MAPPED, making->leaf);
+	return ids[0] ? n + 1 : 0;
+}
+
 // ---- What its threads worked for -----------------------------------------------------------------------------------
 
 struct cause_search {
@@ -200,7 +210,7 @@ int store_profile_add(struct store_profile *making, const struct store_part *par
 		      const int64_t *values, const struct profile_label *labels, uint32_t nlabels, uint64_t weight)
 {
 	struct profile_label all[WIRE_LABELS + STORE_PROFILE_LABELS + 1];
-	uint32_t ids[WIRE_STORE_FRAMES + CAUSAL_MAX_ADDED + 1], n, nall;
+	uint32_t ids[WIRE_STORE_FRAMES + CAUSAL_MAX_ADDED + 2], n, nall;
 	char text[CONTEXT_LABELS_BYTES + 64];
 	uint8_t stop;
 
@@ -210,7 +220,9 @@ int store_profile_add(struct store_profile *making, const struct store_part *par
 	n = name_stack(making, part, bucket->stack, ids, &stop);
 	if (n == 0)
 		return profile_failed(making->profile) ? -ENOMEM : 0;
-	n = put_under(making, part, bucket, text, ids, n);
+	n = put_leaf(making, ids, n);
+	if (n > 0)
+		n = put_under(making, part, bucket, text, ids, n);
 	if (n == 0)
 		return -ENOMEM;
 	// Ours are last: no label of the program's replaces one.

@@ -54,6 +54,8 @@ struct store_profile {
 	struct jit_names **jit_names; // of each part
 	bool *jit_loaded;
 	uint64_t nstacks, ntruncated; // by `weight`, those whose stack is whole or not
+	const char
+		*leaf; // what was called by the stack of the samples that are added now (PSEUDO_MAPPED); NULL: nothing
 };
 // false: no memory; end it all the same.
 bool store_profile_begin(struct store_profile *making, const struct store_reading *reading);

@@ -27,6 +27,7 @@
 #include "profd/heap.h"
 #include "profd/interpose.h"
 #include "profd/interpose_heap.h"
+#include "profd/interpose_map.h"
 #include "profd/rates.h"
 #include "profd/raw.h"
 #include "profd/safe_read.h"
@@ -265,6 +266,7 @@ __attribute__((constructor)) static void agent_construct(void)
 
 	profd_reals_find_all();
 	profd_heap_reals_find();
+	profd_map_reals_find();
 	profd_agent.heap_unseen = profd_heap_unseen();
 	profd_config_read(config);
 	if (!config->follow)

@@ -92,7 +92,7 @@ static bool take_due(size_t bytes)
 
 // ---- The store -----------------------------------------------------------------------------------------------------
 
-static uint32_t now_ds(void)
+uint32_t profd_heap_now_ds(void)
 {
 	struct timespec now = {0, 0};
 	uint64_t now_ns;
@@ -104,7 +104,7 @@ static uint32_t now_ds(void)
 }
 
 // Programs with ever new sizes would need ever new buckets.
-static uint64_t size_key(uint64_t bytes)
+uint64_t profd_heap_size_key(uint64_t bytes)
 {
 	int shift;
 
@@ -127,11 +127,11 @@ static void add_object(const void *object, size_t bytes, struct profd_caller cal
 {
 	uint64_t pcs[WIRE_STORE_FRAMES];
 	struct profd_store_stack stack = {.pcs = pcs, .work = profd_contexts_own_work()};
-	struct wire_live live = {.bytes = bytes, .born_ds = now_ds()}, stale;
+	struct wire_live live = {.bytes = bytes, .born_ds = profd_heap_now_ds()}, stale;
 	struct wire_bucket *bucket;
 
 	stack.npcs = profd_caller_walk(caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
-	bucket = profd_store_bucket(WIRE_BUCKET_HEAP, &stack, size_key(bytes),
+	bucket = profd_store_bucket(WIRE_BUCKET_HEAP, &stack, profd_heap_size_key(bytes),
 				    __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED));
 	if (!bucket)
 		return;

@@ -49,7 +49,7 @@
 #include "profd/wire_waits.h"
 
 #define WIRE_MAGIC 0x64666f7270ULL // "profd"
-#define WIRE_VERSION 4u
+#define WIRE_VERSION 5u
 
 #define WIRE_PAGE 4096u
 #define WIRE_CAS_TRIES 16
@@ -617,11 +617,11 @@ WIRE_ASSERT(sizeof(struct wire_pool_labels) == 16);
 WIRE_ASSERT(WIRE_POOL_BYTES % WIRE_PAGE == 0);
 WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
-WIRE_ASSERT(sizeof(struct wire_hello) == 72);
+WIRE_ASSERT(sizeof(struct wire_hello) == 80);
 WIRE_ASSERT(sizeof(struct wire_store_msg) == 16);
 WIRE_ASSERT(sizeof(struct wire_events_msg) == 16);
 WIRE_ASSERT(sizeof(struct wire_trace_msg) == 16);
-WIRE_ASSERT(sizeof(struct wire_rates_msg) == 40);
+WIRE_ASSERT(sizeof(struct wire_rates_msg) == 48);
 WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_sampling) == 24);
 WIRE_ASSERT(sizeof(struct wire_rule) == 20);
