@@ -7,20 +7,22 @@
 // system call; who finds it taken sleeps, for a thread that only spun could keep its holder from running (SCHED_FIFO). A fork's child starts
 // with an empty table and a free lock; what one of its threads had taken out before the fork is of another generation, and dropped.
 //
-// The store's live objects have each piece as well, by its first address, for the collector's report of leaks.
+// The store's live objects have each piece as well, by its first address, for the collector's report of leaks. What has a trace is in use with it as
+// long as it is whole (a range's tag: its wire_traced's number).
 
 #include "profd/mappings.h"
 
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "profd/caller.h"
+#include "profd/caller_bucket.h"
 #include "profd/contexts.h"
 #include "profd/heap.h"
 #include "profd/interpose_map.h"
 #include "profd/own_map.h"
 #include "profd/ranges.h"
 #include "profd/store.h"
+#include "profd/traced.h"
 
 #define CAPACITY (1u << 18) // ranges; 16 MiB, of which only what is used is there
 #define BYTES (CAPACITY * sizeof(struct profd_range))
@@ -103,7 +105,10 @@ static const void *live_key(const struct profd_range *range)
 // One that finds no room is not in the report of leaks; all else is exact.
 static void publish(const struct profd_range *range)
 {
-	const struct wire_live live = {.bucket = range->mark - 1, .born_ds = range->born, .bytes = size_of(range)};
+	const struct wire_live live = {.bucket = range->mark - 1,
+				       .born_ds = range->born,
+				       .bytes = size_of(range),
+				       .traced = (uint16_t)range->tag};
 
 	if (range->mark != RESERVED)
 		profd_live_put(live_key(range), &live);
@@ -126,6 +131,13 @@ static void count_freed(uint32_t mark, uint64_t bytes, bool last_piece)
 		profd_store_add(bucket, WIRE_HEAP_FREE_OBJECTS, 1);
 }
 
+static void end_trace(struct profd_range *range)
+{
+	if (range->tag)
+		profd_traced_freed(range->tag, live_key(range));
+	range->tag = 0;
+}
+
 // No range crosses that address any more. Without room for another one, what is above it counts as freed.
 static void cut(uint64_t at)
 {
@@ -135,6 +147,7 @@ static void cut(uint64_t at)
 	if (number == NONE || range->start >= at)
 		return;
 	withdraw(range);
+	end_trace(range);
 	upper = profd_ranges_split(&ranges, number, at);
 	if (upper != NONE) {
 		publish(range_of(upper));
@@ -163,8 +176,10 @@ static uint32_t take_out(uint64_t start, uint64_t end)
 static void drop(uint32_t number)
 {
 	const struct profd_range range = *range_of(number);
-	bool last = profd_ranges_free(&ranges, number);
+	bool last;
 
+	end_trace(range_of(number));
+	last = profd_ranges_free(&ranges, number);
 	if (range.mark != RESERVED)
 		count_freed(range.mark, size_of(&range), last);
 }
@@ -193,21 +208,29 @@ static void put_back(uint32_t first)
 	}
 }
 
+// Returns the number of its wire_traced, or 0.
+static uint32_t count_used(struct wire_bucket *bucket, uint64_t bytes, const void *object)
+{
+	return profd_traced_count(
+		bucket, (const uint64_t[]){[WIRE_HEAP_ALLOC_OBJECTS] = 1, [WIRE_HEAP_ALLOC_BYTES] = bytes}, object);
+}
+
 static void add_used(uint64_t start, uint64_t end, struct wire_bucket *bucket)
 {
 	uint32_t number = profd_ranges_new(&ranges, start, end), mark = profd_store_number(bucket) + 1;
+	struct profd_range *range = range_of(number);
 
-	profd_store_add(bucket, WIRE_HEAP_ALLOC_BYTES, end - start);
-	profd_store_add(bucket, WIRE_HEAP_ALLOC_OBJECTS, 1);
 	if (number == NONE) {
+		count_used(bucket, end - start, NULL);
 		count_freed(mark, end - start, true);
 		profd_store_count_lost(WIRE_STORE_LOST_LIVE);
 		return;
 	}
-	range_of(number)->mark = mark;
-	range_of(number)->born = profd_heap_now_ds();
+	range->mark = mark;
+	range->born = profd_heap_now_ds();
+	range->tag = count_used(bucket, end - start, live_key(range));
 	profd_ranges_insert(&ranges, number);
-	publish(range_of(number));
+	publish(range);
 }
 
 // Reserved neighbours are one: whoever makes parts of a large reservation accessible and back, for years, would need ever more ranges.
@@ -241,11 +264,8 @@ static void add_reserved(uint64_t start, uint64_t end)
 // Signals blocked; without the lock.
 static struct wire_bucket *find_bucket(uint64_t bytes, enum wire_heap_by by, struct profd_caller caller)
 {
-	uint64_t pcs[WIRE_STORE_FRAMES];
-	struct profd_store_stack stack = {.pcs = pcs, .work = profd_contexts_own_work()};
-
-	stack.npcs = profd_caller_walk(caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
-	return profd_store_bucket(WIRE_BUCKET_HEAP, &stack, WIRE_HEAP_KEY(by, profd_heap_size_key(bytes)), 1);
+	return profd_caller_bucket(WIRE_BUCKET_HEAP, caller, profd_contexts_own_work(),
+				   WIRE_HEAP_KEY(by, profd_heap_size_key(bytes)), 1);
 }
 
 // Whole pages from `address` on; false: no range that a call could succeed with.
@@ -389,11 +409,20 @@ static uint64_t reserved_bytes(uint64_t start, uint64_t end)
 	return bytes;
 }
 
+// Of one object, in one piece or more.
+static void count_pieces(struct wire_bucket *bucket, uint64_t bytes, struct profd_range *first)
+{
+	if (size_of(first) == bytes)
+		first->tag = count_used(bucket, bytes, live_key(first));
+	else
+		count_used(bucket, bytes, NULL);
+}
+
 // All that was reserved in there is one object now.
 static void use_reserved(uint64_t start, uint64_t end, struct wire_bucket *bucket)
 {
+	uint64_t bytes = reserved_bytes(start, end);
 	uint32_t whole = NONE;
-	uint64_t bytes = 0;
 
 	cut(start);
 	cut(end);
@@ -407,16 +436,13 @@ static void use_reserved(uint64_t start, uint64_t end, struct wire_bucket *bucke
 		profd_ranges_part(&ranges, number);
 		if (whole != NONE)
 			profd_ranges_join(&ranges, number, whole);
+		else
+			count_pieces(bucket, bytes, range);
 		whole = number;
-		bytes += size_of(range);
 		range->mark = profd_store_number(bucket) + 1;
 		range->born = profd_heap_now_ds();
 		publish(range);
 	}
-	if (bytes == 0)
-		return;
-	profd_store_add(bucket, WIRE_HEAP_ALLOC_BYTES, bytes);
-	profd_store_add(bucket, WIRE_HEAP_ALLOC_OBJECTS, 1);
 }
 
 static void reserve_used(uint64_t start, uint64_t end)

@@ -18,14 +18,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PROFD_RANGES_LEVELS 8u // each has a quarter of the ranges of the one below
+#define PROFD_RANGES_LEVELS 7u // each has a quarter of the ranges of the one below
 
 struct profd_range {
 	uint64_t start, end;
 	uint32_t mark, born; // its owner's; a piece has its whole's
+	uint32_t tag;        // its owner's; the lowest piece keeps it
 	uint32_t previous_piece, next_piece;
-	uint32_t next
-		[PROFD_RANGES_LEVELS]; // in the order of addresses; [0] of one that is detached or free: the next such
+	// In the order of addresses. [0] of one that is detached or free: the next such.
+	uint32_t next[PROFD_RANGES_LEVELS];
 };
 _Static_assert(sizeof(struct profd_range) == 64, "a cache line");
 

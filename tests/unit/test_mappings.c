@@ -15,12 +15,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "profd/caller.h"
+#include "profd/caller_bucket.h"
 #include "profd/contexts.h"
 #include "profd/heap.h"
 #include "profd/interpose_map.h"
 #include "profd/mappings.h"
 #include "profd/store.h"
+#include "profd/traced.h"
+#include "tests/unit/fake_traces.h"
 
 #define PAGES 1024u
 #define BASE 0x700000000000u
@@ -45,13 +47,14 @@ uint32_t profd_heap_now_ds(void)
 	return 5;
 }
 
-uint32_t profd_caller_walk(struct profd_caller caller, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
+struct wire_bucket *profd_caller_bucket(enum wire_bucket_kind kind, struct profd_caller caller, uint64_t work,
+					uint64_t key, uint64_t rate)
 {
+	const uint64_t pc = 0x1000;
+	const struct profd_store_stack stack = {.pcs = &pc, .npcs = 1, .stop = WIRE_STOP_END, .work = work};
+
 	(void)caller;
-	assert_int_equal(max, WIRE_STORE_FRAMES);
-	pcs[0] = 0x1000;
-	*ret_stop = WIRE_STOP_END;
-	return 1;
+	return profd_store_bucket(kind, &stack, key, rate);
 }
 
 uint64_t profd_contexts_own_work(void)
@@ -189,6 +192,7 @@ static int begin(void **state)
 	(void)state;
 	off = fails = false;
 	meanwhile = NULL;
+	fake_set_trace(0, false);
 	memset(&profd_heap_mine, 0, sizeof(profd_heap_mine));
 	if (profd_store_open() < 0)
 		return -1;
@@ -424,9 +428,46 @@ static void test_switched(void **state)
 	unmap(5, 5);
 	map_at(20, 10, READ_WRITE, ANONYMOUS);
 	off = false;
-	profd_heap_mine.excluded = true;
+	profd_heap_mine.excluded = true; // our helper
 	map_at(40, 10, READ_WRITE, ANONYMOUS);
 	assert_counts(1, 10, 1, 4);
+}
+
+static uint64_t pages_in_use_with_a_trace(void)
+{
+	uint64_t bytes = 0;
+
+	for (uint32_t i = 0; i < 100; i++)
+		if (profd_store.traced[i].turn & WIRE_TRACED_LIVE)
+			bytes += profd_store.traced[i].counts[WIRE_HEAP_ALLOC_BYTES];
+	return bytes / WIRE_PAGE;
+}
+
+// In use with the trace of who mapped it, until a part of it goes.
+static void test_traces(void **state)
+{
+	(void)state;
+	map_at(0, 4, READ_WRITE, ANONYMOUS);
+	assert_int_equal(profd_store.header->traced_next, 0);
+	fake_set_trace(7, true);
+	map_at(10, 8, READ_WRITE, ANONYMOUS);
+	map_at(20, 16, READ_WRITE, ANONYMOUS);
+	map_at(40, 100, PROT_NONE, ANONYMOUS);
+	protect(50, 32, READ_WRITE);
+	protect(45, 50, READ_WRITE); // of two pieces: in use without
+	assert_int_equal(profd_store.header->traced_next, 4);
+	assert_int_equal(profd_store.traced[3].counts[WIRE_HEAP_ALLOC_BYTES], 18 * WIRE_PAGE);
+	assert_int_equal(pages_in_use_with_a_trace(), 8 + 16 + 32);
+	fails = true;
+	unmap(10, 8);
+	fails = false;
+	assert_int_equal(pages_in_use_with_a_trace(), 8 + 16 + 32);
+	unmap(10, 8);
+	unmap(22, 1);
+	assert_int_equal(pages_in_use_with_a_trace(), 32);
+	protect(50, 32, PROT_NONE);
+	assert_int_equal(pages_in_use_with_a_trace(), 0);
+	assert_counts(5, 4 + 8 + 16 + 32 + 18, 3, 4 + 15 + 18);
 }
 
 // Nothing is counted wrongly then: what cannot be followed is freed.
@@ -636,6 +677,7 @@ int main(void)
 		WITH_STORE(test_an_address_that_comes_again_at_once),
 		WITH_STORE(test_fork_in_the_middle),
 		WITH_STORE(test_switched),
+		WITH_STORE(test_traces),
 		WITH_STORE(test_no_room),
 		WITH_STORE(test_random),
 		WITH_STORE(test_threads),
