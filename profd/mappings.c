@@ -194,14 +194,14 @@ static void drop_all(uint32_t first)
 	}
 }
 
+// Nothing is there now, unless the program did two things at once.
 static void put_back(uint32_t first)
 {
 	while (first != NONE) {
 		struct profd_range *range = range_of(first);
 		uint32_t next = range->next[0];
 
-		drop_all(
-			take_out(range->start, range->end)); // there is none, unless the program did two things at once
+		drop_all(take_out(range->start, range->end));
 		profd_ranges_insert(&ranges, first);
 		publish(range);
 		first = next;
