@@ -55,16 +55,17 @@ static void *copy(pid_t pid, pid_t *living, uint64_t address, size_t size)
 	return NULL;
 }
 
-static void add_spans(struct origins *origins, pid_t pid, pid_t *living, uint64_t slots, struct region *region)
+static void add_spans(struct origins *origins, pid_t pid, pid_t *living, const struct origins_past *past,
+		      uint64_t slots, struct region *region)
 {
-	if (!origin_spans_find(origins, pid))
+	if (!origin_spans_find(origins, pid, past))
 		return;
 	free(region->slots);
 	region->slots = copy(pid, living, slots, region->nslots * sizeof(*region->slots));
 	origins_confirm_spans(origins, region->slots ? region : NULL);
 }
 
-static struct origins *read_region(pid_t pid, pid_t *living, const struct place *place)
+static struct origins *read_region(pid_t pid, pid_t *living, const struct origins_past *past, const struct place *place)
 {
 	struct region region = {.size = place->size};
 	struct origins *origins = NULL;
@@ -90,7 +91,7 @@ static struct origins *read_region(pid_t pid, pid_t *living, const struct place 
 	region.pool.words = words;
 	if (region.slots && region.tasks && index && words)
 		origins = origins_read(&region);
-	add_spans(origins, pid, living, slots, &region);
+	add_spans(origins, pid, living, past, slots, &region);
 done:
 	free(index);
 	free(words);
@@ -100,7 +101,7 @@ done:
 	return origins;
 }
 
-struct origins *origins_read_process(pid_t pid)
+struct origins *origins_read_process(pid_t pid, const struct origins_past *past)
 {
 	pid_t living = process_living_task(pid, 0);
 	struct place places[MAX_REGIONS];
@@ -108,6 +109,6 @@ struct origins *origins_read_process(pid_t pid)
 	struct origins *origins = NULL;
 
 	for (size_t i = 0; i < count && !origins; i++)
-		origins = read_region(pid, &living, &places[i]);
+		origins = read_region(pid, &living, past, &places[i]);
 	return origins;
 }

@@ -22,7 +22,7 @@ static struct session *find_session(struct collector *collector, pid_t pid)
 	return NULL;
 }
 
-static struct origins *read_origins(void *context)
+static struct origins *read_origins(void *context, const struct origins_past *past)
 {
 	struct session *session = context;
 	struct origins *origins;
@@ -30,7 +30,7 @@ static struct origins *read_origins(void *context)
 	pthread_mutex_lock(&session->collector->lock);
 	origins = session->state == SESSION_LIVE ? origins_read(&session->region) : NULL;
 	pthread_mutex_unlock(&session->collector->lock);
-	if (!origin_spans_find(origins, session->pid))
+	if (!origin_spans_find(origins, session->pid, past))
 		return origins;
 	pthread_mutex_lock(&session->collector->lock);
 	origins_confirm_spans(origins, session->state == SESSION_LIVE ? &session->region : NULL);

@@ -4,10 +4,12 @@
 // target_otel.c: threads with spans that a library publishes (otel_sdk.c).
 //
 // usage: target_otel          two threads at once, each with a span of its own: 400 ms of CPU time each
-//        target_otel wait     threads that wait until its input ends, each with another kind of record; the main thread has a span, and runs
+//        target_otel wait     threads that wait until its input ends, each with another kind of record; the main thread has a span, and runs.
+//                             After a line of input the first of them has another span, says "changed", and waits on
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
 #include "target.h"
@@ -79,9 +81,17 @@ static void *wait_with_span(void *kind)
 	pthread_setname_np(pthread_self(), ((const struct kind *)kind)->name);
 	publish(kind, &record);
 	pthread_barrier_wait(&ready);
+	pause();
+	memset(record.span_id, 0xaa, sizeof(record.span_id));
+	pthread_barrier_wait(&ready);
 	for (;;)
 		pause();
 	return NULL;
+}
+
+static void wake_up(int signo)
+{
+	(void)signo;
 }
 
 static int wait_for_input(void)
@@ -89,17 +99,28 @@ static int wait_for_input(void)
 	static const struct kind mine = {.digit = 0x99, .valid = 1};
 	struct pollfd input = {.fd = 0, .events = POLLIN};
 	struct otel_record record;
-	pthread_t thread;
+	pthread_t threads[KINDS];
 
+	signal(SIGUSR1, wake_up);
 	pthread_barrier_init(&ready, NULL, KINDS + 1);
 	for (size_t i = 0; i < KINDS; i++)
-		TARGET_CHECK(pthread_create(&thread, NULL, wait_with_span, (void *)&kinds[i]) == 0);
+		TARGET_CHECK(pthread_create(&threads[i], NULL, wait_with_span, (void *)&kinds[i]) == 0);
 	publish(&mine, &record);
 	pthread_barrier_wait(&ready);
 	puts("ready");
 	fflush(stdout);
 	while (poll(&input, 1, 0) == 0)
 		target_burn(1);
+	if (getchar() != '\n')
+		_exit(0);
+	pthread_barrier_destroy(&ready);
+	pthread_barrier_init(&ready, NULL, 2);
+	pthread_kill(threads[0], SIGUSR1);
+	pthread_barrier_wait(&ready);
+	puts("changed");
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
 	_exit(0);
 }
 

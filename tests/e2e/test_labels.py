@@ -164,8 +164,13 @@ def test_opentelemetry_in_dumps(served, profd, helper):
     roots = {line.split(';')[0] for line in get('format=folded&group=span_id').splitlines()}
     assert roots == {'span_id=', *(f'span_id={labels["span_id"]}' for labels in WAITING.values() if labels)}
     assert get('debug=2&sampled_only=1').count('\ngoroutine ') + 1 == 2
+    target.process.stdin.write('\n')  # who waited all the while has another span
+    target.process.stdin.flush()
+    assert target.process.stdout.readline() == 'changed\n'
+    now = WAITING | {'plain': {'trace_id': '11' * 16, 'span_id': 'aa' * 8}}
+    assert labels_of(get('format=json')) == now
     pid = int(re.search(r'"pid":\s*(\d+)', get('format=json'))[1])
-    assert labels_of(subprocess.run([profd, 'dump', '--json', str(pid)], check=True, capture_output=True, timeout=60).stdout) == WAITING
+    assert labels_of(subprocess.run([profd, 'dump', '--json', str(pid)], check=True, capture_output=True, timeout=60).stdout) == now
 
 
 def test_opentelemetry_in_wall_samples(served, helper):

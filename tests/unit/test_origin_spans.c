@@ -19,6 +19,7 @@
 
 #include "collector/origin_spans.h"
 #include "collector/origins.h"
+#include "collector/thread_scan.h"
 
 #define THREADS 100u
 
@@ -79,7 +80,7 @@ static void test_each_has_its_own(void **state)
 	(void)state;
 	records[7].trace_flags = 3; // sampled, random
 	records[8].trace_flags = 2;
-	assert_true(origin_spans_find(&origins, getpid()));
+	assert_true(origin_spans_find(&origins, getpid(), NULL));
 	assert_int_equal(count_found(), THREADS);
 	assert_int_equal(threads[7].span.flags, WIRE_TRACE_SAMPLED);
 	assert_int_equal(threads[8].span.flags, 0);
@@ -92,7 +93,7 @@ static void assert_missing(uint32_t which)
 {
 	for (uint32_t i = 0; i < THREADS; i++)
 		threads[i].has_span = false;
-	assert_true(origin_spans_find(&origins, getpid()));
+	assert_true(origin_spans_find(&origins, getpid(), NULL));
 	assert_false(threads[which].has_span);
 	assert_int_equal(count_found(), THREADS - 1);
 }
@@ -153,7 +154,7 @@ static void test_all_of_them_nowhere(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < THREADS; i++)
 		threads[i].otel_at = nowhere[i % (sizeof(nowhere) / sizeof(nowhere[0]))];
-	assert_false(origin_spans_find(&origins, getpid()));
+	assert_false(origin_spans_find(&origins, getpid(), NULL));
 	assert_int_equal(count_found(), 0);
 }
 
@@ -166,11 +167,102 @@ static void test_nobody_to_look_at(void **state)
 	if (child == 0)
 		_exit(0);
 	assert_int_equal(waitpid(child, NULL, 0), child);
-	assert_false(origin_spans_find(&origins, child));
-	assert_false(origin_spans_find(NULL, getpid()));
+	assert_false(origin_spans_find(&origins, child, NULL));
+	assert_false(origin_spans_find(NULL, getpid(), NULL));
 	for (uint32_t i = 0; i < THREADS; i++)
 		threads[i].otel_at = 0;
-	assert_false(origin_spans_find(&origins, getpid()));
+	assert_false(origin_spans_find(&origins, getpid(), NULL));
+}
+
+// ---- What is known already -----------------------------------------------------------------------------------------
+
+static struct thread_scan_record scanned[THREADS];
+static struct origin threads_before[THREADS];
+static struct origins origins_before;
+static struct thread_scan scan;
+
+// All were read, and have not run since; and what they had is no more.
+static struct origins_past remember(void)
+{
+	assert_true(origin_spans_find(&origins, getpid(), NULL));
+	memcpy(threads_before, threads, sizeof(threads));
+	origins_before = origins;
+	origins_before.threads = threads_before;
+	scan = (struct thread_scan){.count = THREADS, .records = scanned};
+	memset(scanned, 0, sizeof(scanned));
+	for (uint32_t i = 0; i < THREADS; i++) {
+		scanned[i].tid = i + 1;
+		variables[i] = NULL;
+		threads[i].has_span = false;
+	}
+	origins.spans_known = false;
+	return (struct origins_past){&origins_before, &scan};
+}
+
+static void test_who_did_not_run_keeps_it(void **state)
+{
+	const struct origins_past past = remember();
+
+	(void)state;
+	assert_true(origin_spans_find(&origins, getpid(), &past));
+	assert_int_equal(count_found(), THREADS);
+	assert_true(origins.spans_known);
+	threads_before[5].has_span = false; // nor does it get one
+	variables[5] = &records[5];
+	assert_true(origin_spans_find(&origins, getpid(), &past));
+	assert_false(threads[5].has_span);
+	assert_int_equal(count_found(), THREADS - 1);
+}
+
+static void test_who_is_read_again(void **state)
+{
+	const struct origins_past past = remember();
+
+	(void)state;
+	scanned[1].walked = true;              // it ran
+	threads[2].state_tid = 1;              // it is another one
+	threads[3].slot = 1;                   // likewise
+	threads[4].otel_at += sizeof(void *);  // of an address that nobody has read
+	scanned[0].tid = 0;                    // nobody has seen it
+	threads_before[THREADS - 1].tid = 999; // it is new
+	assert_true(origin_spans_find(&origins, getpid(), &past));
+	assert_int_equal(count_found(), THREADS - 6);
+	for (uint32_t i = 0; i <= 4; i++)
+		assert_false(threads[i].has_span);
+	variables[1] = &records[1];
+	assert_true(origin_spans_find(&origins, getpid(), &past));
+	assert_true(has_its_own(1));
+}
+
+static void test_nothing_is_known(void **state)
+{
+	struct origins_past past = remember();
+
+	(void)state;
+	variables[7] = &records[7];
+	origins_before.spans_known = false;
+	assert_true(origin_spans_find(&origins, getpid(), &past));
+	assert_int_equal(count_found(), 1);
+	threads[7].has_span = false;
+	past.origins = NULL;
+	assert_true(origin_spans_find(&origins, getpid(), &past));
+	assert_int_equal(count_found(), 1);
+}
+
+static void test_nobody_asks(void **state)
+{
+	struct origins_past past = remember();
+
+	(void)state;
+	past.scan = NULL;
+	threads[3].state_tid = 1;
+	assert_true(origin_spans_find(&origins, getpid(), &past));
+	assert_int_equal(count_found(), THREADS - 1);
+	assert_true(origins.spans_known);
+	past.origins = NULL;
+	assert_false(origin_spans_find(&origins, getpid(), &past));
+	assert_int_equal(count_found(), 0);
+	assert_false(origins.spans_known);
 }
 
 // ---- While they change ---------------------------------------------------------------------------------------------
@@ -222,23 +314,20 @@ static void assert_whole(const struct wire_trace *span)
 	assert_true(is_all(span->span_id, sizeof(span->span_id), span->trace_id[0]));
 }
 
-// Its ids are in two pages, which the kernel reads one after the other. (Read once, some dozens are torn here; twice, some.)
-static void test_never_half_of_one(void **state)
+static void assert_never_half(char *place)
 {
-	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct wire_otel_record *record = (void *)(pages + 4096 - sizeof(record->trace_id));
+	struct wire_otel_record *record = (void *)place;
 	unsigned found = 0;
 	pthread_t thread;
 
-	(void)state;
-	assert_true(pages != MAP_FAILED);
 	for (uint32_t i = 0; i < THREADS; i++)
 		variables[i] = record; // many looks at once
+	__atomic_store_n(&over, 0, __ATOMIC_RELEASE);
 	assert_int_equal(pthread_create(&thread, NULL, keep_changing, record), 0);
 	for (int look = 0; look < 1000; look++) {
 		for (uint32_t i = 0; i < THREADS; i++)
 			threads[i].has_span = false;
-		origin_spans_find(&origins, getpid());
+		origin_spans_find(&origins, getpid(), NULL);
 		for (uint32_t i = 0; i < THREADS; i++) {
 			found += threads[i].has_span;
 			if (threads[i].has_span)
@@ -247,8 +336,19 @@ static void test_never_half_of_one(void **state)
 	}
 	__atomic_store_n(&over, 1, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
-	munmap(pages, 8192);
 	assert_true(found > 0);
+}
+
+// Its ids are in two pages, which the kernel reads one after the other: of one reading, dozens are torn here, of two, some.
+static void test_never_half_of_one(void **state)
+{
+	char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)state;
+	assert_true(pages != MAP_FAILED);
+	assert_never_half(pages + 4096 - sizeof(((struct wire_otel_record *)0)->trace_id));
+	assert_never_half(pages + 64 - 8); // and in two lines of the cache
+	munmap(pages, 8192);
 }
 
 int main(void)
@@ -259,6 +359,10 @@ int main(void)
 		cmocka_unit_test_setup(test_addresses_of_nothing, set_up),
 		cmocka_unit_test_setup(test_all_of_them_nowhere, set_up),
 		cmocka_unit_test_setup(test_nobody_to_look_at, set_up),
+		cmocka_unit_test_setup(test_who_did_not_run_keeps_it, set_up),
+		cmocka_unit_test_setup(test_who_is_read_again, set_up),
+		cmocka_unit_test_setup(test_nothing_is_known, set_up),
+		cmocka_unit_test_setup(test_nobody_asks, set_up),
 		cmocka_unit_test_setup(test_never_half_of_one, set_up),
 	};
 

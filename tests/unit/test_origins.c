@@ -288,9 +288,9 @@ static void test_of_a_process(void **state)
 	struct origins *origins;
 
 	region_unmap(&region);
-	assert_null(origins_read_process(getpid())); // another process's
+	assert_null(origins_read_process(getpid(), NULL)); // another process's
 	fake.header->pid = (uint32_t)getpid();
-	origins = origins_read_process(getpid());
+	origins = origins_read_process(getpid(), NULL);
 	assert_non_null(origins);
 	assert_int_equal(origins->count, 3);
 	assert_int_equal(origins_find(origins, 29)->creator_tid, PID);
@@ -298,28 +298,28 @@ static void test_of_a_process(void **state)
 	assert_false(origins_find(origins, 29)->has_trace);
 	origins_destroy(origins);
 	fake.slots[1].otel_at = (uint64_t)(uintptr_t)&variable;
-	origins = origins_read_process(getpid());
+	origins = origins_read_process(getpid(), NULL);
 	assert_true(origins_find(origins, 29)->has_trace);
 	assert_int_equal(origins_find(origins, 29)->trace.span_id[7], 5);
 	assert_false(origins_find(origins, 28)->has_trace);
 	origins_destroy(origins);
 	fake.header->slots_used = UINT32_MAX;
-	origins = origins_read_process(getpid());
+	origins = origins_read_process(getpid(), NULL);
 	assert_int_equal(origins->count, 3);
 	origins_destroy(origins);
 	for (uint64_t off = 0; off <= fake.size; off += WIRE_PAGE) {
 		fake.header->pool_off = off;
-		origins = origins_read_process(getpid());
+		origins = origins_read_process(getpid(), NULL);
 		assert_true(!origins == (off != pool_off));
 		origins_destroy(origins);
 	}
 	fake.header->pool_off = pool_off;
 	fake.header->nslots = WIRE_MAX_SLOTS;
-	assert_null(origins_read_process(getpid()));
+	assert_null(origins_read_process(getpid(), NULL));
 	fake.header->nslots = FAKE_SLOTS;
 	fake.header->version++;
-	assert_null(origins_read_process(getpid()));
-	assert_null(origins_read_process(INT32_MAX));
+	assert_null(origins_read_process(getpid(), NULL));
+	assert_null(origins_read_process(INT32_MAX, NULL));
 }
 
 int main(void)
