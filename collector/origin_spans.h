@@ -14,17 +14,15 @@
 struct origins;
 struct thread_scan;
 
-// What need not be read again.
+// What need not be read again: who has not run since these origins were read, with their spans, has the same still.
 struct origins_past {
-	const struct origins *origins; // of the same process, with their spans; NULL: there are none
-	const struct thread_scan *
-		scan; // begun after these were read: who has not run since has its span still. NULL: everybody, as far as
-		      // anybody will ask
+	const struct origins *origins;  // of the same process; NULL: there are none
+	const struct thread_scan *scan; // begun later: says who has run. NULL: nothing is to be read
 };
 
 // Finds the spans of those threads that have an otel_at: has_span and span. Nothing is read if there is none. Without the collector's lock:
-// with 10,000 threads that have run it takes milliseconds. past: NULL: nothing is known. Returns whether there are any, which are then to be confirmed (origins_confirm_spans): a thread
-// that has ended may have left its memory to another. Accepts NULL.
+// with 10,000 threads that have run it takes milliseconds. past: NULL: nothing is known. Returns whether there are any, which are then to
+// be confirmed (origins_confirm_spans): a thread that has ended may have left its memory to another. Accepts NULL.
 bool origin_spans_find(struct origins *origins, pid_t pid, const struct origins_past *past);
 
 #endif

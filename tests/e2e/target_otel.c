@@ -3,13 +3,15 @@
 //
 // target_otel.c: threads with spans that a library publishes (otel_sdk.c).
 //
-// usage: target_otel          two threads at once, each with a span of its own: 400 ms of CPU time each
+// usage: target_otel          two threads at once, each with a span of its own: 400 ms of CPU time and 20 blocks of memory, which
+//                             they keep, each
 //        target_otel wait     threads that wait until its input ends, each with another kind of record; the main thread has a span, and runs.
 //                             After a line of input the first of them has another span, says "changed", and waits on
 
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "target.h"
@@ -29,6 +31,15 @@ TARGET_NOINLINE static void with_span(void)
 	__asm__ volatile("");
 }
 
+static void *volatile kept[2][20];
+
+TARGET_NOINLINE static void keep_blocks(int number)
+{
+	for (int i = 0; i < 20; i++)
+		kept[number - 1][i] = malloc(500);
+	__asm__ volatile("");
+}
+
 static void *work(void *number)
 {
 	struct otel_record record = {.valid = 1};
@@ -38,6 +49,7 @@ static void *work(void *number)
 	pthread_setname_np(pthread_self(), *(int *)number == 1 ? "one" : "two");
 	otel_sdk_publish(&record);
 	with_span();
+	keep_blocks(*(int *)number);
 	otel_sdk_publish(NULL);
 	return NULL;
 }
