@@ -115,14 +115,16 @@ static void give_up(const char *why)
 void profd_agent_restart(void)
 {
 	uint32_t period_ns = 0;
+	int error;
 
 	profd_agent.forked = true;
 	if (profd_agent.region.header) {
 		period_ns = profd_agent.region.header->period_ns;
-		profd_contexts_save();
-		profd_region_destroy(&profd_agent.region);
+		profd_contexts_keep_parents(&profd_agent.region);
 	}
-	if (start(false, period_ns) < 0) {
+	error = start(false, period_ns);
+	profd_contexts_release_parents();
+	if (error) {
 		give_up(profd_channel_error());
 		return;
 	}

@@ -89,3 +89,18 @@ void profd_region_destroy(struct profd_region *region)
 	__atomic_store_n(&region->header, NULL, __ATOMIC_RELEASE);
 	profd_own_unmap(header, region->size);
 }
+
+void profd_region_keep_pool(struct profd_region *region)
+{
+	char *base = (char *)region->header, *pool = (char *)region->pool_index;
+	char *behind = pool + profd_shared_page_up(WIRE_POOL_BYTES);
+
+	__atomic_store_n(&region->header, NULL, __ATOMIC_RELEASE);
+	munmap(base, (size_t)(pool - base));
+	munmap(behind, region->size - (size_t)(behind - base));
+}
+
+void profd_region_release_pool(void *pool)
+{
+	munmap(pool, profd_shared_page_up(WIRE_POOL_BYTES));
+}
