@@ -44,6 +44,8 @@ static void change(struct wire_rates *rates, const struct collector_rates_change
 		rates->block_io = change->rates.block_io;
 	if (change->has_wakers)
 		rates->wakers = change->rates.wakers;
+	if (change->has_heap_mmap)
+		rates->heap_mmap = change->rates.heap_mmap;
 }
 
 // What was switched off for those to come as well is off, whatever their environment says.
@@ -58,6 +60,7 @@ void session_wish_rates(struct session *session, const struct wire_rates *wish)
 		.block = choose(ours->block, wish->block),
 		.block_io = ours->block_io | wish->block_io,
 		.wakers = ours->wakers | wish->wakers,
+		.heap_mmap = ours->heap_mmap | wish->heap_mmap,
 	};
 	change(&session->rates, &session->collector->told);
 	session->wants_tables |= any(&session->rates);
@@ -81,6 +84,7 @@ static void remember(struct collector_rates_change *told, const struct collector
 	told->has_block |= wanted->has_block;
 	told->has_block_io |= wanted->has_block_io;
 	told->has_wakers |= wanted->has_wakers;
+	told->has_heap_mmap |= wanted->has_heap_mmap;
 }
 
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted)

@@ -9,7 +9,8 @@
 //
 // The numbers are of sampled objects: readers scale them, by the rate in the first line (twice the rate, as Go writes it). Those of a profile
 // are scaled already, so they are taken back: n × s was rounded to the nearest whole number, and s ≥ 1, so n comes out as it was. Where it does not,
-// the rate was another one when it was sampled: then the first line says rate 1, by which readers scale nothing, and numbers stay as they are.
+// the rate was another one when it was sampled; and what a program maps itself (label "mapped") was not sampled at all. Where there is such, the first
+// line says rate 1, by which readers scale nothing, and all numbers stay as they are.
 
 #include "formats/heap_text.h"
 
@@ -38,12 +39,20 @@ static int64_t size_of(const struct profile_sample *sample)
 	return 0;
 }
 
+static bool is_mapped(const struct profile_sample *sample)
+{
+	for (uint32_t i = 0; i < sample->nlabels; i++)
+		if (strcmp(sample->labels[i].key, "mapped") == 0)
+			return true;
+	return false;
+}
+
 // false: it was not sampled at this rate.
 static bool take_back(double rate, struct entry *entry)
 {
 	double size = (double)size_of(entry->sample);
 	double probability = rate > 1 && size > 0 ? -expm1(-size / rate) : 1;
-	bool whole = true;
+	bool whole = rate <= 1 || !is_mapped(entry->sample);
 
 	for (int i = 0; i < VALUES; i++) {
 		double value = (double)entry->sample->values[i] * probability, nearest = floor(value + 0.5);

@@ -29,6 +29,7 @@ struct profd_config {
 	const char *max_overhead;      // PROFD_MAX_OVERHEAD
 	const char *trace_output;      // PROFD_TRACE_OUTPUT
 	uint32_t flight_s;             // PROFD_TRACE=flight:SECONDS; 0: not set
+	uint32_t trace_rate_hz;        // PROFD_TRACE_RATE: of samples in traces; 0: none
 	bool follow;                   // PROFD_FOLLOW, default true
 	enum profd_unwinder unwinder;  // PROFD_UNWIND
 	bool verbose;                  // PROFD_VERBOSE
@@ -87,6 +88,9 @@ void profd_config_unfollow(void);
 // Makes and maps a region. 0 or −errno.
 int profd_region_create(struct profd_region *region);
 void profd_region_destroy(struct profd_region *region);
+// The same, but its pool stays mapped where it was, until it is released by the address of its index.
+void profd_region_keep_pool(struct profd_region *region);
+void profd_region_release_pool(void *pool);
 
 // Starts a private collector on the abstract socket config->socket (made here) and waits until it listens. 0, or −errno
 // after a message. Any thread of the target, at start-up.

@@ -10,6 +10,7 @@
 #include "profd/agent.h"
 #include "profd/clock.h"
 #include "profd/events.h"
+#include "profd/own_map.h"
 #include "profd/shared_file.h"
 #include "profd/waits.h"
 
@@ -22,6 +23,7 @@ static struct {
 	uint32_t mib;      // of the file; 0: tracing was never asked for
 	bool on;           // as wanted
 	uint32_t flight_s; // the environment's wish: on for good
+	uint32_t flight_rate_hz;
 } file = {.fd = -1};
 
 static struct wire_events layout(uint32_t mib)
@@ -32,6 +34,7 @@ static struct wire_events layout(uint32_t mib)
 				     .nshards = profd_agent.region.nshards,
 				     .start_ns = profd_clock_now_ns(),
 				     .flight_s = file.flight_s,
+				     .flight_rate_hz = file.flight_rate_hz,
 				     .ncells = WIRE_EVENTS_MIN_CELLS};
 
 	if (mib < 1 || mib > WIRE_EVENTS_MAX_MIB)
@@ -47,21 +50,20 @@ static struct wire_events layout(uint32_t mib)
 // The mapping is not a fork's child's, either: it would be of no use there. NULL, and errno.
 static char *map_file(int fd, uint64_t size)
 {
-	char *base;
+	void *base;
+	int error;
 
 	if (madvise(&profd_events_page, sizeof(profd_events_page), MADV_WIPEONFORK) < 0)
 		return NULL;
-	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (base == MAP_FAILED)
-		return NULL;
-	if (madvise(base, size, MADV_DONTFORK) < 0) {
-		int error = errno;
-
-		munmap(base, size);
-		errno = error;
+	error = profd_own_map(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, &base);
+	if (error) {
+		errno = -error;
 		return NULL;
 	}
-	return base;
+	if (madvise(base, size, MADV_DONTFORK) == 0)
+		return base;
+	profd_own_unmap(base, size);
+	return NULL;
 }
 
 // A file before it stays mapped: some thread may still be writing to it.
@@ -123,10 +125,11 @@ void profd_events_stop(void)
 	set_on(false);
 }
 
-void profd_events_start(uint32_t flight_s)
+void profd_events_start(uint32_t flight_s, uint32_t flight_rate_hz)
 {
 	file.fd = -1;
 	file.flight_s = flight_s;
+	file.flight_rate_hz = flight_rate_hz;
 	if (flight_s > 0 || file.on)
 		(void)profd_events_begin(file.mib ? file.mib : WIRE_EVENTS_DEFAULT_MIB);
 	else

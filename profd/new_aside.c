@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 
 #include "profd/interpose_new.h"
+#include "profd/raw.h"
 #include "profd/wire.h"
 
 #define X(name) profd_new_fn name;
@@ -73,11 +74,9 @@ void profd_new_stand_aside(void)
 		high = (uintptr_t)(symbols[i] + 1) > high ? (uintptr_t)(symbols[i] + 1) : high;
 	}
 	low &= ~(uintptr_t)(WIRE_PAGE - 1);
-	// NOLINTBEGIN(performance-no-int-to-ptr)
-	if (mprotect((void *)low, high - low, PROT_READ | PROT_WRITE) != 0)
+	if (profd_raw3(SYS_mprotect, (long)low, (long)(high - low), PROT_READ | PROT_WRITE) != 0)
 		return;
 	for (size_t i = 0; i < FUNCTIONS; i++)
 		symbols[i]->st_value = 0;
-	mprotect((void *)low, high - low, PROT_READ);
-	// NOLINTEND(performance-no-int-to-ptr)
+	profd_raw3(SYS_mprotect, (long)low, (long)(high - low), PROT_READ);
 }

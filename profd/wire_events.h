@@ -29,7 +29,7 @@
 #include "profd/wire_waits.h"
 
 #define WIRE_EVENTS_MAGIC 0x74766564666f7270ULL // "profdevt"
-#define WIRE_EVENTS_VERSION 1u
+#define WIRE_EVENTS_VERSION 2u
 #define WIRE_EVENTS_MAX_SHARDS 256u
 #define WIRE_EVENTS_MIN_CELLS 128u // a power of two, as each number of cells
 #define WIRE_EVENTS_MAX_MIB 1024u
@@ -88,6 +88,7 @@ struct wire_events {
 	uint32_t nshards, ncells; // ncells: of each shard
 	uint64_t start_ns;        // CLOCK_MONOTONIC
 	uint32_t flight_s; // the target's own wish (PROFD_TRACE=flight:SECONDS): keep so much to be asked for; 0: none
+	uint32_t flight_rate_hz; // and so many samples for each second of CPU time; 0: none
 };
 
 #define WIRE_EVENTS_ASSERT(what) _Static_assert(what, #what)
