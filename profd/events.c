@@ -24,13 +24,19 @@ static uint32_t own_tid(uint32_t slot)
 
 #define AHEAD 2 // cells: the next cache line
 
+// Is that another writer's, of a later lap than ours? Positions are compared by their difference: no cell is left alone for half of what they count.
+static bool is_later(uint32_t seen, uint64_t position)
+{
+	return (seen & 3) != WIRE_EVENT_FREE && (int32_t)((seen & ~3u) - WIRE_EVENT_STATE(position, 0)) > 0;
+}
+
 // Nobody else writes to a cell that is BUSY. It may stay so for good, where a signal handler was left by longjmp in the middle: then
-// each lap loses one event there.
+// each lap loses one event there. Who was overtaken since he took his position, for he got no CPU, must not put an old event in a new one's place.
 static bool claim(struct wire_event *cell, uint64_t position)
 {
 	uint32_t seen = __atomic_load_n(&cell->state, __ATOMIC_RELAXED);
 
-	return (seen & 3) != WIRE_EVENT_BUSY &&
+	return (seen & 3) != WIRE_EVENT_BUSY && !is_later(seen, position) &&
 	       __atomic_compare_exchange_n(&cell->state, &seen, WIRE_EVENT_STATE(position, WIRE_EVENT_BUSY), false,
 					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
