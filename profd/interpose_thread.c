@@ -138,9 +138,9 @@ void profd_interpose_thread_join_self(bool is_main)
 		own_range = main_stack();
 	else
 		forget_other_threads();
-	profd_links_forget();
 	own_origin = (struct profd_thread_origin){
 		.creator = profd_contexts_restore()}; // in the new region; the thread is its parent's
+	profd_links_forget(WIRE_WORK(own_origin.creator, 0));
 	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 	profd_event(WIRE_EVENT_START);
 	expect_end();
@@ -275,7 +275,7 @@ static int released(pthread_t thread, int error)
 			return released(thread, PROFD_REAL(name) arguments);                \
 		profd_wait_begins(&wait, WIRE_WAIT_JOIN, (uint64_t)thread, PROFD_CALLER()); \
 		error = PROFD_REAL(name) arguments;                                         \
-		profd_wait_ends(&wait);                                                     \
+		profd_wait_ends(&wait, error == 0);                                         \
 		return released(thread, error);                                             \
 	}
 
@@ -301,13 +301,20 @@ PROFD_EXPORT int thrd_detach(thrd_t thread)
 	return released(thread, PROFD_REAL(thrd_detach)(thread));
 }
 
+void profd_interpose_thread_named(const char *name)
+{
+	if (!profd_agent_is_on()) // a vfork's child has another name than its parent
+		return;
+	profd_threads_set_name((uint32_t)profd_raw0(SYS_gettid), name);
+	if (profd_events_are_on())
+		profd_events_put_name(name);
+}
+
 PROFD_EXPORT int pthread_setname_np(pthread_t thread, const char *name)
 {
 	int result = PROFD_REAL(pthread_setname_np)(thread, name);
 
-	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_agent_is_on())
-		profd_threads_set_name((uint32_t)profd_raw0(SYS_gettid), name);
-	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_events_are_on())
-		profd_events_put_name(name);
+	if (result == 0 && pthread_equal(thread, pthread_self()))
+		profd_interpose_thread_named(name);
 	return result;
 }

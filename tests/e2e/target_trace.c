@@ -6,6 +6,7 @@
 //   story       each kind of wait once or some times; says which thread is which: "NAME TID"
 //   many N      N threads, one after the other
 //   ticks N     a worker that is woken N times, 5 ms after it was done; then the process kills itself (N = 0: until standard input ends)
+//   hung        a thread, named by prctl(2), waits for a mutex that main keeps until standard input ends
 //   family      a child made by fork, and a program started by exec, with a thread each
 
 #include <poll.h>
@@ -14,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -185,6 +187,29 @@ static int run_ticks(int argc, char **argv)
 	return 0;
 }
 
+static void *wait_for_ever(void *unused)
+{
+	prctl(PR_SET_NAME, "hung");
+	printf("hung %ld\n", (long)syscall(SYS_gettid));
+	fflush(stdout);
+	pthread_mutex_lock(&mutex);
+	return unused;
+}
+
+static int run_hung(int argc, char **argv)
+{
+	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+
+	(void)argc;
+	(void)argv;
+	introduce("main");
+	pthread_mutex_lock(&mutex);
+	start(wait_for_ever);
+	while (poll(&input, 1, -1) < 1)
+		;
+	return 0;
+}
+
 static void *rest(void *unused)
 {
 	sleep_ms(50);
@@ -214,5 +239,5 @@ static int run_family(int argc, char **argv)
 }
 
 static const struct target_case cases[] = {
-	{"story", run_story}, {"many", run_many}, {"ticks", run_ticks}, {"family", run_family}};
+	{"story", run_story}, {"many", run_many}, {"ticks", run_ticks}, {"hung", run_hung}, {"family", run_family}};
 TARGET_MAIN(cases)
