@@ -41,10 +41,10 @@ static bool claim(struct wire_event *cell, uint64_t position)
 					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
-void profd_events_write(uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context)
+void profd_events_write(uint32_t tid, uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context)
 {
 	const struct profd_events *events = &profd_events_page.events;
-	uint32_t slot = profd_thread_slot, tid = own_tid(slot);
+	uint32_t slot = profd_thread_slot;
 	uint32_t shard = (slot == PROFD_NO_SLOT ? 0 : slot) & (events->nshards - 1);
 	uint64_t position = __atomic_fetch_add(&events->shards[shard].head, 1, __ATOMIC_RELAXED);
 	struct wire_event *cells = &events->cells[(uint64_t)shard * events->ncells];
@@ -58,13 +58,13 @@ void profd_events_write(uint64_t time_ns, uint64_t what, uint32_t other, uint32_
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	__atomic_store_n(&cell->time_ns, time_ns, __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->what, what, __ATOMIC_RELAXED);
-	__atomic_store_n(&cell->tid, tid, __ATOMIC_RELAXED);
+	__atomic_store_n(&cell->tid, tid ? tid : own_tid(slot), __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->other, other, __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->context, context, __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->state, WIRE_EVENT_STATE(position, WIRE_EVENT_DONE), __ATOMIC_RELEASE);
 }
 
-void profd_events_put_name(const char *name)
+void profd_events_put_name(uint32_t tid, const char *name)
 {
 	uint64_t what = (uint64_t)WIRE_EVENT_NAME << 56;
 	uint32_t other = 0, context = 0;
@@ -79,5 +79,5 @@ void profd_events_put_name(const char *name)
 		else
 			context |= (uint32_t)byte << 8 * (i - 11);
 	}
-	profd_events_write(profd_clock_now_ns(), what, other, context);
+	profd_events_write(tid, profd_clock_now_ns(), what, other, context);
 }

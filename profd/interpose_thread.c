@@ -34,6 +34,7 @@ struct start {
 	};
 	void *argument;
 	uint64_t stack_size;
+	char name[16];  // of who makes it, which it is born with
 	uint64_t token; // its own address: what CREATE and START say in the event trace
 	struct profd_thread_origin origin;
 	bool app_blocks;
@@ -146,6 +147,15 @@ void profd_interpose_thread_join_self(bool is_main)
 	expect_end();
 }
 
+// Its maker may have named it before it was in the table.
+static void tell_name(const char *born_with)
+{
+	if (!profd_events_are_on() || profd_thread_slot == PROFD_NO_SLOT)
+		return;
+	if (strncmp(profd_agent.region.slots[profd_thread_slot].name, born_with, 16) != 0)
+		profd_events_put_name(0, profd_agent.region.slots[profd_thread_slot].name);
+}
+
 // In the new thread. Takes pointer over.
 static struct start begin(void *pointer)
 {
@@ -165,6 +175,7 @@ static struct start begin(void *pointer)
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 		profd_event(WIRE_EVENT_START, .other = own_origin.tid, .context = own_origin.creator,
 			    .object = start.token, .time_ns = begun_ns);
+		tell_name(start.name);
 	}
 	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
@@ -204,6 +215,8 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 	if (profd_agent_is_on())
 		start->origin = (struct profd_thread_origin){.creator = profd_creators_note(caller),
 							     .tid = (uint32_t)profd_raw0(SYS_gettid)};
+	if (profd_events_are_on() && profd_thread_slot != PROFD_NO_SLOT)
+		memcpy(start->name, profd_agent.region.slots[profd_thread_slot].name, sizeof(start->name));
 	profd_event(WIRE_EVENT_CREATE, .context = start->origin.creator, .object = start->token);
 	__atomic_add_fetch(&app_threads, 1, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
@@ -301,20 +314,29 @@ PROFD_EXPORT int thrd_detach(thrd_t thread)
 	return released(thread, PROFD_REAL(thrd_detach)(thread));
 }
 
+static void note_name(uint32_t tid, const char *name)
+{
+	profd_threads_set_name(tid, name);
+	if (profd_events_are_on())
+		profd_events_put_name(tid, name);
+}
+
+// A vfork's child has another name than its parent.
 void profd_interpose_thread_named(const char *name)
 {
-	if (!profd_agent_is_on()) // a vfork's child has another name than its parent
-		return;
-	profd_threads_set_name((uint32_t)profd_raw0(SYS_gettid), name);
-	if (profd_events_are_on())
-		profd_events_put_name(name);
+	if (profd_agent_is_on())
+		note_name((uint32_t)profd_raw0(SYS_gettid), name);
 }
 
 PROFD_EXPORT int pthread_setname_np(pthread_t thread, const char *name)
 {
 	int result = PROFD_REAL(pthread_setname_np)(thread, name);
+	uint32_t tid;
 
 	if (result == 0 && pthread_equal(thread, pthread_self()))
 		profd_interpose_thread_named(name);
+	else if (result == 0 && profd_agent_is_on() &&
+		 (tid = profd_threads_find((uint64_t)thread)) != 0) // see own_stack
+		note_name(tid, name);
 	return result;
 }

@@ -39,13 +39,18 @@ static void sleep_ms(long ms)
 		;
 }
 
-static void introduce(const char *name)
+static void say(const char *name)
 {
-	pthread_setname_np(pthread_self(), name);
 	flockfile(stdout);
 	printf("%s %ld\n", name, (long)syscall(SYS_gettid));
 	fflush(stdout);
 	funlockfile(stdout);
+}
+
+static void introduce(const char *name)
+{
+	pthread_setname_np(pthread_self(), name);
+	say(name);
 }
 
 static void *wait_for_posts(void *unused)
@@ -84,7 +89,7 @@ static void *wait_for_change(void *unused)
 
 static void *meet(void *unused)
 {
-	introduce("guest");
+	say("guest"); // its maker names it
 	pthread_barrier_wait(&barrier);
 	return unused;
 }
@@ -127,6 +132,7 @@ static int run_story(int argc, char **argv)
 	threads[2] = start(read_once);
 	threads[3] = start(wait_for_change);
 	threads[4] = start(meet);
+	pthread_setname_np(threads[4], "guest");
 	threads[5] = start(make_inner);
 	for (int i = 0; i < ROUNDS; i++) {
 		sleep_ms(30);
@@ -190,8 +196,7 @@ static int run_ticks(int argc, char **argv)
 static void *wait_for_ever(void *unused)
 {
 	prctl(PR_SET_NAME, "hung");
-	printf("hung %ld\n", (long)syscall(SYS_gettid));
-	fflush(stdout);
+	say("hung");
 	pthread_mutex_lock(&mutex);
 	return unused;
 }

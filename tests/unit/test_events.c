@@ -123,7 +123,7 @@ static void test_names(void **state)
 		char name[16] = "x", wanted[16] = "";
 
 		strncpy(wanted, names[i], 15);
-		profd_events_put_name(names[i]);
+		profd_events_put_name(0, names[i]);
 		event_reader_drain(&reader, &file, EVENT_READER_LIVE, take_name, name, &counts);
 		assert_string_equal(name, wanted);
 	}
