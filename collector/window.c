@@ -118,7 +118,11 @@ void window_take(struct window *window, struct session *session, const struct ri
 {
 	struct window_stats *stats = &window->stats;
 	uint32_t work;
-	bool fits = window_work_find(window, session, record, &work) == 0;
+	bool fits;
+
+	if (window->options.rate_hz == 0) // of a trace that wants none: others do
+		return;
+	fits = window_work_find(window, session, record, &work) == 0;
 
 	if (fits && !window_work_is_wanted(window, work)) {
 		stats->unwanted++;
