@@ -88,5 +88,5 @@ void profd_links_leave(void)
 void profd_links_forget(uint64_t work)
 {
 	for (uint32_t i = 0; i < depth && i < MAX_DEPTH; i++)
-		levels[i].work = work;
+		levels[i] = (struct level){.work = work};
 }

@@ -161,9 +161,11 @@ static void test_links_of_others(void **state)
 static void test_a_child_leaves(void **state)
 {
 	struct profd_link link = capture(0x1000);
+	struct wire_trace trace = {.trace_id = {7}};
 	uint32_t born;
 
 	(void)state;
+	profd_labels_set_trace(true, &trace);
 	profd_links_enter(&link);
 	profd_links_enter(NULL);
 	profd_contexts_before_fork((struct profd_caller){.pc = 0x2000});
@@ -174,12 +176,14 @@ static void test_a_child_leaves(void **state)
 	born = profd_contexts_add(WIRE_CONTEXT_CREATED, profd_contexts_stack((struct profd_caller){.pc = 0x2000}, NULL),
 				  0);
 	slot.work = WIRE_WORK(born, 0);
+	slot.has_trace = 0;
 	profd_links_forget(slot.work);
 	profd_links_leave();
 	assert_int_equal(slot.work, WIRE_WORK(born, 0));
 	profd_links_leave();
 	assert_int_equal(slot.work, WIRE_WORK(born, 0));
 	assert_false(profd_links_entered());
+	assert_false(profd_labels_trace(&trace));
 }
 
 int main(void)
