@@ -120,7 +120,7 @@ static uint64_t first_pc(uint32_t context)
 #define CHANGE_FLAGS(how) \
 	__asm__ volatile("subq $128, %%rsp\n\tpushfq\n\t" how "\n\tpopfq\n\taddq $128, %%rsp" ::: "memory", "cc")
 
-#define POINTS 150u
+#define POINTS 100u
 static uint64_t instructions, interrupted_at;
 static void (*interruption)(void);
 
