@@ -69,6 +69,7 @@ struct collector_counters {
 	struct debuginfod_counters downloads;
 	uint32_t stores_now;                             // targets with heap or lock profiling
 	uint64_t store_lost[WIRE_STORE_LOST_COUNT];      // in their stores; by enum wire_store_lost
+	uint64_t traces_lost;                            // of samples there
 	uint64_t stores_not_kept;                        // of targets that ended, for there were too many
 	uint64_t contexts_lost, labels_lost, tasks_lost; // that had no room in their target
 	uint64_t threads_unsampled, threads_slowed, foreign_forwarded, foreign_ignored, restarted_syscalls;

@@ -155,8 +155,10 @@ static void serve(struct endpoints *endpoints, const struct http_request *reques
 	}
 	if (r == 0)
 		r = store_reading_take(endpoints->collector, pid, kind->bucket, &reading);
-	if (r == 0)
+	if (r == 0) {
 		reading->view = ask.view;
+		reading->view.hides_traces = ask.debug > 0;
+	}
 	if (r == 0)
 		store_answer(&ask, target, reading, before, reply);
 	else if (!reply->hung_up && reply->status == 0)

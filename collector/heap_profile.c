@@ -45,6 +45,17 @@ static void raw_values(const struct store_part *part, const struct store_bucket 
 		part->source->replaced ? 0 : minus(counts[WIRE_HEAP_ALLOC_BYTES], counts[WIRE_HEAP_FREE_BYTES]);
 }
 
+// As raw_values, of one sample.
+static void traced_values(const struct store_part *part, const struct store_traced *traced, uint64_t raw[HEAP_VALUES])
+{
+	bool in_use = traced->live && !part->source->replaced;
+
+	raw[HEAP_ALLOC_OBJECTS] = traced->counts[WIRE_HEAP_ALLOC_OBJECTS];
+	raw[HEAP_ALLOC_SPACE] = traced->counts[WIRE_HEAP_ALLOC_BYTES];
+	raw[HEAP_INUSE_OBJECTS] = in_use ? raw[HEAP_ALLOC_OBJECTS] : 0;
+	raw[HEAP_INUSE_SPACE] = in_use ? raw[HEAP_ALLOC_SPACE] : 0;
+}
+
 static void scaled_values(const struct store_part *part, const struct store_bucket *bucket, int64_t *values)
 {
 	uint64_t raw[HEAP_VALUES];
@@ -86,12 +97,11 @@ void heap_reading_totals(const struct store_reading *reading, struct heap_totals
 
 // ---- Profiles ------------------------------------------------------------------------------------------------------
 
-static int add_sample(struct store_profile *making, const struct store_part *part, const struct store_bucket *bucket,
-		      const int64_t *values)
+static int add_sample(struct store_profile *making, const struct store_part *part, const struct store_sample *sample)
 {
-	const struct profile_label size = {.key = "bytes", .num = (int64_t)bucket->key, .num_unit = "bytes"};
+	const struct profile_label size = {.key = "bytes", .num = (int64_t)sample->bucket->key, .num_unit = "bytes"};
 
-	return store_profile_add(making, part, bucket, values, &size, 1, bucket->counts[WIRE_HEAP_ALLOC_OBJECTS]);
+	return store_profile_add(making, part, sample, &size, 1);
 }
 
 static void describe(struct store_profile *builder, enum heap_value shown, uint64_t rate)
@@ -110,7 +120,7 @@ static void describe(struct store_profile *builder, enum heap_value shown, uint6
 	store_profile_add_main_mappings(builder);
 }
 
-static const struct store_profile_kind heap_kind = {scaled_values, add_sample};
+static const struct store_profile_kind heap_kind = {scaled_values, raw_values, traced_values, add_sample};
 
 static int begin(struct store_profile *builder, const struct store_reading *reading, enum heap_value shown,
 		 struct heap_totals *ret_totals)
@@ -137,6 +147,7 @@ struct profile *heap_profile_make(const struct store_reading *reading, const str
 			builder.profile->duration_ns = reading->now_ns - options->before->now_ns;
 		heap_comments_add(builder.profile, &totals, options->command);
 		heap_comments_add_truncated(builder.profile, builder.ntruncated, builder.nstacks);
+		store_traces_comment(builder.profile, reading, options->before);
 	}
 	return store_profile_end(&builder, r);
 }
@@ -146,38 +157,71 @@ struct profile *heap_profile_make(const struct store_reading *reading, const str
 struct leaks {
 	const struct store_part *part;
 	uint64_t (*old)[2]; // of each bucket of the part: objects, bytes
+	uint64_t *entries;  // of each number of an entry: the address of its object, in use
+	bool *only;         // likewise: the object is one of these
 };
 
-static void add_old(void *context, uint32_t number, uint64_t bytes)
+static void add_old(void *context, const struct store_object *object)
 {
 	struct leaks *leaks = context;
-	const struct store_bucket *bucket = store_part_bucket(leaks->part, number);
+	const struct store_bucket *bucket = store_part_bucket(leaks->part, object->bucket);
 
 	if (!bucket)
 		return;
 	leaks->old[bucket - leaks->part->buckets][0]++;
-	leaks->old[bucket - leaks->part->buckets][1] += bytes;
+	leaks->old[bucket - leaks->part->buckets][1] += object->bytes;
+	// Its entry may be another's by now.
+	if (object->traced <= WIRE_TRACED && leaks->entries[object->traced] == object->address)
+		leaks->only[object->traced] = true;
 }
 
-static int add_leaks(struct store_profile *builder, const struct store_part *part, int64_t before_ns)
+static void leak_counts(const struct store_part *part, const struct store_traced *traced, uint64_t raw[HEAP_VALUES])
 {
-	struct leaks leaks = {part, calloc(part->count + 1, sizeof(*leaks.old))};
+	(void)part;
+	raw[HEAP_ALLOC_OBJECTS] = raw[HEAP_INUSE_OBJECTS] = traced->counts[WIRE_HEAP_ALLOC_OBJECTS];
+	raw[HEAP_ALLOC_SPACE] = raw[HEAP_INUSE_SPACE] = traced->counts[WIRE_HEAP_ALLOC_BYTES];
+}
+
+static int add_leaks(struct store_profile *builder, struct leaks *leaks, int64_t before_ns)
+{
+	const struct store_part *part = leaks->part;
+	const struct store_profile_kind kind = {.traced_counts = leak_counts, .add = add_sample};
+	const struct store_choice choice = {.only = leaks->only};
 	int r = 0;
 
-	if (!leaks.old)
-		return -ENOMEM;
-	store_read_live_objects(part->source->store, before_ns, add_old, &leaks);
+	for (size_t i = 0; i < part->ntraced; i++)
+		if (part->traced[i].live)
+			leaks->entries[part->traced[i].number] = part->traced[i].object;
+	store_read_live_objects(part->source->store, before_ns, add_old, leaks);
 	for (size_t i = 0; i < part->count && r == 0; i++) {
-		double factor = scale(leaks.old[i][0], leaks.old[i][1], part->buckets[i].rate);
-		const int64_t values[HEAP_VALUES] = {(int64_t)((double)leaks.old[i][0] * factor + 0.5),
-						     (int64_t)fmin((double)leaks.old[i][1] * factor + 0.5, 9e18),
-						     (int64_t)((double)leaks.old[i][0] * factor + 0.5),
-						     (int64_t)fmin((double)leaks.old[i][1] * factor + 0.5, 9e18)};
+		const uint64_t *old = leaks->old[i];
+		double factor = scale(old[0], old[1], part->buckets[i].rate);
+		struct store_share shares[PROFILE_MAX_VALUES] = {0};
 
-		if (leaks.old[i][0])
-			r = add_sample(builder, part, &part->buckets[i], values);
+		for (int k = 0; k < HEAP_VALUES; k++) {
+			uint64_t count = old[k == HEAP_ALLOC_SPACE || k == HEAP_INUSE_SPACE];
+			int64_t value = (int64_t)fmin((double)count * factor + 0.5, 9e18);
+
+			shares[k] = (struct store_share){.value = value,
+							 .value_now = value,
+							 .sampled = (int64_t)(count & INT64_MAX),
+							 .sampled_now = count};
+		}
+		r = store_profile_add_bucket(builder, part, &part->buckets[i], &kind, &choice, shares);
 	}
+	return r;
+}
+
+static int find_leaks(struct store_profile *builder, const struct store_part *part, int64_t before_ns)
+{
+	struct leaks leaks = {part, calloc(part->count + 1, sizeof(*leaks.old)),
+			      calloc(WIRE_TRACED + 1, sizeof(*leaks.entries)),
+			      calloc(WIRE_TRACED + 1, sizeof(*leaks.only))};
+	int r = leaks.old && leaks.entries && leaks.only ? add_leaks(builder, &leaks, before_ns) : -ENOMEM;
+
 	free(leaks.old);
+	free(leaks.entries);
+	free(leaks.only);
 	return r;
 }
 
@@ -191,14 +235,15 @@ struct profile *heap_profile_make_leaks(const struct store_reading *reading, dou
 		const struct store_part *part = &reading->parts[i];
 
 		if (!part->source->replaced)
-			r = add_leaks(&builder, part,
-				      store_reading_end_of(reading, part) - (int64_t)(older_than_s * 1e9));
+			r = find_leaks(&builder, part,
+				       store_reading_end_of(reading, part) - (int64_t)(older_than_s * 1e9));
 	}
 	if (r == 0) {
 		builder.profile->time_ns = reading->time_ns;
 		heap_comments_add(builder.profile, &totals, command);
 		profile_add_comment(builder.profile,
 				    "leaks: in use at the end, and allocated more than %.1f s before it", older_than_s);
+		store_traces_comment(builder.profile, reading, NULL);
 	}
 	return store_profile_end(&builder, r);
 }

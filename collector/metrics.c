@@ -189,6 +189,9 @@ static void metrics_stores(struct writer *writer, const struct collector_counter
 	for (int i = 0; i < WIRE_STORE_LOST_COUNT; i++)
 		writer_printf(writer, "profd_store_dropped_total{reason=\"%s\"} %" PRIu64 "\n", reasons[i],
 			      counters->store_lost[i]);
+	metrics_one(writer, "profd_store_traces_lost_total", "counter",
+		    "Samples of heap and lock profiles whose trace id was not kept, for others came after.",
+		    counters->traces_lost);
 }
 
 static void metrics_requests(struct metrics *metrics, struct writer *writer)

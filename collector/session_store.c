@@ -122,13 +122,14 @@ bool session_take_store(struct session *session, const void *data, size_t size, 
 	return store_map(fd, message.size, session->pid, &session->store) == 0;
 }
 
-static void count_lost(const struct store *store, uint64_t lost[WIRE_STORE_LOST_COUNT])
+static void count_lost(const struct store *store, struct collector_counters *counters)
 {
 	struct store_live live;
 
 	store_read_live(store, &live);
 	for (int i = 0; i < WIRE_STORE_LOST_COUNT; i++)
-		lost[i] += live.lost[i];
+		counters->store_lost[i] += live.lost[i];
+	counters->traces_lost += live.traces_lost;
 }
 
 void session_leave_store(struct session *session)
@@ -138,7 +139,7 @@ void session_leave_store(struct session *session)
 
 	if (!session->store)
 		return;
-	count_lost(session->store, collector->counters.store_lost);
+	count_lost(session->store, &collector->counters);
 	if (collector->keeps_stores && collector->nended < CORE_MAX_ENDED_STORES) {
 		source = store_source_create(session);
 		if (source)
@@ -158,7 +159,7 @@ void collector_count_stores(const struct collector *collector, struct collector_
 	{
 		if (!session->store)
 			continue;
-		count_lost(session->store, counters->store_lost);
+		count_lost(session->store, counters);
 		counters->stores_now++;
 	}
 }

@@ -25,6 +25,7 @@ struct store {
 	const uint64_t *arena;
 	const struct wire_bucket *buckets;
 	const struct wire_live_group *groups;
+	const struct wire_traced *traced;
 	uint64_t live_off;
 	uint32_t arena_words, nbuckets, ngroups;
 };
@@ -48,7 +49,8 @@ static bool is_good(const struct wire_store *header, uint64_t size, pid_t pid)
 	       header->arena_words <= WIRE_STORE_MAX_ARENA_WORDS && header->nbuckets <= WIRE_STORE_MAX_BUCKETS &&
 	       header->ngroups <= WIRE_STORE_MAX_GROUPS && fits(header->arena_off, arena, WIRE_PAGE, size) &&
 	       fits(header->buckets_off, buckets, header->arena_off + arena, size) &&
-	       fits(header->live_off, groups, header->buckets_off + buckets, size);
+	       fits(header->live_off, groups, header->buckets_off + buckets, size) &&
+	       fits(header->traced_off, WIRE_TRACED * sizeof(struct wire_traced), header->live_off + groups, size);
 }
 
 static uint64_t load64(const uint64_t *value)
@@ -84,6 +86,7 @@ static struct store *create(const char *base, const struct wire_store *header, i
 		.arena = (const uint64_t *)(base + header->arena_off),
 		.buckets = (const struct wire_bucket *)(base + header->buckets_off),
 		.groups = (const struct wire_live_group *)(base + header->live_off),
+		.traced = (const struct wire_traced *)(base + header->traced_off),
 		.live_off = header->live_off,
 		.arena_words = header->arena_words,
 		.nbuckets = header->nbuckets,
@@ -150,6 +153,7 @@ void store_read_live(const struct store *store, struct store_live *ret_live)
 	};
 	for (int i = 0; i < WIRE_STORE_LOST_COUNT; i++)
 		ret_live->lost[i] = load64(&header->lost[i]) & (STORE_MAX_COUNT - 1);
+	ret_live->traces_lost = load64(&header->traces_lost) & (STORE_MAX_COUNT - 1);
 }
 
 // false: it is of another kind, not filled yet, or makes no sense.
@@ -210,16 +214,69 @@ uint32_t store_read_stack(const struct store *store, uint32_t stack, uint64_t pc
 	return head.npcs;
 }
 
+// false: it is not whole, not used, or makes no sense.
+static bool read_entry(const struct store *store, uint32_t index, struct store_traced *ret_traced)
+{
+	const struct wire_traced *shared = &store->traced[index];
+	struct wire_traced entry;
+	uint64_t turn;
+
+	copy_words(shared, &entry, sizeof(entry));
+	turn = load64(&shared->turn);
+	// Freed meanwhile is all that may have come in between.
+	if (entry.turn < WIRE_TRACED_TURN(0, 0) || entry.turn & WIRE_TRACED_BUSY ||
+	    (turn != entry.turn && turn != (entry.turn & ~(uint64_t)WIRE_TRACED_LIVE)) ||
+	    WIRE_TRACED_SEQUENCE(turn) % WIRE_TRACED != index)
+		return false;
+	*ret_traced = (struct store_traced){
+		.sequence = WIRE_TRACED_SEQUENCE(turn),
+		.object = entry.object,
+		.trace.flags = entry.flags & WIRE_TRACE_SAMPLED,
+		.bucket = entry.bucket,
+		.number = index + 1,
+		.live = turn & WIRE_TRACED_LIVE,
+	};
+	memcpy(ret_traced->counts, entry.counts, sizeof(entry.counts));
+	memcpy(ret_traced->trace.trace_id, entry.trace_id, sizeof(entry.trace_id));
+	memcpy(ret_traced->trace.span_id, entry.span_id, sizeof(entry.span_id));
+	return true;
+}
+
+uint64_t store_traced_next(const struct store *store)
+{
+	return load64(&store->header->traced_next);
+}
+
+// Sequence numbers are given out in turn, so the first entries are those that are there: the rest has no memory.
+int store_read_traced(const struct store *store, struct store_traced **ret_traced, size_t *ret_count)
+{
+	uint64_t next = store_traced_next(store);
+	uint32_t used = next < WIRE_TRACED ? (uint32_t)next : WIRE_TRACED;
+	struct store_traced *traced = calloc((size_t)used + 1, sizeof(*traced));
+	size_t count = 0;
+
+	if (!traced)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < used; i++)
+		count += read_entry(store, i, &traced[count]);
+	*ret_traced = traced;
+	*ret_count = count;
+	return 0;
+}
+
 static void read_group(const struct wire_live_group *group, uint32_t born_before_ds, store_add_live *add, void *context)
 {
 	for (uint32_t i = 0; i < WIRE_LIVE_PLACES; i++) {
 		uint64_t address = load64(&group->addresses[i]);
-		uint32_t bucket = load32(&group->objects[i].bucket), born_ds = load32(&group->objects[i].born_ds);
-		uint64_t bytes = load64(&group->objects[i].bytes);
+		struct wire_live live;
 
-		if (address > WIRE_LIVE_BUSY && load64(&group->addresses[i]) == address && born_ds <= born_before_ds &&
-		    bytes < STORE_MAX_COUNT)
-			add(context, bucket, bytes);
+		copy_words(&group->objects[i], &live, sizeof(live));
+		if (address > WIRE_LIVE_BUSY && load64(&group->addresses[i]) == address &&
+		    live.born_ds <= born_before_ds)
+			add(context, &(struct store_object){.address = address,
+							    .bytes = live.bytes,
+							    .bucket = live.bucket,
+							    .traced = live.traced});
 	}
 }
 

@@ -24,6 +24,7 @@ void store_unref(struct store *store); // accepts NULL
 struct store_live {
 	struct wire_rates rates;
 	uint64_t lost[WIRE_STORE_LOST_COUNT];
+	uint64_t traces_lost;
 	uint32_t heap_unseen;
 	uint64_t start_ns; // CLOCK_MONOTONIC
 };
@@ -44,8 +45,26 @@ int store_read_buckets(const struct store *store, enum wire_bucket_kind kind, st
 uint32_t store_read_stack(const struct store *store, uint32_t stack, uint64_t pcs[WIRE_STORE_FRAMES],
 			  uint8_t *ret_stop);
 
-// Live objects that were allocated at least so long ago, by bucket. Calls `add` for each; it may be called for numbers that no bucket has.
-typedef void store_add_live(void *context, uint32_t bucket, uint64_t bytes);
+// One sample whose thread had a trace, as wire_traced: it makes sense by itself, but names any bucket and any counts.
+struct store_traced {
+	uint64_t sequence, object;
+	uint64_t counts[WIRE_TRACED_COUNTS];
+	struct wire_trace trace; // flags: WIRE_TRACE_SAMPLED or 0; reserved: 0
+	uint32_t bucket, number; // number: its own
+	bool live;
+};
+// All there are; free them. Whoever reads buckets after that has their counts in these. −ENOMEM.
+int store_read_traced(const struct store *store, struct store_traced **ret_traced, size_t *ret_count);
+// The sequence number of the next one. Of buckets that were read before, none counts a sample with this number or a later one.
+uint64_t store_traced_next(const struct store *store);
+
+// Live objects that were allocated at least so long ago. Calls `add` for each; it may be called for buckets and entries (wire_traced; 0: none)
+// that are not there.
+struct store_object {
+	uint64_t address, bytes;
+	uint32_t bucket, traced;
+};
+typedef void store_add_live(void *context, const struct store_object *object);
 void store_read_live_objects(const struct store *store, int64_t born_before_ns, store_add_live *add, void *context);
 
 #endif

@@ -15,12 +15,30 @@
 #include "collector/name_wants.h"
 #include "collector/origins.h"
 #include "collector/trace_text.h"
-#include "formats/causal.h"
 #include "formats/label_text.h"
 #include "formats/name_gaps.h"
 #include "formats/pseudo_frame.h"
 
 // ---- Readings ------------------------------------------------------------------------------------------------------
+
+int store_part_read(struct store_part *part, enum wire_bucket_kind kind)
+{
+	const struct store *store = part->source->store;
+	int r = store_traces_begin(part);
+
+	store_read_live(store, &part->live);
+	if (r == 0)
+		r = store_read_buckets(store, kind, &part->buckets, &part->count);
+	if (r == 0)
+		store_traces_end(part);
+	return r;
+}
+
+static void finish_part(struct store_part *part)
+{
+	free(part->buckets);
+	free(part->traced);
+}
 
 int store_reading_take(struct collector *collector, pid_t pid, enum wire_bucket_kind kind,
 		       struct store_reading **ret_reading)
@@ -33,11 +51,8 @@ int store_reading_take(struct collector *collector, pid_t pid, enum wire_bucket_
 		r = reading->parts ? 0 : -ENOMEM;
 	}
 	for (size_t i = 0; r == 0 && i < reading->sources.count; i++) {
-		struct store_part *part = &reading->parts[i];
-
-		part->source = reading->sources.list[i];
-		store_read_live(part->source->store, &part->live);
-		r = store_read_buckets(part->source->store, kind, &part->buckets, &part->count);
+		reading->parts[i].source = reading->sources.list[i];
+		r = store_part_read(&reading->parts[i], kind);
 	}
 	if (r < 0) {
 		store_reading_destroy(reading);
@@ -54,7 +69,7 @@ void store_reading_destroy(struct store_reading *reading)
 	if (!reading)
 		return;
 	for (size_t i = 0; reading->parts && i < reading->sources.count; i++)
-		free(reading->parts[i].buckets);
+		finish_part(&reading->parts[i]);
 	free(reading->parts);
 	store_sources_finish(&reading->sources);
 	free(reading);
@@ -80,7 +95,7 @@ double store_reading_seconds(const struct store_reading *reading)
 	return last > first ? (double)(last - first) / 1e9 : 0;
 }
 
-static const struct store_part *same_part(const struct store_reading *reading, const struct store_part *part)
+const struct store_part *store_reading_part(const struct store_reading *reading, const struct store_part *part)
 {
 	for (size_t i = 0; reading && i < reading->sources.count; i++)
 		if (reading->parts[i].source->store == part->source->store)
@@ -147,6 +162,8 @@ static uint32_t name_stack(struct store_profile *making, const struct store_part
 
 // ---- What its threads worked for -----------------------------------------------------------------------------------
 
+#define PROGRAM_LABELS (WIRE_LABELS + 3) // its own, its trace's
+
 struct cause_search {
 	struct store_profile *making;
 	const struct store_part *part;
@@ -170,58 +187,77 @@ static int find_cause(void *context, uint32_t cause, struct causal_link *ret_lin
 	return 0;
 }
 
-// What a stack of n ids is shown under. Returns how many there are then; 0: no memory.
-static uint32_t put_under(struct store_profile *making, const struct store_part *part,
-			  const struct store_bucket *bucket, const char *labels, uint32_t *ids, uint32_t n)
+// A bucket's stack under what caused it: in making->stack. 0; −ENOENT: it makes no sense; −ENOMEM.
+static int show_stack(struct store_profile *making, const struct store_part *part, const struct store_bucket *bucket)
 {
-	const struct profile_view *view = &making->reading->view;
+	struct store_stack *stack = &making->stack;
 	struct cause_search search = {making, part};
 	uint32_t cause = origins_find_context(part->source->origins, WIRE_WORK_CONTEXT(bucket->work));
 
-	if (view->causal)
-		n = causal_append(making->profile, find_cause, &search, cause, ids, n);
-	if (n > 0 && view->labels.group[0]) {
-		ids[n] = pseudo_frame_group(making->profile, view->labels.group, labels);
-		n = ids[n] ? n + 1 : 0;
-	}
-	return n;
+	if (stack->part == part && stack->bucket == bucket->number)
+		return 0;
+	stack->part = NULL;
+	stack->n = name_stack(making, part, bucket->stack, stack->ids, &stack->stop);
+	if (stack->n == 0)
+		return profile_failed(making->profile) ? -ENOMEM : -ENOENT;
+	if (making->reading->view.causal)
+		stack->n = causal_append(making->profile, find_cause, &search, cause, stack->ids, stack->n);
+	if (stack->n == 0)
+		return -ENOMEM;
+	stack->part = part;
+	stack->bucket = bucket->number;
+	return 0;
 }
 
-static const char *labels_of(const struct store_part *part, const struct store_bucket *bucket, char *text, size_t size)
+// The program's labels as text. Returns how much of it is not the trace's.
+static size_t labels_of(const struct store_part *part, const struct store_sample *sample, char *text, size_t size)
 {
 	const struct origins *origins = part->source->origins;
-	uint32_t labels = origins_find_labels(origins, WIRE_WORK_LABELS(bucket->work));
+	uint32_t labels = origins_find_labels(origins, WIRE_WORK_LABELS(sample->bucket->work));
+	size_t own;
 
 	text[0] = '\0';
-	return labels ? context_labels_text(origins->labels[labels - 1].labels, text, size) : text;
+	if (labels)
+		context_labels_text(origins->labels[labels - 1].labels, text, size);
+	own = strlen(text);
+	if (sample->trace)
+		trace_text_add(sample->trace, text, size);
+	return own;
 }
 
-int store_profile_add(struct store_profile *making, const struct store_part *part, const struct store_bucket *bucket,
-		      const int64_t *values, const struct profile_label *labels, uint32_t nlabels, uint64_t weight)
+int store_profile_add(struct store_profile *making, const struct store_part *part, const struct store_sample *sample,
+		      const struct profile_label *labels, uint32_t nlabels)
 {
-	struct profile_label all[WIRE_LABELS + STORE_PROFILE_LABELS + 1];
-	uint32_t ids[WIRE_STORE_FRAMES + CAUSAL_MAX_ADDED + 1], n, nall;
-	char text[CONTEXT_LABELS_BYTES + 64];
-	uint8_t stop;
+	const struct profile_view *view = &making->reading->view;
+	struct profile_label all[PROGRAM_LABELS + STORE_PROFILE_LABELS + 1];
+	char text[CONTEXT_LABELS_BYTES + 256];
+	size_t own = labels_of(part, sample, text, sizeof(text));
+	struct store_stack *stack = &making->stack;
+	uint32_t n, nall;
+	int r;
 
-	labels_of(part, bucket, text, sizeof(text));
-	if (!label_choice_wants(&making->reading->view.labels, text))
+	if (!label_choice_wants(&view->labels, text))
 		return 0;
-	n = name_stack(making, part, bucket->stack, ids, &stop);
-	if (n == 0)
-		return profile_failed(making->profile) ? -ENOMEM : 0;
-	n = put_under(making, part, bucket, text, ids, n);
-	if (n == 0)
-		return -ENOMEM;
+	r = show_stack(making, part, sample->bucket);
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	n = stack->n;
+	if (view->labels.group[0]) {
+		stack->ids[n] = pseudo_frame_group(making->profile, view->labels.group, text);
+		if (stack->ids[n++] == 0)
+			return -ENOMEM;
+	}
+	if (view->hides_traces)
+		text[own] = '\0';
 	// Ours are last: no label of the program's replaces one.
-	nall = label_text_labels(text, making->profile, all, WIRE_LABELS);
+	nall = label_text_labels(text, making->profile, all, PROGRAM_LABELS);
 	memcpy(all + nall, labels, nlabels * sizeof(*labels));
 	nall += nlabels;
 	if (making->reading->sources.count > 1)
 		all[nall++] = (struct profile_label){.key = "process_id", .num = part->source->pid, .num_unit = ""};
-	making->nstacks += weight;
-	making->ntruncated += stop == WIRE_STOP_END ? 0 : weight;
-	return profile_add_sample(making->profile, ids, n, all, nall, values);
+	making->nstacks += sample->weight;
+	making->ntruncated += stack->stop == WIRE_STOP_END ? 0 : sample->weight;
+	return profile_add_sample(making->profile, stack->ids, n, all, nall, sample->values);
 }
 
 static void want_names(const struct store_part *part, struct name_wants *wants)
@@ -296,25 +332,102 @@ struct profile *store_profile_end(struct store_profile *making, int r)
 	return NULL;
 }
 
+// ---- Samples -------------------------------------------------------------------------------------------------------
+
+static bool counts_here(const struct store_choice *choice, const struct store_traced *traced)
+{
+	return traced->sequence >= choice->since && (!choice->only || choice->only[traced->number]);
+}
+
+static bool are_any(const int64_t values[PROFILE_MAX_VALUES])
+{
+	for (int k = 0; k < PROFILE_MAX_VALUES; k++)
+		if (values[k] != 0)
+			return true;
+	return false;
+}
+
+// What entries that count have of each value; sums. `first` is of the same trace as all of them, or they are all of the bucket's.
+static void sum_counts(const struct store_part *part, const struct store_traced *first, size_t n,
+		       const struct store_profile_kind *kind, const struct store_choice *choice,
+		       uint64_t sums[PROFILE_MAX_VALUES])
+{
+	for (int k = 0; k < PROFILE_MAX_VALUES; k++)
+		sums[k] = 0;
+	for (size_t i = 0; i < n; i++) {
+		uint64_t counts[PROFILE_MAX_VALUES] = {0};
+
+		if (!counts_here(choice, &first[i]))
+			continue;
+		kind->traced_counts(part, &first[i], counts);
+		for (int k = 0; k < PROFILE_MAX_VALUES; k++)
+			sums[k] = store_traces_add(sums[k], counts[k]);
+	}
+}
+
+int store_profile_add_bucket(struct store_profile *making, const struct store_part *part,
+			     const struct store_bucket *bucket, const struct store_profile_kind *kind,
+			     const struct store_choice *choice, struct store_share shares[PROFILE_MAX_VALUES])
+{
+	const struct store_traced *first;
+	size_t count = store_traces_find(part, bucket->number, &first), run;
+	uint64_t sums[PROFILE_MAX_VALUES];
+	int64_t values[PROFILE_MAX_VALUES];
+	struct store_sample sample = {.bucket = bucket, .values = values};
+	int r = 0;
+
+	sum_counts(part, first, count, kind, choice, sums);
+	for (int k = 0; k < PROFILE_MAX_VALUES; k++)
+		shares[k].traced = sums[k];
+	for (; count > 0 && r == 0; first += run, count -= run) {
+		for (run = 1; run < count && store_traced_are_alike(first, &first[run]);)
+			run++;
+		sum_counts(part, first, run, kind, choice, sums);
+		for (int k = 0; k < PROFILE_MAX_VALUES; k++)
+			values[k] = store_share_take(&shares[k], sums[k]);
+		sample.trace = &first->trace;
+		sample.weight = sums[0];
+		if (are_any(values))
+			r = kind->add(making, part, &sample);
+	}
+	for (int k = 0; k < PROFILE_MAX_VALUES; k++)
+		values[k] = store_share_rest(&shares[k]);
+	sample.trace = NULL;
+	sample.weight = shares[0].sampled_now > shares[0].traced ? shares[0].sampled_now - shares[0].traced : 0;
+	return r == 0 && are_any(values) ? kind->add(making, part, &sample) : r;
+}
+
+static void compare(const struct store_part *part, const struct store_bucket *bucket, const struct store_part *before,
+		    const struct store_profile_kind *kind, struct store_share shares[PROFILE_MAX_VALUES])
+{
+	const struct store_bucket *old = store_part_bucket(before, bucket->number);
+	int64_t values[PROFILE_MAX_VALUES] = {0}, old_values[PROFILE_MAX_VALUES] = {0};
+	uint64_t counts[PROFILE_MAX_VALUES] = {0}, old_counts[PROFILE_MAX_VALUES] = {0};
+
+	kind->values(part, bucket, values);
+	kind->counts(part, bucket, counts);
+	if (old) {
+		kind->values(part, old, old_values);
+		kind->counts(part, old, old_counts);
+	}
+	for (int k = 0; k < PROFILE_MAX_VALUES; k++)
+		shares[k] = (struct store_share){.value = values[k] - old_values[k],
+						 .value_now = values[k],
+						 .sampled = (int64_t)(counts[k] - old_counts[k]),
+						 .sampled_now = counts[k]};
+}
+
 static int add_part(struct store_profile *making, const struct store_part *part, const struct store_part *before,
 		    const struct store_profile_kind *kind)
 {
+	const struct store_choice choice = {.since = before ? before->traced_next : 0};
 	int r = 0;
 
 	for (size_t i = 0; i < part->count && r == 0; i++) {
-		const struct store_bucket *bucket = &part->buckets[i], *old = store_part_bucket(before, bucket->number);
-		int64_t values[PROFILE_MAX_VALUES] = {0}, old_values[PROFILE_MAX_VALUES] = {0};
-		bool any = false;
+		struct store_share shares[PROFILE_MAX_VALUES];
 
-		kind->values(part, bucket, values);
-		if (old)
-			kind->values(part, old, old_values);
-		for (int k = 0; k < PROFILE_MAX_VALUES; k++) {
-			values[k] -= old_values[k];
-			any |= values[k] != 0;
-		}
-		if (any)
-			r = kind->add(making, part, bucket, values);
+		compare(part, &part->buckets[i], before, kind, shares);
+		r = store_profile_add_bucket(making, part, &part->buckets[i], kind, &choice, shares);
 	}
 	return r;
 }
@@ -326,6 +439,6 @@ int store_profile_add_all(struct store_profile *making, const struct store_readi
 	int r = 0;
 
 	for (size_t i = 0; i < reading->sources.count && r == 0; i++)
-		r = add_part(making, &reading->parts[i], same_part(before, &reading->parts[i]), kind);
+		r = add_part(making, &reading->parts[i], store_reading_part(before, &reading->parts[i]), kind);
 	return r;
 }

@@ -15,6 +15,8 @@
 #include "collector/profile_builder.h"
 #include "collector/store.h"
 #include "collector/store_source.h"
+#include "collector/store_traces.h"
+#include "formats/causal.h"
 #include "formats/profile.h"
 #include "formats/profile_view.h"
 
@@ -25,6 +27,9 @@ struct store_part {
 	const struct store_source *source;
 	struct store_bucket *buckets; // by number
 	size_t count;
+	struct store_traced *traced; // of these buckets' samples, by bucket and trace
+	size_t ntraced;
+	uint64_t traced_next; // the buckets count nothing of this sequence number and later ones
 	struct store_live live;
 };
 
@@ -35,6 +40,8 @@ struct store_reading {
 	struct profile_view view; // how its samples are shown: set by whoever took it
 };
 
+// Reads what the part's source has of that kind. Its lists are there to be freed even if it fails: −ENOMEM.
+int store_part_read(struct store_part *part, enum wire_bucket_kind kind);
 // Of target pid, or of all (0), those that have ended included if the collector keeps them. 0, −ESRCH, −ENOMEM.
 int store_reading_take(struct collector *collector, pid_t pid, enum wire_bucket_kind kind,
 		       struct store_reading **ret_reading);
@@ -45,6 +52,16 @@ int64_t store_reading_end_of(const struct store_reading *reading, const struct s
 double store_reading_seconds(const struct store_reading *reading);
 // NULL: there is none of that number.
 const struct store_bucket *store_part_bucket(const struct store_part *part, uint32_t number);
+// The part of a reading (NULL: none) that is of the same store. NULL: there is none.
+const struct store_part *store_reading_part(const struct store_reading *reading, const struct store_part *part);
+
+// A stack as it is shown, with what is above it: the last one, for what has the same often comes one after the other.
+struct store_stack {
+	const struct store_part *part; // NULL: there is none yet
+	uint32_t bucket, n;
+	uint8_t stop;
+	uint32_t ids[WIRE_STORE_FRAMES + CAUSAL_MAX_ADDED + 1]; // and room for one more
+};
 
 // While a profile is made: begin, prepare_names, add…, end.
 struct store_profile {
@@ -53,6 +70,7 @@ struct store_profile {
 	struct profile_builder frames;
 	struct jit_names **jit_names; // of each part
 	bool *jit_loaded;
+	struct store_stack stack;
 	uint64_t nstacks, ntruncated; // by `weight`, those whose stack is whole or not
 };
 // false: no memory; end it all the same.
@@ -62,17 +80,36 @@ void store_profile_prepare_names(const struct store_reading *reading);
 // The first mapping of the profile is the program's own.
 void store_profile_add_main_mappings(struct store_profile *making);
 
-// A sample with these values and labels (nlabels: at most STORE_PROFILE_LABELS; which process is added where there are several). 0, −ENOMEM.
+// What a bucket counted for one trace, or for none.
+struct store_sample {
+	const struct store_bucket *bucket;
+	const struct wire_trace *trace; // NULL: none
+	const int64_t *values;
+	uint64_t weight; // how much was sampled
+};
+// Adds it with these labels (nlabels: at most STORE_PROFILE_LABELS; those of the program, and which process where there are several, are added). 0,
+// −ENOMEM.
 #define STORE_PROFILE_LABELS 7
-int store_profile_add(struct store_profile *making, const struct store_part *part, const struct store_bucket *bucket,
-		      const int64_t *values, const struct profile_label *labels, uint32_t nlabels, uint64_t weight);
+int store_profile_add(struct store_profile *making, const struct store_part *part, const struct store_sample *sample,
+		      const struct profile_label *labels, uint32_t nlabels);
 
-// What a bucket's counts come to; and how a sample is added. `add` is called where the values since `before` are not all nothing.
+// What a bucket's counts come to; what it and one of its samples have of each value, as counted; and how a sample is added. `add` is called where the
+// values since `before` are not all nothing.
 struct store_profile_kind {
 	void (*values)(const struct store_part *part, const struct store_bucket *bucket, int64_t *ret_values);
-	int (*add)(struct store_profile *making, const struct store_part *part, const struct store_bucket *bucket,
-		   const int64_t *values);
+	void (*counts)(const struct store_part *part, const struct store_bucket *bucket, uint64_t *ret_counts);
+	void (*traced_counts)(const struct store_part *part, const struct store_traced *traced, uint64_t *ret_counts);
+	int (*add)(struct store_profile *making, const struct store_part *part, const struct store_sample *sample);
 };
+// The traces of one part that count.
+struct store_choice {
+	uint64_t since;   // from this sequence number on
+	const bool *only; // of numbers for which this is true; NULL: all
+};
+// A bucket's values: samples of each trace, and one of all the rest. 0, −ENOMEM.
+int store_profile_add_bucket(struct store_profile *making, const struct store_part *part,
+			     const struct store_bucket *bucket, const struct store_profile_kind *kind,
+			     const struct store_choice *choice, struct store_share shares[PROFILE_MAX_VALUES]);
 // All buckets of the reading, less what they had in `before` (NULL: nothing). 0, −ENOMEM.
 int store_profile_add_all(struct store_profile *making, const struct store_reading *before,
 			  const struct store_profile_kind *kind);

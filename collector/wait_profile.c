@@ -56,6 +56,20 @@ static void wait_values(const struct store_part *part, const struct store_bucket
 	ret_values[WAIT_DELAY] = limit(bucket->counts[WIRE_WAIT_DELAY_NS]);
 }
 
+static void wait_counts(const struct store_part *part, const struct store_bucket *bucket, uint64_t *ret_counts)
+{
+	(void)part;
+	ret_counts[WAIT_CONTENTIONS] = bucket->counts[WIRE_WAIT_CONTENTIONS];
+	ret_counts[WAIT_DELAY] = bucket->counts[WIRE_WAIT_DELAY_NS];
+}
+
+static void traced_counts(const struct store_part *part, const struct store_traced *traced, uint64_t *ret_counts)
+{
+	(void)part;
+	ret_counts[WAIT_CONTENTIONS] = traced->counts[WIRE_WAIT_CONTENTIONS];
+	ret_counts[WAIT_DELAY] = traced->counts[WIRE_WAIT_DELAY_NS];
+}
+
 void wait_reading_totals(const struct store_reading *reading, enum wire_bucket_kind kind,
 			 struct wait_totals *ret_totals)
 {
@@ -118,12 +132,11 @@ static bool read_object(const struct making *making, const struct store_part *pa
 	return text[0] != 0;
 }
 
-static int add_sample(struct store_profile *store, const struct store_part *part, const struct store_bucket *bucket,
-		      const int64_t *values)
+static int add_sample(struct store_profile *store, const struct store_part *part, const struct store_sample *sample)
 {
 	struct making *making = (struct making *)(void *)store;
-	uint32_t kind = WIRE_WAIT_KEY_KIND(bucket->key), n = 0;
-	uint64_t object = WIRE_WAIT_KEY_OBJECT(bucket->key);
+	uint32_t kind = WIRE_WAIT_KEY_KIND(sample->bucket->key), n = 0;
+	uint64_t object = WIRE_WAIT_KEY_OBJECT(sample->bucket->key);
 	struct profile_label labels[3];
 	char address[24], text[WIRE_STORE_FRAMES * 8 + 1];
 	const char *name;
@@ -139,8 +152,7 @@ static int add_sample(struct store_profile *store, const struct store_part *part
 	} else if (read_object(making, part, object, text)) {
 		labels[n++] = (struct profile_label){.key = "object", .str = text, .num_unit = ""};
 	}
-	return store_profile_add(store, part, bucket, values, labels, n,
-				 bucket->counts[WIRE_WAIT_CONTENTIONS] / WIRE_WAIT_PARTS);
+	return store_profile_add(store, part, sample, labels, n);
 }
 
 // ---- Profiles ------------------------------------------------------------------------------------------------------
@@ -207,7 +219,7 @@ static void forget_descriptors(struct making *making)
 struct profile *wait_profile_make(const struct store_reading *reading, const struct store_reading *before,
 				  enum wire_bucket_kind kind, const char *command)
 {
-	static const struct store_profile_kind how = {wait_values, add_sample};
+	static const struct store_profile_kind how = {wait_values, wait_counts, traced_counts, add_sample};
 	struct wait_totals totals;
 	struct making making = {0};
 	int r = store_profile_begin(&making.store, reading) ? read_descriptors(&making) : -ENOMEM;
@@ -225,6 +237,7 @@ struct profile *wait_profile_make(const struct store_reading *reading, const str
 		if (before)
 			making.store.profile->duration_ns = reading->now_ns - before->now_ns;
 		add_comments(&making, kind, &totals, command);
+		store_traces_comment(making.store.profile, reading, before);
 	}
 	intern_finish(&making.objects);
 	forget_descriptors(&making);

@@ -13,6 +13,7 @@
 struct profile_view {
 	bool causal; // each stack under those that caused it, oldest at the root
 	struct label_choice labels;
+	bool hides_traces; // samples that differ by their traces alone are one, with no label of them: for texts that list each
 };
 
 #endif

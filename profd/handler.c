@@ -11,6 +11,7 @@
 
 #include "profd/agent.h"
 #include "profd/clock.h"
+#include "profd/current_trace.h"
 #include "profd/modules.h"
 #include "profd/otel_trace.h"
 #include "profd/perf_event.h"
@@ -181,18 +182,6 @@ struct expiry {
 	uint32_t tid;    // of a perf event's thread, who may have left the slot to another; 0: a timer's
 };
 
-// What an OpenTelemetry SDK says goes before what the program told us; that are the thread's own words: it wrote them, or is in the
-// middle of it. buffer: for the former. NULL: none.
-static const struct wire_trace *current_trace(const struct wire_slot *slot, struct wire_trace *buffer)
-{
-	if (profd_otel_trace_read(buffer))
-		return buffer;
-	if (!__atomic_load_n(&slot->has_trace, __ATOMIC_RELAXED) ||
-	    (__atomic_load_n(&slot->trace_turn, __ATOMIC_RELAXED) & 1))
-		return NULL;
-	return &slot->trace;
-}
-
 // What a sample is going to touch, all at once: where samples are few, the program has put its own data in its place.
 static void fetch_early(const struct expiry *expiry, const ucontext_t *uc)
 {
@@ -245,7 +234,7 @@ static void take_sample(const struct expiry *expiry, const ucontext_t *uc)
 	work = __atomic_load_n(&slot->work, __ATOMIC_RELAXED);
 	sample.context = WIRE_WORK_CONTEXT(work);
 	sample.labels = WIRE_WORK_LABELS(work);
-	trace = current_trace(slot, &otel);
+	trace = profd_current_trace(slot, &otel);
 	sample.flags = trace ? WIRE_SAMPLE_TRACE : 0;
 	profd_ring_put(&ring, &sample, scratch->pcs, trace);
 	__atomic_store_n(&scratch->taken, 0, __ATOMIC_RELEASE);

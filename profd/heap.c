@@ -9,10 +9,12 @@
 #include <time.h>
 
 #include "profd/caller.h"
+#include "profd/caller_bucket.h"
 #include "profd/contexts.h"
 #include "profd/interpose_heap.h"
 #include "profd/raw.h"
 #include "profd/store.h"
+#include "profd/traced.h"
 
 #define FULL_PERCENT 50 // above it, buckets are for sizes that are about the same
 #define EXACT_BYTES 64u // but for the smallest
@@ -114,10 +116,12 @@ static uint64_t size_key(uint64_t bytes)
 	return (((bytes - 1) >> shift) + 1) << shift;
 }
 
-static void count_freed(const struct wire_live *live)
+static void count_freed(const void *object, const struct wire_live *live)
 {
 	struct wire_bucket *bucket = &profd_store.buckets[live->bucket];
 
+	if (live->traced)
+		profd_traced_freed(live->traced, object);
 	profd_store_add(bucket, WIRE_HEAP_FREE_BYTES, live->bytes);
 	profd_store_add(bucket, WIRE_HEAP_FREE_OBJECTS, 1);
 }
@@ -125,25 +129,22 @@ static void count_freed(const struct wire_live *live)
 // In the agent's own process, signals blocked.
 static void add_object(const void *object, size_t bytes, struct profd_caller caller)
 {
-	uint64_t pcs[WIRE_STORE_FRAMES];
-	struct profd_store_stack stack = {.pcs = pcs, .work = profd_contexts_own_work()};
 	struct wire_live live = {.bytes = bytes, .born_ds = now_ds()}, stale;
-	struct wire_bucket *bucket;
-
-	stack.npcs = profd_caller_walk(caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
-	bucket = profd_store_bucket(WIRE_BUCKET_HEAP, &stack, size_key(bytes),
+	struct wire_bucket *bucket =
+		profd_caller_bucket(WIRE_BUCKET_HEAP, caller, profd_contexts_own_work(), size_key(bytes),
 				    __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED));
+
 	if (!bucket)
 		return;
 	// Freed by a way that we do not see (an allocator's own functions): it is gone, for its address is another's.
 	if (profd_live_may_have(object) && profd_live_take(object, &stale))
-		count_freed(&stale);
-	profd_store_add(bucket, WIRE_HEAP_ALLOC_BYTES, bytes);
-	profd_store_add(bucket, WIRE_HEAP_ALLOC_OBJECTS, 1);
+		count_freed(object, &stale);
+	live.traced = (uint16_t)profd_traced_count(
+		bucket, (const uint64_t[]){[WIRE_HEAP_ALLOC_OBJECTS] = 1, [WIRE_HEAP_ALLOC_BYTES] = bytes}, object);
 	live.bucket = profd_store_number(bucket);
 	if (profd_live_put(object, &live))
 		return;
-	count_freed(&live);
+	count_freed(object, &live);
 	profd_store_count_lost(WIRE_STORE_LOST_LIVE);
 }
 
@@ -179,7 +180,7 @@ static void settle(const void *object, const struct wire_live *live, bool freed)
 	if (!profd_caller_begin(&work))
 		return;
 	if (profd_store.header && (freed || !profd_live_put(object, live)))
-		count_freed(live);
+		count_freed(object, live);
 	profd_caller_end(&work);
 }
 
@@ -258,7 +259,7 @@ static void forget(const void *object)
 	if (!profd_caller_begin(&work))
 		return;
 	if (profd_store.header && profd_live_take(object, &live))
-		count_freed(&live);
+		count_freed(object, &live);
 	profd_caller_end(&work);
 }
 

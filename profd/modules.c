@@ -31,6 +31,7 @@ struct set {
 };
 
 const struct profd_module_set *profd_modules_current;
+uint64_t profd_modules_serial;
 static struct set *retired;
 
 static void table_drop(struct table *table)
@@ -103,6 +104,7 @@ static void publish(struct set *set)
 
 	set->view.serial = ++last_serial;
 	__atomic_store_n(&profd_modules_current, &set->view, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&profd_modules_serial, set->view.serial, __ATOMIC_SEQ_CST);
 	if (old) {
 		old->next_retired = retired;
 		retired = old;

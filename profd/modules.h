@@ -14,6 +14,8 @@
 
 // The set in force; NULL: none. Handlers load it, store it to their slot's hazard word, and load it again.
 extern const struct profd_module_set *profd_modules_current;
+// atomic; its serial, a moment later. 0: there was none yet.
+extern uint64_t profd_modules_serial;
 
 // Publishes which set the thread of this slot reads from now on, so that the helper does not free it. NULL: none is to be had.
 // *ret_held is for profd_modules_leave. A handler may interrupt a reader: what that one holds is safe to read only while it is in force.

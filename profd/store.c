@@ -44,8 +44,9 @@ static struct wire_store layout(void)
 	store.arena_off = WIRE_PAGE;
 	store.buckets_off = store.arena_off + profd_shared_page_up(ARENA_WORDS * sizeof(uint64_t));
 	store.live_off = store.buckets_off + profd_shared_page_up(BUCKETS * sizeof(struct wire_bucket));
-	store.size =
+	store.traced_off =
 		store.live_off + profd_shared_page_up((uint64_t)PROFD_LIVE_GROUPS * sizeof(struct wire_live_group));
+	store.size = store.traced_off + profd_shared_page_up(WIRE_TRACED * sizeof(struct wire_traced));
 	return store;
 }
 
@@ -88,6 +89,7 @@ int profd_store_open(void)
 	store->arena = (uint64_t *)(base + header.arena_off);
 	store->buckets = (struct wire_bucket *)(base + header.buckets_off);
 	store->live = (struct wire_live_group *)(base + header.live_off);
+	store->traced = (struct wire_traced *)(base + header.traced_off);
 	profd_live_reset();
 	__atomic_store_n(&store->header, (struct wire_store *)base, __ATOMIC_RELEASE);
 	return 0;
@@ -238,7 +240,7 @@ struct wire_bucket *profd_store_bucket(enum wire_bucket_kind kind, const struct 
 				       uint64_t rate)
 {
 	struct wire_bucket wanted = {.kind = kind,
-				     .stack = find_stack(stack),
+				     .stack = stack->known ? stack->known - 1 : find_stack(stack),
 				     .key = key,
 				     .rate = rate,
 				     .work = profd_store_percent_full() < WORK_PERCENT ? stack->work : 0};

@@ -22,6 +22,7 @@ struct profd_store {
 	uint64_t *arena;
 	struct wire_bucket *buckets;
 	struct wire_live_group *live;
+	struct wire_traced *traced;
 	uint64_t size;
 	int fd; // in the helper's fd table
 	// What finds stacks and buckets is nobody else's business: private memory. Index + 1 of the record; 0: free.
@@ -39,7 +40,8 @@ struct profd_store_stack {
 	const uint64_t *pcs;
 	uint32_t npcs; // 1 to WIRE_STORE_FRAMES
 	uint8_t stop;
-	uint64_t work; // WIRE_WORK of its thread
+	uint64_t work;  // WIRE_WORK of its thread
+	uint32_t known; // 1 + a bucket's `stack` that has this one: the PCs need not be there. 0: find it by these
 };
 // The bucket of these; NULL: there is no room (counted). `rate` is the one in force. When buckets run short, work is not told apart any more.
 struct wire_bucket *profd_store_bucket(enum wire_bucket_kind kind, const struct profd_store_stack *stack, uint64_t key,

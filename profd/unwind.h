@@ -71,9 +71,10 @@ uint32_t profd_unwind_table_memo(const struct profd_module_set *set, const struc
 
 // The words of the stack that a walk's result follows from: as long as they hold what they held, and the first frame's PC and SP (and FP, if
 // by_first_fp) are the same, so is the stack. Not so unless whole: frames were found in other ways, or it is too deep.
-#define PROFD_WALK_WORDS 40u
+#define PROFD_WALK_WORDS 96u
 struct profd_walk_words {
 	uint64_t at[PROFD_WALK_WORDS];
+	uint64_t serial; // of the module set; 0: it has none
 	uint32_t count, steps;
 	uint64_t fp_at; // where the FP at hand was read; 0: it is the first frame's
 	bool by_first_fp, whole;

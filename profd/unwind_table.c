@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// unwind_table.c: walks by the tables that the collector compiled from CFI (wire.h). Handler, but for profd_table_check.
+// unwind_table.c: walks by the tables that the collector compiled from CFI (wire_table.h). Handler, but for profd_table_check.
 //
 // Only SP, FP and PC are carried from frame to frame: with these, all but a handful of the rules that compilers write can
 // be followed. Where WIRE_BX is wanted too, the walk starts again and tracks it. A frame that the tables cannot explain is tried as hand-written leaf code and by its frame pointer, each only
@@ -18,8 +18,6 @@
 #include "profd/unwind_step.h"
 
 #define MAX_SIGNAL_FRAMES 64u
-#define MAX_ASM_FUNCTION (1u << 14) // bytes from the entry of a function without CFI to a PC in it
-#define MAX_ASM_PUSHES 12u          // words that it pushed
 
 enum step {
 	STEP_ON,
@@ -93,7 +91,7 @@ static bool read_bx(const struct profd_walk *walk, uint8_t reg, uint64_t *ret_va
 	return true;
 }
 
-// Where the rule's offsets count from. wire.h: off2 is the loaded words' with some rules, and with the others the offsets'.
+// Where the rule's offsets count from. wire_table.h: off2 is the loaded words' with some rules, and with the others the offsets'.
 static uint64_t saved_base(const struct wire_rule *rule, uint64_t cfa)
 {
 	bool loads = rule->cfa == WIRE_CFA_SP_DEREF || rule->cfa == WIRE_CFA_FP_DEREF || rule->cfa == WIRE_CFA_INDEXED;
@@ -230,6 +228,27 @@ static inline void note_words(struct profd_walk *walk, bool by_fp, uint64_t pc_a
 #endif
 }
 
+static inline uint32_t words_noted(const struct profd_walk *walk)
+{
+#ifndef PROFD_UNWIND_OUTSIDE
+	return walk->words ? walk->words->steps : 0;
+#else
+	(void)walk;
+	return 0;
+#endif
+}
+
+// A frame was left by what is not noted. (Where a walk ends is told by code alone.)
+static inline void words_miss(struct profd_walk *walk)
+{
+#ifndef PROFD_UNWIND_OUTSIDE
+	if (walk->words)
+		walk->words->whole = false;
+#else
+	(void)walk;
+#endif
+}
+
 // Of rules that need no more than SP and FP; a frame left in another way is not among the steps.
 static inline void note_rule(struct profd_walk *walk, const struct wire_rule *rule, uint64_t base)
 {
@@ -317,156 +336,7 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 	return STEP_ON;
 }
 
-// ---- Frames without a rule -----------------------------------------------------------------------------------------
-
-// Is it one that a call left, or a trampoline?
-static bool is_return_address(struct profd_walk *walk, uint64_t pc)
-{
-	return profd_code_follows_call(walk, pc) || trampoline_at(walk, pc - 1) || trampoline_at(walk, pc);
-}
-
-// Did the call before pc go to the code at hand?
-static bool was_called_from(struct profd_walk *walk, uint64_t pc, uint64_t *ret_target)
-{
-	return profd_code_call_target(walk, pc, ret_target) && *ret_target <= walk->pc &&
-	       walk->pc - *ret_target < MAX_ASM_FUNCTION;
-}
-
-// May fp be FP in the code at pc, whose SP is sp? Where that code has its frame there, what was called to get into the frame is that very code.
-static bool may_be_fp(struct profd_walk *walk, uint64_t fp, uint64_t pc, uint64_t sp)
-{
-	uint64_t kept = walk->fp, unused, return_address, target;
-	const struct wire_rule *rule = rule_at(walk, pc - 1);
-	bool plausible;
-
-	walk->fp = fp;
-	plausible = fp >= sp && profd_walk_frame_record(walk, &unused, &return_address) &&
-		    is_return_address(walk, return_address);
-	walk->fp = kept;
-	if (plausible && rule && (rule->cfa == WIRE_CFA_FP || rule->cfa == WIRE_CFA_FP_DEREF) &&
-	    profd_code_call_target(walk, return_address, &target))
-		plausible = target < pc && pc - target < PROFD_MAX_FUNCTION;
-	return plausible;
-}
-
-// Code without CFI pushed some registers, those first that are its caller's. In the code at pc, the caller, FP is what it is now, or
-// one of them: for certain the first, when FP points there.
-static bool find_pushed_fp(struct profd_walk *walk, uint32_t pushed, uint64_t pc)
-{
-	uint64_t fp, sp = walk->sp + 8 * (pushed + 1);
-
-	if (walk->fp_known && may_be_fp(walk, walk->fp, pc, sp))
-		return true;
-	for (uint32_t i = pushed; i-- > 0;) {
-		bool is_record = i + 1 == pushed && walk->fp == sp - 16;
-
-		if (!profd_walk_load(walk, walk->sp + 8 * i, &fp) || !(is_record || may_be_fp(walk, fp, pc, sp)))
-			continue;
-		walk->fp = fp;
-		return true;
-	}
-	return false;
-}
-
-// Hand-written leaf code without CFI leaves SP alone, or pushes a few registers: one of the words at SP is then its return address
-// (or the link register is). But it may as well be an old one that a frame without CFI has not overwritten. So the call before it
-// must have gone to code right here; and, behind pushes, to code that has no CFI at its entry either (glibc's clone3 has).
-static bool leaf_step(struct profd_walk *walk)
-{
-	uint64_t pc, target;
-
-	if (PROFD_ARCH_LINK) {
-		if (!read_register(walk, PROFD_ARCH_LINK, &pc))
-			return false;
-		pc = profd_arch_strip(pc);
-		if (!was_called_from(walk, pc, &target))
-			return false;
-		profd_walk_enter(walk, pc, walk->sp, walk->fp);
-		return true;
-	}
-	for (uint32_t pushed = 0; pushed <= MAX_ASM_PUSHES; pushed++) {
-		if (!profd_walk_load(walk, walk->sp + 8 * pushed, &pc))
-			return false;
-		if (!profd_walk_module(walk, pc) || !was_called_from(walk, pc, &target) ||
-		    (pushed && rule_at(walk, target)))
-			continue;
-		if (pushed)
-			walk->fp_known = find_pushed_fp(walk, pushed, pc);
-		profd_walk_enter(walk, pc, walk->sp + 8 * (pushed + 1), walk->fp);
-		return true;
-	}
-	return false;
-}
-
-// On a function's first and last instructions the frame at FP is its caller's, and would be one too far up.
-static bool edge_step(struct profd_walk *walk)
-{
-	uint64_t pc, fp = walk->fp;
-	uint32_t offset;
-	bool fp_saved;
-
-	if (!profd_code_return_slot(walk, walk->pc, &offset, &fp_saved) ||
-	    !profd_walk_load(walk, walk->sp + offset, &pc) || !is_return_address(walk, pc) ||
-	    (fp_saved && !profd_walk_load(walk, walk->sp + offset - 8, &fp)))
-		return false;
-	walk->fp_known |= fp_saved;
-	profd_walk_enter(walk, pc, walk->sp + offset + 8, fp);
-	return true;
-}
-
-// FP may be anything in code that does not keep it; or its caller's. Then what the call before the return address went to is the
-// caller, and has CFI as a rule.
-static bool record_step(struct profd_walk *walk)
-{
-	uint64_t pc, fp, target;
-
-	if (!knows_fp(walk) || !profd_walk_frame_record(walk, &fp, &pc))
-		return false;
-	if (profd_code_call_target(walk, pc, &target) && rule_at(walk, target))
-		return false;
-	if (pc && !is_return_address(walk, pc) && !profd_jit_vouches(walk, fp, pc))
-		return false;
-	profd_walk_enter_by_record(walk, pc, fp);
-	return true;
-}
-
-// aarch64: the link register points into code that has a rule, and this code has none: so it has called nobody yet, for that would have
-// left an address in here, and the register still has its return address. Where SP was then, nobody says. With a frame record of its
-// own, which has the same address, it is as good as any.
-static bool link_step(struct profd_walk *walk)
-{
-	uint64_t pc, fp, recorded;
-
-	if (!read_register(walk, PROFD_ARCH_LINK, &pc))
-		return false;
-	pc = profd_arch_strip(pc);
-	if (!profd_code_follows_call(walk, pc) || !rule_at(walk, pc - 1) ||
-	    (profd_walk_frame_record(walk, &fp, &recorded) && recorded == pc))
-		return false;
-	profd_walk_enter(walk, pc, walk->sp, walk->fp);
-	walk->sp_known = false;
-	return true;
-}
-
-static enum step guess_step(struct profd_walk *walk)
-{
-	const struct profd_module *module = profd_walk_module(walk, walk->pc);
-	bool has_table = module && module->table, interrupted = walk->exact;
-
-	walk->bx_known = false;
-	if (!interrupted && profd_code_leaves_stack(walk, walk->pc))
-		return STEP_END;
-	if (interrupted && edge_step(walk))
-		return STEP_ON;
-	// Where a table has a hole, the code is hand-written or data; where there is no table, it may be of any kind.
-	if (interrupted && has_table && leaf_step(walk))
-		return STEP_ON;
-	if (PROFD_ARCH_LINK && interrupted && link_step(walk))
-		return STEP_ON;
-	if (record_step(walk) || (interrupted && !has_table && leaf_step(walk)))
-		return STEP_ON;
-	return STEP_NO_RULE;
-}
+#include "profd/unwind_guess.h"
 
 // ---- The walk ------------------------------------------------------------------------------------------------------
 
@@ -532,6 +402,7 @@ static enum step step_up(struct profd_walk *walk)
 	bool cacheable = !walk->exact && !walk->tracks_bx && profd_walk_sp_known(walk);
 	uint64_t entry = cacheable ? profd_cache_get(walk->set, walk->pc - 1) : 0;
 	const struct wire_rule *rule = entry ? NULL : own_rule(walk);
+	uint32_t noted;
 	enum step step;
 
 	// Interrupted PCs are as many as there are instructions: they would only push return addresses out.
@@ -540,8 +411,11 @@ static enum step step_up(struct profd_walk *walk)
 	step = entry ? cached_step(walk, entry) : STEP_NO_RULE;
 	if (step != STEP_NO_RULE)
 		return step;
+	noted = words_noted(walk);
 	step = entry ? guess_step(walk) : slow_step(walk, rule);
 	profd_memo_restart(walk);
+	if (step == STEP_ON && words_noted(walk) == noted)
+		words_miss(walk);
 	return step;
 }
 
@@ -605,6 +479,7 @@ static void words_begin(struct profd_walk *walk, struct profd_walk_words *words)
 	walk->words = words;
 	if (!words)
 		return;
+	words->serial = walk->set->serial;
 	words->count = words->steps = 0;
 	words->fp_at = 0;
 	words->by_first_fp = false;
@@ -635,7 +510,7 @@ static uint32_t unwind(const struct profd_module_set *set, const struct profd_un
 	}
 	*ret_stop = step == STEP_ON ? (uint8_t)WIRE_STOP_DEPTH : stop_reason(&walk, step);
 	if (words)
-		words->whole &= step == STEP_END && words->steps + 1 >= count;
+		words->whole &= step == STEP_END;
 	return count;
 }
 

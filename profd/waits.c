@@ -11,13 +11,16 @@
 #include <errno.h>
 
 #include "profd/agent.h"
+#include "profd/caller_bucket.h"
 #include "profd/clock.h"
 #include "profd/contention.h"
 #include "profd/contexts.h"
 #include "profd/events.h"
+#include "profd/known_stacks.h"
 #include "profd/object_key.h"
 #include "profd/store.h"
 #include "profd/threads.h"
+#include "profd/traced.h"
 #include "profd/wakers.h"
 
 uint32_t profd_waits_wanted = PROFD_WAITS_UNBOUND;
@@ -44,6 +47,7 @@ void profd_waits_forget(void)
 {
 	profd_contention_reset();
 	profd_object_keys_forget();
+	profd_known_stacks_forget();
 	profd_wakers_forget();
 	waited_lock = 0;
 }
@@ -131,21 +135,20 @@ static void count(enum wire_bucket_kind bucket_kind, const struct waiting *waiti
 {
 	struct profd_caller_work work;
 	struct wire_bucket *bucket;
-	struct profd_store_stack stack;
-	uint64_t pcs[WIRE_STORE_FRAMES];
+	uint64_t own;
 
 	if (!profd_caller_begin(&work))
 		return;
 	if (__atomic_load_n(&profd_store.header, __ATOMIC_ACQUIRE)) {
-		stack.npcs = profd_caller_walk(waiting->caller, pcs, WIRE_STORE_FRAMES, &stack.stop);
-		stack.pcs = pcs;
 		// Under the seam of this lock, not of one that its thread has besides.
-		stack.work = profd_wakers_lock == waiting->object ? profd_contexts_work() : profd_contexts_own_work();
-		bucket = profd_store_bucket(bucket_kind, &stack, key_of(waiting->kind, waiting->object), 0);
-		if (bucket) {
-			profd_store_add(bucket, WIRE_WAIT_CONTENTIONS, waiting->parts);
-			profd_store_add(bucket, WIRE_WAIT_DELAY_NS, waiting->delay_ns);
-		}
+		own = profd_wakers_lock == waiting->object ? profd_contexts_work() : profd_contexts_own_work();
+		bucket = profd_caller_bucket(bucket_kind, waiting->caller, own, key_of(waiting->kind, waiting->object),
+					     0);
+		if (bucket)
+			profd_traced_count(bucket,
+					   (const uint64_t[]){[WIRE_WAIT_CONTENTIONS] = waiting->parts,
+							      [WIRE_WAIT_DELAY_NS] = waiting->delay_ns},
+					   NULL);
 	}
 	profd_caller_end(&work);
 }

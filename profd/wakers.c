@@ -3,10 +3,6 @@
 //
 // wakers.c: see wakers.h.
 //
-// What waking costs. A walk of the stack takes 100 to 500 ns, which is too much for a call that takes 20. So a thread remembers the last few stacks
-// that it woke others from: the call's return address and SP, and the words of the stack that the frames above follow from (unwind.h). As long
-// as these still hold what they held, it is the same stack, and its context is known. Stacks of which not all is known are not remembered.
-//
 // Answers. Who asks another thread for something, waits, and is woken by it, is where it was: the waker is no cause of what it does then. So a wake
 // carries who gave the waker its own context, and where that chain began; a thread that finds itself there keeps what it had.
 
@@ -17,6 +13,7 @@
 #include "profd/agent.h"
 #include "profd/clock.h"
 #include "profd/contexts.h"
+#include "profd/known_stacks.h"
 #include "profd/links.h"
 #include "profd/threads.h"
 #include "profd/unwind.h"
@@ -54,83 +51,7 @@ static uint32_t entry_of(uint64_t object)
 	return (uint32_t)((object ^ object >> 17) * 0x9e3779b97f4a7c15u >> 50) & (ENTRIES - 1);
 }
 
-// ---- What this thread remembers ---------------------------------------------------------------------------------------------
-
-// Known stacks and seams are this thread's alone, but a signal handler of the program's may come in between any two statements. It finds this set
-// and changes nothing: what is half written names nothing. Where a handler is left by longjmp it may stay so; then nothing new is remembered.
-static __thread bool remembering;
-
-// false: somebody is at it.
-static bool begin_remembering(void)
-{
-	bool free = !remembering;
-
-	remembering = true;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	return free;
-}
-
-static void end_remembering(bool began)
-{
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	if (began)
-		remembering = false;
-}
-
 // ---- The stacks that wake others --------------------------------------------------------------------------------------------
-
-#define KNOWN 4u
-
-struct known {
-	uint64_t pc, sp, sum;
-	uint64_t fp; // 0: does not matter
-	uint32_t parent, context;
-	uint32_t nwords;
-	uint16_t words[PROFD_WALK_WORDS]; // above sp
-};
-static __thread struct known known[KNOWN];
-static __thread uint32_t next_known;
-
-// Of what lies at these places now; sp is in the thread's own stack, and so are they.
-static uint64_t sum_of(const struct known *stack)
-{
-	const uint64_t *words = (const uint64_t *)(uintptr_t)stack->sp; // NOLINT(performance-no-int-to-ptr)
-	uint64_t sum = 0;
-
-	for (uint32_t i = 0; i < stack->nwords; i++)
-		sum += words[stack->words[i]] * (2 * i + 0x9e3779b97f4a7c15u);
-	return sum;
-}
-
-static uint32_t find_known(struct profd_caller caller, uint32_t parent)
-{
-	bool began = begin_remembering();
-	uint32_t context = 0;
-
-	for (uint32_t i = 0; i < KNOWN && !context; i++)
-		if (known[i].sp == caller.sp && known[i].pc == caller.pc && known[i].parent == parent &&
-		    (!known[i].fp || known[i].fp == caller.fp) && sum_of(&known[i]) == known[i].sum)
-			context = known[i].context;
-	end_remembering(began);
-	return context;
-}
-
-// In words above sp. False: not all of them are in the thread's own stack, near enough.
-static bool take_words(struct known *stack, const struct profd_walk_words *words)
-{
-	const struct profd_slot_private *private = profd_slot_private(&profd_agent.region.slots[profd_thread_slot]);
-
-	for (uint32_t i = 0; i < words->count; i++) {
-		uint64_t at = words->at[i];
-
-		if (stack->sp < private->stack_low || at < stack->sp || at >= private->stack_high || at % 8 ||
-		    stack->sp % 8 || (at - stack->sp) / 8 > UINT16_MAX)
-			return false;
-		stack->words[i] = (uint16_t)((at - stack->sp) / 8);
-	}
-	stack->nwords = words->count;
-	return true;
-}
 
 // The context of a stack that wakes. Where the same stack is in the chain before it already, the chain goes round in a circle: it is cut there.
 static uint32_t woken_by(uint32_t stack, uint32_t parent)
@@ -146,44 +67,16 @@ static uint32_t woken_by(uint32_t stack, uint32_t parent)
 	return profd_contexts_add(WIRE_CONTEXT_WOKEN, stack, parent);
 }
 
-static void remember(const struct known *stack)
-{
-	bool began = begin_remembering();
-	struct known *place = &known[next_known % KNOWN];
-
-	if (began) {
-		next_known++;
-		place->sp = 0;
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-		place->pc = stack->pc;
-		place->fp = stack->fp;
-		place->sum = stack->sum;
-		place->parent = stack->parent;
-		place->context = stack->context;
-		place->nwords = stack->nwords;
-		for (uint32_t i = 0; i < stack->nwords; i++)
-			place->words[i] = stack->words[i];
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
-		place->sp = stack->sp;
-	}
-	end_remembering(began);
-}
-
 static uint32_t walk_and_remember(struct profd_caller caller, uint32_t parent)
 {
-	struct known stack = {.pc = caller.pc, .sp = caller.sp, .parent = parent};
 	struct profd_walk_words words;
+	uint32_t context;
 
 	words.whole = false;
-	stack.context = woken_by(profd_contexts_stack(caller, &words), parent);
-	if (!stack.context)
-		return 0;
-	if (!words.whole || !take_words(&stack, &words))
-		return stack.context;
-	stack.fp = words.by_first_fp ? caller.fp : 0;
-	stack.sum = sum_of(&stack);
-	remember(&stack);
-	return stack.context;
+	context = woken_by(profd_contexts_stack(caller, &words), parent);
+	if (context)
+		profd_known_stack_keep(caller, parent, &words, context);
+	return context;
 }
 
 uint32_t profd_wakers_wake(uint64_t object, struct profd_caller caller)
@@ -195,7 +88,7 @@ uint32_t profd_wakers_wake(uint64_t object, struct profd_caller caller)
 	if (profd_thread_slot == PROFD_NO_SLOT || !__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
 		return 0;
 	parent = WIRE_WORK_CONTEXT(profd_contexts_own_work());
-	context = find_known(caller, parent);
+	context = profd_known_stack(caller, parent);
 	if (!context && profd_agent_is_on())
 		context = walk_and_remember(caller, parent);
 	if (!context)
@@ -318,6 +211,27 @@ void profd_wakers_wait_ends(const struct profd_wait *wait, struct profd_waker *r
 
 // ---- Locks ------------------------------------------------------------------------------------------------------------------
 
+// Seams are this thread's alone, but a signal handler of the program's may come in between any two statements. It finds this set and changes
+// nothing: what is half written names nothing. Where a handler is left by longjmp it may stay so; then nothing new is remembered.
+static __thread bool remembering;
+
+// false: somebody is at it.
+static bool begin_remembering(void)
+{
+	bool free = !remembering;
+
+	remembering = true;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	return free;
+}
+
+static void end_remembering(bool began)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (began)
+		remembering = false;
+}
+
 static uint32_t seam_of(uint32_t waker, uint32_t parent)
 {
 	const struct wire_pool_context *item = profd_contexts_find(waker);
@@ -369,8 +283,6 @@ void profd_wakers_forget(void)
 	for (uint32_t i = 0; i < ENTRIES; i++)
 		if (wakes[i].context)
 			wakes[i].context = 0;
-	for (uint32_t i = 0; i < KNOWN; i++)
-		known[i].sp = 0;
 	for (uint32_t i = 0; i < SEAMS; i++)
 		seams[i].context = 0;
 	remembering = false;

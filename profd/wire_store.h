@@ -10,14 +10,22 @@
 //   arena_off    uint64_t [arena_words]            stacks, one after the other: struct wire_stack, then its PCs
 //   buckets_off  struct wire_bucket [nbuckets]     [0, buckets_used) were taken
 //   live_off     struct wire_live_group [ngroups]  sampled objects that are not freed yet
+//   traced_off   struct wire_traced [WIRE_TRACED]  the last samples whose threads had a trace
 //
 //   live object ──bucket──► wire_bucket ──stack──► wire_stack, PCs
+//       └──traced──► wire_traced ──bucket──► the same
 //
 // A bucket is one (kind, stack, key, rate, work). Whoever finds none reserves one (buckets_used), fills it, and stores `kind` last (release): a
 // reader that sees a kind sees the rest. Stacks are complete before a bucket names them. None of it changes any more, but for the counts.
 //
 // Counts never go down. A writer counts what comes (allocated) before what goes (freed), a reader loads what goes before what comes: so
 // what is in use, their difference, is never less than nothing, and exact whenever nobody is in the middle of it.
+//
+// Traces are without number, so a bucket knows nothing of them. A sample of a thread that has one is counted in its bucket as any other, and has an
+// entry besides: its trace, and what of the bucket's counts is its own. Entries are used in turn; where one is overwritten, its sample is one without
+// a trace from then on. A writer takes a sequence number, then counts in the bucket, then publishes the entry. So of an entry that a reader sees,
+// the counts are in what he reads of the bucket afterwards; and who reads buckets, and traced_next after them, has in these buckets nothing of the
+// sequence numbers from there on.
 
 #ifndef PROFD_WIRE_STORE_H
 #define PROFD_WIRE_STORE_H
@@ -25,7 +33,7 @@
 #include <stdint.h>
 
 #define WIRE_STORE_MAGIC 0x6f747364666f7270ULL // "profdsto"
-#define WIRE_STORE_VERSION 1u
+#define WIRE_STORE_VERSION 2u
 #define WIRE_STORE_FRAMES 256u // kept of one stack, from the leaf; deeper ones are marked WIRE_STOP_DEPTH
 #define WIRE_STORE_MAX_BUCKETS (1u << 20)
 #define WIRE_STORE_MAX_ARENA_WORDS (1u << 26)
@@ -95,8 +103,27 @@ struct wire_live_group {
 	struct wire_live {
 		uint32_t bucket;
 		uint32_t born_ds; // tenths of a second since wire_store.start_ns
-		uint64_t bytes;
+		uint64_t bytes : 48;
+		uint64_t traced : 16; // the number of its wire_traced: index + 1; 0: it has none
 	} objects[WIRE_LIVE_PLACES];
+};
+
+// The entry of sequence number S has index S % WIRE_TRACED. `turn` is a seqlock: it publishes the rest, and is another one for each sample. While the
+// object of a heap sample is in use, it is LIVE; whoever frees the object takes that off, if the entry still is that object's.
+#define WIRE_TRACED 65535u
+#define WIRE_TRACED_BUSY 1u // being written
+#define WIRE_TRACED_LIVE 2u
+#define WIRE_TRACED_TURN(sequence, bits) (((uint64_t)(sequence) + 1) << 2 | (bits))
+#define WIRE_TRACED_SEQUENCE(turn) (((turn) >> 2) - 1)
+#define WIRE_TRACED_COUNTS 2u
+struct wire_traced {
+	uint64_t turn;   // atomic; WIRE_TRACED_TURN; 0: never used
+	uint32_t bucket; // its number
+	uint32_t flags;  // like what follows, of its wire_trace
+	uint8_t trace_id[16];
+	uint8_t span_id[8];
+	uint64_t counts[WIRE_TRACED_COUNTS]; // parts of its bucket's first ones: of what comes, not of what goes
+	uint64_t object;                     // the address of a heap sample's
 };
 
 struct wire_store {
@@ -104,7 +131,7 @@ struct wire_store {
 	uint32_t version;
 	uint32_t pid;
 	uint64_t size; // of the whole
-	uint64_t arena_off, buckets_off, live_off;
+	uint64_t arena_off, buckets_off, live_off, traced_off;
 	uint32_t arena_words, nbuckets, ngroups;
 	uint32_t heap_unseen; // WIRE_UNSEEN_…
 	uint64_t start_ns;    // CLOCK_MONOTONIC
@@ -115,6 +142,8 @@ struct wire_store {
 	_Alignas(64) uint32_t arena_used;
 	uint32_t buckets_used;
 	uint64_t lost[WIRE_STORE_LOST_COUNT];
+	_Alignas(64) uint64_t traced_next; // sequence number; those before it were given out
+	uint64_t traces_lost;              // of samples whose entries were overwritten, or that found none
 };
 
 // What is switched on: the agent's wish in its hello (from its environment, or handed on by fork), the collector's in WIRE_MSG_RATES.
@@ -130,6 +159,7 @@ struct wire_rates {
 WIRE_STORE_ASSERT(sizeof(struct wire_stack) == WIRE_STACK_WORDS * 8);
 WIRE_STORE_ASSERT(sizeof(struct wire_bucket) == 64);
 WIRE_STORE_ASSERT(sizeof(struct wire_live_group) == 256);
+WIRE_STORE_ASSERT(sizeof(struct wire_traced) == 64);
 WIRE_STORE_ASSERT(sizeof(struct wire_store) <= 4096);
 WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 32);
 #undef WIRE_STORE_ASSERT

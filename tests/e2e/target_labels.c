@@ -14,6 +14,7 @@
 //   otel       OTEP 4947: 300 ms without a record, with one, with one that is not valid, with a pointer to nowhere, with a sampled one; the
 //              process's service.name (OTEP 4719)
 //   wait       a thread with labels and a trace that waits; "ready", until end of input
+//   memory     what is allocated, and what waits for a lock, with traces; "ready", until end of input
 //   handler    a signal handler enters, labels and leaves while the main program sets labels; 300 ms
 
 #include <pthread.h>
@@ -264,6 +265,74 @@ static int wait_case(int argc, char **argv)
 	_exit(0);
 }
 
+static const unsigned char other_id[16] = {0x2a, 0x2a, 0x2a, 0x2a, 0x2a, 0x2a, 0x2a, 0x2a,
+					   0x2a, 0x2a, 0x2a, 0x2a, 0x2a, 0x2a, 0x2a, 0x2a};
+static void *volatile kept[32];
+static unsigned nkept;
+
+TARGET_NOINLINE static void keep_blocks(int n)
+{
+	for (int i = 0; i < n; i++)
+		kept[nkept++] = malloc(1000);
+	__asm__ volatile("# keep_blocks");
+}
+
+TARGET_NOINLINE static void drop_blocks(int n)
+{
+	for (int i = 0; i < n; i++) {
+		kept[31] = malloc(300);
+		free(kept[31]);
+	}
+	__asm__ volatile("# drop_blocks");
+}
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static long waiter_tid;
+
+TARGET_NOINLINE static void give_lock(void)
+{
+	while (!target_sleeps(&waiter_tid))
+		usleep(1000);
+	usleep(10000);
+	pthread_mutex_unlock(&lock);
+	__asm__ volatile("# give_lock");
+}
+
+static void *wait_for_lock(void *unused)
+{
+	profd_trace_set(other_id, other_id, 0);
+	__atomic_store_n(&waiter_tid, gettid(), __ATOMIC_RELEASE);
+	pthread_mutex_lock(&lock);
+	pthread_mutex_unlock(&lock);
+	return unused;
+}
+
+static int memory(int argc, char **argv)
+{
+	static const struct {
+		const unsigned char *trace_id, *span_id;
+		int sampled, n;
+	} rounds[] = {{NULL, NULL, 0, 4}, {other_id, other_id, 0, 3}, {trace_id, span_id, 1, 10}};
+	pthread_t thread;
+
+	for (int i = 0; i < 3; i++) {
+		profd_trace_set(rounds[i].trace_id, rounds[i].span_id, rounds[i].sampled);
+		keep_blocks(rounds[i].n);
+		__asm__ volatile("" : "+r"(i)); // one call, and so one stack
+	}
+	drop_blocks(5);
+	pthread_mutex_lock(&lock);
+	TARGET_CHECK(pthread_create(&thread, NULL, wait_for_lock, NULL) == 0);
+	give_lock();
+	pthread_join(thread, NULL);
+	profd_trace_set(NULL, NULL, 0);
+	printf("ready\n");
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
+	return 0;
+}
+
 static struct profd_link handlers_link;
 static unsigned char handlers_id[16];
 
@@ -302,7 +371,7 @@ static int handler(int argc, char **argv)
 
 static const struct target_case cases[] = {
 	{"nested", nested}, {"links", links}, {"deep", deep},      {"many", many},       {"flood", flood},
-	{"limits", limits}, {"otel", otel},   {"wait", wait_case}, {"handler", handler},
+	{"limits", limits}, {"otel", otel},   {"wait", wait_case}, {"handler", handler}, {"memory", memory},
 };
 
 TARGET_MAIN(cases)

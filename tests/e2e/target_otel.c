@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// target_otel.c: two threads at once, each with a span of its own, published by a library (otel_sdk.c): 400 ms of CPU time each.
+// target_otel.c: two threads at once, each with a span of its own, published by a library (otel_sdk.c): 400 ms of CPU time and 20 blocks of memory,
+// which they keep, each.
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "target.h"
@@ -21,6 +23,15 @@ TARGET_NOINLINE static void with_span(void)
 	__asm__ volatile("");
 }
 
+static void *volatile kept[2][20];
+
+TARGET_NOINLINE static void keep_blocks(int number)
+{
+	for (int i = 0; i < 20; i++)
+		kept[number - 1][i] = malloc(500);
+	__asm__ volatile("");
+}
+
 static void *work(void *number)
 {
 	struct otel_record record = {.valid = 1};
@@ -30,6 +41,7 @@ static void *work(void *number)
 	pthread_setname_np(pthread_self(), *(int *)number == 1 ? "one" : "two");
 	otel_sdk_publish(&record);
 	with_span();
+	keep_blocks(*(int *)number);
 	otel_sdk_publish(NULL);
 	return NULL;
 }

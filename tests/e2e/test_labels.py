@@ -11,6 +11,7 @@ import urllib.request
 
 import pytest
 
+import pprof_reader
 from test_heap import served, wait_until  # pylint: disable=unused-import
 from test_programs import free_port
 
@@ -138,6 +139,66 @@ def test_sampled_only(labelled):
     profile = labelled('otel', '--sampled-only')
     assert profile.share('with_a') > 0.9
     assert all(sample.labels['trace_sampled'] == '1' for sample in profile.samples)
+
+
+# ---- Memory and locks: traces are no part of what is counted, and each sample has its own ---------------------------------------------------------------
+
+OTHER = '2a' * 16
+
+
+def by_trace(profile, function):
+    """trace id (None: none) → the sums of the values of samples with the function."""
+    sums = {}
+    for sample in profile.samples:
+        if function in sample.stack:
+            key = sample.labels.get('trace_id')
+            sums[key] = [a + b for a, b in zip(sums.get(key, [0] * 4), sample.values)]
+    return sums
+
+
+def test_memory(served, helper):
+    target = served('--heap=1', '--mutex', '--block=1', '--', helper('target_labels'), 'memory')
+    known = {None: [4, 4000, 4, 4000], OTHER: [3, 3000, 3, 3000], TRACE['trace_id']: [10, 10000, 10, 10000]}
+    profile = target.profile('/debug/pprof/heap')
+    assert by_trace(profile, 'keep_blocks') == known
+    assert by_trace(profile, 'drop_blocks') == {TRACE['trace_id']: [5, 1500, 0, 0]}
+    sampled, = [sample.labels for sample in profile.samples if 'keep_blocks' in sample.stack and 'trace_sampled' in sample.labels]
+    assert sampled == {'bytes': 1000, 'trace_sampled': '1', **TRACE}
+    assert not any('traces were not kept' in comment for comment in profile.comments)
+    wanted = target.profile('/debug/pprof/allocs?sampled_only=1')
+    assert {sample.labels['trace_id'] for sample in wanted.samples} == {TRACE['trace_id']}
+    assert by_trace(wanted, 'keep_blocks') == {TRACE['trace_id']: known[TRACE['trace_id']]}
+    wanted = target.profile(f'/debug/pprof/heap?label=trace_id={OTHER}&causal=1')
+    assert by_trace(wanted, 'keep_blocks') == {OTHER: known[OTHER]}
+    assert {sample.labels['trace_id'] for sample in wanted.samples} == {OTHER}
+    folded = target.get('/debug/pprof/heap?format=folded&group=trace_id')[1].decode()
+    assert sorted((line.split(';')[0], line.split()[-1]) for line in folded.splitlines() if ';keep_blocks ' in line) == [
+        ('trace_id=', '4000'), (f'trace_id={OTHER}', '3000'), (f'trace_id={TRACE["trace_id"]}', '10000')]
+    text = target.get('/debug/pprof/heap?debug=1')[1].decode()
+    assert len(re.findall(r'\n17: 17000 \[17: 17000\] @', text)) == 1 # one stack is one entry there, whatever traces it has
+    assert len(re.findall(r'\n10: 10000 \[10: 10000\] @', target.get('/debug/pprof/heap?debug=1&sampled_only=1')[1].decode())) == 1
+    assert b'profd_store_traces_lost_total 0\n' in target.get('/metrics')[1]
+
+
+def test_locks(served, helper):
+    target = served('--mutex', '--block=1', '--', helper('target_labels'), 'memory')
+    profile = target.profile('/debug/pprof/mutex')
+    (trace, (contentions, delay)), = by_trace(profile, 'give_lock').items()
+    assert trace == TRACE['trace_id'] and contentions == 1 and delay > 5e6
+    profile = target.profile('/debug/pprof/block')
+    (trace, (contentions, delay)), = by_trace(profile, 'wait_for_lock').items()
+    assert trace == OTHER and contentions == 1 and delay > 5e6
+    assert target.profile('/debug/pprof/block?sampled_only=1&label=wait=mutex').samples == []
+    assert b'trace_id' not in target.get('/debug/pprof/mutex?debug=1')[1]
+    assert len(target.profile('/debug/pprof/mutex?sampled_only=1').samples) == 1
+
+
+def test_memory_of_a_run(profd, helper, tmp_path):
+    output = str(tmp_path / 'heap.pb.gz')
+    subprocess.run([profd, 'run', '--heap=1', '-o', output, '--group', 'trace_id', '--', helper('target_otel')], check=True, timeout=120)
+    profile = pprof_reader.read(output)
+    assert by_trace(profile, 'keep_blocks') == {digits * 16: [20, 10000, 20, 10000] for digits in ('01', '02')}
+    assert {sample.stack[0] for sample in profile.samples if 'keep_blocks' in sample.stack} == {'trace_id=' + '01' * 16, 'trace_id=' + '02' * 16}
 
 
 def test_waiting_threads(agent, helper):

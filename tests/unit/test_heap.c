@@ -16,9 +16,11 @@
 
 #include "profd/agent.h"
 #include "profd/caller.h"
+#include "profd/caller_bucket.h"
 #include "profd/contexts.h"
 #include "profd/heap.h"
 #include "profd/interpose_heap.h"
+#include "profd/otel_trace.h"
 #include "profd/store.h"
 #include "profd/threads.h"
 
@@ -50,18 +52,27 @@ static void fake_free(void *object)
 
 struct profd_heap_reals profd_heap_reals = {.malloc = fake_malloc, .realloc = fake_realloc, .free = fake_free};
 
-uint32_t profd_caller_walk(struct profd_caller caller, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
+struct wire_bucket *profd_caller_bucket(enum wire_bucket_kind kind, struct profd_caller caller, uint64_t work,
+					uint64_t key, uint64_t rate)
 {
+	const struct profd_store_stack stack = {.pcs = &calling_pc, .npcs = 1, .stop = WIRE_STOP_END, .work = work};
+
 	(void)caller;
-	assert_int_equal(max, WIRE_STORE_FRAMES);
-	pcs[0] = calling_pc;
-	*ret_stop = WIRE_STOP_END;
-	return 1;
+	return profd_store_bucket(kind, &stack, key, rate);
 }
 
 uint64_t profd_contexts_own_work(void)
 {
 	return 0;
+}
+
+static const struct wire_trace *calling_trace; // NULL: none
+
+bool profd_otel_trace_read(struct wire_trace *ret_trace)
+{
+	if (calling_trace)
+		*ret_trace = *calling_trace;
+	return calling_trace != NULL;
 }
 
 bool profd_caller_begin(struct profd_caller_work *work)
@@ -99,6 +110,7 @@ static int begin(void **state)
 {
 	(void)state;
 	fails = off = false;
+	calling_trace = NULL;
 	memset(&profd_heap_mine, 0, sizeof(profd_heap_mine));
 	return profd_store_open();
 }
@@ -268,6 +280,46 @@ static void test_an_address_that_comes_again(void **state)
 	assert_int_equal(sum(WIRE_HEAP_FREE_BYTES), 10);
 }
 
+static uint32_t entries_in_use(void)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < 8; i++)
+		n += (profd_store.traced[i].turn & WIRE_TRACED_LIVE) != 0;
+	return n;
+}
+
+// An object's entry is in use as long as the object is, whatever way it goes.
+static void test_traces(void **state)
+{
+	const struct wire_trace trace = {.trace_id = {1}};
+	void *object, *other;
+
+	(void)state;
+	profd_heap_set_rate(1);
+	allocate(10);
+	assert_int_equal(profd_store.header->traced_next, 0);
+	calling_trace = &trace;
+	object = allocate(10);
+	other = allocate(20);
+	assert_int_equal(entries_in_use(), 2);
+	assert_int_equal(profd_store.traced[1].counts[WIRE_HEAP_ALLOC_BYTES], 20);
+	fails = true;
+	assert_null(reallocate(object, 200));
+	fails = false;
+	assert_int_equal(entries_in_use(), 2);
+	object = reallocate(object, 200);
+	assert_int_equal(entries_in_use(), 2);
+	assert_int_equal(profd_store.header->traced_next, 3);
+	calling_trace = NULL;
+	release(other);
+	assert_int_equal(entries_in_use(), 1);
+	next_address -= 32; // freed without our knowing
+	assert_ptr_equal(allocate(30), object);
+	assert_int_equal(entries_in_use(), 0);
+	assert_int_equal(sum(WIRE_HEAP_ALLOC_OBJECTS) - sum(WIRE_HEAP_FREE_OBJECTS), 2);
+}
+
 // A vfork's child, or one that fork has only just made, touches nothing.
 static void test_not_in_this_process(void **state)
 {
@@ -320,6 +372,7 @@ int main(void)
 		WITH_STORE(test_in_place_and_moved),
 		WITH_STORE(test_an_address_that_comes_again),
 		WITH_STORE(test_not_in_this_process),
+		WITH_STORE(test_traces),
 		WITH_STORE(test_sizes_without_end),
 	};
 

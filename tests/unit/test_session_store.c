@@ -135,6 +135,15 @@ static void test_rates_changed_later(void **state)
 	collector_destroy(collector);
 }
 
+static void assert_lost(struct collector *collector, uint64_t stacks, uint64_t traces)
+{
+	struct collector_counters counters = {0};
+
+	collector_counters(collector, &counters);
+	assert_int_equal(counters.store_lost[WIRE_STORE_LOST_STACKS], stacks);
+	assert_int_equal(counters.traces_lost, traces);
+}
+
 static void test_store_is_shown(void **state)
 {
 	const struct wire_rates wish = {.heap_bytes = 1};
@@ -155,6 +164,9 @@ static void test_store_is_shown(void **state)
 	assert_int_equal(sources.list[0]->ended_ns, 0);
 	assert_non_null(store_source_find(sources.list[0], (uint64_t)(uintptr_t)test_store_is_shown));
 	assert_non_null(sources.list[0]->main_mapping);
+	profd_store.header->lost[WIRE_STORE_LOST_STACKS] = 3;
+	profd_store.header->traces_lost = 7;
+	assert_lost(collector, 3, 7);
 	fake_agent_stop(&agent);
 	// It is not kept, but what has it may use it.
 	struct store_sources later;
@@ -163,6 +175,7 @@ static void test_store_is_shown(void **state)
 		fake_sleep_ms(5);
 	}
 	assert_int_equal(stores_become(collector, 0, 0), 0);
+	assert_lost(collector, 3, 7); // of what is gone, too
 	struct store_live live;
 	store_read_live(sources.list[0]->store, &live);
 	assert_int_equal(live.start_ns, profd_store.header->start_ns);

@@ -20,6 +20,8 @@
 #include "collector/store.h"
 #include "profd/live.h"
 #include "profd/store.h"
+#include "profd/traced.h"
+#include "tests/unit/fake_traces.h"
 
 #define PAST_NS INT64_MAX // born before that: all
 
@@ -96,13 +98,13 @@ struct sums {
 	bool other_bucket;
 };
 
-static void add(void *context, uint32_t bucket, uint64_t bytes)
+static void add(void *context, const struct store_object *object)
 {
 	struct sums *sums = context;
 
 	sums->objects++;
-	sums->bytes += bytes;
-	sums->other_bucket |= bucket != 9;
+	sums->bytes += object->bytes;
+	sums->other_bucket |= object->bucket != 9 || object->traced != 7;
 }
 
 static long blocks(void)
@@ -115,7 +117,7 @@ static long blocks(void)
 
 static void test_live_objects_by_age(void **state)
 {
-	struct wire_live live = {.bucket = 9, .bytes = 10};
+	struct wire_live live = {.bucket = 9, .bytes = 10, .traced = 7};
 	struct sums all = {0}, old = {0}, none = {0};
 	int64_t start_ns = (int64_t)profd_store.header->start_ns;
 	struct store *store = map();
@@ -136,6 +138,73 @@ static void test_live_objects_by_age(void **state)
 	assert_int_equal(old.objects, 50000);
 	assert_int_equal(none.objects, 0);
 	assert_int_equal(blocks(), before); // looking makes no memory
+	store_unref(store);
+}
+
+static void test_traces_as_written(void **state)
+{
+	struct wire_bucket *bucket = make_bucket(0x1000, 1, 64);
+	const void *object = bucket; // some address
+	struct store *store = map();
+	struct store_traced *traced;
+	size_t count;
+	long before;
+
+	(void)state;
+	assert_int_equal(store_read_traced(store, &traced, &count), 0);
+	assert_int_equal(count, 0);
+	free(traced);
+	fake_set_trace(0xab, true);
+	profd_traced_count(bucket, (const uint64_t[]){1, 64}, object);
+	fake_set_trace(0xcd, false);
+	profd_traced_count(bucket, (const uint64_t[]){5, 6}, NULL);
+	fake_set_trace(0, false);
+	before = blocks();
+	assert_int_equal(store_read_traced(store, &traced, &count), 0);
+	assert_int_equal(blocks(), before);
+	assert_int_equal(store_traced_next(store), 2);
+	assert_int_equal(count, 2);
+	assert_int_equal(traced[0].number, 1);
+	assert_int_equal(traced[0].sequence, 0);
+	assert_true(traced[0].live);
+	assert_int_equal(traced[0].object, (uintptr_t)object);
+	assert_int_equal(traced[0].trace.trace_id[15], 0xab);
+	assert_int_equal(traced[0].trace.span_id[7], 0xab);
+	assert_int_equal(traced[0].trace.flags, WIRE_TRACE_SAMPLED);
+	assert_int_equal(traced[0].bucket, profd_store_number(bucket));
+	assert_false(traced[1].live);
+	assert_int_equal(traced[1].counts[0], 5);
+	assert_int_equal(traced[1].counts[1], 6);
+	assert_int_equal(traced[1].trace.flags, 0);
+	free(traced);
+	profd_traced_freed(1, object);
+	assert_int_equal(store_read_traced(store, &traced, &count), 0);
+	assert_false(traced[0].live);
+	free(traced);
+	store_unref(store);
+}
+
+static void test_traces_that_lie(void **state)
+{
+	struct store *store = map();
+	struct store_traced *traced;
+	size_t count;
+
+	(void)state;
+	profd_store.header->traced_next = UINT64_MAX;
+	profd_store.traced[0].turn = WIRE_TRACED_TURN(0, WIRE_TRACED_BUSY);
+	profd_store.traced[1].turn = 2;
+	profd_store.traced[2].turn = UINT64_MAX & ~1ULL;
+	profd_store.traced[3].turn = WIRE_TRACED_TURN(4, 0); // another's
+	profd_store.traced[WIRE_TRACED - 1] = (struct wire_traced){.turn = WIRE_TRACED_TURN(2 * WIRE_TRACED - 1, 2),
+								   .bucket = UINT32_MAX,
+								   .flags = UINT32_MAX,
+								   .counts = {UINT64_MAX, UINT64_MAX}};
+	assert_int_equal(store_read_traced(store, &traced, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(traced[0].number, WIRE_TRACED);
+	assert_int_equal(traced[0].trace.flags, WIRE_TRACE_SAMPLED);
+	free(traced);
 	store_unref(store);
 }
 
@@ -196,6 +265,10 @@ static void test_headers_that_lie(void **state)
 	WITH(live_off, profd_store.size);
 	WITH(ngroups, WIRE_STORE_MAX_GROUPS);
 	WITH(ngroups, UINT32_MAX);
+	WITH(traced_off, WIRE_PAGE);
+	WITH(traced_off, profd_store.header->traced_off + 8);
+	WITH(traced_off, profd_store.header->traced_off + WIRE_PAGE); // ends behind the end
+	WITH(traced_off, UINT64_MAX - 4095);
 	assert_int_equal(store_map(profd_store.fd, profd_store.size + WIRE_PAGE, getpid(), &store), -EINVAL);
 	assert_int_equal(store_map(-1, profd_store.size, getpid(), &store), -EINVAL);
 	assert_int_equal(store_map(STDERR_FILENO, profd_store.size, getpid(), &store), -EINVAL);
@@ -243,7 +316,7 @@ static void test_contents_that_lie(void **state)
 	assert_int_equal(store_read_stack(store, UINT32_MAX, pcs, &stop), 0);
 	profd_store.live[0].addresses[0] = WIRE_LIVE_BUSY;
 	profd_store.live[0].addresses[1] = 0x1000;
-	profd_store.live[0].objects[1] = (struct wire_live){.bucket = UINT32_MAX, .bytes = UINT64_MAX};
+	profd_store.live[0].objects[1] = (struct wire_live){.bucket = UINT32_MAX, .born_ds = UINT32_MAX, .bytes = 1};
 	profd_store.header->start_ns = UINT64_MAX;
 	store_read_live_objects(store, PAST_NS, add, &sums);
 	assert_int_equal(sums.objects, 0);
@@ -256,6 +329,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		IN_A_STORE(test_reads_what_was_written),
 		IN_A_STORE(test_live_objects_by_age),
+		IN_A_STORE(test_traces_as_written),
+		IN_A_STORE(test_traces_that_lie),
 		IN_A_STORE(test_a_reference_outlives_the_target),
 		IN_A_STORE(test_headers_that_lie),
 		IN_A_STORE(test_contents_that_lie),

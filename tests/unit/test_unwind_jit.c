@@ -147,6 +147,56 @@ static void test_modules_are_no_generated_code(void **state)
 	set.count = 0;
 }
 
+static void walk_words(uint32_t records, struct profd_walk_words *words)
+{
+	struct profd_unwind_context context = {{0}};
+	struct profd_stack_range range = {stack_at(0), stack_at(WORDS)};
+	uint64_t pcs[MAX_PCS];
+	uint8_t stop;
+
+	context.regs[PROFD_ARCH_PC] = code_at(128);
+	context.regs[PROFD_ARCH_SP] = context.regs[PROFD_ARCH_FP] = stack_at(0);
+	assert_int_equal(profd_unwind_table_words(&set, &context, range, words, pcs, MAX_PCS, &stop), records + 1);
+	assert_int_equal(stop, WIRE_STOP_END);
+}
+
+// What frames behind calls follow from is known: each one's record. Of the interrupted one more is looked at, so it is not, nor then the whole.
+static void test_words_of_records(void **state)
+{
+	struct profd_walk_words words;
+
+	make_chain(20);
+	for (uint32_t i = 0; i < 20; i++)
+		put_call_before(256 + 64 * i);
+	stack[4 * 20 + 1] = 0;
+	walk_words(20, &words);
+	assert_false(words.whole);
+	assert_int_equal(words.steps, 20);
+	assert_true(words.by_first_fp);
+	for (uint32_t i = 1; i < 20; i++) {
+		bool pc_is_there = false, fp_is_there = i == 1; // the first frame's FP led to it
+
+		for (uint32_t k = 0; k < words.count; k++) {
+			pc_is_there |= words.at[k] == stack_at(4 * i + 1);
+			fp_is_there |= words.at[k] == stack_at(4 * (i - 1));
+		}
+		assert_true(pc_is_there && fp_is_there);
+	}
+}
+
+// A chain without calls is vouched for by what lies further out.
+static void test_words_of_a_chain(void **state)
+{
+	struct profd_walk_words words;
+
+	make_chain(20);
+	put_call_before(256 + 64 * 19);
+	stack[4 * 20 + 1] = 0;
+	walk_words(20, &words);
+	assert_false(words.whole);
+	assert_true(words.steps < 3);
+}
+
 // Generated code called from generated code, deeper than there are system calls for one walk: on the thread's own stack, the code is read for many
 // frames at once; elsewhere the stack has to be read as well, and where that ends is said.
 static void test_deep_generated_code(void **state)
@@ -178,6 +228,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_vouched_by_the_chain), cmocka_unit_test(test_the_last_one_must_be_vouched),
 		cmocka_unit_test(test_broken_chains),        cmocka_unit_test(test_search_is_bounded),
+		cmocka_unit_test(test_words_of_records),     cmocka_unit_test(test_words_of_a_chain),
 		cmocka_unit_test(test_deep_generated_code),  cmocka_unit_test(test_modules_are_no_generated_code),
 	};
 

@@ -20,7 +20,9 @@
 #include "profd/agent.h"
 #include "profd/clock.h"
 #include "profd/contexts.h"
+#include "profd/known_stacks.h"
 #include "profd/links.h"
+#include "profd/modules.h"
 #include "profd/threads.h"
 #include "profd/unwind.h"
 #include "profd/wakers.h"
@@ -29,6 +31,7 @@
 #define SLOTS 4u
 
 struct profd_agent profd_agent;
+uint64_t profd_modules_serial = 1;
 __thread uint32_t profd_thread_slot;
 static struct wire_header header;
 static struct wire_slot slots[SLOTS];
@@ -55,6 +58,7 @@ uint32_t profd_caller_walk_words(struct profd_caller caller, struct profd_walk_w
 		words->at[1] = (uint64_t)(uintptr_t)stack + STACK_BYTES - 8;
 		words->count = 2;
 		words->whole = true;
+		words->serial = profd_modules_serial;
 		words->by_first_fp = false;
 	}
 	return 1;
@@ -63,6 +67,12 @@ uint32_t profd_caller_walk_words(struct profd_caller caller, struct profd_walk_w
 uint32_t profd_caller_walk(struct profd_caller caller, uint64_t *pcs, uint32_t max, uint8_t *ret_stop)
 {
 	return profd_caller_walk_words(caller, NULL, pcs, max, ret_stop);
+}
+
+static void forget(void)
+{
+	profd_wakers_forget();
+	profd_known_stacks_forget();
 }
 
 static int set_up(void **state)
@@ -85,7 +95,7 @@ static int set_up(void **state)
 	profd_agent.region.nslots = SLOTS;
 	profd_agent.region.pool_index = calloc(WIRE_POOL_INDEX, sizeof(uint32_t));
 	profd_agent.region.pool_words = calloc(WIRE_POOL_WORDS, sizeof(uint64_t));
-	profd_wakers_forget();
+	forget();
 	return 0;
 }
 
@@ -174,7 +184,7 @@ static void wake_once(void)
 	const struct profd_caller caller = call(0x1000, 16);
 	uint32_t context;
 
-	profd_wakers_forget();
+	forget();
 	profd_wakers_wake(0x8000, caller); // is known from now on
 	STEP_THROUGH(context = profd_wakers_wake(0x8000, caller));
 	assert_int_equal(first_pc(context), 0x1000);
@@ -196,7 +206,7 @@ static void wake_first(void)
 	const struct profd_caller caller = call(0x1000, 16);
 	uint32_t context;
 
-	profd_wakers_forget();
+	forget();
 	STEP_THROUGH(context = profd_wakers_wake(0x8000, caller));
 	assert_int_equal(first_pc(context), 0x1000);
 	for (uint64_t i = 0; i < 8; i++)
@@ -238,7 +248,7 @@ static void lock_once(void)
 {
 	uint64_t pc;
 
-	profd_wakers_forget();
+	forget();
 	profd_contexts_set_work(0);
 	get_lock(0x8000, 0x1000);
 	profd_wakers_lock_given_back(0x8000);
