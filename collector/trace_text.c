@@ -10,6 +10,9 @@
 
 #include "formats/label_text.h"
 
+_Static_assert(LABEL_TEXT_VALUE_KEPT == WIRE_LABEL_VALUE_BYTES - 1,
+	       "labels that are chosen are cut as those that are kept");
+
 static const char *hex(const uint8_t *bytes, size_t n, char *text)
 {
 	for (size_t i = 0; i < n; i++)
