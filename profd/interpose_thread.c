@@ -48,6 +48,7 @@ static pthread_key_t end_key;
 static pthread_once_t end_key_once = PTHREAD_ONCE_INIT;
 static bool end_key_made;
 static uint64_t default_stack_size = 8u << 20;
+static pthread_t first_thread;                       // of the process, whose stack is not libc's
 static __thread struct profd_thread_stack own_range; // kept for a fork's child
 static __thread struct profd_thread_origin own_origin;
 static __thread uint64_t start_routine;
@@ -139,6 +140,7 @@ void profd_interpose_thread_join_self(bool is_main)
 		own_range = main_stack();
 	else
 		forget_other_threads();
+	first_thread = pthread_self();
 	own_origin = (struct profd_thread_origin){
 		.creator = profd_contexts_restore()}; // in the new region; the thread is its parent's
 	profd_links_forget(WIRE_WORK(own_origin.creator, 0));
@@ -316,6 +318,8 @@ PROFD_EXPORT int thrd_detach(thrd_t thread)
 
 static void note_name(uint32_t tid, const char *name)
 {
+	if (!tid)
+		return;
 	profd_threads_set_name(tid, name);
 	if (profd_events_are_on())
 		profd_events_put_name(tid, name);
@@ -328,15 +332,21 @@ void profd_interpose_thread_named(const char *name)
 		note_name((uint32_t)profd_raw0(SYS_gettid), name);
 }
 
+// 0: not known.
+static uint32_t tid_of(pthread_t thread)
+{
+	if (pthread_equal(thread, first_thread))
+		return (uint32_t)profd_agent.pid;
+	return profd_threads_find((uint64_t)thread); // see own_stack
+}
+
 PROFD_EXPORT int pthread_setname_np(pthread_t thread, const char *name)
 {
 	int result = PROFD_REAL(pthread_setname_np)(thread, name);
-	uint32_t tid;
 
 	if (result == 0 && pthread_equal(thread, pthread_self()))
 		profd_interpose_thread_named(name);
-	else if (result == 0 && profd_agent_is_on() &&
-		 (tid = profd_threads_find((uint64_t)thread)) != 0) // see own_stack
-		note_name(tid, name);
+	else if (result == 0 && profd_agent_is_on())
+		note_name(tid_of(thread), name);
 	return result;
 }

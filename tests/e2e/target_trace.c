@@ -6,7 +6,7 @@
 //   story       each kind of wait once or some times; says which thread is which: "NAME TID"
 //   many N      N threads, one after the other
 //   ticks N     a worker that is woken N times, 5 ms after it was done; then the process kills itself (N = 0: until standard input ends)
-//   hung        a thread, named by prctl(2), waits for a mutex that main keeps until standard input ends
+//   hung        a thread, named by prctl(2), names the main one, and waits for a mutex that main keeps until standard input ends
 //   family      a child made by fork, and a program started by exec, with a thread each
 
 #include <poll.h>
@@ -193,9 +193,12 @@ static int run_ticks(int argc, char **argv)
 	return 0;
 }
 
+static pthread_t main_thread;
+
 static void *wait_for_ever(void *unused)
 {
 	prctl(PR_SET_NAME, "hung");
+	pthread_setname_np(main_thread, "main");
 	say("hung");
 	pthread_mutex_lock(&mutex);
 	return unused;
@@ -207,7 +210,8 @@ static int run_hung(int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	introduce("main");
+	main_thread = pthread_self();
+	say("main");
 	pthread_mutex_lock(&mutex);
 	start(wait_for_ever);
 	while (poll(&input, 1, -1) < 1)

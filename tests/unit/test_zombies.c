@@ -148,6 +148,19 @@ static void test_marks_are_no_events(void **state)
 	assert_int_equal(wake_history_forgotten(history), 0);
 }
 
+// What there is no memory for may have woken somebody.
+static void test_memory_runs_out(void **state)
+{
+	uint64_t objects = 0;
+
+	(void)state;
+	while (wake_history_forgotten(history) == 0) {
+		happens(WIRE_EVENT_WAKE, 60, 9, ++objects);
+		assert_true(objects < 10000000);
+	}
+	assert_true(objects > 100000);
+}
+
 static void test_somebody_signals(void **state)
 {
 	(void)state;
@@ -384,6 +397,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_slow, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_time_wakes_nobody, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_marks_are_no_events, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_memory_runs_out, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_somebody_signals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_did_something, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_outside, set_up, tear_down),
