@@ -42,6 +42,7 @@ enum private_option {
 	PRIVATE_READY_FD,
 	PRIVATE_OUTPUT,
 	PRIVATE_TRACE,
+	PRIVATE_TRACE_RATE,
 	PRIVATE_FLIGHT
 };
 
@@ -51,6 +52,7 @@ static const struct option private_long_options[] = {
 	{"ready-fd", required_argument, NULL, PRIVATE_READY_FD},
 	{"output", required_argument, NULL, PRIVATE_OUTPUT},
 	{"trace", required_argument, NULL, PRIVATE_TRACE},
+	{"trace-rate", required_argument, NULL, PRIVATE_TRACE_RATE},
 	{"flight", required_argument, NULL, PRIVATE_FLIGHT},
 	{"format", required_argument, NULL, 'f'},
 	{"help", no_argument, NULL, 'h'},
@@ -63,7 +65,7 @@ struct private
 {
 	struct cli_http http_options;
 	const char *socket, *output, *trace, *format;
-	uint32_t target, flight_s;
+	uint32_t target, trace_rate_hz, flight_s;
 	struct cli_sampling sampling;
 	struct cli_debug debug;     // the environment's
 	struct module_debug places; // what it comes to
@@ -109,6 +111,8 @@ static bool private_take_option(struct private *own, int option, char **argv)
 	case PRIVATE_TRACE:
 		own->trace = optarg;
 		return true;
+	case PRIVATE_TRACE_RATE:
+		return cli_number("--trace-rate", optarg, 0, WIRE_MAX_RATE_HZ, &own->trace_rate_hz);
 	case PRIVATE_FLIGHT:
 		return cli_number("--flight", optarg, 1, 86400, &own->flight_s);
 	case 'f':
@@ -280,7 +284,7 @@ static int private_start_trace(struct private *own, char *error, size_t size)
 {
 	const struct cli_trace_options options = {.path = own->trace_path,
 						  .title = own->trace_title,
-						  .rate_hz = own->sampling.rate_hz,
+						  .rate_hz = own->trace_rate_hz,
 						  .flight_s = own->flight_s};
 	int result = -EINVAL;
 
@@ -429,7 +433,11 @@ static void private_write_store(struct private *own)
 
 static int cli_private(int argc, char **argv)
 {
-	struct private own = {.sampling = CLI_SAMPLING_DEFAULT, .ready_fd = -1, .pid_fd = -1, .signal_fd = -1};
+	struct private own = {.sampling = CLI_SAMPLING_DEFAULT,
+			      .trace_rate_hz = CLI_DEFAULT_RATE_HZ,
+			      .ready_fd = -1,
+			      .pid_fd = -1,
+			      .signal_fd = -1};
 	char error[512];
 	const char *hosts = getenv("PROFD_ALLOW_HOST");
 
@@ -487,6 +495,7 @@ const struct cli_command cli_command_private = {
 		"  --ready-fd N              one line is written here: 'ok PORT' or 'error: WHY'\n"
 		"  --output FILE[:FILE]…     profile the whole run into these; %p in a name is PID, %% is %\n"
 		"  --trace FILE              write the event trace there, while it happens; %p as above\n"
+		"  --trace-rate HZ           with so many samples for each second of CPU time (default 100); 0: none\n"
 		"  --flight S                of the trace the last S seconds, at the end and at SIGUSR2\n"
 		"  --format NAME             their format, when not by name\n"
 		"  --rate HZ                 samples for each second of CPU time (default 100)\n"

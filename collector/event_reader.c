@@ -65,6 +65,7 @@ int event_file_of(const void *base, uint64_t size, pid_t pid, struct event_file 
 		.nshards = header.nshards,
 		.ncells = header.ncells,
 		.flight_s = header.flight_s,
+		.flight_rate_hz = header.flight_rate_hz < WIRE_MAX_RATE_HZ ? header.flight_rate_hz : WIRE_MAX_RATE_HZ,
 	};
 	return 0;
 }

@@ -19,7 +19,7 @@ struct event_file {
 	const struct wire_event *cells;
 	uint64_t size;
 	uint32_t nshards, ncells;
-	uint32_t flight_s; // as the target wishes
+	uint32_t flight_s, flight_rate_hz; // as the target wishes
 };
 
 // An event as read: type and reason are known ones, time is what the target says.

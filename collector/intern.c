@@ -27,13 +27,32 @@ void intern_finish(struct intern *table)
 	*table = (struct intern){.item_size = table->item_size, .key_size = table->key_size, .budget = table->budget};
 }
 
-// The slot that holds the key, or the free one where it belongs. There is always a free one.
+// Keys of a few bytes are compared millions of times a second: the compiler knows how, where it knows how many.
+static bool holds(const struct intern *table, uint32_t slot, const void *key)
+{
+	const void *item = intern_item(table, table->slots[slot] - 1);
+
+	switch (table->key_size) {
+	case 4:
+		return memcmp(item, key, 4) == 0;
+	case 8:
+		return memcmp(item, key, 8) == 0;
+	case 16:
+		return memcmp(item, key, 16) == 0;
+	default:
+		return memcmp(item, key, table->key_size) == 0;
+	}
+}
+
+// The slot that holds the key, or the free one where it belongs. There is always a free one. The key may well be the last one's.
 static uint32_t find_slot(const struct intern *table, const void *key)
 {
-	uint32_t mask = table->nslots - 1;
-	uint32_t slot = (uint32_t)XXH3_64bits(key, table->key_size) & mask;
+	uint32_t mask = table->nslots - 1, slot = table->last_slot;
 
-	while (table->slots[slot] && memcmp(intern_item(table, table->slots[slot] - 1), key, table->key_size) != 0)
+	if (table->slots[slot] && holds(table, slot, key))
+		return slot;
+	slot = (uint32_t)XXH3_64bits(key, table->key_size) & mask;
+	while (table->slots[slot] && !holds(table, slot, key))
 		slot = (slot + 1) & mask;
 	return slot;
 }
@@ -75,6 +94,7 @@ static bool grow(struct intern *table)
 	table->slots = slots;
 	table->capacity = capacity;
 	table->nslots = capacity * 2;
+	table->last_slot = 0;
 	for (uint32_t i = 0; i < table->count; i++)
 		slots[find_slot(table, intern_item(table, i))] = i + 1;
 	return true;
@@ -87,8 +107,10 @@ uint32_t intern_add(struct intern *table, const void *key, bool *ret_new)
 
 	if (ret_new)
 		*ret_new = false;
-	if (table->nslots && table->slots[slot])
+	if (table->nslots && table->slots[slot]) {
+		table->last_slot = slot;
 		return table->slots[slot] - 1;
+	}
 	if (table->count == table->capacity) {
 		if (!grow(table))
 			return INTERN_NONE;
@@ -98,6 +120,7 @@ uint32_t intern_add(struct intern *table, const void *key, bool *ret_new)
 	memcpy(item, key, table->key_size);
 	memset(item + table->key_size, 0, table->item_size - table->key_size);
 	table->slots[slot] = ++table->count;
+	table->last_slot = slot;
 	if (ret_new)
 		*ret_new = true;
 	return table->count - 1;

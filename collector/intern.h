@@ -23,6 +23,7 @@ struct intern {
 	void *items;
 	uint32_t *slots;
 	uint32_t count, capacity, nslots;
+	uint32_t last_slot;           // of the item that intern_add returned last: the next one is often the same
 	uint32_t item_size, key_size; // the key comes first in the item, without padding in it
 	struct intern_budget *budget;
 };

@@ -114,7 +114,8 @@ static size_t add_lines(struct profile_builder *builder, const struct module_fra
 static size_t name_generated(struct profile_builder *builder, uint32_t source, uint64_t address,
 			     struct module_frame *frame, bool *ret_has_names)
 {
-	const struct jit_names *names = builder->jit_names ? builder->jit_names(builder->context, source) : NULL;
+	const struct jit_names *names =
+		builder->jit_names ? builder->jit_names(builder->context, source, address) : NULL;
 	struct jit_found found;
 
 	*ret_has_names = names != NULL;

@@ -19,8 +19,8 @@ struct profile_builder {
 	struct intern_budget budget; // without a limit: what is put in is bounded
 	struct intern mappings;
 	struct intern modules; // that have a location, each once
-	// The names of source's generated code; called when the first one is wanted. NULL: it has none.
-	const struct jit_names *(*jit_names)(void *context, uint32_t source);
+	// The names of source's generated code; called when that of address is wanted. NULL: it has none.
+	const struct jit_names *(*jit_names)(void *context, uint32_t source, uint64_t address);
 	void *context;
 };
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "collector/clock.h"
+#include "collector/flight_samples.h"
 #include "collector/log.h"
 #include "collector/session_store.h"
 #include "collector/snapshot.h"
@@ -52,6 +53,8 @@ static void release_target(struct session *session)
 	ring_reader_finish(&session->reader);
 	region_unmap(&session->region);
 	event_file_unmap(&session->events);
+	flight_samples_destroy(session->flight);
+	session->flight = NULL;
 	if (session->transport.fd >= 0)
 		core_unwatch(session->collector, session->transport.fd);
 	transport_finish(&session->transport);
@@ -445,11 +448,15 @@ static bool take_record(void *context, const struct ring_record *record)
 	uint8_t stop;
 	bool unknown;
 
-	if (TAILQ_EMPTY(&collector->windows))
+	if (TAILQ_EMPTY(&collector->windows) && session_flight_rate(session) == 0)
 		return true;
 	nframes = frame_lookup(&collector->lookup, session, record, &unknown);
-	if (session_waits_for_maps(session, record->sample.maps_gen, unknown))
+	if (session_waits_for_maps(session, record->sample.maps_gen, unknown)) {
+		if (record->sample.time_ns < (uint64_t)session->held_ns)
+			session->held_ns = (int64_t)record->sample.time_ns;
 		return false;
+	}
+	session_flight_keep(session, &record->sample, collector->lookup.frames, nframes);
 	stop = judge_stop(session, record->sample.stop, nframes);
 	TAILQ_FOREACH(window, &collector->windows, link)
 	{
@@ -500,6 +507,7 @@ unsigned session_drain(struct session *session, enum ring_reader_mode mode)
 	if (!session->region.header)
 		return 0;
 	session->drain_ns = clock_now_ns();
+	session->held_ns = INT64_MAX;
 	fill = ring_reader_drain(&session->reader, mode, take_record, session, &counts);
 	add_counts(session, &counts);
 	session_drain_events(session, mode);

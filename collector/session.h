@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "collector/aggregate.h"
 #include "collector/core.h"
 #include "collector/event_reader.h"
 #include "collector/mapping.h"
@@ -25,6 +26,7 @@
 #include "collector/transport.h"
 #include "collector/worker.h"
 
+struct flight_samples;
 struct snapshot_source;
 struct store;
 
@@ -84,9 +86,10 @@ struct session {
 
 	struct snapshot_source *snapshot; // made when the first is asked for
 
-	struct event_file events; // its event trace; header NULL: none was shown
-	int events_errno;         // why it has none; 0: not known, or it has
-	bool trace_sent;          // it was told to write events
+	struct event_file events;      // its event trace; header NULL: none was shown
+	int events_errno;              // why it has none; 0: not known, or it has
+	bool trace_sent;               // it was told to write events
+	struct flight_samples *flight; // what its recorder keeps besides; NULL: nothing yet
 
 	uint32_t rate_sent; // last SAMPLING
 	uint32_t sampling_seq;
@@ -95,7 +98,8 @@ struct session {
 	struct wire_rates rates, rates_sent; // of heap and lock profiles: to be in force; as the agent knows
 	bool ready_sent;
 	enum session_patience patience;
-	int64_t drain_ns;     // when the drain under way began
+	int64_t drain_ns; // when the drain under way began
+	int64_t held_ns; // the time of the oldest record that it left in the ring, for want of mappings; INT64_MAX: none
 	unsigned drains_left; // after sampling was stopped: what was under way still comes
 	int64_t ending_since_ns;
 };
@@ -131,6 +135,11 @@ bool session_take_events(struct session *session, const void *data, size_t size,
 void session_send_trace(struct session *session); // whether events are wanted, if that is news
 void session_drain_events(struct session *session, enum ring_reader_mode mode);
 unsigned session_events_fill(const struct session *session); // percent
+// The rate of the samples that its own flight recorder is to keep; 0: it has none, or keeps none.
+uint32_t session_flight_rate(const struct session *session);
+// One sample, for whatever flight recorders there are.
+void session_flight_keep(struct session *session, const struct wire_sample *sample,
+			 const struct aggregate_frame *frames, size_t nframes);
 
 // session_maps.c
 void session_resolve(struct session *session); // begins to read the mappings; nothing while that is under way

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// session_trace.c: a target's event trace: asked for while some window wants it, and read into the windows that do. Collector's lock held.
+// session_trace.c: a target's event trace: asked for while some window wants it, and read into the windows that do; and the samples of its flight
+// recorder. Collector's lock held.
 
 #include <errno.h>
 #include <string.h>
 
+#include "collector/flight_samples.h"
 #include "collector/session.h"
 #include "collector/trace.h"
 #include "collector/window_impl.h"
+
+#define NS_PER_S 1000000000ULL
+#define LATE_NS 20000000LL // from a sample's time to its being in the ring
 
 bool session_take_events(struct session *session, const void *data, size_t size, int fd)
 {
@@ -39,6 +44,7 @@ bool session_take_events(struct session *session, const void *data, size_t size,
 	// A fork's child goes on as its parent did; whether that is wanted of it is for us to say.
 	session->trace_sent = true;
 	session_send_trace(session);
+	session_advance(session); // to sample for its own recorder
 	pthread_cond_broadcast(&session->collector->changed);
 	return true;
 }
@@ -56,6 +62,16 @@ void session_send_trace(struct session *session)
 	session_send(session, &message, sizeof(message), -1);
 }
 
+// What is older is all here, and can be put into order: but for samples that are still in the ring, or in a handler that was interrupted.
+static int64_t complete_until_ns(const struct session *session)
+{
+	int64_t until_ns = session->drain_ns - LATE_NS;
+
+	if (session->held_ns <= until_ns)
+		until_ns = session->held_ns - 1;
+	return until_ns > 0 ? until_ns : 0;
+}
+
 void session_drain_events(struct session *session, enum ring_reader_mode mode)
 {
 	struct window *window;
@@ -65,7 +81,7 @@ void session_drain_events(struct session *session, enum ring_reader_mode mode)
 		if (window->options.trace && window_covers(window, session))
 			window_trace_drain(window, session,
 					   mode == RING_READER_DEAD ? EVENT_READER_LAST : EVENT_READER_LIVE,
-					   session->drain_ns);
+					   complete_until_ns(session));
 	}
 }
 
@@ -86,4 +102,44 @@ unsigned session_events_fill(const struct session *session)
 			most = fill;
 	}
 	return most;
+}
+
+// ---- Samples of flight recorders -------------------------------------------------------------------------------------
+
+uint32_t session_flight_rate(const struct session *session)
+{
+	return session->events.flight_s > 0 ? session->events.flight_rate_hz : 0;
+}
+
+// How far back somebody may ask for: the target's own recorder, or that of a whole run. 0: nobody will ask.
+static uint64_t flight_keep_ns(const struct session *session)
+{
+	uint64_t keep_ns = session_flight_rate(session) > 0 ? session->events.flight_s * NS_PER_S : 0;
+	const struct window *window;
+
+	TAILQ_FOREACH(window, &session->collector->windows, link)
+	{
+		const struct trace_options *options =
+			window->options.trace ? trace_options(window->options.trace) : NULL;
+
+		if (options && !options->passive && window->options.rate_hz > 0 && window_covers(window, session) &&
+		    options->keep_ns > keep_ns)
+			keep_ns = options->keep_ns;
+	}
+	return keep_ns;
+}
+
+void session_flight_keep(struct session *session, const struct wire_sample *sample,
+			 const struct aggregate_frame *frames, size_t nframes)
+{
+	uint64_t keep_ns = flight_keep_ns(session);
+	char *name;
+
+	if (keep_ns == 0)
+		return;
+	if (!session->flight)
+		session->flight = flight_samples_create();
+	name = session->flight ? flight_samples_add(session->flight, keep_ns, sample, frames, nframes) : NULL;
+	if (name)
+		session_thread_name(session, sample->tid, sample->slot, name);
 }

@@ -63,7 +63,7 @@ struct builder {
 	struct snapshot_tasks tasks; // of a dump
 };
 
-static const struct jit_names *get_jit_names(void *context, uint32_t number)
+static const struct jit_names *get_jit_names(void *context, uint32_t number, uint64_t address)
 {
 	struct builder *builder = context;
 	char path[64];

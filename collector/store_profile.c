@@ -119,7 +119,7 @@ const struct store_bucket *store_part_bucket(const struct store_part *part, uint
 
 // ---- Profiles ------------------------------------------------------------------------------------------------------
 
-static const struct jit_names *get_jit_names(void *context, uint32_t number)
+static const struct jit_names *get_jit_names(void *context, uint32_t number, uint64_t address)
 {
 	struct store_profile *making = context;
 	const struct store_source *source = making->reading->parts[number].source;

@@ -93,10 +93,56 @@ static int compare_items(const void *a, const void *b)
 	return (int32_t)(left->order - right->order) < 0 ? -1 : left->order != right->order;
 }
 
-static void sort_pending(struct trace *trace)
+// Where the run that begins at `at` ends: items in order, as each shard of a file has them.
+static size_t run_end(const struct trace_item *items, size_t at, size_t count)
 {
-	if (trace->npending > 0)
-		qsort(trace->pending, trace->npending, sizeof(*trace->pending), compare_items);
+	for (at++; at < count && compare_items(&items[at - 1], &items[at]) <= 0; at++)
+		;
+	return at;
+}
+
+static void merge_two(const struct trace_item *items, size_t at, size_t middle, size_t end, struct trace_item *to)
+{
+	size_t left = at, right = middle;
+
+	while (left < middle && right < end)
+		to[at++] = compare_items(&items[left], &items[right]) <= 0 ? items[left++] : items[right++];
+	memcpy(&to[at], &items[left], (middle - left) * sizeof(*to));
+	memcpy(&to[at + middle - left], &items[right], (end - right) * sizeof(*to));
+}
+
+// Merges neighbouring runs until there is one. spare: as many items.
+static void merge_runs(struct trace_item *items, struct trace_item *spare, size_t count)
+{
+	struct trace_item *from = items, *to = spare;
+
+	while (run_end(from, 0, count) < count) {
+		struct trace_item *merged = to;
+
+		for (size_t at = 0, middle, end; at < count; at = end) {
+			middle = run_end(from, at, count);
+			end = middle < count ? run_end(from, middle, count) : count;
+			merge_two(from, at, middle, end, to);
+		}
+		to = from;
+		from = merged;
+	}
+	if (from != items)
+		memcpy(items, from, count * sizeof(*items));
+}
+
+static void sort(struct trace_item *items, size_t count)
+{
+	struct trace_item *spare;
+
+	if (count == 0 || run_end(items, 0, count) == count)
+		return;
+	spare = malloc(count * sizeof(*spare));
+	if (spare)
+		merge_runs(items, spare, count);
+	else
+		qsort(items, count, sizeof(*items), compare_items);
+	free(spare);
 }
 
 // What one target says must not move the others' end, nor stay for good.
@@ -179,7 +225,7 @@ static void forget_old(struct trace *trace, uint64_t now_ns)
 {
 	if (trace->npending < trace->forget_at || now_ns < trace->options.keep_ns)
 		return;
-	sort_pending(trace);
+	sort(trace->pending, trace->npending);
 	forget(trace, now_ns - trace->options.keep_ns);
 	trace->forget_at = trace->npending * 2 > FORGET_LEAST ? trace->npending * 2 : FORGET_LEAST;
 }
@@ -191,7 +237,7 @@ static bool forget_oldest(struct trace *trace)
 
 	if (trace->options.keep_ns == 0 || before == 0)
 		return false;
-	sort_pending(trace);
+	sort(trace->pending, trace->npending);
 	forget(trace, trace->pending[before / 4].time_ns);
 	trace->counting.dropped += before - trace->npending;
 	return trace->npending < before;
@@ -266,7 +312,7 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 	size_t kept = 0;
 
 	drop_future(trace, until_ns);
-	sort_pending(trace);
+	sort(trace->pending, trace->npending);
 	pthread_mutex_lock(&trace->lock);
 	for (size_t i = 0; i < trace->npending; i++) {
 		const struct trace_item *item = &trace->pending[i];
@@ -299,7 +345,7 @@ void trace_finish(struct trace *trace)
 	for (size_t i = 0; i < trace->npending; i++)
 		if (trace->pending[i].time_ns > last_ns && trace->pending[i].kind != TRACE_ITEM_GONE)
 			last_ns = trace->pending[i].time_ns;
-	sort_pending(trace);
+	sort(trace->pending, trace->npending);
 	if (trace->options.keep_ns && last_ns > trace->options.keep_ns)
 		forget(trace, last_ns - trace->options.keep_ns);
 	publish_pending(trace, 0, UINT64_MAX);

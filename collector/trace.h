@@ -8,9 +8,10 @@
 //   trace_flush(source, until): sorted, what that      trace_take ─► trace_feed.h ─► formats/trace.h
 //   target did before `until` ─► queue
 //
-// Whoever drains a target says with `until` when he began: what is younger may still lack something from another shard, and waits for the
-// next flush. A flight recorder (keep_ns) keeps all as pending, and forgets what is older than keep_ns (but not names, nor waits that last), until
-// trace_finish. What finds no room is counted, and so is what the targets' files had lost, and what says that it is still to come.
+// Whoever drains a target says with `until` up to when he has all of it: what is younger may still lack something, and waits for the
+// next flush. A flight recorder (keep_ns) is given what the targets' files and flight_samples.h have when a target ends, or it does itself; it
+// keeps all as pending, and forgets what is older than keep_ns (but not names, nor waits that last), until trace_finish. What finds no room is
+// counted, and so is what the targets' files had lost, and what says that it is still to come.
 
 #ifndef PROFD_COLLECTOR_TRACE_H
 #define PROFD_COLLECTOR_TRACE_H
@@ -59,6 +60,7 @@ struct trace_counts {
 	uint64_t recording; // targets that were writing events when they were read last
 	uint64_t without;   // targets that could not trace
 	int without_errno;  // why, of the last one
+	uint64_t cut;       // targets of whose samples there was no memory for the oldest ones that were asked for
 };
 
 struct trace;

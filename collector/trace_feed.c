@@ -12,19 +12,16 @@
 
 #include "collector/clock.h"
 #include "collector/intern.h"
-#include "collector/name_wants.h"
-#include "collector/profile_builder.h"
 #include "collector/trace.h"
 #include "collector/trace_feed.h"
+#include "collector/trace_stacks.h"
 #include "collector/window_impl.h"
-#include "formats/profile.h"
 #include "formats/trace.h"
 #include "formats/writer.h"
 
 #define ITEMS_AT_ONCE 1024u
-#define MAX_WAITS 4u                    // that one thread is in at once: one function that waits calls another
-#define MAX_BYTES (256u << 20)          // of threads and objects that are remembered
-#define MAX_LINES (WIRE_MAX_FRAMES * 4) // of a stack, with inlined calls
+#define MAX_WAITS 4u           // that one thread is in at once: one function that waits calls another
+#define MAX_BYTES (256u << 20) // of threads and objects that are remembered
 
 struct wait {
 	uint64_t object, since_ns;
@@ -36,7 +33,7 @@ struct thread {
 	uint32_t source, tid;
 	uint32_t track; // 0: it has ended
 	uint32_t nwaits;
-	uint64_t last_ns; // of its track: no event may be before
+	uint64_t since_ns, last_ns; // of its track: no event may be before last_ns
 	char name[16];
 	struct wait waits[MAX_WAITS];
 };
@@ -64,16 +61,14 @@ struct trace_feed {
 	char *title;
 	const struct trace_format *format;
 	struct intern_budget budget;
-	struct intern sources, threads, flows, stacks; // stacks: of nodes that were sent
-	struct profile *names;                         // the frames named so far
-	struct profile_builder frames;
+	struct intern sources, threads, flows;
+	struct trace_stacks *stacks;
 	uint32_t ntracks;
 	uint64_t nflows;
 	uint64_t forgotten; // items of threads that there was no room for
+	uint64_t late;      // items that came when their thread's track had ended
 	struct trace_feed_stats stats;
 	struct trace_item items[ITEMS_AT_ONCE];
-	struct aggregate_frame stack[WIRE_MAX_FRAMES];
-	struct trace_frame lines[MAX_LINES];
 };
 
 static const char *wait_name(uint32_t reason)
@@ -120,11 +115,9 @@ struct trace_feed *trace_feed_create(struct window *window, struct trace *trace,
 	intern_init(&feed->sources, sizeof(struct source), sizeof(uint32_t), &feed->budget);
 	intern_init(&feed->threads, sizeof(struct thread), 2 * sizeof(uint32_t), &feed->budget);
 	intern_init(&feed->flows, sizeof(struct flow), 2 * sizeof(uint64_t), &feed->budget);
-	intern_init(&feed->stacks, sizeof(uint32_t), sizeof(uint32_t), &feed->budget);
-	feed->names = profile_create();
-	profile_builder_init(&feed->frames, feed->names);
+	feed->stacks = trace_stacks_create(window);
 	feed->title = strdup(title);
-	if (feed->names && feed->title)
+	if (feed->stacks && feed->title)
 		return feed;
 	trace_feed_destroy(feed);
 	return NULL;
@@ -138,9 +131,7 @@ void trace_feed_destroy(struct trace_feed *feed)
 	intern_finish(&feed->sources);
 	intern_finish(&feed->threads);
 	intern_finish(&feed->flows);
-	intern_finish(&feed->stacks);
-	profile_builder_finish(&feed->frames);
-	profile_destroy(feed->names);
+	trace_stacks_destroy(feed->stacks);
 	free(feed->title);
 	free(feed);
 }
@@ -179,6 +170,7 @@ static void open_track(struct trace_feed *feed, const struct source *source, str
 {
 	thread->track = ++feed->ntracks;
 	thread->nwaits = 0;
+	thread->since_ns = event.time_ns;
 	thread->last_ns = 0;
 	feed->stats.threads++;
 	if (name)
@@ -208,10 +200,16 @@ static struct thread *add_thread(struct trace_feed *feed, uint32_t source, uint3
 	return index == INTERN_NONE ? NULL : intern_item(&feed->threads, index);
 }
 
+// Those within the wait number `depth`, which may not have ended by themselves.
+static void end_waits(struct trace_feed *feed, struct thread *thread, uint32_t depth, uint64_t time_ns)
+{
+	for (; thread->nwaits > depth; thread->nwaits--)
+		put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = time_ns});
+}
+
 static void close_track(struct trace_feed *feed, struct thread *thread, uint64_t time_ns)
 {
-	for (; thread->nwaits > 0; thread->nwaits--)
-		put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = time_ns});
+	end_waits(feed, thread, 0, time_ns);
 	put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = time_ns});
 	thread->track = 0;
 }
@@ -276,60 +274,6 @@ static const struct flow *find_flow(struct trace_feed *feed, const struct trace_
 	return flow && flow->time_ns >= since_ns && flow->tid != item->tid ? flow : NULL;
 }
 
-// ---- Stacks ---------------------------------------------------------------------------------------------------------
-
-static uint32_t add_lines(struct trace_feed *feed, uint32_t location_id, uint32_t n)
-{
-	const struct profile_location *location = &feed->names->locations[location_id - 1];
-	char name[512];
-
-	for (uint32_t i = 0; i < location->nlines && n < MAX_LINES; i++) {
-		const struct profile_function *function = &feed->names->functions[location->lines[i].function_id - 1];
-
-		feed->lines[n++] = (struct trace_frame){
-			.name = function->name, .file = function->file, .line = location->lines[i].line};
-	}
-	if (location->nlines == 0 && n < MAX_LINES) {
-		profile_frame_name(feed->names, location, 0, name, sizeof(name));
-		feed->lines[n++] = (struct trace_frame){.name = profile_string(feed->names, name), .file = ""};
-	}
-	return n;
-}
-
-static uint32_t name_stack(struct trace_feed *feed, uint32_t source, size_t nframes)
-{
-	struct name_wants wants = {0};
-	uint32_t n = 0;
-
-	for (size_t i = 0; i < nframes; i++)
-		name_wants_add(&wants, feed->stack[i].mapping, feed->stack[i].pc);
-	name_wants_prepare(&wants);
-	for (size_t i = 0; i < nframes && n < MAX_LINES; i++) {
-		uint32_t id =
-			profile_builder_location(&feed->frames, source, feed->stack[i].mapping, feed->stack[i].pc);
-
-		if (id)
-			n = add_lines(feed, id, n);
-	}
-	return n;
-}
-
-// Sends the stack along when it is new. 0: there is none.
-static uint32_t send_stack(struct trace_feed *feed, const struct trace_item *item)
-{
-	bool new;
-	uint32_t index = item->stack ? intern_add(&feed->stacks, &item->stack, &new) : INTERN_NONE;
-	size_t nframes;
-
-	if (index == INTERN_NONE)
-		return 0;
-	if (new) {
-		nframes = window_trace_stack(feed->window, item->stack, feed->stack, WIRE_MAX_FRAMES);
-		trace_stack(feed->output, index + 1, feed->lines, name_stack(feed, item->source, nframes));
-	}
-	return index + 1;
-}
-
 // ---- Items ----------------------------------------------------------------------------------------------------------
 
 static void on_start(struct trace_feed *feed, const struct source *source, struct thread *thread,
@@ -343,20 +287,33 @@ static void on_start(struct trace_feed *feed, const struct source *source, struc
 		memcpy(name, creator->name, sizeof(name));
 	if (thread->track) // its end was lost
 		close_track(feed, thread, item->time_ns);
-	open_track(feed, source, thread,
-		   (struct trace_event){.time_ns = item->time_ns,
-					.other_tid = item->other,
-					.flow_in = flow ? flow->id : 0,
-					.stack = send_stack(feed, item)},
-		   name);
+	open_track(
+		feed, source, thread,
+		(struct trace_event){.time_ns = item->time_ns,
+				     .other_tid = item->other,
+				     .flow_in = flow ? flow->id : 0,
+				     .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)},
+		name);
+}
+
+// The innermost such wait that the thread is in, from 1; 0: it is in none.
+static uint32_t find_wait(const struct thread *thread, const struct trace_item *item)
+{
+	uint32_t at = thread->nwaits;
+
+	while (at > 0 && (thread->waits[at - 1].object != item->object || thread->waits[at - 1].reason != item->reason))
+		at--;
+	return at;
 }
 
 static void on_park(struct trace_feed *feed, struct thread *thread, const struct trace_item *item)
 {
-	if (thread->nwaits == MAX_WAITS) { // threads that left their waits by longjmp
-		thread->nwaits--;
-		put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = item->time_ns});
-	}
+	uint32_t again = find_wait(thread, item);
+
+	// Who begins it again has ended it: by longjmp, or in an event that was lost.
+	if (again > 0)
+		end_waits(feed, thread, again - 1, item->time_ns);
+	end_waits(feed, thread, MAX_WAITS - 1, item->time_ns);
 	thread->waits[thread->nwaits++] =
 		(struct wait){.object = item->object, .since_ns = item->time_ns, .reason = item->reason};
 	put(feed, thread,
@@ -365,21 +322,18 @@ static void on_park(struct trace_feed *feed, struct thread *thread, const struct
 				 .name = wait_name(item->reason),
 				 .category = "wait",
 				 .object = item->object,
-				 .stack = send_stack(feed, item)});
+				 .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)});
 }
 
 // What was begun within it, and never ended, ends with it.
 static void on_unpark(struct trace_feed *feed, struct thread *thread, const struct trace_item *item)
 {
 	const struct flow *flow;
-	uint32_t at = thread->nwaits;
+	uint32_t at = find_wait(thread, item);
 
-	while (at > 0 && (thread->waits[at - 1].object != item->object || thread->waits[at - 1].reason != item->reason))
-		at--;
 	if (at == 0)
 		return;
-	for (; thread->nwaits > at; thread->nwaits--)
-		put(feed, thread, (struct trace_event){.phase = TRACE_END, .time_ns = item->time_ns});
+	end_waits(feed, thread, at, item->time_ns);
 	thread->nwaits--;
 	flow = item->other == WIRE_EVENT_NOBODY ? NULL
 						: find_flow(feed, item, FLOW_WAKE, thread->waits[at - 1].since_ns);
@@ -391,7 +345,7 @@ static void on_unpark(struct trace_feed *feed, struct thread *thread, const stru
 					      : flow                           ? flow->tid
 									       : 0,
 				 .flow_in = flow ? flow->id : 0,
-				 .stack = send_stack(feed, item)});
+				 .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)});
 }
 
 static void on_instant(struct trace_feed *feed, struct thread *thread, const struct trace_item *item, const char *name,
@@ -404,7 +358,7 @@ static void on_instant(struct trace_feed *feed, struct thread *thread, const str
 				 .category = category,
 				 .object = item->object,
 				 .flow_out = item->object ? begin_flow(feed, item) : 0,
-				 .stack = send_stack(feed, item)});
+				 .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)});
 }
 
 static void on_sample(struct trace_feed *feed, struct thread *thread, const struct trace_item *item)
@@ -415,7 +369,7 @@ static void on_sample(struct trace_feed *feed, struct thread *thread, const stru
 				 .name = "on CPU",
 				 .category = "cpu",
 				 .weight_ns = item->object,
-				 .stack = send_stack(feed, item)});
+				 .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)});
 }
 
 static void on_name(struct trace_feed *feed, const struct source *source, struct thread *thread,
@@ -424,6 +378,14 @@ static void on_name(struct trace_feed *feed, const struct source *source, struct
 	memcpy(thread->name, item->name, sizeof(thread->name));
 	if (thread->track)
 		name_track(feed, source, thread);
+}
+
+// Its thread has ended by what is written; or it has, and another one has its number now.
+static bool is_late(const struct thread *thread, const struct trace_item *item)
+{
+	if (item->kind == WIRE_EVENT_START || item->kind == WIRE_EVENT_NAME)
+		return false;
+	return thread->track ? item->time_ns < thread->since_ns : thread->last_ns && item->time_ns <= thread->last_ns;
 }
 
 static void take(struct trace_feed *feed, const struct trace_item *item)
@@ -439,6 +401,10 @@ static void take(struct trace_feed *feed, const struct trace_item *item)
 	thread = source ? add_thread(feed, item->source, item->tid) : NULL;
 	if (!thread) {
 		feed->forgotten++;
+		return;
+	}
+	if (is_late(thread, item)) {
+		feed->late++;
 		return;
 	}
 	feed->stats.samples += item->kind == TRACE_ITEM_SAMPLE;
@@ -520,13 +486,14 @@ const char *trace_feed_losses(struct trace_feed *feed, char *buf, size_t size)
 
 	trace_read_counts(feed->trace, &counts);
 	dropped = counts.dropped + feed->forgotten;
-	if (counts.events.lost + counts.events.bad + dropped == 0)
+	if (counts.events.lost + counts.events.bad + dropped + feed->late == 0)
 		snprintf(buf, size, "nothing lost");
 	else
 		snprintf(buf, size,
 			 "lost: %" PRIu64 " events overwritten before they were read or not finished, %" PRIu64
-			 " without sense, %" PRIu64 " for want of memory",
-			 counts.events.lost, counts.events.bad, dropped);
+			 " without sense, %" PRIu64 " for want of memory, %" PRIu64
+			 " that came after their thread's end",
+			 counts.events.lost, counts.events.bad, dropped, feed->late);
 	return buf;
 }
 
@@ -545,6 +512,11 @@ static void add_notes(struct trace_feed *feed)
 			   "trace may "
 			   "begin later",
 			   (double)options->keep_ns / 1e9);
+	if (counts.cut)
+		trace_note(feed->output,
+			   "samples of %" PRIu64
+			   " processes begin later than their events: there was no memory for more",
+			   counts.cut);
 	if (counts.without)
 		trace_note(feed->output, "%" PRIu64 " processes have no events%s%s", counts.without,
 			   counts.without_errno ? ": " : "",
@@ -571,5 +543,6 @@ int trace_feed_end(struct trace_feed *feed, struct writer *writer)
 			close_track(feed, thread, end_ns);
 	}
 	add_notes(feed);
+	trace_stacks_end(feed->stacks, feed->output);
 	return trace_end(feed->output, end_ns);
 }

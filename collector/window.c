@@ -31,7 +31,7 @@ bool window_covers(const struct window *window, const struct session *session)
 uint32_t window_rate(const struct session *session)
 {
 	const struct window *window;
-	uint32_t rate_hz = 0;
+	uint32_t rate_hz = session_flight_rate(session);
 
 	TAILQ_FOREACH(window, &session->collector->windows, link)
 	{
@@ -120,10 +120,10 @@ void window_take(struct window *window, struct session *session, const struct ri
 	uint32_t work;
 	bool fits;
 
-	if (window->options.rate_hz == 0) // of a trace that wants none: others do
+	// A trace that wants none, though somebody else has the target sampled.
+	if (window->options.rate_hz == 0)
 		return;
 	fits = window_work_find(window, session, record, &work) == 0;
-
 	if (fits && !window_work_is_wanted(window, work)) {
 		stats->unwanted++;
 		return;

@@ -13,6 +13,7 @@
 #include "collector/ring_reader.h"
 #include "collector/window.h"
 
+struct jit_process;
 struct mapping;
 
 struct window_source {
@@ -40,7 +41,7 @@ struct window {
 };
 
 bool window_covers(const struct window *window, const struct session *session);
-// The rate that the open windows want of this target; 0: none does.
+// The rate that the open windows and its own flight recorder want of this target; 0: none does.
 uint32_t window_rate(const struct session *session);
 // One sample of session, with its frames (leaf first) looked up. stop: enum wire_stop or WINDOW_STOP_SKIPPED.
 void window_take(struct window *window, struct session *session, const struct ring_record *record,
@@ -57,13 +58,13 @@ void window_count(struct window *window, struct session *session, const struct r
 
 struct window_source *window_add_source(struct window *window, struct session *session); // NULL: no memory
 bool window_wants_events(const struct session *session, uint32_t *ret_mib); // some window does of this target
-// A sample, in place of window_take's counting. false: no memory.
+// A sample, in place of window_take's counting; a flight recorder's are kept by the session. false: no memory.
 bool window_trace_sample(struct window *window, struct session *session, const struct ring_record *record,
 			 const struct aggregate_frame *frames, size_t nframes);
 // The session's file is there, or another one is: what it holds so far is the window's, if from_oldest.
 void window_trace_begin(struct window *window, struct session *session, bool from_oldest);
-// Reads what is new; began_ns: when the drain began, before the samples were read.
-void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t began_ns);
+// Reads what is new; until_ns: what is older has all been read by now, samples included.
+void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t until_ns);
 // The session ends, or the window: the last events, and what a flight recorder has.
 void window_trace_end(struct window *window, struct session *session);
 unsigned window_trace_fill(struct window *window,
@@ -73,6 +74,8 @@ size_t window_trace_stack(struct window *window, uint32_t stack, struct aggregat
 // What is known of a target, or of a thread, when its first event was seen. Not with the collector's lock held.
 bool window_trace_process(struct window *window, uint32_t source, uint32_t *ret_pid, char ret_name[16]);
 void window_trace_thread(struct window *window, uint32_t source, uint32_t tid, char ret_name[16]);
+// Whose names of generated code those of source are; pid 0: there is no such target. The fd lives as long as the window.
+void window_trace_maker(struct window *window, uint32_t source, struct jit_process *ret_process);
 
 // Tells the window's owner that nothing more will come.
 void window_end(struct window *window);

@@ -56,7 +56,7 @@ static struct jit_names *load_jit_names(struct builder *builder, uint32_t source
 	return names;
 }
 
-static const struct jit_names *get_jit_names(void *context, uint32_t source)
+static const struct jit_names *get_jit_names(void *context, uint32_t source, uint64_t address)
 {
 	struct builder *builder = context;
 	bool new;

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "collector/clock.h"
+#include "collector/flight_samples.h"
+#include "collector/jit_follow.h"
 #include "collector/session.h"
 #include "collector/trace.h"
 #include "collector/window_impl.h"
@@ -54,19 +56,28 @@ static struct window_events *events_of(struct window *window, struct session *se
 
 // ---- Stacks and names -----------------------------------------------------------------------------------------------
 
-static struct aggregate_thread *see_thread(struct window *window, struct session *session, uint32_t tid, uint32_t slot,
-					   bool read_name)
+// false: no memory. *ret_name, where it is put: NULL where the thread is known already.
+static bool add_thread(struct window *window, const struct session *session, uint32_t tid, char **ret_name)
 {
 	struct aggregate_thread *thread;
 	uint32_t index;
 	bool new;
 
 	if (aggregate_thread(&window->aggregate, session->id, tid, &index, &new) < 0)
-		return NULL;
+		return false;
 	thread = intern_item(&window->aggregate.threads, index);
-	if (new &&read_name)
-		session_thread_name(session, tid, slot, thread->name);
-	return thread;
+	*ret_name = new ? thread->name : NULL;
+	return true;
+}
+
+static bool see_thread(struct window *window, struct session *session, uint32_t tid, uint32_t slot)
+{
+	char *name;
+	bool added = add_thread(window, session, tid, &name);
+
+	if (added && name)
+		session_thread_name(session, tid, slot, name);
+	return added;
 }
 
 // ---- Events and samples ---------------------------------------------------------------------------------------------
@@ -81,7 +92,9 @@ bool window_trace_sample(struct window *window, struct session *session, const s
 				  .object = sample->cpu_ns,
 				  .kind = TRACE_ITEM_SAMPLE};
 
-	if (!window_add_source(window, session) || !see_thread(window, session, sample->tid, sample->slot, true))
+	if (trace_options(window->options.trace)->keep_ns > 0)
+		return true;
+	if (!window_add_source(window, session) || !see_thread(window, session, sample->tid, sample->slot))
 		return false;
 	item.stack = aggregate_stack(&window->aggregate, frames, nframes);
 	if (!item.stack)
@@ -105,7 +118,11 @@ static void take_event(void *context, const struct event *event)
 				  .kind = event->type,
 				  .reason = event->reason};
 
-	see_thread(draining->window, draining->session, event->tid, UINT32_MAX, event->type != WIRE_EVENT_START);
+	// Who starts has not named itself yet.
+	if (event->type == WIRE_EVENT_START)
+		add_thread(draining->window, draining->session, event->tid, &(char *){NULL});
+	else
+		see_thread(draining->window, draining->session, event->tid, UINT32_MAX);
 	if (event->type == WIRE_EVENT_NAME) {
 		memcpy(item.name, event->name, sizeof(item.name));
 	} else {
@@ -137,13 +154,46 @@ static void read_file(struct window *window, struct session *session, enum event
 }
 
 // A flight recorder lets the file keep the events until the end.
-void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t began_ns)
+void window_trace_drain(struct window *window, struct session *session, enum event_reader_mode mode, int64_t until_ns)
 {
 	struct trace *trace = window->options.trace;
 
 	if (trace_options(trace)->keep_ns == 0)
 		read_file(window, session, mode);
-	trace_flush(trace, session->id, (uint64_t)began_ns);
+	trace_flush(trace, session->id, (uint64_t)until_ns);
+}
+
+static void take_kept(void *context, const struct flight_sample *sample)
+{
+	const struct draining *draining = context;
+	const struct trace_item item = {.time_ns = sample->time_ns,
+					.source = draining->session->id,
+					.tid = sample->tid,
+					.object = sample->cpu_ns,
+					.stack = sample->stack,
+					.kind = TRACE_ITEM_SAMPLE};
+	struct trace *trace = draining->window->options.trace;
+	char *name;
+
+	if (!add_thread(draining->window, draining->session, sample->tid, &name)) {
+		trace_counting(trace)->dropped++;
+		return;
+	}
+	if (name)
+		memcpy(name, sample->name, sizeof(((struct aggregate_thread *)0)->name));
+	trace_counting(trace)->samples++;
+	trace_add(trace, &item);
+}
+
+// What the session has of the last so many nanoseconds.
+static void take_flight(struct window *window, struct session *session)
+{
+	struct trace *trace = window->options.trace;
+	struct draining draining = {window, session};
+
+	if (session->flight && flight_samples_copy(session->flight, trace_options(trace)->keep_ns, &window->aggregate,
+						   take_kept, &draining, &trace_counting(trace)->dropped))
+		trace_counting(trace)->cut++;
 }
 
 void window_trace_end(struct window *window, struct session *session)
@@ -165,6 +215,8 @@ void window_trace_end(struct window *window, struct session *session)
 	// What a recorder has overwritten it was there to forget: only what cannot be read now counts as lost.
 	if (trace_options(trace)->keep_ns && session->events.header)
 		event_reader_init(&events->reader, &session->events, true);
+	if (trace_options(trace)->keep_ns)
+		take_flight(window, session);
 	read_file(window, session, EVENT_READER_LAST);
 	now_ns = (uint64_t)clock_now_ns();
 	gone = session->state == SESSION_ENDING;
@@ -230,5 +282,22 @@ void window_trace_thread(struct window *window, uint32_t source, uint32_t tid, c
 	if (index != INTERN_NONE)
 		memcpy(ret_name,
 		       ((const struct aggregate_thread *)intern_item(&window->aggregate.threads, index))->name, 16);
+	pthread_mutex_unlock(&window->collector->lock);
+}
+
+void window_trace_maker(struct window *window, uint32_t source, struct jit_process *ret_process)
+{
+	uint32_t index;
+
+	*ret_process = (struct jit_process){.jitdump_fd = -1};
+	pthread_mutex_lock(&window->collector->lock);
+	index = intern_find(&window->sources, &source);
+	if (index != INTERN_NONE) {
+		const struct session *session =
+			((const struct window_source *)intern_item(&window->sources, index))->session;
+
+		*ret_process = (struct jit_process){session->pid, session->uid,
+						    __atomic_load_n(&session->jitdump_fd, __ATOMIC_RELAXED)};
+	}
 	pthread_mutex_unlock(&window->collector->lock);
 }

@@ -99,6 +99,12 @@ void trace_event(struct trace_output *output, const struct trace_event *event)
 		output->format->event(output, event);
 }
 
+void trace_late_name(struct trace_output *output, const struct trace_frame *frame)
+{
+	if (goes_on(output))
+		output->format->late_name(output, frame);
+}
+
 void trace_note(struct trace_output *output, const char *fmt, ...)
 {
 	char line[512];

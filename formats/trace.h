@@ -6,7 +6,8 @@
 //
 // One thread at a time. Calls, in this order:
 //
-//   trace_create_output ( trace_process | trace_thread | trace_stack | trace_event | trace_note )* trace_end trace_destroy_output
+//   trace_create_output ( trace_process | trace_thread | trace_stack | trace_event | trace_note )* trace_late_name* trace_end
+//   trace_destroy_output
 //
 // A process comes before its threads, a thread before its events, a stack before the events that have it. Of one track, events are in order
 // of time, and slices nest; trace_end closes those that are open. All strings are copied or written at once.
@@ -35,6 +36,8 @@ struct trace_thread {
 struct trace_frame {
 	const char *name, *file; // file: "" when not known
 	int64_t line;            // 0: not known
+	uint32_t
+		late; // ≥1: who it is may be told later (trace_late_name), by this number; name is what it is called until then. 0: it is named
 };
 
 enum trace_phase { TRACE_BEGIN, TRACE_END, TRACE_INSTANT };
@@ -63,6 +66,7 @@ struct trace_format {
 	void (*process)(struct trace_output *output, uint32_t pid, const char *name);
 	void (*thread)(struct trace_output *output, const struct trace_thread *thread);
 	void (*stack)(struct trace_output *output, uint32_t id, const struct trace_frame *frames, uint32_t nframes);
+	void (*late_name)(struct trace_output *output, const struct trace_frame *frame);
 	void (*event)(struct trace_output *output, const struct trace_event *event);
 	void (*end)(struct trace_output *output, uint64_t time_ns);
 	void (*finish)(struct trace_output *output); // frees what it has
@@ -92,6 +96,8 @@ void trace_thread(struct trace_output *output, const struct trace_thread *thread
 // frames: leaf first.
 void trace_stack(struct trace_output *output, uint32_t id, const struct trace_frame *frames, uint32_t nframes);
 void trace_event(struct trace_output *output, const struct trace_event *event);
+// What all frames with the number frame->late are called. After the last stack, once for each.
+void trace_late_name(struct trace_output *output, const struct trace_frame *frame);
 // Something that a reader of the trace has to know, such as what was lost.
 void trace_note(struct trace_output *output, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 // 0 or the first −errno, the writer's included. Does not flush.

@@ -26,6 +26,7 @@ struct track {
 struct node_key {
 	uint32_t parent; // 0: it is outermost
 	uint32_t name;   // of names
+	uint32_t late;   // trace_frame.late
 };
 
 struct chrome {
@@ -34,6 +35,8 @@ struct chrome {
 	struct trace_names names, nodes;
 	uint32_t *leaves; // of stack i + 1: its node
 	uint32_t nleaves, leaves_capacity;
+	uint32_t *late_names; // of the frames with the number i + 1: what they are called after all; 0: it was not told
+	uint32_t nlate_names, late_names_capacity;
 	struct track *tracks; // of track i + 1
 	uint32_t ntracks, tracks_capacity;
 };
@@ -108,6 +111,7 @@ static void stack(struct trace_output *output, uint32_t id, const struct trace_f
 		chrome->leaves = leaves;
 	for (uint32_t i = nframes; leaves && i-- > 0;) {
 		key.name = trace_names_add(&chrome->names, frames[i].name, (uint32_t)strlen(frames[i].name) + 1, &new);
+		key.late = frames[i].late;
 		key.parent = key.name ? trace_names_add(&chrome->nodes, &key, sizeof(key), &new) : 0;
 		if (key.parent == 0)
 			leaves = NULL;
@@ -121,6 +125,31 @@ static void stack(struct trace_output *output, uint32_t id, const struct trace_f
 	leaves[id - 1] = key.parent;
 }
 
+static void late_name(struct trace_output *output, const struct trace_frame *frame)
+{
+	struct chrome *chrome = (struct chrome *)output;
+	uint32_t *names =
+		grow_array(chrome->late_names, &chrome->late_names_capacity, frame->late, sizeof(*chrome->late_names));
+	bool new;
+
+	if (names) {
+		chrome->late_names = names;
+		while (chrome->nlate_names < frame->late)
+			names[chrome->nlate_names++] = 0;
+		names[frame->late - 1] =
+			trace_names_add(&chrome->names, frame->name, (uint32_t)strlen(frame->name) + 1, &new);
+	}
+	if (!names || names[frame->late - 1] == 0)
+		output->error = -ENOMEM;
+}
+
+static const char *name_of(const struct chrome *chrome, const struct node_key *node)
+{
+	uint32_t late = node->late && node->late <= chrome->nlate_names ? chrome->late_names[node->late - 1] : 0;
+
+	return trace_names_get(&chrome->names, late ? late : node->name);
+}
+
 static void put_stacks(struct chrome *chrome)
 {
 	struct writer *writer = chrome->output.writer;
@@ -132,7 +161,7 @@ static void put_stacks(struct chrome *chrome)
 		writer_printf(writer, "%s\"%" PRIu32 "\":{", i > 1 ? ",\n" : "\n", i);
 		if (node->parent)
 			writer_printf(writer, "\"parent\":\"%" PRIu32 "\",", node->parent);
-		put_text(writer, "\"name\":", trace_names_get(&chrome->names, node->name));
+		put_text(writer, "\"name\":", name_of(chrome, node));
 		writer_puts(writer, "}");
 	}
 	writer_puts(writer, "}");
@@ -230,6 +259,7 @@ static void finish(struct trace_output *output)
 	trace_names_finish(&chrome->names);
 	trace_names_finish(&chrome->nodes);
 	free(chrome->leaves);
+	free(chrome->late_names);
 	free(chrome->tracks);
 }
 
@@ -243,6 +273,7 @@ const struct trace_format trace_format_chrome = {
 	.process = process,
 	.thread = thread,
 	.stack = stack,
+	.late_name = late_name,
 	.event = event,
 	.end = end,
 	.finish = finish,

@@ -6,6 +6,9 @@
 // comes; names, frames and call stacks are sent once and referred to by number.
 //
 // All is one packet sequence, whose first packet says which clock the times are of.
+//
+// Frames whose names may come late are in a mapping of their own, LATE_MAPPING, at the address that is their number: what Perfetto takes
+// from symbolizers that add to a finished trace (ModuleSymbols, by the mapping's path) says at the end who they are.
 
 #include <errno.h>
 
@@ -22,6 +25,8 @@
 #define FLAG_NEEDS_STATE 2
 #define PROCESS_UUID (1ULL << 40)
 #define THREAD_UUID (1ULL << 41)
+#define LATE_MAPPING "generated code" // a piece of its path, which begins with a slash
+#define LATE_IID 1                    // of the mapping, and of its path
 
 enum { TRACE_PACKET = 1 };
 enum {
@@ -34,6 +39,7 @@ enum {
 	PACKET_TIMESTAMP_CLOCK_ID = 58,
 	PACKET_DEFAULTS = 59,
 	PACKET_TRACK_DESCRIPTOR = 60,
+	PACKET_MODULE_SYMBOLS = 61,
 	PACKET_FIRST_ON_SEQUENCE = 87,
 };
 enum { SNAPSHOT_CLOCKS = 1, SNAPSHOT_PRIMARY_CLOCK = 2, CLOCK_ID = 1, CLOCK_TIMESTAMP = 2 };
@@ -57,15 +63,28 @@ enum {
 	INTERNED_FUNCTION_NAMES = 5,
 	INTERNED_FRAMES = 6,
 	INTERNED_CALLSTACKS = 7,
+	INTERNED_MAPPING_PATHS = 17,
 	INTERNED_SOURCE_PATHS = 18,
+	INTERNED_MAPPINGS = 19,
 };
 enum { INTERNED_IID = 1, INTERNED_TEXT = 2 };
-enum { FRAME_IID = 1, FRAME_FUNCTION_NAME = 2, FRAME_SOURCE_PATH = 5, FRAME_LINE = 6 };
+enum {
+	FRAME_IID = 1,
+	FRAME_FUNCTION_NAME = 2,
+	FRAME_MAPPING = 3,
+	FRAME_REL_PC = 4,
+	FRAME_SOURCE_PATH = 5,
+	FRAME_LINE = 6
+};
+enum { MAPPING_IID = 1, MAPPING_PATH_STRINGS = 7 };
+enum { SYMBOLS_PATH = 1, SYMBOLS_ADDRESSES = 3, ADDRESS_SYMBOLS_ADDRESS = 1, ADDRESS_SYMBOLS_LINES = 2 };
+enum { LINE_FUNCTION_NAME = 1, LINE_SOURCE_FILE = 2, LINE_NUMBER = 3 };
 enum { CALLSTACK_IID = 1, CALLSTACK_FRAMES = 2 };
 
 struct perfetto {
 	struct trace_output output;
 	struct trace_names names, categories, functions, paths, frames;
+	bool has_late;                                        // LATE_MAPPING was sent
 	struct protobuf packet, body, interned, item, nested; // scratch
 };
 
@@ -73,6 +92,7 @@ struct perfetto {
 struct frame_key {
 	uint32_t function, path;
 	int64_t line;
+	uint32_t late, unused;
 };
 
 static void put_text(struct protobuf *message, uint32_t field, const char *text)
@@ -200,9 +220,24 @@ static uint32_t intern(struct perfetto *perfetto, struct trace_names *names, uin
 	return id;
 }
 
+static void send_late_mapping(struct perfetto *perfetto)
+{
+	if (perfetto->has_late)
+		return;
+	perfetto->has_late = true;
+	protobuf_clear(&perfetto->nested);
+	protobuf_varint(&perfetto->nested, INTERNED_IID, LATE_IID);
+	protobuf_string(&perfetto->nested, INTERNED_TEXT, LATE_MAPPING);
+	protobuf_message(&perfetto->interned, INTERNED_MAPPING_PATHS, &perfetto->nested);
+	protobuf_clear(&perfetto->nested);
+	protobuf_varint(&perfetto->nested, MAPPING_IID, LATE_IID);
+	protobuf_varint(&perfetto->nested, MAPPING_PATH_STRINGS, LATE_IID);
+	protobuf_message(&perfetto->interned, INTERNED_MAPPINGS, &perfetto->nested);
+}
+
 static uint32_t intern_frame(struct perfetto *perfetto, const struct trace_frame *frame)
 {
-	struct frame_key key = {.line = frame->line};
+	struct frame_key key = {.line = frame->line, .late = frame->late};
 	bool new;
 	uint32_t id;
 
@@ -214,9 +249,15 @@ static uint32_t intern_frame(struct perfetto *perfetto, const struct trace_frame
 		perfetto->output.error = -ENOMEM;
 	if (id == 0 || !new)
 		return id;
+	if (frame->late)
+		send_late_mapping(perfetto);
 	protobuf_clear(&perfetto->nested);
 	protobuf_varint(&perfetto->nested, FRAME_IID, id);
 	protobuf_varint(&perfetto->nested, FRAME_FUNCTION_NAME, key.function);
+	if (frame->late) {
+		protobuf_varint(&perfetto->nested, FRAME_MAPPING, LATE_IID);
+		protobuf_varint(&perfetto->nested, FRAME_REL_PC, frame->late);
+	}
 	if (key.path)
 		protobuf_varint(&perfetto->nested, FRAME_SOURCE_PATH, key.path);
 	if (key.line > 0)
@@ -237,6 +278,28 @@ static void stack(struct trace_output *output, uint32_t id, const struct trace_f
 	protobuf_message(&perfetto->interned, INTERNED_CALLSTACKS, &perfetto->body);
 	if (!output->error)
 		put_packet(perfetto, FLAG_NEEDS_STATE);
+}
+
+// Of a time when all frames have been seen.
+static void late_name(struct trace_output *output, const struct trace_frame *frame)
+{
+	struct perfetto *perfetto = (struct perfetto *)output;
+
+	begin_packet(perfetto);
+	protobuf_clear(&perfetto->nested);
+	put_text(&perfetto->nested, LINE_FUNCTION_NAME, frame->name);
+	if (frame->file[0])
+		put_text(&perfetto->nested, LINE_SOURCE_FILE, frame->file);
+	if (frame->line > 0)
+		protobuf_varint(&perfetto->nested, LINE_NUMBER, (uint64_t)frame->line);
+	protobuf_clear(&perfetto->item);
+	protobuf_varint(&perfetto->item, ADDRESS_SYMBOLS_ADDRESS, frame->late);
+	protobuf_message(&perfetto->item, ADDRESS_SYMBOLS_LINES, &perfetto->nested);
+	protobuf_string(&perfetto->body, SYMBOLS_PATH, "/" LATE_MAPPING);
+	protobuf_message(&perfetto->body, SYMBOLS_ADDRESSES, &perfetto->item);
+	protobuf_varint(&perfetto->packet, PACKET_TIMESTAMP, output->end_ns);
+	protobuf_message(&perfetto->packet, PACKET_MODULE_SYMBOLS, &perfetto->body);
+	put_packet(perfetto, FLAG_NEEDS_STATE);
 }
 
 // ---- Events --------------------------------------------------------------------------------------------------------
@@ -334,6 +397,7 @@ const struct trace_format trace_format_perfetto = {
 	.process = process,
 	.thread = thread,
 	.stack = stack,
+	.late_name = late_name,
 	.event = event,
 	.end = end,
 	.finish = finish,

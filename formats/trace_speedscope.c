@@ -48,6 +48,7 @@ struct track {
 struct frame_key {
 	uint32_t name, file; // of names
 	int64_t line;
+	uint32_t late, unused; // late: trace_frame.late
 };
 
 struct speedscope {
@@ -56,6 +57,8 @@ struct speedscope {
 	struct trace_names names, frames, stacks; // stacks: arrays of frames, leaf first
 	uint32_t *stack_ids;                      // of stack i + 1
 	uint32_t nstacks, stack_ids_capacity;
+	uint32_t *late_frames; // of the frames with the number i + 1: which they are after all; 0: it was not told
+	uint32_t nlate_frames, late_frames_capacity;
 	struct track *tracks;
 	uint32_t ntracks, tracks_capacity;
 	struct mark *marks;
@@ -78,14 +81,20 @@ static uint32_t add_name(struct speedscope *speedscope, const char *text)
 }
 
 // 0: no memory.
-static uint32_t add_frame(struct speedscope *speedscope, const char *name, const char *file, int64_t line)
+static uint32_t add_frame(struct speedscope *speedscope, const struct trace_frame *frame, uint32_t late)
 {
-	struct frame_key key = {.line = line};
+	struct frame_key key = {.line = frame->line, .late = late};
 	bool new;
 
-	key.name = add_name(speedscope, name);
-	key.file = add_name(speedscope, file);
+	key.name = add_name(speedscope, frame->name);
+	key.file = add_name(speedscope, frame->file);
 	return key.name && key.file ? trace_names_add(&speedscope->frames, &key, sizeof(key), &new) : 0;
+}
+
+// One that is no function of the program's.
+static uint32_t add_word(struct speedscope *speedscope, const char *name)
+{
+	return add_frame(speedscope, &(struct trace_frame){.name = name, .file = ""}, 0);
 }
 
 static void begin(struct trace_output *output, const struct trace_meta *meta)
@@ -133,7 +142,7 @@ static void stack(struct trace_output *output, uint32_t id, const struct trace_f
 	if (ids)
 		speedscope->stack_ids = ids;
 	for (uint32_t i = 0; i < nframes && fine; i++) {
-		list[i + 1] = add_frame(speedscope, frames[i].name, frames[i].file, frames[i].line);
+		list[i + 1] = add_frame(speedscope, &frames[i], frames[i].late);
 		fine = list[i + 1] != 0;
 	}
 	if (fine) {
@@ -145,6 +154,32 @@ static void stack(struct trace_output *output, uint32_t id, const struct trace_f
 	if (!fine || ids[id - 1] == 0)
 		fail(speedscope);
 	free(list);
+}
+
+static void late_name(struct trace_output *output, const struct trace_frame *frame)
+{
+	struct speedscope *speedscope = (struct speedscope *)output;
+	uint32_t *frames = grow_array(speedscope->late_frames, &speedscope->late_frames_capacity, frame->late,
+				      sizeof(*speedscope->late_frames));
+
+	if (frames) {
+		speedscope->late_frames = frames;
+		while (speedscope->nlate_frames < frame->late)
+			frames[speedscope->nlate_frames++] = 0;
+		frames[frame->late - 1] = add_frame(speedscope, frame, 0);
+	}
+	if (!frames || frames[frame->late - 1] == 0)
+		fail(speedscope);
+}
+
+// The frame that a stack has, by the name that it was given after all.
+static uint32_t late_frame(const struct speedscope *speedscope, uint32_t id)
+{
+	const struct frame_key *frame = trace_names_get(&speedscope->frames, id);
+	uint32_t late =
+		frame->late && frame->late <= speedscope->nlate_frames ? speedscope->late_frames[frame->late - 1] : 0;
+
+	return late ? late : id;
 }
 
 // ---- Events --------------------------------------------------------------------------------------------------------
@@ -190,7 +225,7 @@ static void note_ender(struct speedscope *speedscope, struct track *track, const
 	if (!mark || !ender)
 		return;
 	if (!speedscope->seam)
-		speedscope->seam = add_frame(speedscope, SEAM, "", 0);
+		speedscope->seam = add_word(speedscope, SEAM);
 	if (!speedscope->seam)
 		fail(speedscope);
 	speedscope->marks[mark - 1].ender = ender;
@@ -201,10 +236,10 @@ static uint32_t slice_frame(struct speedscope *speedscope, const struct trace_ev
 	char name[256];
 
 	if (!event->object || speedscope->objects >= MAX_OBJECTS)
-		return add_frame(speedscope, event->name, "", 0);
+		return add_word(speedscope, event->name);
 	speedscope->objects++;
 	snprintf(name, sizeof(name), "%.200s 0x%" PRIx64, event->name, event->object);
-	return add_frame(speedscope, name, "", 0);
+	return add_word(speedscope, name);
 }
 
 static void event(struct trace_output *output, const struct trace_event *event)
@@ -291,7 +326,7 @@ static void open_stack(struct line *line, const struct speedscope *speedscope, u
 	const uint32_t *stack = trace_names_get(&speedscope->stacks, id);
 
 	for (uint32_t i = stack[0]; i > 0; i--)
-		put_change(line, 'O', stack[i], time_ns);
+		put_change(line, 'O', late_frame(speedscope, stack[i]), time_ns);
 }
 
 static void close_stack(struct line *line, const struct speedscope *speedscope, uint32_t id, uint64_t time_ns)
@@ -299,7 +334,7 @@ static void close_stack(struct line *line, const struct speedscope *speedscope, 
 	const uint32_t *stack = trace_names_get(&speedscope->stacks, id);
 
 	for (uint32_t i = 1; i <= stack[0]; i++)
-		put_change(line, 'C', stack[i], time_ns);
+		put_change(line, 'C', late_frame(speedscope, stack[i]), time_ns);
 }
 
 // Who ended the innermost slice, within it; not around what else is within it.
@@ -429,6 +464,7 @@ static void finish(struct trace_output *output)
 	trace_names_finish(&speedscope->frames);
 	trace_names_finish(&speedscope->stacks);
 	free(speedscope->stack_ids);
+	free(speedscope->late_frames);
 	free(speedscope->tracks);
 	free(speedscope->marks);
 }
@@ -443,6 +479,7 @@ const struct trace_format trace_format_speedscope = {
 	.process = process,
 	.thread = thread,
 	.stack = stack,
+	.late_name = late_name,
 	.event = event,
 	.end = end,
 	.finish = finish,

@@ -29,6 +29,7 @@ struct profd_config {
 	const char *max_overhead;      // PROFD_MAX_OVERHEAD
 	const char *trace_output;      // PROFD_TRACE_OUTPUT
 	uint32_t flight_s;             // PROFD_TRACE=flight:SECONDS; 0: not set
+	uint32_t trace_rate_hz;        // PROFD_TRACE_RATE: of samples in traces; 0: none
 	bool follow;                   // PROFD_FOLLOW, default true
 	enum profd_unwinder unwinder;  // PROFD_UNWIND
 	bool verbose;                  // PROFD_VERBOSE

@@ -395,7 +395,7 @@ static void begin(void)
 	}
 	profd_agent.region.header->helper_tid = helper_tid;
 	profd_rates_set(&profd_rates);
-	profd_events_start(profd_agent.config.flight_s);
+	profd_events_start(profd_agent.config.flight_s, profd_agent.config.trace_rate_hz);
 	set_state(PROFD_CHANNEL_REGION);
 	if (profd_channel_wait(PROFD_CHANNEL_JOINED, -1) == PROFD_CHANNEL_JOINED)
 		connect_and_run(-1);

@@ -12,6 +12,7 @@
 
 #define DEFAULT_FLIGHT_S 10
 #define MAX_FLIGHT_S 86400
+#define DEFAULT_RATE_HZ 100
 
 static const char *get(const char *name)
 {
@@ -59,6 +60,27 @@ static uint32_t get_flight_s(void)
 	return 0;
 }
 
+static bool is_rate(const char *value)
+{
+	size_t length = value ? strlen(value) : 0;
+
+	return length > 0 && length <= 5 && strspn(value, "0123456789") == length &&
+	       strtoul(value, NULL, 10) <= WIRE_MAX_RATE_HZ;
+}
+
+// What is said for it, or else for all samples, whose mistakes the collector speaks of.
+static uint32_t get_trace_rate(void)
+{
+	const char *value = get("PROFD_TRACE_RATE"), *rate = get("PROFD_RATE");
+
+	if (is_rate(value))
+		return (uint32_t)strtoul(value, NULL, 10);
+	if (value)
+		profd_message("PROFD_TRACE_RATE '%s': not a number from 0 to %u; it is as if it were not set", value,
+			      WIRE_MAX_RATE_HZ);
+	return is_rate(rate) && strtoul(rate, NULL, 10) > 0 ? (uint32_t)strtoul(rate, NULL, 10) : DEFAULT_RATE_HZ;
+}
+
 // A number of `unit`; 0: off.
 static uint64_t get_rate(const char *name, const char *unit)
 {
@@ -96,6 +118,7 @@ void profd_config_read(struct profd_config *config)
 	config->max_overhead = get("PROFD_MAX_OVERHEAD");
 	config->trace_output = get("PROFD_TRACE_OUTPUT");
 	config->flight_s = get_flight_s();
+	config->trace_rate_hz = get_trace_rate();
 	profd_rates = get_rates();
 	config->follow = get_bool("PROFD_FOLLOW", true);
 	config->unwinder = get_unwinder();

@@ -22,6 +22,7 @@ static struct {
 	uint32_t mib;      // of the file; 0: tracing was never asked for
 	bool on;           // as wanted
 	uint32_t flight_s; // the environment's wish: on for good
+	uint32_t flight_rate_hz;
 } file = {.fd = -1};
 
 static struct wire_events layout(uint32_t mib)
@@ -32,6 +33,7 @@ static struct wire_events layout(uint32_t mib)
 				     .nshards = profd_agent.region.nshards,
 				     .start_ns = profd_clock_now_ns(),
 				     .flight_s = file.flight_s,
+				     .flight_rate_hz = file.flight_rate_hz,
 				     .ncells = WIRE_EVENTS_MIN_CELLS};
 
 	if (mib < 1 || mib > WIRE_EVENTS_MAX_MIB)
@@ -123,10 +125,11 @@ void profd_events_stop(void)
 	set_on(false);
 }
 
-void profd_events_start(uint32_t flight_s)
+void profd_events_start(uint32_t flight_s, uint32_t flight_rate_hz)
 {
 	file.fd = -1;
 	file.flight_s = flight_s;
+	file.flight_rate_hz = flight_rate_hz;
 	if (flight_s > 0 || file.on)
 		(void)profd_events_begin(file.mib ? file.mib : WIRE_EVENTS_DEFAULT_MIB);
 	else

@@ -74,7 +74,7 @@ void profd_events_end(void);
 void profd_events_stop(void);
 // At the helper's start, with a region: what the environment asks for, and what a fork's parent had on. There is no one to tell of an error;
 // a collector that wants events asks again.
-void profd_events_start(uint32_t flight_s);
+void profd_events_start(uint32_t flight_s, uint32_t flight_rate_hz);
 // The file's descriptor, in the helper's table, and its size (NULL: not asked for); −1: there is none.
 int profd_events_fd(uint64_t *ret_size);
 // The descriptor is another one, in the next helper's table; −1: it is lost, and the next one told of is of another file.

@@ -191,7 +191,7 @@ static int add_rate(const char **argv, int count, char text[40], const char *opt
 static int launch(struct profd_config *config, const char *path, const struct outputs *outputs, int pipe_fds[2])
 {
 	char **environment = collector_environment();
-	char target[16], ready[16], flight[16], heap[40], mutex[40], block[40];
+	char target[16], ready[16], flight[16], trace_rate[16], heap[40], mutex[40], block[40];
 	const char *argv[32] = {path, "private", "--socket", config->socket, "--target", target, "--ready-fd", ready};
 	int n = 8;
 	int error;
@@ -205,8 +205,10 @@ static int launch(struct profd_config *config, const char *path, const struct ou
 		argv[n++] = config->http ? config->http : "127.0.0.1:6060";
 	}
 	snprintf(flight, sizeof(flight), "%u", config->flight_s);
+	snprintf(trace_rate, sizeof(trace_rate), "%u", config->trace_rate_hz);
 	n = add_option(argv, n, "--output", outputs->profile);
 	n = add_option(argv, n, "--trace", outputs->trace);
+	n = add_option(argv, n, "--trace-rate", outputs->trace ? trace_rate : NULL);
 	n = add_option(argv, n, "--flight", config->flight_s ? flight : NULL);
 	n = add_option(argv, n, "--rate", config->rate);
 	n = add_option(argv, n, "--clock", config->clock);

@@ -91,6 +91,7 @@ struct wire_events {
 	uint32_t nshards, ncells; // ncells: of each shard
 	uint64_t start_ns;        // CLOCK_MONOTONIC
 	uint32_t flight_s; // the target's own wish (PROFD_TRACE=flight:SECONDS): keep so much to be asked for; 0: none
+	uint32_t flight_rate_hz; // and so many samples for each second of CPU time; 0: none
 };
 
 #define WIRE_EVENTS_ASSERT(what) _Static_assert(what, #what)

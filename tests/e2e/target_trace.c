@@ -30,6 +30,7 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_barrier_t barrier;
 static long state;
+static long waiter, rounds; // its id; how often it has waited, with this time
 
 static void sleep_ms(long ms)
 {
@@ -56,8 +57,11 @@ static void introduce(const char *name)
 static void *wait_for_posts(void *unused)
 {
 	introduce("waiter");
-	for (int i = 0; i < ROUNDS; i++)
+	__atomic_store_n(&waiter, syscall(SYS_gettid), __ATOMIC_RELEASE);
+	for (int i = 0; i < ROUNDS; i++) {
+		__atomic_store_n(&rounds, i + 1, __ATOMIC_RELEASE);
 		sem_wait(&posts);
+	}
 	return unused;
 }
 
@@ -136,6 +140,8 @@ static int run_story(int argc, char **argv)
 	threads[5] = start(make_inner);
 	for (int i = 0; i < ROUNDS; i++) {
 		sleep_ms(30);
+		while (__atomic_load_n(&rounds, __ATOMIC_ACQUIRE) <= i || !target_sleeps(&waiter))
+			sleep_ms(1); // or a busy machine would let it find a post, and not wait
 		sem_post(&posts);
 	}
 	pthread_mutex_unlock(&mutex);

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The profd authors
 #
 # test_jit.py: code made at run time: names by /tmp/perf-PID.map and by jitdump files, lines by the latter, and stacks that are complete
-# through it by frame pointers. node and Java.
+# through it by frame pointers; in profiles and in traces. node and Java.
 
 import glob
 import os
@@ -13,6 +13,7 @@ import time
 import pytest
 
 import pprof_reader
+import trace_readers
 from test_programs import needs
 
 FIBONACCI = '''
@@ -37,6 +38,18 @@ for (let i = 0; ; i++) {
 RESOLVE = '''
 const path = require('path'), end = process.cpuUsage().user + 1.5e6;
 while (process.cpuUsage().user < end) for (let i = 0; i < 1000; i++) path.resolve('a/./b/../c', 'x//y/' + i);
+'''
+
+# A thread that is made, others that are woken, and samples: each with functions of this script in its stack.
+TRACED = '''
+const fs = require('fs'), { Worker } = require('worker_threads');
+function fibonacci(n) { return n < 2 ? n : fibonacci(n - 1) + fibonacci(n - 2); }
+function makeWorker() { return new Worker('setTimeout(() => {}, 100)', { eval: true }); }
+function askFiles(n, then) { fs.stat('/', () => n > 0 ? askFiles(n - 1, then) : then()); }
+function burn() { const end = process.cpuUsage().user + 0.6e6; do fibonacci(20); while (process.cpuUsage().user < end); }
+console.log(process.pid);
+makeWorker();
+askFiles(100, burn);
 '''
 
 JAVA = '''
@@ -147,6 +160,28 @@ def test_node_jitdump_in_another_root(profd, script, tmp_path):
     assert process.returncode == 128 + signal.SIGKILL
     assert not os.listdir(hidden)
     check(pprof_reader.read(output), 'fibonacci')
+
+
+@needs('node')
+@pytest.mark.parametrize('option, extension', [('--perf-basic-prof', 'trace.json'), ('--perf-basic-prof', 'perfetto-trace'),
+                                               ('--perf-prof', 'perfetto-trace')])
+def test_node_in_traces(profd, script, tmp_path, option, extension):
+    """The stacks of samples, of who made a thread, and of who woke one. A jitdump file is written through a buffer: its names come at the end."""
+    path = tmp_path / f'x.{extension}'
+    done = subprocess.run([profd, 'run', '--rate', '250', '--trace', path, '--wakers', '--', 'node', option, '--interpreted-frames-native-stack',
+                           script(TRACED)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    remove_maps(done.stdout)
+    trace = (trace_readers.perfetto if extension.startswith('perfetto') else trace_readers.chrome)(path)
+    samples = [instant for track in trace.tracks for instant in track.instants if instant.name == 'on CPU']
+    named = [sample for sample in samples if any('fibonacci' in frame for frame in sample.stack)]
+    bare = [sample for sample in samples if any(frame.startswith('0x') for frame in sample.stack)]
+    print(f'{len(samples)} samples, {len(named)} with the function, {len(bare)} with a nameless frame')
+    assert len(named) > 0.5 * len(samples) and len(bare) < 0.02 * len(samples), bare[:3]
+    lives = [track.named('alive')[0] for track in trace.tracks]
+    assert any('makeWorker' in frame for life in lives for frame in life.stack)
+    woken = [wait for track in trace.tracks for wait in track.named('cond wait') if any('askFiles' in frame for frame in wait.end_stack)]
+    assert len(woken) > 10
 
 
 # ---- Java ------------------------------------------------------------------------------------------------------------

@@ -34,6 +34,10 @@ def run_traced(profd, path, *command, options=(), **more):
     return done
 
 
+def samples_of(trace, name=None):
+    return [instant for track in trace.tracks if name in (None, track.name) for instant in track.instants if instant.name == 'on CPU']
+
+
 def tids_of(stdout):
     return {name: int(tid) for name, tid in (line.split() for line in stdout.splitlines())}
 
@@ -396,6 +400,7 @@ def test_flight_is_dumped_on_a_signal(profd, helper, tmp_path):
         process.stdin.close()
         assert process.wait(60) == 0
         assert process.stderr.read().count('wrote ') == 2
+    assert samples_of(early, 'worker')
     assert 1 <= len(early.track('worker').named('sem wait')) <= len(trace_readers.chrome(path).track('worker').named('sem wait'))
 
 
@@ -464,6 +469,26 @@ def test_flight_over_http(service, tmp_path):
     (tmp_path / 'y').write_bytes(get(url + '?last=1&format=chrome')[2])
     short = trace_readers.chrome(tmp_path / 'y')
     assert len(short.track('worker').named('sem wait')) < 250
+    # Nobody else samples it.
+    deadline = time.monotonic() + 30
+    while len(found := samples_of(trace, 'worker')) < 5:
+        assert time.monotonic() < deadline, trace.notes
+        (tmp_path / 'x').write_bytes(get(url + '?last=60&format=chrome')[2])
+        trace = trace_readers.chrome(tmp_path / 'x')
+    assert all('work_for_ever' in sample.stack for sample in found if 'target_burn' in sample.stack)
+    assert any('target_burn' in sample.stack for sample in found)
+    assert len({sample.time for sample in found}) == len(found)
+    # A trace from now on that wants none has none.
+    (tmp_path / 'y').write_bytes(get(url + '?seconds=1&rate=0&format=chrome')[2])
+    assert samples_of(trace_readers.chrome(tmp_path / 'y')) == []
+
+
+def test_flight_without_samples(service, tmp_path):
+    url = service(PROFD_TRACE='flight:60', PROFD_TRACE_RATE='0')
+    time.sleep(1)
+    (tmp_path / 'x').write_bytes(get(url + '?last=60')[2])
+    trace = trace_readers.perfetto(tmp_path / 'x')
+    assert len(trace.track('worker').named('sem wait')) > 3 and samples_of(trace) == []
 
 
 def test_flight_of_a_hung_program(service, tmp_path):

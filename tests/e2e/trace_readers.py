@@ -175,6 +175,13 @@ def perfetto(path):
     interned = collections.defaultdict(dict)  # field of InternedData → iid → entry
     flows = collections.defaultdict(list)
     ends = []
+    late = {}  # what a mapping's addresses are called, told at the end: (path, address) → function
+    for symbols in (fields(one(packet, 61)) for packet in packets if packet[61]):
+        assert symbols[3]
+        for address in map(fields, symbols[3]):
+            (line,) = map(fields, address[2])
+            assert (one(symbols, 1), one(address, 1)) not in late, 'named twice'
+            late[one(symbols, 1), one(address, 1)] = one(line, 1).decode()
     first = packets[0]
     assert one(first, 13) == 1 and one(first, 87) == 1, 'the first packet clears the state'
     assert one(fields(one(first, 59)), 58) == 3, 'times are CLOCK_MONOTONIC'
@@ -188,7 +195,14 @@ def perfetto(path):
         if iid is None:
             return []
         frames = [interned[6][frame] for frame in interned[7][iid][2]]
-        return [interned[5][one(frame, 2)] for frame in reversed(frames)]
+        return [name_of(frame) for frame in reversed(frames)]
+
+    def name_of(frame):
+        if frame[3]:
+            path = b'/' + b'/'.join(interned[17][number] for number in interned[19][one(frame, 3)][7])
+            if (path, one(frame, 4)) in late:
+                return late[path, one(frame, 4)]
+        return interned[5][one(frame, 2)]
 
     def annotations(event):
         found = {}
@@ -202,7 +216,8 @@ def perfetto(path):
             for field, entries in fields(one(packet, 12)).items():
                 for entry in map(fields, entries):
                     assert one(entry, 1) not in interned[field], 'interned twice'
-                    interned[field][one(entry, 1)] = one(entry, 2).decode() if field in (1, 2, 5, 18) else entry
+                    interned[field][one(entry, 1)] = one(entry, 2).decode() if field in (1, 2, 5, 18) else \
+                        one(entry, 2) if field == 17 else entry
         if packet[60]:
             descriptor = fields(one(packet, 60))
             uuid = one(descriptor, 1)

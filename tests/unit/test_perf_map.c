@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// test_perf_map.c: names of generated code (perf_map.c), and whose files are taken.
+// test_perf_map.c: names of generated code (perf_map.c), whose files are taken, and names that are asked for while more are written (jit_follow.c).
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "collector/jit_follow.h"
 #include "collector/jit_names.h"
 #include "collector/perf_map.h"
 
@@ -199,13 +200,63 @@ static void test_only_a_file_of_the_targets_user(void **state)
 	unlink(path);
 }
 
+static const char *follow(struct jit_follow *names, uint64_t address)
+{
+	const struct jit_process process = {.pid = getpid(), .uid = geteuid(), .jitdump_fd = -1};
+	const struct jit_names *found = jit_follow_names(names, &process, address);
+
+	return found ? find(found, address) : NULL;
+}
+
+// Read again for what is not known, but not at once; for what is known, never; at the end, always.
+static void test_names_that_come_while_one_asks(void **state)
+{
+	const struct jit_process process = {.pid = getpid(), .uid = geteuid(), .jitdump_fd = -1};
+	struct jit_follow names = {0};
+	char path[64];
+	FILE *file;
+	int tries;
+
+	snprintf(path, sizeof(path), "/tmp/perf-%d.map", (int)getpid());
+	unlink(path);
+	assert_null(follow(&names, 0x1000)); // there is no file yet
+	file = fopen(path, "w");
+	setbuf(file, NULL);
+	fputs("1000 10 first\n", file);
+	for (tries = 0; !follow(&names, 0x1000) && tries < 1000; tries++)
+		usleep(10000);
+	assert_string_equal(follow(&names, 0x1000), "first");
+	assert_in_range(tries, 1, 999);
+	fputs("2000 10 second\n", file);
+	assert_null(follow(&names, 0x2000));
+	for (tries = 0; !follow(&names, 0x2000) && tries < 1000; tries++)
+		usleep(10000);
+	assert_string_equal(follow(&names, 0x2000), "second");
+	fputs("1000 10 first again\n3000 10 third\n", file);
+	assert_string_equal(follow(&names, 0x1000), "first");
+	assert_string_equal(find(jit_follow_all(&names, &process), 0x3000), "third");
+	assert_string_equal(follow(&names, 0x1000), "first again");
+	// Being written anew: what was known still is.
+	assert_int_equal(truncate(path, 0), 0);
+	assert_string_equal(find(jit_follow_all(&names, &process), 0x3000), "third");
+	assert_false(jit_follow_is_full(&names));
+	fclose(file);
+	unlink(path);
+	jit_follow_finish(&names);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_finds_what_covers),   cmocka_unit_test(test_last_one_written_holds),
-		cmocka_unit_test(test_nonsense_is_skipped), cmocka_unit_test(test_what_was_written_last_hides_the_rest),
-		cmocka_unit_test(test_random_overlaps),     cmocka_unit_test(test_long_lines_and_nul_bytes),
-		cmocka_unit_test(test_memory_is_bounded),   cmocka_unit_test(test_only_a_file_of_the_targets_user),
+		cmocka_unit_test(test_finds_what_covers),
+		cmocka_unit_test(test_last_one_written_holds),
+		cmocka_unit_test(test_nonsense_is_skipped),
+		cmocka_unit_test(test_what_was_written_last_hides_the_rest),
+		cmocka_unit_test(test_random_overlaps),
+		cmocka_unit_test(test_long_lines_and_nul_bytes),
+		cmocka_unit_test(test_memory_is_bounded),
+		cmocka_unit_test(test_only_a_file_of_the_targets_user),
+		cmocka_unit_test(test_names_that_come_while_one_asks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

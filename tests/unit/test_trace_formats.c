@@ -29,7 +29,7 @@ struct made {
 
 static void put_small(struct trace_output *output)
 {
-	const struct trace_frame frames[] = {{"leaf", "a.c", 7}, {"main", "", 0}};
+	const struct trace_frame frames[] = {{.name = "leaf", .file = "a.c", .line = 7}, {.name = "main", .file = ""}};
 
 	trace_process(output, 10, "prog");
 	trace_thread(output, &(struct trace_thread){.track = 1, .pid = 10, .tid = 10, .name = "main"});
@@ -69,8 +69,30 @@ static void put_small(struct trace_output *output)
 	trace_note(output, "nothing lost");
 }
 
+// Two frames whose names are not known at first; one of them gets one.
+static void put_late(struct trace_output *output)
+{
+	const struct trace_frame frames[] = {{.name = "0x10", .file = "", .late = 1},
+					     {.name = "0x20", .file = "", .late = 2},
+					     {.name = "main", .file = ""}};
+
+	trace_process(output, 10, "prog");
+	trace_thread(output, &(struct trace_thread){.track = 1, .pid = 10, .tid = 10, .name = "main"});
+	trace_stack(output, 1, frames, 3);
+	trace_stack(output, 2, frames, 1);
+	for (uint32_t stack = 1; stack <= 2; stack++)
+		trace_event(output, &(struct trace_event){.phase = TRACE_INSTANT,
+							  .track = 1,
+							  .time_ns = 2000 * stack,
+							  .name = "on CPU",
+							  .category = "cpu",
+							  .stack = stack,
+							  .weight_ns = 1000});
+	trace_late_name(output, &(struct trace_frame){.name = "made", .file = "b.js", .line = 9, .late = 1});
+}
+
 // The tracks' own slices are left open.
-static struct made make(const struct trace_format *format, size_t max)
+static struct made make_of(void (*put)(struct trace_output *output), const struct trace_format *format, size_t max)
 {
 	const struct trace_meta meta = {.title = "t\"1", .start_ns = 1000, .realtime_ns = 5000};
 	struct made made = {.memory.max = max};
@@ -81,13 +103,18 @@ static struct made make(const struct trace_format *format, size_t max)
 	output = trace_create_output(format, &writer, &meta);
 	made.result = output ? 0 : -ENOMEM;
 	if (output) {
-		put_small(output);
+		put(output);
 		made.result = trace_end(output, 7001);
 	}
 	if (writer_flush(&writer) < 0 && made.result == 0)
 		made.result = writer.error;
 	trace_destroy_output(output);
 	return made;
+}
+
+static struct made make(const struct trace_format *format, size_t max)
+{
+	return make_of(put_small, format, max);
 }
 
 static void put_slice(struct trace_output *output, enum trace_phase phase, uint64_t time_ns, const char *name,
@@ -173,7 +200,7 @@ static void test_speedscope_ender(void **state)
 	static const char wanted[] = "O2@0 O3@10 O5@10 O1@10 O0@10 "
 				     "C0@25 C1@25 C5@25 O1@25 O0@25 C0@30 C1@30 O5@30 O1@30 O0@30 "
 				     "C0@40 C1@40 C5@40 O4@40 C4@50 O5@50 O1@50 O0@50 C0@60 C1@60 C5@60 C3@60 C2@70 ";
-	const struct trace_frame frames[] = {{"leaf", "", 0}, {"main", "", 0}};
+	const struct trace_frame frames[] = {{.name = "leaf", .file = ""}, {.name = "main", .file = ""}};
 	const struct trace_meta meta = {.title = "t"};
 	struct writer_memory memory = {0};
 	struct trace_output *output;
@@ -232,6 +259,44 @@ static void test_perfetto(void **state)
 	free(made.memory.data);
 }
 
+static size_t count(const struct made *made, const char *text)
+{
+	const char *at = made->memory.data, *end = at + made->memory.size;
+	size_t n = 0;
+
+	while ((at = memmem(at, (size_t)(end - at), text, strlen(text))) != NULL) {
+		at += strlen(text);
+		n++;
+	}
+	return n;
+}
+
+static void test_late_names(void **state)
+{
+	// The packet's symbols: the mapping's path, the frame's number, its name, file and line.
+	static const char symbols[] = "\x0a\x0f/generated code\x1a\x12\x08\x01\x12\x0e\x0a\x04made\x12\x04"
+				      "b.js\x18\x09";
+	struct made made = make_of(put_late, &trace_format_chrome, 0);
+
+	(void)state;
+	assert_int_equal(made.result, 0);
+	assert_int_equal(count(&made, "\"name\":\"made\"}"), 2); // under a caller, and outermost
+	assert_int_equal(count(&made, "0x10"), 0);
+	assert_int_equal(count(&made, "\"name\":\"0x20\"}"), 1);
+	free(made.memory.data);
+	made = make_of(put_late, &trace_format_speedscope, 0);
+	assert_int_equal(made.result, 0);
+	assert_int_equal(count(&made, "{\"name\":\"made\",\"file\":\"b.js\",\"line\":9}]"), 1); // the fourth
+	assert_int_equal(count(&made, "{\"type\":\"O\",\"frame\":3,\"at\":0}"), 1);
+	assert_int_equal(count(&made, "{\"type\":\"C\",\"frame\":3,\"at\":3000}"), 1);
+	assert_int_equal(count(&made, "\"frame\":0"), 0);
+	free(made.memory.data);
+	made = make_of(put_late, &trace_format_perfetto, 0);
+	assert_int_equal(made.result, 0);
+	assert_int_equal(count(&made, symbols), 1);
+	free(made.memory.data);
+}
+
 static void test_empty(void **state)
 {
 	const struct trace_meta meta = {.title = "t"};
@@ -268,7 +333,7 @@ static void test_full_sinks(void **state)
 static void test_out_of_memory(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < 6; i++) {
 		struct made made = {.result = -1};
 
 		for (long n = 0; made.result != 0; n++) {
@@ -277,7 +342,7 @@ static void test_out_of_memory(void **state)
 
 			assert_true(n < 1000);
 			alloc_fail_after(n, true);
-			made = make(all[i], 0);
+			made = make_of(i < 3 ? put_small : put_late, all[i % 3], 0);
 			failures = alloc_fail_stop();
 			free(made.memory.data);
 			assert_int_equal(alloc_fail_blocks, blocks);
@@ -309,6 +374,7 @@ int main(void)
 		cmocka_unit_test(test_speedscope),
 		cmocka_unit_test(test_speedscope_ender),
 		cmocka_unit_test(test_perfetto),
+		cmocka_unit_test(test_late_names),
 		cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_full_sinks),
 		cmocka_unit_test(test_out_of_memory),
