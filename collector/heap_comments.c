@@ -27,6 +27,8 @@ const char *heap_comments_unseen(uint32_t unseen)
 		return "the executable itself imports no malloc: if it has an allocator linked into it, what it "
 		       "allocates "
 		       "is not seen; its libraries' allocations are";
+	if (unseen & WIRE_UNSEEN_MAPPINGS)
+		return "what the program maps itself is not seen: there was no memory to note it in";
 	return NULL;
 }
 
@@ -38,8 +40,9 @@ void heap_comments_add(struct profile *profile, const struct heap_totals *totals
 	if (command)
 		profile_add_comment(profile, "command: %s", command);
 	if (totals->rate)
-		profile_add_comment(profile, "heap: a sample for %" PRIu64 " bytes allocated, on average",
-				    totals->rate);
+		profile_add_comment(profile, "heap: a sample for %" PRIu64 " bytes allocated, on average%s",
+				    totals->rate,
+				    totals->mapped ? "; and all that the program maps itself (label mapped)" : "");
 	else
 		profile_add_comment(profile, "heap profiling is off; %s", heap_how_to_switch_on);
 	if (totals->processes)

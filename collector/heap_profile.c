@@ -78,6 +78,7 @@ void heap_reading_totals(const struct store_reading *reading, struct heap_totals
 		if (rate && (!totals.rate || rate < totals.rate))
 			totals.rate = rate;
 		totals.unseen |= part->live.heap_unseen;
+		totals.mapped |= part->live.rates.heap_mmap != 0;
 		for (int k = 0; k < WIRE_STORE_LOST_COUNT; k++)
 			totals.lost += part->live.lost[k];
 		for (size_t k = 0; k < part->count; k++) {
@@ -97,11 +98,25 @@ void heap_reading_totals(const struct store_reading *reading, struct heap_totals
 
 // ---- Profiles ------------------------------------------------------------------------------------------------------
 
+// The function that the program mapped it by; NULL: its allocator's.
+static const char *mapped_by(const struct store_bucket *bucket)
+{
+	static const char *const names[] = {
+		[WIRE_HEAP_BY_MMAP] = "mmap", [WIRE_HEAP_BY_MREMAP] = "mremap", [WIRE_HEAP_BY_MPROTECT] = "mprotect"};
+
+	return names[WIRE_HEAP_BY(bucket->key)];
+}
+
 static int add_sample(struct store_profile *making, const struct store_part *part, const struct store_sample *sample)
 {
-	const struct profile_label size = {.key = "bytes", .num = (int64_t)sample->bucket->key, .num_unit = "bytes"};
+	const char *by = mapped_by(sample->bucket);
+	const struct profile_label labels[] = {
+		{.key = "bytes", .num = (int64_t)WIRE_HEAP_BYTES(sample->bucket->key), .num_unit = "bytes"},
+		{.key = "mapped", .str = by},
+	};
 
-	return store_profile_add(making, part, sample, &size, 1);
+	making->leaf = by;
+	return store_profile_add(making, part, sample, labels, by ? 2 : 1);
 }
 
 static void describe(struct store_profile *builder, enum heap_value shown, uint64_t rate)

@@ -43,6 +43,7 @@ void session_wish_rates(struct session *session, const struct wire_rates *wish)
 		.block = choose(ours->block, wish->block),
 		.block_io = ours->block_io | wish->block_io,
 		.wakers = ours->wakers | wish->wakers,
+		.heap_mmap = ours->heap_mmap | wish->heap_mmap,
 	};
 	session->wants_tables |= any(&session->rates);
 }
@@ -69,6 +70,8 @@ static void change(struct wire_rates *rates, const struct collector_rates_change
 		rates->block_io = change->rates.block_io;
 	if (change->has_wakers)
 		rates->wakers = change->rates.wakers;
+	if (change->has_heap_mmap)
+		rates->heap_mmap = change->rates.heap_mmap;
 }
 
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted)

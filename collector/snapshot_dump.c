@@ -333,27 +333,12 @@ static void add_main_mapping(struct builder *builder)
 
 // ---- Verdicts ------------------------------------------------------------------------------------------------------
 
-static const struct thread_scan_record *find_record(const struct thread_scan *scan, uint32_t tid)
-{
-	size_t low = 0, high = scan->count;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (scan->records[middle].tid < tid)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < scan->count && scan->records[low].tid == tid ? &scan->records[low] : NULL;
-}
-
 // The threads' places were read one after the other, and their locks' memory after that. If it has not run since its place was read, it
 // was there all the while.
 static bool is_unmoved(void *context, uint32_t tid)
 {
 	const struct builder *builder = context;
-	const struct thread_scan_record *record = find_record(builder->source->scan, tid);
+	const struct thread_scan_record *record = thread_scan_find(builder->source->scan, tid);
 	struct task_reader reader;
 	struct finding *finding;
 

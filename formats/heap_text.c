@@ -8,7 +8,8 @@
 //   #\t0xPC\tFUNCTION+0xOFFSET\tFILE:LINE
 //
 // The numbers are of sampled objects: readers scale them, by the rate in the first line (twice the rate, as Go writes it). Those of a profile
-// are scaled already, so they are taken back: n × s was rounded to the nearest whole number, and s ≥ 1, so n comes out as it was.
+// are scaled already, so they are taken back: n × s was rounded to the nearest whole number, and s ≥ 1, so n comes out as it was. What a program
+// maps itself (label "mapped") was not sampled, and stays as it is: no numbers would be scaled to it.
 
 #include "formats/heap_text.h"
 
@@ -35,10 +36,18 @@ static int64_t size_of(const struct profile_sample *sample)
 	return 0;
 }
 
+static bool is_mapped(const struct profile_sample *sample)
+{
+	for (uint32_t i = 0; i < sample->nlabels; i++)
+		if (strcmp(sample->labels[i].key, "mapped") == 0)
+			return true;
+	return false;
+}
+
 static void take_back(const struct profile *profile, struct entry *entry)
 {
 	double size = (double)size_of(entry->sample), rate = (double)profile->period;
-	double probability = rate > 1 && size > 0 ? -expm1(-size / rate) : 1;
+	double probability = rate > 1 && size > 0 && !is_mapped(entry->sample) ? -expm1(-size / rate) : 1;
 
 	for (int i = 0; i < VALUES; i++)
 		entry->values[i] = (int64_t)floor((double)entry->sample->values[i] * probability + 0.5);

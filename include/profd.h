@@ -161,6 +161,7 @@ static __inline__ void profd_trace_set(const unsigned char *trace_id, const unsi
 /*
  * A task: something with a stack of its own that is no thread. While it is suspended, thread dumps list it with its stack. The name is
  * copied (31 bytes). Returns the task; 0: there is no agent, or no room. The task goes with profd_task_unregister, before its stack does.
+ * After a fork both processes have it.
  */
 static __inline__ unsigned int profd_task_register(const char *name, const void *stack, unsigned long size)
 {

@@ -94,7 +94,7 @@ static bool take_due(size_t bytes)
 
 // ---- The store -----------------------------------------------------------------------------------------------------
 
-static uint32_t now_ds(void)
+uint32_t profd_heap_now_ds(void)
 {
 	struct timespec now = {0, 0};
 	uint64_t now_ns;
@@ -106,7 +106,7 @@ static uint32_t now_ds(void)
 }
 
 // Programs with ever new sizes would need ever new buckets.
-static uint64_t size_key(uint64_t bytes)
+uint64_t profd_heap_size_key(uint64_t bytes)
 {
 	int shift;
 
@@ -129,9 +129,9 @@ static void count_freed(const void *object, const struct wire_live *live)
 // In the agent's own process, signals blocked.
 static void add_object(const void *object, size_t bytes, struct profd_caller caller)
 {
-	struct wire_live live = {.bytes = bytes, .born_ds = now_ds()}, stale;
+	struct wire_live live = {.bytes = bytes, .born_ds = profd_heap_now_ds()}, stale;
 	struct wire_bucket *bucket =
-		profd_caller_bucket(WIRE_BUCKET_HEAP, caller, profd_contexts_own_work(), size_key(bytes),
+		profd_caller_bucket(WIRE_BUCKET_HEAP, caller, profd_contexts_own_work(), profd_heap_size_key(bytes),
 				    __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED));
 
 	if (!bucket)

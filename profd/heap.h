@@ -77,6 +77,10 @@ void profd_heap_stop(void);
 // What the calling thread allocates is none of the program's.
 void profd_heap_exclude_thread(void);
 
+// The key of a bucket for objects of so many bytes; and when one that comes now was born (wire_live). There is a store.
+uint64_t profd_heap_size_key(uint64_t bytes);
+uint32_t profd_heap_now_ds(void);
+
 // heap_sight.c: what of the program's heap does not come by here (WIRE_UNSEEN_…). At the constructor.
 uint32_t profd_heap_unseen(void);
 

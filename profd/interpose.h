@@ -15,6 +15,7 @@
 //   locks, condition variables, semaphores…  who waits for what, and who lets others go on (interpose_sync.c, _cond.c)
 //   read, recv, poll, nanosleep, wait…       how long that takes (interpose_io.c)
 //   dlopen, dlmopen, dlclose                 the module set follows (interpose_dl.c); tail calls, for they look at their caller
+//   malloc and its like, mmap and its like   the heap (interpose_heap.h, interpose_map.h)
 
 #ifndef PROFD_INTERPOSE_H
 #define PROFD_INTERPOSE_H

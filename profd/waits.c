@@ -19,6 +19,7 @@
 #include "profd/known_stacks.h"
 #include "profd/object_key.h"
 #include "profd/store.h"
+#include "profd/tasks.h"
 #include "profd/threads.h"
 #include "profd/traced.h"
 #include "profd/wakers.h"
@@ -76,9 +77,13 @@ void profd_waits_set_wakers(bool on)
 	bool before = wakers;
 
 	wakers = on;
+	if (on)
+		profd_contexts_keep_woken();
 	profd_waits_want(on ? PROFD_WAITS_WAKERS : 0, on ? 0 : PROFD_WAITS_WAKERS);
-	if (before && !on) // nobody hears of the unlock that would end them
-		profd_contexts_drop_locks();
+	if (before && !on) { // nobody hears of the wait, or the unlock, that would end them
+		profd_contexts_drop_woken();
+		profd_tasks_drop_woken();
+	}
 	want_io();
 }
 

@@ -4,7 +4,8 @@
 // target_wakers.c: work that is handed from thread to thread by nothing but libc: whoever burns CPU time was woken by somebody known. Two producers,
 // ask_for_red and ask_for_blue, wake one consumer, which works on one job after the other: red jobs in paint_red, blue ones in paint_blue.
 //
-// usage: target_wakers KIND [ROUNDS]       KIND: cond, sem, large, deep, eventfd, pipe, socketpair, epoll, futex; 0 ROUNDS: until its stdin ends
+// usage: target_wakers KIND [ROUNDS [stuck]]       KIND: cond, sem, large, deep, eventfd, pipe, socketpair, epoll, futex; 0 ROUNDS: until its stdin
+// ends. stuck: until it has a line; from the last job, ask_to_be_stuck's, the consumer does not come back.
 //        target_wakers timeouts            two threads at one condition variable, and two at one epoll: one is woken again and again, the other one
 //                                          waits until its time is over each time, and burns CPU time then (after_time);
 //                                          says how often at the condition variable
@@ -21,7 +22,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-enum { RED = 1, BLUE, END };
+enum { RED = 1, BLUE, END, STUCK };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
@@ -137,6 +138,13 @@ TARGET_NOINLINE static void paint_blue(void)
 	__asm__ volatile("");
 }
 
+TARGET_NOINLINE static void be_stuck(void)
+{
+	sem_post(&done);
+	for (;;)
+		pause();
+}
+
 TARGET_NOINLINE static void *consume(void *unused)
 {
 	__atomic_store_n(&consumer, syscall(SYS_gettid), __ATOMIC_RELEASE);
@@ -150,6 +158,8 @@ TARGET_NOINLINE static void *consume(void *unused)
 		pthread_mutex_unlock(&mutex);
 		if (mine == END)
 			return NULL;
+		if (mine == STUCK)
+			be_stuck();
 		if (mine == RED)
 			paint_red();
 		else
@@ -181,6 +191,24 @@ TARGET_NOINLINE static void ask_for_blue(void)
 {
 	hand_over(BLUE);
 	__asm__ volatile("");
+}
+
+TARGET_NOINLINE static void ask_to_be_stuck(void)
+{
+	hand_over(STUCK);
+	__asm__ volatile("");
+}
+
+static void stay_stuck(void)
+{
+	while (getchar() != '\n')
+		;
+	ask_to_be_stuck();
+	puts("stuck");
+	fflush(stdout);
+	while (getchar() != EOF)
+		;
+	_exit(0);
 }
 
 static bool stdin_ended(void)
@@ -312,6 +340,8 @@ int main(int argc, char **argv)
 		ask_for_red();
 		ask_for_blue();
 	}
+	if (argc > 3)
+		stay_stuck();
 	hand_over(END);
 	pthread_join(thread, NULL);
 	puts("done");

@@ -22,6 +22,10 @@ def shares(profile, painter, cause):
     return total, sum(sample.values[1] for sample in mine if cause in sample.stack and '↳ woken by' in sample.stack) / max(total, 1)
 
 
+def seams_in(profile):
+    return {name for sample in profile.samples for name in sample.stack if name.startswith('↳ ')}
+
+
 @pytest.mark.parametrize('kind', KINDS)
 def test_who_asked_for_it(run, helper, kind):
     done = run(helper('target_wakers'), kind, 60, rate=250, options=('--wakers', '--causal'))
@@ -65,7 +69,30 @@ def test_switched_while_it_runs(served, helper):
     wait_until(lambda: b'wakers 0\n' in target.get('/debug/pprof/config')[1])
     assert b'wakers 1\n' in target.get('/debug/pprof/config?wakers=1', 'POST')[1]
     wait_until(lambda: shares(target.profile('/debug/pprof/profile?seconds=1&rate=250&causal=1'), 'paint_red', 'ask_for_red')[1] > 0.9)
+    assert b'wakers 0\n' in target.get('/debug/pprof/config?wakers=0', 'POST')[1]
+    # Nobody goes on under whoever woke it last; who made the thread, stays.
+    wait_until(lambda: '↳ woken by' not in seams_in(target.profile('/debug/pprof/profile?seconds=1&rate=250&causal=1')))
+    assert seams_in(target.profile('/debug/pprof/profile?seconds=1&rate=250&causal=1')) == {'↳ created by'}
+
+
+def test_switched_off_for_who_never_waits_again(served, helper):
+    """A thread that was woken, and is told of no other wait."""
+    target = served('--', helper('target_wakers'), 'sem', 0, 'stuck')
+    target.get('/debug/pprof/config?wakers=1', 'POST')
+
+    def dump():
+        return target.get('/debug/pprof/goroutine?format=folded&causal=1')[1].decode().splitlines()
+
+    wait_until(lambda: any('↳ woken by' in line for line in dump()))
+    target.process.stdin.write('\n')
+    target.process.stdin.flush()
+    assert target.process.stdout.readline() == 'stuck\n'
+    line, = [line for line in dump() if ';be_stuck;' in line]
+    assert ';ask_to_be_stuck;hand_over;' in line and '↳ woken by' in line
     target.get('/debug/pprof/config?wakers=0', 'POST')
+    wait_until(lambda: not any('↳ woken by' in line for line in dump()))
+    line, = [line for line in dump() if ';be_stuck;' in line]
+    assert 'ask_to_be_stuck' not in line and '↳ created by' in line
 
 
 @pytest.mark.parametrize('case', ['mutexes', 'processes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'cancel', 'longjmp', 'fork', 'old'])

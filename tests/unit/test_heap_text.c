@@ -133,11 +133,29 @@ static void test_another_kind_of_profile(void **state)
 	free(memory.data);
 }
 
+// What was not sampled is not taken back, nor is it less than what it is.
+static void test_mapped_stays(void **state)
+{
+	const struct profile_label labels[] = {{.key = "bytes", .num = 4096, .num_unit = "bytes"},
+					       {.key = "mapped", .str = "mmap"}};
+	struct profile *profile = make_profile(524288);
+	uint32_t id = add_location(profile, 0x1233, "f");
+	char *text;
+
+	(void)state;
+	assert_int_equal(profile_add_sample(profile, &id, 1, labels, 2, (int64_t[]){3, 12288, 2, 8192}), 0);
+	text = write_text(profile);
+	assert_non_null(strstr(text, "heap profile: 2: 8192 [3: 12288] @ heap/1048576\n2: 8192 [3: 12288] @ 0x1234\n"));
+	free(text);
+	profile_destroy(profile);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_scaling_is_taken_back),
+		cmocka_unit_test(test_mapped_stays),
 		cmocka_unit_test(test_nothing),
 		cmocka_unit_test(test_another_kind_of_profile),
 	};

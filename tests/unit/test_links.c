@@ -26,6 +26,21 @@ __thread uint32_t profd_thread_slot;
 static struct wire_header header;
 static struct wire_slot slot;
 
+bool profd_agent_is_on(void)
+{
+	return true;
+}
+
+void profd_region_keep_pool(struct profd_region *region)
+{
+	(void)region;
+}
+
+void profd_region_release_pool(void *pool)
+{
+	(void)pool;
+}
+
 uint32_t profd_caller_walk_words(struct profd_caller caller, struct profd_walk_words *words, uint64_t *pcs,
 				 uint32_t max, uint8_t *ret_stop)
 {

@@ -277,38 +277,90 @@ static void test_no_room_for_the_pool(void **state)
 	assert_int_equal(region_map(fake.fd, fake.size, PID, &other), -EINVAL);
 }
 
+// OpenTelemetry's goes before the thread's own, as long as it is the same thread.
+static void test_spans(void **state)
+{
+	struct origins *origins;
+
+	fake.slots[0].trace.trace_id[3] = 7;
+	fake.slots[0].has_trace = 1;
+	for (uint32_t i = 0; i < 3; i++)
+		fake.slots[i].otel_at = 0x1000 + i;
+	origins = origins_read(&region);
+	for (uint32_t i = 0; i < 3; i++) {
+		struct origin *origin = &origins->threads[i];
+
+		assert_int_equal(origin->otel_at, 0x1000 + 30 - origin->tid);
+		origin->span.trace_id[3] = 9;
+		origin->has_span = origin->tid != 28;
+	}
+	origins_confirm_spans(origins, NULL);
+	assert_int_equal(origins_find(origins, 30)->trace.trace_id[3], 7);
+	fake.slots[1].state_tid = 1ULL << 32 | 29; // another thread with the same number
+	origins_confirm_spans(origins, &region);
+	assert_int_equal(origins_find(origins, 30)->trace.trace_id[3], 9);
+	assert_false(origins_find(origins, 29)->has_trace);
+	assert_false(origins_find(origins, 28)->has_trace);
+	origins_destroy(origins);
+}
+
+// Nothing else is known of it: it is there for its span.
+static void test_only_a_span(void **state)
+{
+	struct origins *origins;
+
+	fake.slots[1].creator = 0;
+	fake.slots[1].work = 0;
+	origins = origins_read(&region);
+	assert_null(origins_find(origins, 29));
+	origins_destroy(origins);
+	fake.slots[1].otel_at = 1;
+	origins = origins_read(&region);
+	assert_non_null(origins_find(origins, 29));
+	origins_destroy(origins);
+}
+
 // Found in the memory of a process, this one, and copied.
 static void test_of_a_process(void **state)
 {
+	static struct wire_otel_record record = {.trace_id = {3}, .span_id = {[7] = 5}, .valid = WIRE_OTEL_VALID};
+	const struct wire_otel_record *variable = &record;
 	const uint64_t pool_off = fake.header->pool_off;
 	struct origins *origins;
 
 	region_unmap(&region);
-	assert_null(origins_read_process(getpid())); // another process's
+	assert_null(origins_read_process(getpid(), NULL)); // another process's
 	fake.header->pid = (uint32_t)getpid();
-	origins = origins_read_process(getpid());
+	origins = origins_read_process(getpid(), NULL);
 	assert_non_null(origins);
 	assert_int_equal(origins->count, 3);
 	assert_int_equal(origins_find(origins, 29)->creator_tid, PID);
 	assert_int_equal(origins->contexts[0].pcs[1], 0x2000);
+	assert_false(origins_find(origins, 29)->has_trace);
+	origins_destroy(origins);
+	fake.slots[1].otel_at = (uint64_t)(uintptr_t)&variable;
+	origins = origins_read_process(getpid(), NULL);
+	assert_true(origins_find(origins, 29)->has_trace);
+	assert_int_equal(origins_find(origins, 29)->trace.span_id[7], 5);
+	assert_false(origins_find(origins, 28)->has_trace);
 	origins_destroy(origins);
 	fake.header->slots_used = UINT32_MAX;
-	origins = origins_read_process(getpid());
+	origins = origins_read_process(getpid(), NULL);
 	assert_int_equal(origins->count, 3);
 	origins_destroy(origins);
 	for (uint64_t off = 0; off <= fake.size; off += WIRE_PAGE) {
 		fake.header->pool_off = off;
-		origins = origins_read_process(getpid());
+		origins = origins_read_process(getpid(), NULL);
 		assert_true(!origins == (off != pool_off));
 		origins_destroy(origins);
 	}
 	fake.header->pool_off = pool_off;
 	fake.header->nslots = WIRE_MAX_SLOTS;
-	assert_null(origins_read_process(getpid()));
+	assert_null(origins_read_process(getpid(), NULL));
 	fake.header->nslots = FAKE_SLOTS;
 	fake.header->version++;
-	assert_null(origins_read_process(getpid()));
-	assert_null(origins_read_process(INT32_MAX));
+	assert_null(origins_read_process(getpid(), NULL));
+	assert_null(origins_read_process(INT32_MAX, NULL));
 }
 
 int main(void)
@@ -316,6 +368,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_trace, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_spans, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_only_a_span, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lying_stacks, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lying_contexts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lying_counts, set_up, tear_down),

@@ -42,6 +42,16 @@ bool profd_agent_is_on(void)
 	return true;
 }
 
+void profd_region_keep_pool(struct profd_region *region)
+{
+	(void)region;
+}
+
+void profd_region_release_pool(void *pool)
+{
+	(void)pool;
+}
+
 bool profd_links_entered(void)
 {
 	return false;
