@@ -185,9 +185,9 @@ static uint32_t context_stack(struct builder *builder, uint32_t context)
 // The id of a context as a cause, its parents' first. 0: out of memory.
 static uint32_t context_cause(struct builder *builder, uint32_t context)
 {
-	uint32_t chain[WIRE_GENERATIONS], n = 0, id = 0;
+	uint32_t chain[WIRE_CHAIN], n = 0, id = 0;
 
-	for (; context && n < WIRE_GENERATIONS; context = builder->origins->contexts[context - 1].parent)
+	for (; context && n < WIRE_CHAIN; context = builder->origins->contexts[context - 1].parent)
 		chain[n++] = context;
 	while (n-- > 0) {
 		const struct origin_context *origin = &builder->origins->contexts[chain[n] - 1];

@@ -431,7 +431,7 @@ static void go_on(void)
 static void *helper_main(void *unused)
 {
 	__atomic_store_n(&helper_tid, (uint32_t)profd_raw0(SYS_gettid), __ATOMIC_RELEASE);
-	prctl(PR_SET_NAME, "profd");
+	profd_raw3(SYS_prctl, PR_SET_NAME, (long)"profd", 0);
 	profd_timer_init_helper();
 	profd_heap_exclude_thread(true);
 	if (handed == HANDED_OVER)

@@ -36,6 +36,7 @@ static inline void tell_peer(enum wire_wait kind, int fd, struct profd_caller ca
 		profd_wait_wakes(WIRE_WAIT_EPOLL, epoll - 1, caller);
 }
 
+// Nothing came, or nothing at all of several, if the result is not positive: then nobody let it go on. Of other calls nobody is known to.
 #define IO_WAIT(type, name, kind, descriptor, parameters, arguments)            \
 	static PROFD_NOINLINE type watched_##name parameters                    \
 	{                                                                       \
@@ -46,7 +47,7 @@ static inline void tell_peer(enum wire_wait kind, int fd, struct profd_caller ca
 		tell_peer(kind, descriptor, caller);                            \
 		profd_wait_begins(&wait, kind, (uint32_t)(descriptor), caller); \
 		result = PROFD_REAL(name) arguments;                            \
-		profd_wait_ends(&wait);                                         \
+		profd_wait_ends(&wait, (ssize_t)result > 0);                    \
 		return result;                                                  \
 	}                                                                       \
 	PROFD_EXPORT type name parameters                                       \

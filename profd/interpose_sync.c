@@ -139,7 +139,7 @@ static int spin_word(const pthread_spinlock_t *lock)
 	return __atomic_load_n(lock, __ATOMIC_RELAXED);
 }
 
-PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, profd_wait_ends(&wait),
+PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, profd_wait_ends(&wait, true),
 		(pthread_spinlock_t * lock), (lock))
 PROFD_LOCK_RELEASE(pthread_spin_unlock, WIRE_WAIT_SPIN, pthread_spinlock_t, spin_word(lock) < 0, false, PROFD_LETS_GO)
 

@@ -161,6 +161,20 @@ void profd_threads_set_name(uint32_t tid, const char *name)
 	}
 }
 
+uint32_t profd_threads_find(uint64_t stack_high)
+{
+	uint32_t used = __atomic_load_n(&profd_agent.region.header->slots_used, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < used && i < profd_agent.region.nslots; i++) {
+		struct wire_slot *slot = slot_at(i);
+		uint32_t tid = WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_ACQUIRE));
+
+		if (tid && __atomic_load_n(&profd_slot_private(slot)->stack_high, __ATOMIC_RELAXED) == stack_high)
+			return tid;
+	}
+	return 0;
+}
+
 // ---- The scan ------------------------------------------------------------------------------------------------------
 
 struct known_thread {

@@ -223,10 +223,10 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	}
 }
 
-static void tell_end(const struct profd_wait *wait, uint64_t at_ns, const struct profd_waker *waker)
+static void tell_end(const struct profd_wait *wait, uint64_t at_ns, bool let_go, const struct profd_waker *waker)
 {
 	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns,
-		    .other = waker->by, .context = waker->context);
+		    .other = let_go ? waker->by : WIRE_EVENT_NOBODY, .context = waker->context);
 }
 
 // When it ended. Wakers alone need no such time, a third of what they cost a read: 0, then. set: what is wanted, asked for once: it may change
@@ -242,7 +242,7 @@ static uint64_t end_waiting(const struct profd_wait *wait, uint32_t set)
 }
 
 // What it waited belongs to what it worked for then.
-void profd_wait_ends(const struct profd_wait *wait)
+void profd_wait_ends(const struct profd_wait *wait, bool let_go)
 {
 	struct profd_waker waker = {0};
 	int error = errno;
@@ -254,9 +254,9 @@ void profd_wait_ends(const struct profd_wait *wait)
 	at_ns = end_waiting(wait, set);
 	if (set & PROFD_WAITS_BLOCK)
 		count_block(wait, at_ns - wait->began_ns);
-	if (set & PROFD_WAITS_WAKERS)
+	if (let_go && set & PROFD_WAITS_WAKERS)
 		profd_wakers_wait_ends(wait, &waker);
-	tell_end(wait, at_ns, &waker);
+	tell_end(wait, at_ns, let_go, &waker);
 	errno = error;
 }
 
@@ -275,7 +275,7 @@ void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
 		profd_wakers_lock_taken(wait, told, &waker);
 	if (set & PROFD_WAITS_BLOCK)
 		count_block(wait, at_ns - wait->began_ns);
-	tell_end(wait, at_ns, &waker);
+	tell_end(wait, at_ns, held, &waker);
 	errno = error;
 }
 

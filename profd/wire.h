@@ -171,7 +171,7 @@ struct wire_slot {
 // item names it, and never changes again, but for a context's counts; nothing is ever freed. So a context's parent, its stack's and
 // its own words lie before it: there are no cycles, whatever the target says (a reader checks that).
 //
-//   sample, slot ──► context {kind, stack, parent} ──► context … ──► 0        at most WIRE_GENERATIONS of them
+//   sample, slot ──► context {kind, stack, parent} ──► context … ──► 0        at most WIRE_CHAIN of them
 //                       └──► stack {PCs}
 //   sample, slot ──► labels {"key\0value\0…"}
 //
@@ -207,7 +207,8 @@ enum wire_context_kind {
 	WIRE_CONTEXT_QUEUED,  // the stack handed the work over: profd_capture
 	WIRE_CONTEXT_KINDS
 };
-#define WIRE_GENERATIONS 8u // of a chain; what is older is left out
+#define WIRE_GENERATIONS 8u                // of a chain; what is older is left out
+#define WIRE_CHAIN (WIRE_GENERATIONS + 1u) // as a reader may find it: a lock's context comes on top
 struct wire_pool_context {
 	uint64_t head;
 	uint32_t stack;

@@ -7,6 +7,7 @@
 
 import pytest
 
+import trace_readers
 from test_contention import waits  # pylint: disable=unused-import
 from test_heap import served, wait_until  # pylint: disable=unused-import
 
@@ -38,6 +39,17 @@ def test_who_asked_for_it(run, helper, kind):
     # Who asks and gets its answer was not woken to do something else.
     asking = [sample for sample in done.profile.samples if sample.stack[-1] in ('_start', 'main') or 'hand_over' in sample.stack[:4]]
     assert all(sample.stack.count('↳ woken by') <= 1 for sample in done.profile.samples), asking
+
+
+def test_time_is_no_waker(run, helper, tmp_path):
+    """A wait that ended because its time was over has no waker, whoever was woken there meanwhile: not in the profile, nor in the trace."""
+    path = tmp_path / 't.trace.json'
+    done = run(helper('target_wakers'), 'timeouts', rate=250, options=('--wakers', '--causal', '--trace', str(path)))
+    total, share = shares(done.profile, 'after_time', 'let_one_go')
+    assert total > 5e7 and share == 0
+    waits_of = trace_readers.chrome(path).track('patient').named('cond wait')
+    assert sum('thread' not in wait.args for wait in waits_of) == int(done.stdout) > 5
+    assert all('thread' in wait.args for wait in waits_of if wait.end_stack)
 
 
 @pytest.mark.parametrize('kind', ['cond', 'epoll'])

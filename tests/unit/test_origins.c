@@ -15,6 +15,7 @@
 
 #include "collector/origins.h"
 #include "collector/region.h"
+#include "collector/trace_text.h"
 #include "profd/pool.h"
 #include "tests/unit/fake_region.h"
 
@@ -191,6 +192,46 @@ static void test_lying_contexts(void **state)
 	origins_destroy(origins);
 }
 
+// As many of them as may be, added up.
+static void test_lying_counts(void **state)
+{
+	struct origins *origins;
+	int64_t sum = 0;
+
+	fake.pool_words[first + 3] = UINT64_MAX;
+	fake.pool_words[first + 4] = INT64_MAX;
+	origins = origins_read(&region);
+	for (uint32_t i = 0; i < WIRE_POOL_INDEX; i++)
+		assert_false(__builtin_add_overflow(sum, (int64_t)origins->contexts[0].created, &sum));
+	assert_int_equal(origins->contexts[0].unjoined, origins->contexts[0].created);
+	origins_destroy(origins);
+}
+
+// Ids that were never set are not shown; nor is a flag.
+static void test_trace_text(void **state)
+{
+	struct wire_trace trace = {.flags = 0};
+	char text[256] = "";
+
+	trace_text_add(&trace, text, sizeof(text));
+	assert_string_equal(text, "");
+	trace.flags = WIRE_TRACE_SAMPLED;
+	trace_text_add(&trace, text, sizeof(text));
+	assert_string_equal(text, "trace_sampled\x1f"
+				  "1\x1e");
+	text[0] = '\0';
+	trace = (struct wire_trace){.trace_id = {[15] = 0xa1}};
+	trace_text_add(&trace, text, sizeof(text));
+	assert_string_equal(text, "trace_id\x1f"
+				  "000000000000000000000000000000a1\x1e");
+	text[0] = '\0';
+	trace.span_id[0] = 0xff;
+	trace_text_add(&trace, text, sizeof(text));
+	assert_string_equal(text, "trace_id\x1f"
+				  "000000000000000000000000000000a1\x1espan_id\x1f"
+				  "ff00000000000000\x1e");
+}
+
 static void test_lying_numbers(void **state)
 {
 	struct origins *origins;
@@ -331,6 +372,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_only_a_span, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lying_stacks, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lying_contexts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_lying_counts, set_up, tear_down),
+		cmocka_unit_test(test_trace_text),
 		cmocka_unit_test_setup_teardown(test_lying_numbers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lying_labels, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_room_for_the_pool, set_up, tear_down),
