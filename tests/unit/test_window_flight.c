@@ -37,7 +37,7 @@ static void add_source(struct window *window, uint32_t id, enum session_state st
 	source->session = &sessions[id];
 }
 
-// A target that named its thread, waited in a function of its own, and ended.
+// A target that named its thread, ran a function of its own, and ended.
 static void add_ended(struct window *window, uint32_t id)
 {
 	const struct aggregate_frame frames[] = {{NULL, 1000 + id}, {NULL, 7}};
@@ -50,9 +50,11 @@ static void add_ended(struct window *window, uint32_t id)
 	memset(item.name, 'n', sizeof(item.name) - 1);
 	trace_add(window->options.trace, &item);
 	memset(item.name, 0, sizeof(item.name));
-	item.kind = WIRE_EVENT_PARK;
+	item.kind = TRACE_ITEM_SAMPLE;
 	item.stack = aggregate_stack(&window->aggregate, frames, 2);
 	trace_add(window->options.trace, &item);
+	trace_add(window->options.trace,
+		  &(struct trace_item){.source = id, .time_ns = id * STEP_NS, .kind = TRACE_ITEM_GONE});
 }
 
 static void begin(struct window *window, const struct trace_options *options)
@@ -90,20 +92,20 @@ static void test_what_ended_long_ago_is_forgotten(void **state)
 	assert_int_equal(window.aggregate.nodes.count, kept + 1);
 	assert_true(window.aggregate.budget.used < bytes / 2);
 	trace_finish(window.options.trace);
-	assert_int_equal(trace_take(window.options.trace, items, 100), 2 * kept);
+	assert_int_equal(trace_take(window.options.trace, items, 100), 3 * kept);
 	for (uint32_t i = 0; i < kept; i++) {
-		const struct trace_item *name = &items[2 * i], *wait = &items[2 * i + 1];
-		const struct aggregate_thread key = {.source = wait->source, .tid = wait->source};
+		const struct trace_item *name = &items[3 * i], *sample = &items[3 * i + 1];
+		const struct aggregate_thread key = {.source = sample->source, .tid = sample->source};
 		uint32_t thread = intern_find(&window.aggregate.threads, &key);
 
-		assert_int_equal(wait->source, TARGETS - kept + 1 + i);
-		assert_int_equal(name->source, wait->source);
+		assert_int_equal(sample->source, TARGETS - kept + 1 + i);
+		assert_int_equal(name->source, sample->source);
 		assert_string_equal(name->name, "nnnnnnnnnnnnnnn");
-		assert_int_equal(aggregate_node(&window.aggregate, wait->stack)->pc, 1000 + wait->source);
+		assert_int_equal(aggregate_node(&window.aggregate, sample->stack)->pc, 1000 + sample->source);
 		assert_true(thread != INTERN_NONE);
 		assert_string_equal(((struct aggregate_thread *)intern_item(&window.aggregate.threads, thread))->name,
 				    "thread");
-		assert_true(intern_find(&window.sources, &wait->source) != INTERN_NONE);
+		assert_true(intern_find(&window.sources, &sample->source) != INTERN_NONE);
 	}
 	end(&window);
 }
