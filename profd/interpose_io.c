@@ -36,26 +36,29 @@ static inline void tell_peer(enum wire_wait kind, int fd, struct profd_caller ca
 		profd_wait_wakes(WIRE_WAIT_EPOLL, epoll - 1, caller);
 }
 
-// Nothing came, or nothing at all of several, if the result is not positive: then nobody let it go on. Of other calls nobody is known to.
-#define IO_WAIT(type, name, kind, descriptor, parameters, arguments)            \
-	static PROFD_NOINLINE type watched_##name parameters                    \
-	{                                                                       \
-		struct profd_caller caller = PROFD_CALLER();                    \
-		struct profd_wait wait;                                         \
-		type result;                                                    \
-                                                                                \
-		tell_peer(kind, descriptor, caller);                            \
-		profd_wait_begins(&wait, kind, (uint32_t)(descriptor), caller); \
-		result = PROFD_REAL(name) arguments;                            \
-		profd_wait_ends(&wait, (ssize_t)result > 0);                    \
-		return result;                                                  \
-	}                                                                       \
-	PROFD_EXPORT type name parameters                                       \
-	{                                                                       \
-		if (!profd_waits_io_on())                                       \
-			return PROFD_FOUND(name) arguments;                     \
-		return watched_##name arguments;                                \
+// let_go, of the call's result: did somebody let it go on?
+#define IO_WAIT_THAT(type, name, kind, descriptor, parameters, arguments, let_go) \
+	static PROFD_NOINLINE type watched_##name parameters                      \
+	{                                                                         \
+		struct profd_caller caller = PROFD_CALLER();                      \
+		struct profd_wait wait;                                           \
+		type result;                                                      \
+                                                                                  \
+		tell_peer(kind, descriptor, caller);                              \
+		profd_wait_begins(&wait, kind, (uint32_t)(descriptor), caller);   \
+		result = PROFD_REAL(name) arguments;                              \
+		profd_wait_ends(&wait, let_go);                                   \
+		return result;                                                    \
+	}                                                                         \
+	PROFD_EXPORT type name parameters                                         \
+	{                                                                         \
+		if (!profd_waits_io_on())                                         \
+			return PROFD_FOUND(name) arguments;                       \
+		return watched_##name arguments;                                  \
 	}
+// Nothing came, or nothing at all of several, if the result is not positive: then nobody did. Of other calls nobody is known to.
+#define IO_WAIT(type, name, kind, descriptor, parameters, arguments) \
+	IO_WAIT_THAT(type, name, kind, descriptor, parameters, arguments, (ssize_t)result > 0)
 
 // What programs that are compiled with _FORTIFY_SOURCE call; no header declares them without it.
 #define X(type, name, parameters) type name parameters;
@@ -93,7 +96,7 @@ IO_WAIT(ssize_t, preadv64v2, WIRE_WAIT_READ, fd, (int fd, const struct iovec *pa
 	(fd, parts, count, at, flags))
 IO_WAIT(ssize_t, pwritev64v2, WIRE_WAIT_WRITE, fd,
 	(int fd, const struct iovec *parts, int count, off64_t at, int flags), (fd, parts, count, at, flags))
-IO_WAIT(int, eventfd_read, WIRE_WAIT_READ, fd, (int fd, eventfd_t *value), (fd, value))
+IO_WAIT_THAT(int, eventfd_read, WIRE_WAIT_READ, fd, (int fd, eventfd_t *value), (fd, value), result == 0)
 IO_WAIT(int, eventfd_write, WIRE_WAIT_WRITE, fd, (int fd, eventfd_t value), (fd, value))
 IO_WAIT(int, fsync, WIRE_WAIT_SYNC, fd, (int fd), (fd))
 IO_WAIT(int, fdatasync, WIRE_WAIT_SYNC, fd, (int fd), (fd))
@@ -131,7 +134,7 @@ IO_WAIT(int, lockf64, WIRE_WAIT_FILE_LOCK, fd, (int fd, int command, off64_t siz
 			return PROFD_REAL(name)(fd, command, argument);                      \
 		profd_wait_begins(&wait, WIRE_WAIT_FILE_LOCK, (uint32_t)fd, PROFD_CALLER()); \
 		result = PROFD_REAL(name)(fd, command, argument);                            \
-		profd_wait_ends(&wait);                                                      \
+		profd_wait_ends(&wait, false);                                               \
 		return result;                                                               \
 	}                                                                                    \
 	PROFD_EXPORT int profd_##name(int fd, int command, long argument) __asm__(#name);    \

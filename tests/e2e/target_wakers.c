@@ -116,13 +116,32 @@ static void wake_futex(void)
 	syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+// As the above, by libc's own calls for it.
+static void wait_eventfd(void)
+{
+	eventfd_t value;
+
+	while (eventfd_read(fds[0], &value) < 0)
+		;
+}
+
+static void wake_eventfd(void)
+{
+	TARGET_CHECK(eventfd_write(fds[1], 1) == 0);
+}
+
 static const struct kind {
 	const char *name;
 	void (*wait)(void), (*wake)(void);
-} kinds[] = {{"large", wait_sem, wake_behind_large}, {"deep", wait_sem, wake_deep},
-	     {"cond", wait_cond, wake_cond},         {"sem", wait_sem, wake_sem},
-	     {"eventfd", wait_fd, wake_fd},          {"pipe", wait_fd, wake_fd},
-	     {"socketpair", wait_fd, wake_fd},       {"epoll", wait_epoll, wake_fd},
+} kinds[] = {{"large", wait_sem, wake_behind_large},
+	     {"deep", wait_sem, wake_deep},
+	     {"cond", wait_cond, wake_cond},
+	     {"sem", wait_sem, wake_sem},
+	     {"eventfd", wait_fd, wake_fd},
+	     {"pipe", wait_fd, wake_fd},
+	     {"socketpair", wait_fd, wake_fd},
+	     {"epoll", wait_epoll, wake_fd},
+	     {"eventfd_t", wait_eventfd, wake_eventfd},
 	     {"futex", wait_futex, wake_futex}};
 static const struct kind *kind;
 
@@ -222,7 +241,7 @@ static void open_fds(const char *name)
 {
 	bool by_epoll = strcmp(name, "epoll") == 0;
 
-	if (by_epoll || strcmp(name, "eventfd") == 0)
+	if (by_epoll || strncmp(name, "eventfd", strlen("eventfd")) == 0)
 		fds[0] = fds[1] = eventfd(0, EFD_CLOEXEC);
 	else if (strcmp(name, "pipe") == 0)
 		TARGET_CHECK(pipe(fds) == 0);

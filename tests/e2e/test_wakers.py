@@ -11,7 +11,7 @@ import trace_readers
 from test_contention import waits  # pylint: disable=unused-import
 from test_heap import served, wait_until  # pylint: disable=unused-import
 
-KINDS = ['cond', 'sem', 'large', 'deep', 'eventfd', 'pipe', 'socketpair', 'epoll', 'futex']
+KINDS = ['cond', 'sem', 'large', 'deep', 'eventfd', 'eventfd_t', 'pipe', 'socketpair', 'epoll', 'futex']
 COLOURS = ['red', 'blue']
 
 
