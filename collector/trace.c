@@ -9,13 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/clock.h"
 #include "collector/intern.h"
 
 #define CHUNK_ITEMS 2048u
 #define MAX_ITEMS (2u << 20) // queued: 80 MiB
 #define FORGET_LEAST 4096u
 #define MAX_PENDING (2u << 20) // not sorted yet: each shard of a file at once
-#define FUTURE_NS 10000000000u // an item that is so much younger than its drain is a lie: there is one clock
+#define FUTURE_NS 10000000000u // an item that is so much younger than now is a lie: there is one clock
 #define SEEN_BYTES (32u << 20) // to find out which threads wait
 
 struct chunk {
@@ -146,12 +147,11 @@ static void sort(struct trace_item *items, size_t count)
 }
 
 // What one target says must not move the others' end, nor stay for good.
-static void drop_future(struct trace *trace, uint64_t now_ns)
+static void drop_future(struct trace *trace)
 {
+	uint64_t now_ns = (uint64_t)clock_now_ns();
 	size_t kept = 0;
 
-	if (now_ns > UINT64_MAX - FUTURE_NS)
-		return;
 	for (size_t i = 0; i < trace->npending; i++) {
 		if (trace->pending[i].time_ns > now_ns + FUTURE_NS)
 			trace->counting.events.bad++;
@@ -337,7 +337,7 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 {
 	size_t kept = 0;
 
-	drop_future(trace, until_ns);
+	drop_future(trace);
 	sort(trace->pending, trace->npending);
 	pthread_mutex_lock(&trace->lock);
 	for (size_t i = 0; i < trace->npending; i++) {
@@ -356,7 +356,7 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 void trace_flush(struct trace *trace, uint32_t source, uint64_t until_ns)
 {
 	if (trace->options.keep_ns) {
-		drop_future(trace, until_ns);
+		drop_future(trace);
 		forget_old(trace);
 	} else {
 		publish_pending(trace, source, until_ns);

@@ -249,6 +249,27 @@ static size_t take_all(struct trace *trace, uint32_t source)
 	return count;
 }
 
+// Of a target that has just come, or whose samples wait, nothing is complete yet. That says nothing of what others did; what says that it is still to come
+// does.
+static void test_until_when_it_is_complete(void **state)
+{
+	const struct trace_options options[] = {{0}, {.keep_ns = 1000000000}};
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct trace *trace = trace_create(&options[i]);
+
+		add_many(trace, 1, (uint64_t)clock_now_ns() - MANY);
+		add_many(trace, 2, (uint64_t)1 << 62);
+		trace_flush(trace, 2, 0);
+		assert_int_equal(trace_counting(trace)->events.bad, MANY);
+		trace_finish(trace);
+		assert_int_equal(take_all(trace, 1), MANY);
+		assert_int_equal(trace_counting(trace)->events.bad, MANY);
+		trace_destroy(trace);
+	}
+}
+
 // A process that died a while ago: what it did last is what somebody wants to know.
 static void test_a_recorder_keeps_what_was_last(void **state)
 {
@@ -275,6 +296,7 @@ int main(void)
 		cmocka_unit_test(test_tokens_are_no_objects),
 		cmocka_unit_test(test_where_it_stops),
 		cmocka_unit_test(test_processes),
+		cmocka_unit_test(test_until_when_it_is_complete),
 		cmocka_unit_test(test_a_recorder_keeps_what_was_last),
 	};
 
