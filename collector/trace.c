@@ -147,11 +147,15 @@ static void sort(struct trace_item *items, size_t count)
 }
 
 // What one target says must not move the others' end, nor stay for good.
-static void drop_future(struct trace *trace)
+static void drop_future(struct trace *trace, uint64_t until_ns)
 {
 	uint64_t now_ns = (uint64_t)clock_now_ns();
 	size_t kept = 0;
 
+	if (until_ns > now_ns)
+		now_ns = until_ns;
+	if (now_ns > UINT64_MAX - FUTURE_NS)
+		return;
 	for (size_t i = 0; i < trace->npending; i++) {
 		if (trace->pending[i].time_ns > now_ns + FUTURE_NS)
 			trace->counting.events.bad++;
@@ -337,7 +341,7 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 {
 	size_t kept = 0;
 
-	drop_future(trace);
+	drop_future(trace, until_ns);
 	sort(trace->pending, trace->npending);
 	pthread_mutex_lock(&trace->lock);
 	for (size_t i = 0; i < trace->npending; i++) {
@@ -356,7 +360,7 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 void trace_flush(struct trace *trace, uint32_t source, uint64_t until_ns)
 {
 	if (trace->options.keep_ns) {
-		drop_future(trace);
+		drop_future(trace, until_ns);
 		forget_old(trace);
 	} else {
 		publish_pending(trace, source, until_ns);
