@@ -263,21 +263,27 @@ size_t window_trace_stack(struct window *window, uint32_t stack, struct aggregat
 	return n;
 }
 
+// Lock held. NULL: the window has none of that number.
+static const struct session *session_of(const struct window *window, uint32_t source)
+{
+	uint32_t index = intern_find(&window->sources, &source);
+
+	return index == INTERN_NONE ? NULL
+				    : ((const struct window_source *)intern_item(&window->sources, index))->session;
+}
+
 bool window_trace_process(struct window *window, uint32_t source, uint32_t *ret_pid, char ret_name[16])
 {
-	uint32_t index;
+	const struct session *session;
 
 	pthread_mutex_lock(&window->collector->lock);
-	index = intern_find(&window->sources, &source);
-	if (index != INTERN_NONE) {
-		const struct session *session =
-			((const struct window_source *)intern_item(&window->sources, index))->session;
-
+	session = session_of(window, source);
+	if (session) {
 		*ret_pid = (uint32_t)session->pid;
 		memcpy(ret_name, session->comm, 16);
 	}
 	pthread_mutex_unlock(&window->collector->lock);
-	return index != INTERN_NONE;
+	return session != NULL;
 }
 
 void window_trace_thread(struct window *window, uint32_t source, uint32_t tid, char ret_name[16])
@@ -296,17 +302,13 @@ void window_trace_thread(struct window *window, uint32_t source, uint32_t tid, c
 
 void window_trace_maker(struct window *window, uint32_t source, struct jit_process *ret_process)
 {
-	uint32_t index;
+	const struct session *session;
 
 	*ret_process = (struct jit_process){.jitdump_fd = -1};
 	pthread_mutex_lock(&window->collector->lock);
-	index = intern_find(&window->sources, &source);
-	if (index != INTERN_NONE) {
-		const struct session *session =
-			((const struct window_source *)intern_item(&window->sources, index))->session;
-
+	session = session_of(window, source);
+	if (session)
 		*ret_process = (struct jit_process){session->pid, session->uid,
 						    __atomic_load_n(&session->jitdump_fd, __ATOMIC_RELAXED)};
-	}
 	pthread_mutex_unlock(&window->collector->lock);
 }
