@@ -4,14 +4,17 @@
 // target_paths.c: a program that knows its own stack. Several threads go along random paths through functions of many kinds, with frame pointers and
 // without, through signal handlers, coroutines and code made at run time, and allocate at the end of each: blocks of a size that no other path has.
 //
-// usage: target_paths THREADS PATHS SEED      Lines: "code NAME ADDRESS", and "path SIZE COUNT NAME…", outermost first, as far as one can see from there.
+// usage: target_paths THREADS PATHS SEED [wakes]      wakes: another thread is woken at the end of each, and allocates there. Lines: "code NAME ADDRESS", and "path SIZE COUNT NAME…", outermost first, as far as one can see from there.
 
 #include <alloca.h>
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <ucontext.h>
 
 #include "tests/e2e/target.h"
@@ -53,12 +56,59 @@ static uint32_t draw(uint32_t below)
 
 // ---- Steps ---------------------------------------------------------------------------------------------------------
 
+TARGET_NOINLINE static void allocate(size_t size)
+{
+	void *volatile block = malloc(size);
+
+	free(block);
+}
+
+// One thread that goes along paths, another one that it wakes, and a signal whose handler wakes, too, whatever it interrupts.
+static bool wakes;
+static sem_t asked, answered, unused;
+static size_t asked_for;
+static long answering_tid; // atomic
+
+static void wait_for(sem_t *semaphore)
+{
+	while (sem_wait(semaphore) != 0)
+		TARGET_CHECK(errno == EINTR);
+}
+
+static void *answer(void *argument)
+{
+	__atomic_store_n(&answering_tid, gettid(), __ATOMIC_RELEASE);
+	for (;;) {
+		wait_for(&asked);
+		if (!asked_for)
+			return NULL;
+		allocate(asked_for);
+		sem_post(&answered);
+	}
+}
+
+static void on_alarm(int signo)
+{
+	int error = errno;
+
+	sem_post(&unused);
+	sem_trywait(&unused);
+	errno = error;
+}
+
 KEEPS_FP static void step_end(const struct path *path, int at)
 {
 	for (int i = 0; i < 2; i++) {
-		void *volatile block = malloc(path->size);
-
-		free(block);
+		if (!wakes) {
+			allocate(path->size);
+			BARRIER();
+			continue;
+		}
+		asked_for = path->size;
+		while (!target_sleeps(&answering_tid)) // who need not wait is woken by nobody
+			sched_yield();
+		sem_post(&asked);
+		wait_for(&answered);
 	}
 }
 
@@ -309,20 +359,43 @@ static void *run(void *argument)
 	return NULL;
 }
 
+static void run_waking(struct task *task)
+{
+	const struct itimerval often = {{0, 100}, {0, 100}}, never = {{0, 0}, {0, 0}};
+	pthread_t answering;
+
+	wakes = true;
+	sem_init(&asked, 0, 0);
+	sem_init(&answered, 0, 0);
+	sem_init(&unused, 0, 0);
+	TARGET_CHECK(pthread_create(&answering, NULL, answer, NULL) == 0);
+	setitimer(ITIMER_REAL, &often, NULL);
+	run(task);
+	setitimer(ITIMER_REAL, &never, NULL);
+	asked_for = 0;
+	sem_post(&asked);
+	pthread_join(answering, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	long threads = target_number(argc, argv, 1, 2);
 	struct sigaction action = {.sa_handler = step_on_signal, .sa_flags = SA_NODEFER};
+	struct sigaction alarm_action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
 	struct task tasks[64] = {{0}};
 
 	sigaction(SIGUSR1, &action, NULL);
+	sigaction(SIGALRM, &alarm_action, NULL);
 	for (long i = 0; i < threads; i++) {
 		tasks[i].paths = target_number(argc, argv, 2, 1000);
 		tasks[i].seed = (uint64_t)target_number(argc, argv, 3, 1) * 64 + (uint64_t)i;
 		if (i > 0)
 			TARGET_CHECK(pthread_create(&tasks[i].thread, NULL, run, &tasks[i]) == 0);
 	}
-	run(&tasks[0]);
+	if (argc > 4)
+		run_waking(&tasks[0]);
+	else
+		run(&tasks[0]);
 	for (long i = 1; i < threads; i++)
 		pthread_join(tasks[i].thread, NULL);
 	return 0;

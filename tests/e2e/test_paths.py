@@ -2,11 +2,12 @@
 # SPDX-FileCopyrightText: The profd authors
 #
 # test_paths.py: no stack is taken for another one. target_paths.c goes along random paths, many of them at the same SP, and says of each what its
-# stack is; every allocation is a sample, and its size says which path it is of.
+# stack is; every allocation is a sample, and its size says which path it is of. With wakers, that of whoever woke the thread that allocates.
 
 import subprocess
 
 import pprof_reader
+import pytest
 
 MADE_BYTES = 64
 
@@ -34,10 +35,11 @@ def own_names(stack, made):
     return out
 
 
-def test_every_stack_is_its_own(profd, helper, tmp_path):
+@pytest.mark.parametrize('options, arguments', [((), (3, 2000, 1)), (('--wakers', '--causal'), (1, 500, 1, 'wakes'))], ids=['allocate', 'wake'])
+def test_every_stack_is_its_own(profd, helper, tmp_path, options, arguments):
     output = str(tmp_path / 'heap.pb.gz')
-    result = subprocess.run([profd, 'run', '--heap=1', '-o', output, '--', helper('target_paths'), '3', '2000'], text=True, capture_output=True,
-                            timeout=120, check=False)
+    result = subprocess.run([profd, 'run', '--heap=1', *options, '-o', output, '--', helper('target_paths'), *map(str, arguments)], text=True,
+                            capture_output=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     made, paths = read_truth(result.stdout)
     counted, wrong = dict.fromkeys(paths, 0), []
@@ -48,4 +50,4 @@ def test_every_stack_is_its_own(profd, helper, tmp_path):
             wrong += [(paths[size][1], sample.stack)] if own_names(sample.stack, made) != paths[size][1] else []
     assert not wrong, (len(wrong), wrong[0])
     assert counted == {size: count for size, (count, _) in paths.items()}
-    assert sum('made_a' in names for _, names in paths.values()) > 100
+    assert sum('made_a' in names for _, names in paths.values()) > 50
