@@ -183,6 +183,9 @@ int cli_sampling_option(struct cli_sampling *sampling, int option, const char *v
 	case CLI_OPT_BLOCK_IO:
 		sampling->how.rates.block_io = 1;
 		return 1;
+	case CLI_OPT_HEAP_MMAP:
+		sampling->how.rates.heap_mmap = 1;
+		return 1;
 	default:
 		return 0;
 	}

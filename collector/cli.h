@@ -58,7 +58,7 @@ void cli_bad_option(char **argv, int result);
 	{"rate", required_argument, NULL, 'r'}, {"clock", required_argument, NULL, CLI_OPT_CLOCK},                    \
 		{"heap", optional_argument, NULL, CLI_OPT_HEAP}, {"mutex", optional_argument, NULL, CLI_OPT_MUTEX},   \
 		{"block", optional_argument, NULL, CLI_OPT_BLOCK}, {"block-io", no_argument, NULL, CLI_OPT_BLOCK_IO}, \
-		{"wakers", no_argument, NULL, CLI_OPT_WAKERS},                                                        \
+		{"heap-mmap", no_argument, NULL, CLI_OPT_HEAP_MMAP}, {"wakers", no_argument, NULL, CLI_OPT_WAKERS},   \
 	{                                                                                                             \
 		"max-overhead", required_argument, NULL, CLI_OPT_MAX_OVERHEAD                                         \
 	}
@@ -91,6 +91,7 @@ struct cli_sampling {
 	"writes\n"                                                                                                     \
 	"                         is then where threads waited\n"                                                      \
 	"      --block-io         with --block: waits for files, sockets and time, too\n"                              \
+	"      --heap-mmap        with --heap: memory that the program maps itself, too\n"                             \
 	"      --mutex[=N]        profile locks, one contention in N kept (default 1); what run writes is then who "   \
 	"kept\n"                                                                                                       \
 	"                         others waiting for locks\n"                                                          \
@@ -123,6 +124,7 @@ enum cli_option {
 	CLI_OPT_MUTEX,
 	CLI_OPT_BLOCK,
 	CLI_OPT_BLOCK_IO,
+	CLI_OPT_HEAP_MMAP,
 	CLI_OPT_WAKERS,
 	CLI_OPT_FIRST_OWN, // each command's own come after
 };

@@ -16,6 +16,7 @@
 #include "collector/store_profile.h"
 #include "formats/flame_units.h"
 #include "formats/profile.h"
+#include "formats/saturate.h"
 
 #define TAIL 0.1      // of the run: what is allocated so late need not be a leak
 #define MAX_STACKS 20 // in the report
@@ -33,10 +34,19 @@ static const char *amount(char *buf, size_t size, int64_t bytes, int64_t objects
 	return buf;
 }
 
-static void say_summary(struct collector *collector, const struct heap_totals *totals, const char *written)
+void cli_say_not_kept(struct collector *collector, const char *name)
 {
 	struct collector_counters counters = {0};
-	const char *unseen = heap_comments_unseen(totals->unseen);
+
+	collector_counters(collector, &counters);
+	if (counters.stores_not_kept > 0)
+		cli_say("%s: %" PRIu64 " processes more are not in it: too many ended in one run", name,
+			counters.stores_not_kept);
+}
+
+static void say_summary(struct collector *collector, const struct heap_totals *totals, const char *written)
+{
+	const char *unseen = heap_comments_unseen(totals);
 	char allocated[160], in_use[160], lost[64] = "";
 
 	if (totals->lost > 0)
@@ -48,23 +58,57 @@ static void say_summary(struct collector *collector, const struct heap_totals *t
 		amount(in_use, sizeof(in_use), totals->values[HEAP_INUSE_SPACE], totals->values[HEAP_INUSE_OBJECTS]),
 		totals->sampled, totals->rate, totals->processes, totals->processes == 1 ? "" : "es", lost,
 		written[0] != '\0' ? "; wrote " : "; wrote nothing", written);
-	collector_counters(collector, &counters);
-	if (counters.stores_not_kept > 0)
-		cli_say("heap: %" PRIu64 " processes more are not in it: too many ended in one run",
-			counters.stores_not_kept);
+	cli_say_not_kept(collector, "heap");
 	if (unseen != NULL)
 		cli_say("heap: %s", unseen);
 }
 
 // ---- The report of leaks -------------------------------------------------------------------------------------------
 
+// Of one stack, whatever the sizes and the processes.
+struct leak {
+	const struct profile_sample *sample; // one that has it
+	int64_t bytes, objects;
+};
+
+static int by_stack(const void *a, const void *b)
+{
+	const struct profile_sample *left = ((const struct leak *)a)->sample;
+	const struct profile_sample *right = ((const struct leak *)b)->sample;
+
+	if (left->nlocations != right->nlocations)
+		return left->nlocations < right->nlocations ? -1 : 1;
+	return memcmp(left->location_ids, right->location_ids, left->nlocations * sizeof(*left->location_ids));
+}
+
 static int by_space(const void *a, const void *b)
 {
-	const struct profile_sample *left = *(const struct profile_sample *const *)a;
-	const struct profile_sample *right = *(const struct profile_sample *const *)b;
+	const struct leak *left = a, *right = b;
 
-	return (left->values[HEAP_INUSE_SPACE] < right->values[HEAP_INUSE_SPACE]) -
-	       (left->values[HEAP_INUSE_SPACE] > right->values[HEAP_INUSE_SPACE]);
+	if (left->bytes != right->bytes)
+		return left->bytes > right->bytes ? -1 : 1;
+	return by_stack(a, b);
+}
+
+// The profile's samples, those of one stack in one, the most bytes first. Returns how many there are.
+static uint32_t sum_leaks(const struct profile *profile, struct leak *leaks)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < profile->nsamples; i++)
+		leaks[i] = (struct leak){&profile->samples[i], profile->samples[i].values[HEAP_INUSE_SPACE],
+					 profile->samples[i].values[HEAP_INUSE_OBJECTS]};
+	qsort(leaks, profile->nsamples, sizeof(*leaks), by_stack);
+	for (uint32_t i = 0; i < profile->nsamples; i++) {
+		if (n > 0 && by_stack(&leaks[n - 1], &leaks[i]) == 0) {
+			leaks[n - 1].bytes = saturate_add(leaks[n - 1].bytes, leaks[i].bytes);
+			leaks[n - 1].objects = saturate_add(leaks[n - 1].objects, leaks[i].objects);
+		} else {
+			leaks[n++] = leaks[i];
+		}
+	}
+	qsort(leaks, n, sizeof(*leaks), by_space);
+	return n;
 }
 
 static void say_location(const struct profile *profile, const struct profile_location *location)
@@ -83,13 +127,13 @@ static void say_location(const struct profile *profile, const struct profile_loc
 	}
 }
 
-static void say_leak(const struct profile *profile, const struct profile_sample *sample, int64_t all)
+static void say_leak(const struct profile *profile, const struct leak *leak, int64_t all)
 {
+	const struct profile_sample *sample = leak->sample;
 	char text[160], percent[16];
 
-	cli_say("leaks:   %s, %s, from",
-		amount(text, sizeof(text), sample->values[HEAP_INUSE_SPACE], sample->values[HEAP_INUSE_OBJECTS]),
-		flame_units_percent(percent, sizeof(percent), sample->values[HEAP_INUSE_SPACE], all));
+	cli_say("leaks:   %s, %s, from", amount(text, sizeof(text), leak->bytes, leak->objects),
+		flame_units_percent(percent, sizeof(percent), leak->bytes, all));
 	for (uint32_t i = 0; i < sample->nlocations && i < MAX_FRAMES; i++)
 		say_location(profile, &profile->locations[sample->location_ids[i] - 1]);
 	if (sample->nlocations > MAX_FRAMES)
@@ -98,29 +142,29 @@ static void say_leak(const struct profile *profile, const struct profile_sample 
 
 static void say_leaks(const struct profile *profile, double window_s, double run_s)
 {
-	const struct profile_sample **sorted = calloc((size_t)profile->nsamples + 1, sizeof(*sorted));
+	struct leak *leaks = calloc((size_t)profile->nsamples + 1, sizeof(*leaks));
 	int64_t bytes = 0, objects = 0;
 	char text[160];
+	uint32_t n;
 
-	if (sorted == NULL) {
+	if (leaks == NULL) {
 		cli_say("leaks: out of memory");
 		return;
 	}
-	for (uint32_t i = 0; i < profile->nsamples; i++) {
-		sorted[i] = &profile->samples[i];
-		bytes += sorted[i]->values[HEAP_INUSE_SPACE];
-		objects += sorted[i]->values[HEAP_INUSE_OBJECTS];
+	n = sum_leaks(profile, leaks);
+	for (uint32_t i = 0; i < n; i++) {
+		bytes = saturate_add(bytes, leaks[i].bytes);
+		objects = saturate_add(objects, leaks[i].objects);
 	}
-	qsort(sorted, profile->nsamples, sizeof(*sorted), by_space);
 	cli_say("leaks: %s were in use at the end and allocated more than %.1f s before it; what is younger is left "
 		"out (the "
 		"run took %.1f s; --leaks=SECONDS)",
 		amount(text, sizeof(text), bytes, objects), window_s, run_s);
-	for (uint32_t i = 0; i < profile->nsamples && i < MAX_STACKS; i++)
-		say_leak(profile, sorted[i], bytes);
-	if (profile->nsamples > MAX_STACKS)
-		cli_say("leaks:   … %u stacks more", profile->nsamples - MAX_STACKS);
-	free(sorted);
+	for (uint32_t i = 0; i < n && i < MAX_STACKS; i++)
+		say_leak(profile, &leaks[i], bytes);
+	if (n > MAX_STACKS)
+		cli_say("leaks:   … %u stacks more", n - MAX_STACKS);
+	free(leaks);
 }
 
 // ---- The end -------------------------------------------------------------------------------------------------------

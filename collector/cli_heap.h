@@ -23,5 +23,7 @@ struct cli_heap_options {
 
 // Writes the outputs and, with leaks, the report. false: something that was to be written was not.
 bool cli_heap_end(struct collector *collector, struct cli_outputs *outputs, const struct cli_heap_options *options);
+// How many processes a profile lacks, whose stores were not kept; nothing if there are none.
+void cli_say_not_kept(struct collector *collector, const char *name);
 
 #endif

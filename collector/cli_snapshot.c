@@ -23,9 +23,9 @@
 #define NS_PER_S 1000000000LL
 
 // With an agent in it, its memory says who made a thread.
-static struct origins *read_origins(void *context)
+static struct origins *read_origins(void *context, const struct origins_past *past)
 {
-	return origins_read_process(*(const pid_t *)context);
+	return origins_read_process(*(const pid_t *)context, past);
 }
 
 static int take_watched(struct snapshot_source *source, uint32_t window_s, bool strict, struct thread_dump **ret_dump)

@@ -9,12 +9,14 @@
 #include <stdio.h>
 
 #include "collector/cli.h"
+#include "collector/cli_heap.h"
 #include "collector/store_profile.h"
 #include "collector/wait_profile.h"
 #include "formats/flame_units.h"
 #include "formats/profile.h"
 
-static void say_summary(enum wire_bucket_kind kind, const struct wait_totals *totals, const char *written)
+static void say_summary(struct collector *collector, enum wire_bucket_kind kind, const struct wait_totals *totals,
+			const char *written)
 {
 	static const struct profile_value_type delay = {"delay", "nanoseconds"};
 	const char *name = kind == WIRE_BUCKET_MUTEX ? "mutex" : "block";
@@ -25,6 +27,7 @@ static void say_summary(enum wire_bucket_kind kind, const struct wait_totals *to
 	cli_say("%s: %" PRId64 " contentions, %s waited; %u process%s%s%s%s", name, totals->values[WAIT_CONTENTIONS],
 		flame_units_format(waited, sizeof(waited), totals->values[WAIT_DELAY], &delay), totals->processes,
 		totals->processes == 1 ? "" : "es", lost, written[0] != '\0' ? "; wrote " : "; wrote nothing", written);
+	cli_say_not_kept(collector, name);
 }
 
 bool cli_waits_end(struct collector *collector, struct cli_outputs *outputs, enum wire_bucket_kind kind,
@@ -48,7 +51,7 @@ bool cli_waits_end(struct collector *collector, struct cli_outputs *outputs, enu
 	if (totals.processes == 0)
 		cli_say("no process with the agent in it was seen; wrote nothing");
 	else if (!quiet)
-		say_summary(kind, &totals, written);
+		say_summary(collector, kind, &totals, written);
 	all = all && (profile != NULL || totals.processes == 0);
 	profile_destroy(profile);
 	store_reading_destroy(reading);

@@ -170,6 +170,7 @@ static int look(const struct zombies_options *options, struct look_back *back, s
 {
 	struct cli_debug environment = {0};
 	const struct module_debug debug = cli_debug_finish(&environment);
+	struct trace_counts counts;
 	int r = back->trace && back->history ? read_recorder(back, options->pid, true) : -ENOMEM;
 
 	back->counts = (struct event_counts){0};
@@ -180,7 +181,9 @@ static int look(const struct zombies_options *options, struct look_back *back, s
 			return r;
 		window->end_ns = (uint64_t)clock_now_ns();
 		r = read_recorder(back, options->pid, false);
-		window->lost = back->counts.lost + back->counts.bad;
+		trace_read_counts(back->trace, &counts);
+		window->lost =
+			back->counts.lost + back->counts.bad + counts.dropped + wake_history_forgotten(back->history);
 	}
 	if (r == -ENODATA)
 		cli_say("process %d has no flight recorder: start it with PROFD_TRACE=flight, or ask its collector: "

@@ -82,7 +82,7 @@ bool collector_symbol(struct collector *collector, pid_t pid, uint64_t address, 
 // Heap and lock profiling, switched while the target runs: it takes effect as soon as the agent has heard of it. pid 0: all targets, those to
 // come too. 0 or −ESRCH.
 struct collector_rates_change {
-	bool has_heap, has_mutex, has_block, has_block_io, has_wakers;
+	bool has_heap, has_mutex, has_block, has_block_io, has_wakers, has_heap_mmap;
 	struct wire_rates rates;
 };
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted);

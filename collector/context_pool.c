@@ -56,6 +56,14 @@ static bool read_stack(const struct context_pool *pool, uint32_t number, struct 
 	return true;
 }
 
+// More than any process has made; and the counts of all contexts that there may be do not overflow when they are added up.
+#define MAX_COUNT (INT64_MAX / WIRE_POOL_WORDS)
+
+static uint64_t at_most(uint64_t count)
+{
+	return count < MAX_COUNT ? count : MAX_COUNT;
+}
+
 bool context_pool_context(const struct context_pool *pool, uint32_t number, struct context_item *ret_item)
 {
 	struct wire_pool_context context = {0};
@@ -66,8 +74,8 @@ bool context_pool_context(const struct context_pool *pool, uint32_t number, stru
 	ret_item->kind = (enum wire_context_kind)context.kind;
 	ret_item->stack = context.stack;
 	ret_item->parent = context.parent < number ? context.parent : 0;
-	ret_item->created = context.created & INT64_MAX;
-	ret_item->unjoined = context.unjoined & INT64_MAX;
+	ret_item->created = at_most(context.created);
+	ret_item->unjoined = at_most(context.unjoined);
 	return true;
 }
 

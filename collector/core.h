@@ -55,6 +55,7 @@ struct collector {
 	bool stopping;
 	bool any_uid, keeps_stores;
 	struct collector_sampling sampling;
+	struct collector_rates_change told; // of the rates: what was changed for all processes, and those to come
 
 	int epoll_fd, timer_fd, wake_fd;
 	int spare_fd; // given up to accept, and turn away, when fds run out

@@ -31,6 +31,7 @@ static const struct config_rate {
 	RATE("block_rate", "nanoseconds", block, has_block, false),
 	RATE("block_io", "0 or 1", block_io, has_block_io, true),
 	RATE("wakers", "0 or 1", wakers, has_wakers, true),
+	RATE("heap_mmap", "0 or 1", heap_mmap, has_heap_mmap, true),
 #undef RATE
 };
 #define CONFIG_RATES (sizeof(config_rates) / sizeof(config_rates[0]))
@@ -104,7 +105,7 @@ static int config_change(struct endpoints *endpoints, const struct http_request 
 		http_reply_error(
 			reply, 400,
 			"there is nothing to change: heap_rate=BYTES, mutex_fraction=N, block_rate=NANOSECONDS, "
-			"block_io=0|1, wakers=0|1");
+			"block_io=0|1, wakers=0|1, heap_mmap=0|1");
 	return given > 0 ? collector_change_rates(endpoints->collector, pid, &change) : -EINVAL;
 }
 

@@ -99,7 +99,8 @@ static int hunt_end(struct hunt *hunt)
 	window_stop(hunt->window);
 	hunt_listen(hunt);
 	trace_read_counts(hunt->trace, &counts);
-	hunt->span.lost = counts.events.lost + counts.events.bad + counts.dropped;
+	hunt->span.lost =
+		counts.events.lost + counts.events.bad + counts.dropped + wake_history_forgotten(hunt->history);
 	if (r == 0 && counts.recording == 0)
 		return -ENODATA;
 	return r < 0 ? r : zombies_judge(hunt->dump, hunt->history, &hunt->span, &hunt->counts);

@@ -17,7 +17,7 @@ extern const char heap_how_to_switch_on[];
 
 void heap_comments_add(struct profile *profile, const struct heap_totals *totals, const char *command);
 void heap_comments_add_truncated(struct profile *profile, uint64_t truncated, uint64_t all);
-// Of these bits of WIRE_UNSEEN_…, the one that says most, in words; NULL: all is seen.
-const char *heap_comments_unseen(uint32_t unseen);
+// What of the heap is not seen, in words, as far as that is known (WIRE_UNSEEN_…); NULL: all is seen.
+const char *heap_comments_unseen(const struct heap_totals *totals);
 
 #endif

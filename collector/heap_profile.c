@@ -14,6 +14,7 @@
 #include "collector/heap_comments.h"
 #include "collector/store_profile.h"
 #include "formats/profile.h"
+#include "formats/saturate.h"
 
 // ---- Values --------------------------------------------------------------------------------------------------------
 
@@ -25,6 +26,11 @@ static double scale(uint64_t objects, uint64_t bytes, uint64_t rate)
 	if (rate <= 1 || size <= 0)
 		return 1;
 	return -1 / expm1(-size / (double)rate);
+}
+
+static int64_t scaled(uint64_t raw, double factor)
+{
+	return (int64_t)fmin((double)raw * factor + 0.5, 9e18);
 }
 
 static uint64_t minus(uint64_t a, uint64_t b)
@@ -64,7 +70,7 @@ static void scaled_values(const struct store_part *part, const struct store_buck
 	raw_values(part, bucket, raw);
 	factor = scale(raw[HEAP_ALLOC_OBJECTS], raw[HEAP_ALLOC_SPACE], bucket->rate);
 	for (int i = 0; i < HEAP_VALUES; i++)
-		values[i] = (int64_t)fmin((double)raw[i] * factor + 0.5, 9e18);
+		values[i] = scaled(raw[i], factor);
 }
 
 void heap_reading_totals(const struct store_reading *reading, struct heap_totals *ret_totals)
@@ -78,6 +84,7 @@ void heap_reading_totals(const struct store_reading *reading, struct heap_totals
 		if (rate && (!totals.rate || rate < totals.rate))
 			totals.rate = rate;
 		totals.unseen |= part->live.heap_unseen;
+		totals.mapped |= part->live.rates.heap_mmap != 0;
 		for (int k = 0; k < WIRE_STORE_LOST_COUNT; k++)
 			totals.lost += part->live.lost[k];
 		for (size_t k = 0; k < part->count; k++) {
@@ -89,7 +96,7 @@ void heap_reading_totals(const struct store_reading *reading, struct heap_totals
 			totals.sampled += raw[HEAP_ALLOC_OBJECTS];
 			totals.in_use += raw[HEAP_INUSE_OBJECTS];
 			for (int n = 0; n < HEAP_VALUES; n++)
-				totals.values[n] += values[n];
+				totals.values[n] = saturate_add(totals.values[n], values[n]);
 		}
 	}
 	*ret_totals = totals;
@@ -97,11 +104,25 @@ void heap_reading_totals(const struct store_reading *reading, struct heap_totals
 
 // ---- Profiles ------------------------------------------------------------------------------------------------------
 
+// The function that the program mapped it by; NULL: its allocator's.
+static const char *mapped_by(const struct store_bucket *bucket)
+{
+	static const char *const names[] = {
+		[WIRE_HEAP_BY_MMAP] = "mmap", [WIRE_HEAP_BY_MREMAP] = "mremap", [WIRE_HEAP_BY_MPROTECT] = "mprotect"};
+
+	return names[WIRE_HEAP_BY(bucket->key)];
+}
+
 static int add_sample(struct store_profile *making, const struct store_part *part, const struct store_sample *sample)
 {
-	const struct profile_label size = {.key = "bytes", .num = (int64_t)sample->bucket->key, .num_unit = "bytes"};
+	const char *by = mapped_by(sample->bucket);
+	const struct profile_label labels[] = {
+		{.key = "bytes", .num = (int64_t)WIRE_HEAP_BYTES(sample->bucket->key), .num_unit = "bytes"},
+		{.key = "mapped", .str = by},
+	};
 
-	return store_profile_add(making, part, sample, &size, 1);
+	making->leaf = by;
+	return store_profile_add(making, part, sample, labels, by ? 2 : 1);
 }
 
 static void describe(struct store_profile *builder, enum heap_value shown, uint64_t rate)
@@ -200,7 +221,7 @@ static int add_leaks(struct store_profile *builder, struct leaks *leaks, int64_t
 
 		for (int k = 0; k < HEAP_VALUES; k++) {
 			uint64_t count = old[k == HEAP_ALLOC_SPACE || k == HEAP_INUSE_SPACE];
-			int64_t value = (int64_t)fmin((double)count * factor + 0.5, 9e18);
+			int64_t value = scaled(count, factor);
 
 			shares[k] = (struct store_share){.value = value,
 							 .value_now = value,

@@ -28,6 +28,7 @@ struct heap_totals {
 	uint32_t processes;          // that have a store
 	uint64_t rate;               // bytes; the finest; 0: off
 	uint32_t unseen;             // WIRE_UNSEEN_…, of any
+	bool mapped;                 // in some process, what the program maps is in it as well
 	int error;                   // errno: why some process has no store although it was to have one; 0: none
 };
 void heap_reading_totals(const struct store_reading *reading, struct heap_totals *ret_totals);

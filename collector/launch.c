@@ -6,6 +6,7 @@
 #include "collector/launch.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LAUNCH_OWN_STRINGS 2 // last in the environment that we make
+#define LAUNCH_OWN_STRINGS 3 // last in the environment that we make
 
 extern char **environ;
 
@@ -41,7 +42,8 @@ int launch_take_signals(struct launch_signals *ret_saved)
 
 static int launch_is_ours(const char *entry)
 {
-	static const char *const names[] = {"LD_PRELOAD=", "PROFD_SOCKET=", "PROFD_HTTP=", "PROFD_OUTPUT="};
+	static const char *const names[] = {
+		"LD_PRELOAD=", "PROFD_SOCKET=", "PROFD_HTTP=", "PROFD_OUTPUT=", "ASAN_OPTIONS="};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (strncmp(entry, names[i], strlen(names[i])) == 0)
@@ -50,9 +52,21 @@ static int launch_is_ours(const char *entry)
 	return 0;
 }
 
+// "NAME=ours", and what the user has, before or after it.
+static char *launch_join(const char *name, const char *ours, bool first)
+{
+	const char *others = getenv(name);
+	char *entry = NULL;
+
+	if (others == NULL || *others == '\0')
+		return asprintf(&entry, "%s=%s", name, ours) < 0 ? NULL : entry;
+	if (asprintf(&entry, "%s=%s:%s", name, first ? ours : others, first ? others : ours) < 0)
+		return NULL;
+	return entry;
+}
+
 char **launch_environment(const char *agent, const char *socket)
 {
-	const char *others = getenv("LD_PRELOAD");
 	size_t count = 0;
 	size_t used = 0;
 
@@ -67,18 +81,22 @@ char **launch_environment(const char *agent, const char *socket)
 		if (!launch_is_ours(environ[i]))
 			environment[used++] = environ[i];
 	}
-	const char *colon = others != NULL && *others != '\0' ? ":" : "";
-	char *preload = NULL;
-	char *join = NULL;
-	if (asprintf(&preload, "LD_PRELOAD=%s%s%s", agent, colon, *colon != '\0' ? others : "") < 0 ||
-	    asprintf(&join, "PROFD_SOCKET=%s", socket) < 0) {
-		free(preload);
-		free(environment);
-		return NULL;
-	}
-	environment[used++] = preload;
-	environment[used] = join;
-	return environment;
+	char *own[LAUNCH_OWN_STRINGS] = {
+		launch_join("LD_PRELOAD", agent, true),
+		// AddressSanitizer's library ends a program that has loaded another one before it. It need not: ours calls what comes next.
+		launch_join("ASAN_OPTIONS", "verify_asan_link_order=0", false),
+		NULL,
+	};
+	if (asprintf(&own[2], "PROFD_SOCKET=%s", socket) < 0)
+		own[2] = NULL;
+	for (size_t i = 0; i < LAUNCH_OWN_STRINGS; i++)
+		environment[used + i] = own[i];
+	if (own[0] != NULL && own[1] != NULL && own[2] != NULL)
+		return environment;
+	for (size_t i = 0; i < LAUNCH_OWN_STRINGS; i++)
+		free(own[i]);
+	free(environment);
+	return NULL;
 }
 
 void launch_environment_destroy(char **environment)

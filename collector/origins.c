@@ -171,15 +171,33 @@ static void read_threads(struct origins *origins, const struct region *region, u
 			.creator = origins_find_context(origins, creator),
 			.context = origins_find_context(origins, WIRE_WORK_CONTEXT(work)),
 			.labels = origins_find_labels(origins, WIRE_WORK_LABELS(work)),
+			.slot = i,
+			.state_tid = state,
+			.otel_at = __atomic_load_n(&slot->otel_at, __ATOMIC_ACQUIRE),
 		};
 
 		origin.has_trace = read_trace(slot, &origin.trace);
-		if (!origin.tid || (!origin.creator && !origin.context && !origin.labels && !origin.has_trace) ||
+		if (!origin.tid ||
+		    (!origin.creator && !origin.context && !origin.labels && !origin.has_trace && !origin.otel_at) ||
 		    __atomic_load_n(&slot->state_tid, __ATOMIC_ACQUIRE) != state)
 			continue;
 		origins->threads[origins->count++] = origin;
 	}
 	qsort(origins->threads, origins->count, sizeof(*origins->threads), by_tid);
+}
+
+// What an OpenTelemetry SDK says goes before what the thread told the agent.
+void origins_confirm_spans(struct origins *origins, const struct region *region)
+{
+	for (size_t i = 0; i < origins->count; i++) {
+		struct origin *origin = &origins->threads[i];
+
+		if (!origin->has_span || !region || origin->slot >= region->nslots ||
+		    __atomic_load_n(&region->slots[origin->slot].state_tid, __ATOMIC_ACQUIRE) != origin->state_tid)
+			continue;
+		origin->has_trace = true;
+		origin->trace = origin->span;
+	}
 }
 
 // ---- Tasks ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@
 #include "collector/context_pool.h"
 #include "profd/wire.h"
 
+struct origins_past;
 struct region;
 
 struct origin {
@@ -24,6 +25,11 @@ struct origin {
 	uint32_t labels;  // index of labels + 1; 0: none
 	bool has_trace;
 	struct wire_trace trace;
+	uint32_t slot;      // in the region, and the state that it was read in: the same as long as the thread lives
+	uint64_t state_tid; // likewise
+	uint64_t otel_at;   // wire_slot's; 0: none. Any address
+	bool has_span;      // origin_spans_find has found one; it counts once origins_confirm_spans has said so
+	struct wire_trace span;
 };
 
 struct origin_context {
@@ -55,6 +61,7 @@ struct origin_task {
 struct origins {
 	uint32_t helper_tid; // the agent's own thread; 0: not known
 	uint64_t contexts_lost, labels_lost, tasks_lost;
+	bool spans_known; // origin_spans.h: who has none has none
 	size_t count;
 	struct origin *threads; // by tid
 	uint32_t ncontexts, nlabels, ntasks;
@@ -65,8 +72,11 @@ struct origins {
 
 // Collector's lock held, for the region. NULL: no memory.
 struct origins *origins_read(const struct region *region);
-// The same of a process that is not ours to serve, out of its memory. NULL: there is no agent of this version in it, or no memory.
-struct origins *origins_read_process(pid_t pid);
+// The spans that were found (origin_spans.h) are their threads' traces if these have not ended meanwhile; NULL: they all have. Collector's lock
+// held, for the region.
+void origins_confirm_spans(struct origins *origins, const struct region *region);
+// As origins_read, with spans, of a process that is not ours to serve, out of its memory. NULL: there is no agent of this version in it, or no memory.
+struct origins *origins_read_process(pid_t pid, const struct origins_past *past);
 void origins_destroy(struct origins *origins); // accepts NULL
 // The index + 1 of a context, or of labels, with that number in the pool; 0: there is none. Accept NULL for origins.
 uint32_t origins_find_context(const struct origins *origins, uint32_t number);

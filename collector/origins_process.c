@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/origin_spans.h"
 #include "collector/origins.h"
 #include "collector/process.h"
 #include "collector/region.h"
@@ -54,12 +55,22 @@ static void *copy(pid_t pid, pid_t *living, uint64_t address, size_t size)
 	return NULL;
 }
 
-static struct origins *read_region(pid_t pid, pid_t *living, const struct place *place)
+static void add_spans(struct origins *origins, pid_t pid, pid_t *living, const struct origins_past *past,
+		      uint64_t slots, struct region *region)
+{
+	if (!origin_spans_find(origins, pid, past))
+		return;
+	free(region->slots);
+	region->slots = copy(pid, living, slots, region->nslots * sizeof(*region->slots));
+	origins_confirm_spans(origins, region->slots ? region : NULL);
+}
+
+static struct origins *read_region(pid_t pid, pid_t *living, const struct origins_past *past, const struct place *place)
 {
 	struct region region = {.size = place->size};
 	struct origins *origins = NULL;
 	uint32_t *index = NULL;
-	uint64_t *words = NULL, pool;
+	uint64_t *words = NULL, pool, slots;
 
 	region.header = copy(pid, living, place->start, sizeof(*region.header));
 	if (!region.header || region_check_header(region.header, place->size, pid) < 0)
@@ -67,8 +78,8 @@ static struct origins *read_region(pid_t pid, pid_t *living, const struct place 
 	// Those that were ever used: what lies behind them is not memory yet.
 	region.nslots =
 		region.header->slots_used < region.header->nslots ? region.header->slots_used : region.header->nslots;
-	region.slots =
-		copy(pid, living, place->start + region.header->slots_off, region.nslots * sizeof(*region.slots));
+	slots = place->start + region.header->slots_off;
+	region.slots = copy(pid, living, slots, region.nslots * sizeof(*region.slots));
 	pool = place->start + region.header->pool_off;
 	region.pool.nwords = region.header->pool_used < WIRE_POOL_WORDS ? region.header->pool_used : WIRE_POOL_WORDS;
 	index = copy(pid, living, pool, WIRE_POOL_INDEX * sizeof(*index));
@@ -80,6 +91,7 @@ static struct origins *read_region(pid_t pid, pid_t *living, const struct place 
 	region.pool.words = words;
 	if (region.slots && region.tasks && index && words)
 		origins = origins_read(&region);
+	add_spans(origins, pid, living, past, slots, &region);
 done:
 	free(index);
 	free(words);
@@ -89,7 +101,7 @@ done:
 	return origins;
 }
 
-struct origins *origins_read_process(pid_t pid)
+struct origins *origins_read_process(pid_t pid, const struct origins_past *past)
 {
 	pid_t living = process_living_task(pid, 0);
 	struct place places[MAX_REGIONS];
@@ -97,6 +109,6 @@ struct origins *origins_read_process(pid_t pid)
 	struct origins *origins = NULL;
 
 	for (size_t i = 0; i < count && !origins; i++)
-		origins = read_region(pid, &living, &places[i]);
+		origins = read_region(pid, &living, past, &places[i]);
 	return origins;
 }

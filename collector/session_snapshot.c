@@ -5,6 +5,7 @@
 
 #include <errno.h>
 
+#include "collector/origin_spans.h"
 #include "collector/origins.h"
 #include "collector/session.h"
 #include "collector/snapshot.h"
@@ -21,13 +22,18 @@ static struct session *find_session(struct collector *collector, pid_t pid)
 	return NULL;
 }
 
-static struct origins *read_origins(void *context)
+static struct origins *read_origins(void *context, const struct origins_past *past)
 {
 	struct session *session = context;
 	struct origins *origins;
 
 	pthread_mutex_lock(&session->collector->lock);
 	origins = session->state == SESSION_LIVE ? origins_read(&session->region) : NULL;
+	pthread_mutex_unlock(&session->collector->lock);
+	if (!origin_spans_find(origins, session->pid, past))
+		return origins;
+	pthread_mutex_lock(&session->collector->lock);
+	origins_confirm_spans(origins, session->state == SESSION_LIVE ? &session->region : NULL);
 	pthread_mutex_unlock(&session->collector->lock);
 	return origins;
 }

@@ -32,6 +32,23 @@ static uint64_t choose(uint64_t ours, uint64_t wish)
 	return ours ? ours : wish;
 }
 
+static void change(struct wire_rates *rates, const struct collector_rates_change *change)
+{
+	if (change->has_heap)
+		rates->heap_bytes = change->rates.heap_bytes;
+	if (change->has_mutex)
+		rates->mutex = change->rates.mutex;
+	if (change->has_block)
+		rates->block = change->rates.block;
+	if (change->has_block_io)
+		rates->block_io = change->rates.block_io;
+	if (change->has_wakers)
+		rates->wakers = change->rates.wakers;
+	if (change->has_heap_mmap)
+		rates->heap_mmap = change->rates.heap_mmap;
+}
+
+// What was switched off for those to come as well is off, whatever their environment says.
 void session_wish_rates(struct session *session, const struct wire_rates *wish)
 {
 	const struct wire_rates *ours = &session->collector->sampling.rates;
@@ -43,7 +60,9 @@ void session_wish_rates(struct session *session, const struct wire_rates *wish)
 		.block = choose(ours->block, wish->block),
 		.block_io = ours->block_io | wish->block_io,
 		.wakers = ours->wakers | wish->wakers,
+		.heap_mmap = ours->heap_mmap | wish->heap_mmap,
 	};
+	change(&session->rates, &session->collector->told);
 	session->wants_tables |= any(&session->rates);
 }
 
@@ -57,18 +76,15 @@ void session_send_rates(struct session *session)
 	session_send(session, &message, sizeof(message), -1);
 }
 
-static void change(struct wire_rates *rates, const struct collector_rates_change *change)
+static void remember(struct collector_rates_change *told, const struct collector_rates_change *wanted)
 {
-	if (change->has_heap)
-		rates->heap_bytes = change->rates.heap_bytes;
-	if (change->has_mutex)
-		rates->mutex = change->rates.mutex;
-	if (change->has_block)
-		rates->block = change->rates.block;
-	if (change->has_block_io)
-		rates->block_io = change->rates.block_io;
-	if (change->has_wakers)
-		rates->wakers = change->rates.wakers;
+	change(&told->rates, wanted);
+	told->has_heap |= wanted->has_heap;
+	told->has_mutex |= wanted->has_mutex;
+	told->has_block |= wanted->has_block;
+	told->has_block_io |= wanted->has_block_io;
+	told->has_wakers |= wanted->has_wakers;
+	told->has_heap_mmap |= wanted->has_heap_mmap;
 }
 
 int collector_change_rates(struct collector *collector, pid_t pid, const struct collector_rates_change *wanted)
@@ -78,7 +94,7 @@ int collector_change_rates(struct collector *collector, pid_t pid, const struct 
 
 	pthread_mutex_lock(&collector->lock);
 	if (pid == 0)
-		change(&collector->sampling.rates, wanted);
+		remember(&collector->told, wanted);
 	TAILQ_FOREACH(session, &collector->sessions, link)
 	{
 		if (session->state != SESSION_LIVE || (pid != 0 && session->pid != pid))

@@ -13,6 +13,7 @@
 
 #include "collector/clock.h"
 #include "collector/mapping.h"
+#include "collector/origin_spans.h"
 #include "collector/origins.h"
 #include "collector/snapshot_impl.h"
 #include "collector/snapshot_tasks.h"
@@ -128,22 +129,23 @@ static bool has_moved(const struct snapshot_source *source, const struct thread_
 	return false;
 }
 
-static void read_origins(struct snapshot_source *source)
+// As of now. scan: taken since the source's were read; NULL: of the spans that are there, those before will do.
+static struct origins *read_origins(const struct snapshot_source *source, const struct thread_scan *scan)
 {
-	origins_destroy(source->origins);
-	source->origins = source->read_origins(source->origins_context);
+	return source->read_origins(source->origins_context, &(struct origins_past){source->origins, scan});
 }
 
 // A scan by the mappings of now. What is taken over from the last scan needs none of them.
 static int scan(struct snapshot_source *source)
 {
 	struct thread_scan *now = NULL;
+	struct origins *origins;
 	uint32_t helper_tid;
 	int r;
 
 	// For the agent's own thread, which stays the same but for rare events; a guess is good enough.
 	if (!source->origins)
-		read_origins(source);
+		source->origins = read_origins(source, NULL);
 	helper_tid = source->origins ? source->origins->helper_tid : 0;
 	r = source->image ? 0 : read_mappings(source);
 
@@ -165,7 +167,9 @@ static int scan(struct snapshot_source *source)
 	free(source->findings);
 	source->scan = now;
 	source->findings = NULL;
-	read_origins(source);
+	origins = read_origins(source, now);
+	origins_destroy(source->origins);
+	source->origins = origins;
 	source->counted = false;
 	source->scan_time_ns = clock_epoch_ns() - (clock_now_ns() - now->start_ns);
 	__atomic_fetch_add(&walks, 1, __ATOMIC_RELAXED);
@@ -187,7 +191,7 @@ static int confirm_tasks(struct snapshot_source *source, struct thread_dump *dum
 
 	if (!source->origins || source->origins->ntasks == 0)
 		return 0;
-	after = source->read_origins(source->origins_context);
+	after = read_origins(source, NULL);
 	r = snapshot_tasks_confirm(dump, source->origins, after);
 	origins_destroy(after);
 	return r;
@@ -263,7 +267,7 @@ int snapshot_creators(struct snapshot_source *source, struct thread_dump **ret_d
 
 	pthread_mutex_lock(&source->lock);
 	of_scan = source->origins;
-	source->origins = source->read_origins(source->origins_context);
+	source->origins = read_origins(source, NULL);
 	r = read_mappings(source);
 	if (r >= 0)
 		r = make_dump(source, NULL, SNAPSHOT_CREATORS, ret_dump);

@@ -17,14 +17,16 @@
 
 struct module_cache;
 struct origins;
+struct origins_past;
 struct snapshot_source;
 struct table_cache;
 struct thread_dump;
 
 uint64_t snapshot_walks(void); // of all sources, ever
 
-// What an agent knows of the threads' creators, as of now; the caller destroys it. NULL: there is no agent (any more), or no memory.
-typedef struct origins *snapshot_origins(void *context);
+// What an agent knows of the threads' creators, as of now; the caller destroys it. past: what need not be read again. NULL: there is no agent (any
+// more), or no memory.
+typedef struct origins *snapshot_origins(void *context, const struct origins_past *past);
 
 // read_origins is called with context while a snapshot is taken, on the thread that takes it. NULL: no memory.
 struct snapshot_source *snapshot_source_create(pid_t pid, struct module_cache *modules, struct table_cache *tables,

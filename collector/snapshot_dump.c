@@ -185,9 +185,9 @@ static uint32_t context_stack(struct builder *builder, uint32_t context)
 // The id of a context as a cause, its parents' first. 0: out of memory.
 static uint32_t context_cause(struct builder *builder, uint32_t context)
 {
-	uint32_t chain[WIRE_GENERATIONS], n = 0, id = 0;
+	uint32_t chain[WIRE_CHAIN], n = 0, id = 0;
 
-	for (; context && n < WIRE_GENERATIONS; context = builder->origins->contexts[context - 1].parent)
+	for (; context && n < WIRE_CHAIN; context = builder->origins->contexts[context - 1].parent)
 		chain[n++] = context;
 	while (n-- > 0) {
 		const struct origin_context *origin = &builder->origins->contexts[chain[n] - 1];
@@ -333,27 +333,12 @@ static void add_main_mapping(struct builder *builder)
 
 // ---- Verdicts ------------------------------------------------------------------------------------------------------
 
-static const struct thread_scan_record *find_record(const struct thread_scan *scan, uint32_t tid)
-{
-	size_t low = 0, high = scan->count;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (scan->records[middle].tid < tid)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < scan->count && scan->records[low].tid == tid ? &scan->records[low] : NULL;
-}
-
 // The threads' places were read one after the other, and their locks' memory after that. If it has not run since its place was read, it
 // was there all the while.
 static bool is_unmoved(void *context, uint32_t tid)
 {
 	const struct builder *builder = context;
-	const struct thread_scan_record *record = find_record(builder->source->scan, tid);
+	const struct thread_scan_record *record = thread_scan_find(builder->source->scan, tid);
 	struct task_reader reader;
 	struct finding *finding;
 

@@ -147,7 +147,8 @@ void store_read_live(const struct store *store, struct store_live *ret_live)
 	*ret_live = (struct store_live){
 		.rates = {.heap_bytes = load64(&header->heap_rate) & (STORE_MAX_COUNT - 1),
 			  .mutex = load64(&header->mutex_rate) & (STORE_MAX_COUNT - 1),
-			  .block = load64(&header->block_rate) & (STORE_MAX_COUNT - 1)},
+			  .block = load64(&header->block_rate) & (STORE_MAX_COUNT - 1),
+			  .heap_mmap = load64(&header->heap_mmap) != 0},
 		.heap_unseen = load32(&header->heap_unseen),
 		.start_ns = load64(&header->start_ns) & INT64_MAX,
 	};

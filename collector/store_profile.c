@@ -160,6 +160,16 @@ static uint32_t name_stack(struct store_profile *making, const struct store_part
 	return n;
 }
 
+// What it called, if that is to be told, below a stack of n ids. Returns how many there are then; 0: no memory.
+static uint32_t put_leaf(struct store_profile *making, uint32_t *ids, uint32_t n)
+{
+	if (!making->leaf)
+		return n;
+	memmove(ids + 1, ids, n * sizeof(*ids));
+	ids[0] = pseudo_frame(making->profile, PSEUDO_MAPPED, making->leaf);
+	return ids[0] ? n + 1 : 0;
+}
+
 // ---- What its threads worked for -----------------------------------------------------------------------------------
 
 #define PROGRAM_LABELS (WIRE_LABELS + 3) // its own, its trace's
@@ -200,7 +210,8 @@ static int show_stack(struct store_profile *making, const struct store_part *par
 	stack->n = name_stack(making, part, bucket->stack, stack->ids, &stack->stop);
 	if (stack->n == 0)
 		return profile_failed(making->profile) ? -ENOMEM : -ENOENT;
-	if (making->reading->view.causal)
+	stack->n = put_leaf(making, stack->ids, stack->n);
+	if (stack->n > 0 && making->reading->view.causal)
 		stack->n = causal_append(making->profile, find_cause, &search, cause, stack->ids, stack->n);
 	if (stack->n == 0)
 		return -ENOMEM;

@@ -60,7 +60,7 @@ struct store_stack {
 	const struct store_part *part; // NULL: there is none yet
 	uint32_t bucket, n;
 	uint8_t stop;
-	uint32_t ids[WIRE_STORE_FRAMES + CAUSAL_MAX_ADDED + 1]; // and room for one more
+	uint32_t ids[WIRE_STORE_FRAMES + CAUSAL_MAX_ADDED + 2]; // and room for one more above, and `leaf` below
 };
 
 // While a profile is made: begin, prepare_names, add…, end.
@@ -72,6 +72,7 @@ struct store_profile {
 	bool *jit_loaded;
 	struct store_stack stack;
 	uint64_t nstacks, ntruncated; // by `weight`, those whose stack is whole or not
+	const char *leaf; // what the bucket's stack that is added now called (PSEUDO_MAPPED); NULL: it is not told
 };
 // false: no memory; end it all the same.
 bool store_profile_begin(struct store_profile *making, const struct store_reading *reading);

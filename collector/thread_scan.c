@@ -283,3 +283,18 @@ void thread_scan_destroy(struct thread_scan *scan)
 	free(scan->records);
 	free(scan);
 }
+
+const struct thread_scan_record *thread_scan_find(const struct thread_scan *scan, uint32_t tid)
+{
+	size_t low = 0, high = scan ? scan->count : 0;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (scan->records[middle].tid < tid)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return scan && low < scan->count && scan->records[low].tid == tid ? &scan->records[low] : NULL;
+}

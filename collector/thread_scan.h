@@ -52,5 +52,7 @@ struct thread_scan {
 int thread_scan_take(pid_t pid, const struct walk_image *image, const struct thread_scan *last, uint32_t helper_tid,
 		     struct thread_scan **ret_scan);
 void thread_scan_destroy(struct thread_scan *scan); // accepts NULL
+// NULL: it has none of that thread. Accepts NULL.
+const struct thread_scan_record *thread_scan_find(const struct thread_scan *scan, uint32_t tid);
 
 #endif

@@ -37,21 +37,6 @@ static uint64_t *keep_pcs(struct worker *worker, const uint64_t *pcs, uint32_t n
 	return kept;
 }
 
-static const struct thread_scan_record *find_last(const struct thread_scan *last, uint32_t tid)
-{
-	size_t low = 0, high = last ? last->count : 0;
-
-	while (low < high) {
-		size_t middle = (low + high) / 2;
-
-		if (last->records[middle].tid < tid)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return last && low < last->count && last->records[low].tid == tid ? &last->records[low] : NULL;
-}
-
 static int64_t time_since(const struct pass *pass, const struct thread_scan_record *record)
 {
 	int64_t by_clock = 0, by_scans = pass->now_ns - record->since_ns;
@@ -169,7 +154,7 @@ static int keep(struct worker *worker, struct thread_scan_record *record, int r)
 int thread_visit_look(struct worker *worker, struct thread_scan_record *record)
 {
 	const struct pass *pass = worker->pass;
-	const struct thread_scan_record *before = find_last(pass->last, record->tid);
+	const struct thread_scan_record *before = thread_scan_find(pass->last, record->tid);
 	int r = -EAGAIN;
 
 	if (before && before->npcs > 0 && !before->place.running) {

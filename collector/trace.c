@@ -9,10 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/intern.h"
+
 #define CHUNK_ITEMS 2048u
 #define MAX_ITEMS (2u << 20) // queued: 80 MiB
 #define FORGET_LEAST 4096u
 #define MAX_PENDING (2u << 20) // not sorted yet: each shard of a file at once
+#define FUTURE_NS 10000000000u // an item that is so much younger than its drain is a lie: there is one clock
+#define SEEN_BYTES (32u << 20) // to find out which threads wait
 
 struct chunk {
 	struct chunk *next;
@@ -78,35 +82,7 @@ struct trace_counts *trace_counting(struct trace *trace)
 	return &trace->counting;
 }
 
-// ---- In -------------------------------------------------------------------------------------------------------------
-
-static bool make_room(struct trace *trace)
-{
-	size_t capacity = trace->pending_capacity ? trace->pending_capacity * 2 : 1024;
-	struct trace_item *pending;
-
-	if (trace->npending < trace->pending_capacity)
-		return true;
-	pending = capacity <= MAX_PENDING ? realloc(trace->pending, capacity * sizeof(*pending)) : NULL;
-	if (!pending)
-		return false;
-	trace->pending = pending;
-	trace->pending_capacity = capacity;
-	return true;
-}
-
-void trace_add(struct trace *trace, const struct trace_item *item)
-{
-	struct trace_item *added;
-
-	if (!make_room(trace)) {
-		trace->counting.dropped++;
-		return;
-	}
-	added = &trace->pending[trace->npending++];
-	*added = *item;
-	added->order = trace->last_order++;
-}
+// ---- Pending --------------------------------------------------------------------------------------------------------
 
 static int compare_items(const void *a, const void *b)
 {
@@ -169,6 +145,136 @@ static void sort(struct trace_item *items, size_t count)
 	free(spare);
 }
 
+// What one target says must not move the others' end, nor stay for good.
+static void drop_future(struct trace *trace, uint64_t now_ns)
+{
+	size_t kept = 0;
+
+	if (now_ns > UINT64_MAX - FUTURE_NS)
+		return;
+	for (size_t i = 0; i < trace->npending; i++) {
+		if (trace->pending[i].time_ns > now_ns + FUTURE_NS)
+			trace->counting.events.bad++;
+		else
+			trace->pending[kept++] = trace->pending[i];
+	}
+	trace->npending = kept;
+}
+
+// ---- A flight recorder forgets --------------------------------------------------------------------------------------
+
+// Who was seen, going back in time. Thread 0: the process was gone.
+struct seen {
+	uint32_t source, tid;
+};
+
+// false: it was seen before, or there is no memory to tell.
+static bool see(struct intern *seen, uint32_t source, uint32_t tid)
+{
+	const struct seen key = {source, tid};
+	bool new;
+
+	return intern_add(seen, &key, &new) != INTERN_NONE && new;
+}
+
+// Of what is before the horizon, asked from there back: names stay, and the wait that a thread is in at that time. One that did anything else last
+// does not wait.
+static bool outlasts(struct intern *seen, const struct trace_item *item)
+{
+	const struct seen gone = {item->source, 0};
+
+	switch (item->kind) {
+	case WIRE_EVENT_NAME:
+		return true;
+	case TRACE_ITEM_GONE:
+		(void)see(seen, item->source, 0);
+		return false;
+	case TRACE_ITEM_SAMPLE:
+	case TRACE_ITEM_STOP:
+		return false;
+	default:
+		return intern_find(seen, &gone) == INTERN_NONE && see(seen, item->source, item->tid) &&
+		       item->kind == WIRE_EVENT_PARK;
+	}
+}
+
+// Pending is sorted. What stays of the time before horizon_ns is of that time from then on.
+static void forget(struct trace *trace, uint64_t horizon_ns)
+{
+	struct intern_budget budget = {.max = SEEN_BYTES};
+	struct intern seen;
+	size_t before = 0, first;
+
+	intern_init(&seen, sizeof(struct seen), sizeof(struct seen), &budget);
+	while (before < trace->npending && trace->pending[before].time_ns < horizon_ns)
+		before++;
+	first = before;
+	while (before-- > 0) {
+		if (!outlasts(&seen, &trace->pending[before]))
+			continue;
+		trace->pending[--first] = trace->pending[before];
+		trace->pending[first].time_ns = horizon_ns;
+	}
+	trace->npending -= first;
+	memmove(trace->pending, trace->pending + first, trace->npending * sizeof(*trace->pending));
+	intern_finish(&seen);
+}
+
+// Now and then.
+static void forget_old(struct trace *trace, uint64_t now_ns)
+{
+	if (trace->npending < trace->forget_at || now_ns < trace->options.keep_ns)
+		return;
+	sort(trace->pending, trace->npending);
+	forget(trace, now_ns - trace->options.keep_ns);
+	trace->forget_at = trace->npending * 2 > FORGET_LEAST ? trace->npending * 2 : FORGET_LEAST;
+}
+
+// More is to be kept than there is room for: the oldest goes, and counts as dropped. false: that makes no room.
+static bool forget_oldest(struct trace *trace)
+{
+	size_t before = trace->npending;
+
+	if (trace->options.keep_ns == 0 || before == 0)
+		return false;
+	sort(trace->pending, trace->npending);
+	forget(trace, trace->pending[before / 4].time_ns);
+	trace->counting.dropped += before - trace->npending;
+	return trace->npending < before;
+}
+
+// ---- In -------------------------------------------------------------------------------------------------------------
+
+static bool make_room(struct trace *trace)
+{
+	size_t capacity = trace->pending_capacity ? trace->pending_capacity * 2 : 1024;
+	struct trace_item *pending;
+
+	if (trace->npending < trace->pending_capacity)
+		return true;
+	if (capacity > MAX_PENDING)
+		return forget_oldest(trace);
+	pending = realloc(trace->pending, capacity * sizeof(*pending));
+	if (!pending)
+		return false;
+	trace->pending = pending;
+	trace->pending_capacity = capacity;
+	return true;
+}
+
+void trace_add(struct trace *trace, const struct trace_item *item)
+{
+	struct trace_item *added;
+
+	if (!make_room(trace)) {
+		trace->counting.dropped++;
+		return;
+	}
+	added = &trace->pending[trace->npending++];
+	*added = *item;
+	added->order = trace->last_order++;
+}
+
 static struct chunk *chunk_with_room(struct trace *trace)
 {
 	struct chunk *chunk;
@@ -205,6 +311,7 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 {
 	size_t kept = 0;
 
+	drop_future(trace, until_ns);
 	sort(trace->pending, trace->npending);
 	pthread_mutex_lock(&trace->lock);
 	for (size_t i = 0; i < trace->npending; i++) {
@@ -220,41 +327,17 @@ static void publish_pending(struct trace *trace, uint32_t source, uint64_t until
 	trace->npending = kept;
 }
 
-// Of a flight recorder: what is older than horizon_ns.
-static void forget(struct trace *trace, uint64_t horizon_ns)
-{
-	size_t kept = 0;
-
-	for (size_t i = 0; i < trace->npending; i++) {
-		struct trace_item item = trace->pending[i];
-
-		if (item.time_ns < horizon_ns && item.kind != WIRE_EVENT_NAME)
-			continue;
-		if (item.time_ns < horizon_ns)
-			item.time_ns = horizon_ns;
-		trace->pending[kept++] = item;
-	}
-	trace->npending = kept;
-}
-
-// Now and then.
-static void forget_old(struct trace *trace, uint64_t now_ns)
-{
-	if (trace->npending < trace->forget_at || now_ns < trace->options.keep_ns)
-		return;
-	forget(trace, now_ns - trace->options.keep_ns);
-	trace->forget_at = trace->npending * 2 > FORGET_LEAST ? trace->npending * 2 : FORGET_LEAST;
-}
-
 void trace_flush(struct trace *trace, uint32_t source, uint64_t until_ns)
 {
-	if (trace->options.keep_ns)
+	if (trace->options.keep_ns) {
+		drop_future(trace, until_ns);
 		forget_old(trace, until_ns);
-	else
+	} else {
 		publish_pending(trace, source, until_ns);
+	}
 }
 
-// The last so long are those before the last event: a process may have died a while ago.
+// The last so long are those before now where a process lives, else before the last event: it may have died a while ago.
 void trace_finish(struct trace *trace)
 {
 	uint64_t last_ns = 0;
@@ -262,6 +345,7 @@ void trace_finish(struct trace *trace)
 	for (size_t i = 0; i < trace->npending; i++)
 		if (trace->pending[i].time_ns > last_ns && trace->pending[i].kind != TRACE_ITEM_GONE)
 			last_ns = trace->pending[i].time_ns;
+	sort(trace->pending, trace->npending);
 	if (trace->options.keep_ns && last_ns > trace->options.keep_ns)
 		forget(trace, last_ns - trace->options.keep_ns);
 	publish_pending(trace, 0, UINT64_MAX);

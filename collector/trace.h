@@ -10,8 +10,8 @@
 //
 // Whoever drains a target says with `until` up to when he has all of it: what is younger may still lack something, and waits for the
 // next flush. A flight recorder (keep_ns) is given what the targets' files and flight_samples.h have when a target ends, or it does itself; it
-// keeps all as pending, and forgets what is older than keep_ns (but not names), until trace_finish. What finds no room is counted, and so is
-// what the targets' files had lost.
+// keeps all as pending, and forgets what is older than keep_ns (but not names, nor waits that last), until trace_finish. What finds no room is
+// counted, and so is what the targets' files had lost, and what says that it is still to come.
 
 #ifndef PROFD_COLLECTOR_TRACE_H
 #define PROFD_COLLECTOR_TRACE_H
@@ -27,6 +27,7 @@
 enum trace_item_kind {
 	TRACE_ITEM_SAMPLE = WIRE_EVENT_COUNT, // object: CPU time that it stands for; stack
 	TRACE_ITEM_GONE, // the process has ended, or is another program by now: none of its threads is there any more
+	TRACE_ITEM_STOP, // it lives, and what its threads did last goes on: no more of it is in this trace
 };
 
 struct trace_item {

@@ -38,9 +38,11 @@ struct thread {
 	struct wait waits[MAX_WAITS];
 };
 
-// Who let go on whoever waits for the object; or who makes the thread with that token.
+// Who let go on whoever waits for the object; or who makes the thread with that token, whose memory may be an object's later.
+enum flow_kind { FLOW_WAKE, FLOW_CREATE };
 struct flow {
-	uint32_t source, zero;
+	uint32_t source;
+	uint32_t kind; // enum flow_kind
 	uint64_t object;
 	uint64_t id, time_ns;
 	uint32_t tid;
@@ -247,7 +249,9 @@ static const struct source *find_source(struct trace_feed *feed, const struct tr
 
 static uint64_t begin_flow(struct trace_feed *feed, const struct trace_item *item)
 {
-	const struct flow key = {.source = item->source, .object = item->object};
+	const struct flow key = {.source = item->source,
+				 .kind = item->kind == WIRE_EVENT_CREATE ? FLOW_CREATE : FLOW_WAKE,
+				 .object = item->object};
 	uint32_t index = intern_add(&feed->flows, &key, NULL);
 	struct flow *flow = index == INTERN_NONE ? NULL : intern_item(&feed->flows, index);
 
@@ -260,9 +264,10 @@ static uint64_t begin_flow(struct trace_feed *feed, const struct trace_item *ite
 }
 
 // The last that was begun for the object, not before since_ns. NULL: none.
-static const struct flow *find_flow(struct trace_feed *feed, const struct trace_item *item, uint64_t since_ns)
+static const struct flow *find_flow(struct trace_feed *feed, const struct trace_item *item, enum flow_kind kind,
+				    uint64_t since_ns)
 {
-	const struct flow key = {.source = item->source, .object = item->object};
+	const struct flow key = {.source = item->source, .kind = kind, .object = item->object};
 	uint32_t index = intern_find(&feed->flows, &key);
 	const struct flow *flow = index == INTERN_NONE ? NULL : intern_item(&feed->flows, index);
 
@@ -275,7 +280,7 @@ static void on_start(struct trace_feed *feed, const struct source *source, struc
 		     const struct trace_item *item)
 {
 	const struct thread *creator = item->other ? find_thread(feed, item->source, item->other) : NULL;
-	const struct flow *flow = item->object ? find_flow(feed, item, 0) : NULL;
+	const struct flow *flow = item->object ? find_flow(feed, item, FLOW_CREATE, 0) : NULL;
 	char name[16] = "";
 
 	if (creator)
@@ -329,14 +334,16 @@ static void on_unpark(struct trace_feed *feed, struct thread *thread, const stru
 	if (at == 0)
 		return;
 	end_waits(feed, thread, at, item->time_ns);
-	flow = find_flow(feed, item, thread->waits[at - 1].since_ns);
 	thread->nwaits--;
+	flow = item->other == WIRE_EVENT_NOBODY ? NULL
+						: find_flow(feed, item, FLOW_WAKE, thread->waits[at - 1].since_ns);
 	put(feed, thread,
 	    (struct trace_event){.phase = TRACE_END,
 				 .time_ns = item->time_ns,
-				 .other_tid = item->other ? item->other
-					      : flow      ? flow->tid
-							  : 0,
+				 .other_tid = item->other == WIRE_EVENT_NOBODY ? 0
+					      : item->other                    ? item->other
+					      : flow                           ? flow->tid
+									       : 0,
 				 .flow_in = flow ? flow->id : 0,
 				 .stack = trace_stacks_send(feed->stacks, feed->output, item->source, item->stack)});
 }
@@ -386,7 +393,7 @@ static void take(struct trace_feed *feed, const struct trace_item *item)
 	const struct source *source;
 	struct thread *thread;
 
-	if (item->kind == TRACE_ITEM_GONE) {
+	if (item->kind == TRACE_ITEM_GONE || item->kind == TRACE_ITEM_STOP) {
 		close_tracks(feed, item->source, item->time_ns);
 		return;
 	}

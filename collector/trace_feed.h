@@ -10,7 +10,7 @@
 //   START      │ slice "alive" begins                 │ ends
 //   WAKE       │ instant "wake"                       │ begins, known by the object
 //   PARK       │ slice "mutex lock", "cond wait", …   │
-//   UNPARK     │ its end                              │ ends: of the object's last WAKE since the PARK
+//   UNPARK     │ its end                              │ ends: of the object's last WAKE since the PARK, if time or an error was not its end
 //   EXIT       │ instant "exit", end of all slices    │ begins, known by the thread, which joins wait for
 //   sample     │ instant "on CPU" with its stack      │
 

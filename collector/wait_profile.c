@@ -15,6 +15,7 @@
 #include "collector/intern.h"
 #include "collector/store_profile.h"
 #include "formats/profile.h"
+#include "formats/saturate.h"
 
 #define NAME_MAX_BYTES 256
 
@@ -88,7 +89,7 @@ void wait_reading_totals(const struct store_reading *reading, enum wire_bucket_k
 
 			wait_values(part, &part->buckets[k], values);
 			for (int n = 0; n < WAIT_VALUES; n++)
-				totals.values[n] += values[n];
+				totals.values[n] = saturate_add(totals.values[n], values[n]);
 		}
 	}
 	*ret_totals = totals;
@@ -143,13 +144,13 @@ static int add_sample(struct store_profile *store, const struct store_part *part
 
 	if (kind < WIRE_WAIT_COUNT && kind_names[kind])
 		labels[n++] = (struct profile_label){.key = "wait", .str = kind_names[kind], .num_unit = ""};
-	if (kind <= WIRE_WAIT_LAST_ADDRESS) {
+	if (kind <= WIRE_WAIT_LAST_ADDRESS && object != 0) { // 0: one of many, not told apart
 		snprintf(address, sizeof(address), "0x%" PRIx64, object);
 		labels[n++] = (struct profile_label){.key = "lock", .str = address, .num_unit = ""};
 		name = name_object(making, part, object);
 		if (name)
 			labels[n++] = (struct profile_label){.key = "lock_name", .str = name, .num_unit = ""};
-	} else if (read_object(making, part, object, text)) {
+	} else if (kind > WIRE_WAIT_LAST_ADDRESS && read_object(making, part, object, text)) {
 		labels[n++] = (struct profile_label){.key = "object", .str = text, .num_unit = ""};
 	}
 	return store_profile_add(store, part, sample, labels, n);

@@ -23,7 +23,7 @@ struct wake_history {
 	struct intern_budget budget;
 	struct intern lives;   // struct wake_life
 	struct intern objects; // struct object_wake
-	uint64_t begin_ns;
+	uint64_t begin_ns, forgotten;
 };
 
 struct wake_history *wake_history_create(void)
@@ -59,8 +59,10 @@ static void note_wake(struct wake_history *history, const struct trace_item *ite
 	uint32_t index = item->object ? intern_add(&history->objects, &item->object, NULL) : INTERN_NONE;
 	struct object_wake *wake = index == INTERN_NONE ? NULL : intern_item(&history->objects, index);
 
-	if (!wake)
+	if (!wake) {
+		history->forgotten += item->object != 0;
 		return;
+	}
 	wake->time_ns = item->time_ns;
 	wake->tid = item->tid;
 }
@@ -69,23 +71,31 @@ static void end_wait(const struct wake_history *history, struct wake_life *life,
 {
 	const struct object_wake *wake = find_wake(history, item->object);
 
+	life->parked_ns = life->object = 0;
+	if (item->other == WIRE_EVENT_NOBODY) // time did: that is no waking
+		return;
 	if (life->last_woken_ns && item->time_ns - life->last_woken_ns > life->longest_ns)
 		life->longest_ns = item->time_ns - life->last_woken_ns;
 	life->woken++;
 	life->last_woken_ns = item->time_ns;
 	life->waker_tid = item->other ? item->other : wake && wake->tid != life->tid ? wake->tid : 0;
-	life->parked_ns = life->object = 0;
 }
 
 void wake_history_add(struct wake_history *history, const struct trace_item *item)
 {
-	uint32_t index = intern_add(&history->lives, &item->tid, NULL);
-	struct wake_life *life = index == INTERN_NONE ? NULL : intern_item(&history->lives, index);
+	struct wake_life *life;
+	uint32_t index;
 
+	if (item->kind == TRACE_ITEM_GONE || item->kind == TRACE_ITEM_STOP)
+		return;
+	index = intern_add(&history->lives, &item->tid, NULL);
+	life = index == INTERN_NONE ? NULL : intern_item(&history->lives, index);
 	if (history->begin_ns == 0)
 		history->begin_ns = item->time_ns;
-	if (!life)
+	if (!life) {
+		history->forgotten++;
 		return;
+	}
 	switch (item->kind) {
 	case WIRE_EVENT_START: // another thread had this id before
 		*life = (struct wake_life){.tid = item->tid, .started_ns = item->time_ns};
@@ -127,4 +137,9 @@ bool wake_history_find(const struct wake_history *history, uint32_t tid, struct 
 uint64_t wake_history_begin_ns(const struct wake_history *history)
 {
 	return history->begin_ns;
+}
+
+uint64_t wake_history_forgotten(const struct wake_history *history)
+{
+	return history->forgotten;
 }

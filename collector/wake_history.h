@@ -19,7 +19,7 @@ struct wake_life {
 	uint64_t parked_ns;       // it waits since; 0: it does not, or did before the trace began
 	uint64_t object;          // what it waits for
 	uint64_t last_ns;         // its last event; 0: it had none
-	uint64_t woken;           // times that a wait of it ended
+	uint64_t woken;           // times that a wait of it ended, and not by time
 	uint64_t last_woken_ns;   // 0: never
 	uint64_t longest_ns;      // between two of these
 	uint64_t object_woken_ns; // somebody last let those go on who wait for that object; 0: never seen
@@ -31,6 +31,7 @@ void wake_history_destroy(struct wake_history *history);                        
 void wake_history_add(struct wake_history *history, const struct trace_item *item); // in order of time
 // false: it is not known, or there was no memory for it.
 bool wake_history_find(const struct wake_history *history, uint32_t tid, struct wake_life *ret_life);
-uint64_t wake_history_begin_ns(const struct wake_history *history); // time of the first item; 0: there was none
+uint64_t wake_history_begin_ns(const struct wake_history *history);  // time of the first item; 0: there was none
+uint64_t wake_history_forgotten(const struct wake_history *history); // items that there was no memory for
 
 #endif

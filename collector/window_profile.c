@@ -23,7 +23,7 @@
 
 // A stack, its causes, and what it is grouped under.
 #define MAX_STACK_IDS (WIRE_MAX_FRAMES + CAUSAL_MAX_ADDED + 1)
-_Static_assert(CAUSAL_MAX_CAUSES == WIRE_GENERATIONS && CAUSAL_MAX_IDS == WIRE_STACK_FRAMES, "as in the pool");
+_Static_assert(CAUSAL_MAX_CAUSES == WIRE_CHAIN && CAUSAL_MAX_IDS == WIRE_STACK_FRAMES, "as in the pool");
 
 struct builder {
 	struct window *window;

@@ -200,6 +200,8 @@ void window_trace_end(struct window *window, struct session *session)
 {
 	struct trace *trace = window->options.trace;
 	struct window_events *events = session->state == SESSION_NEW ? NULL : events_of(window, session);
+	uint64_t now_ns;
+	bool gone;
 
 	if (!events || events->ended)
 		return;
@@ -216,12 +218,12 @@ void window_trace_end(struct window *window, struct session *session)
 	if (trace_options(trace)->keep_ns)
 		take_flight(window, session);
 	read_file(window, session, EVENT_READER_LAST);
-	if (session->state == SESSION_ENDING)
-		trace_add(trace, &(struct trace_item){.time_ns = (uint64_t)session->ending_since_ns,
-						      .source = session->id,
-						      .tid = (uint32_t)session->pid,
-						      .kind = TRACE_ITEM_GONE});
-	trace_flush(trace, session->id, (uint64_t)clock_now_ns());
+	now_ns = (uint64_t)clock_now_ns();
+	gone = session->state == SESSION_ENDING;
+	trace_add(trace, &(struct trace_item){.time_ns = gone ? (uint64_t)session->ending_since_ns : now_ns,
+					      .source = session->id,
+					      .kind = gone ? TRACE_ITEM_GONE : TRACE_ITEM_STOP});
+	trace_flush(trace, session->id, now_ns);
 }
 
 unsigned window_trace_fill(struct window *window, const struct session *session)

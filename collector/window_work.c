@@ -73,7 +73,7 @@ static int find_cause(struct window *window, const struct session *session, cons
 	uint32_t number = sample->context, child = 0;
 
 	*ret_cause = 0;
-	for (uint32_t i = 0; number && i < WIRE_GENERATIONS; i++) {
+	for (uint32_t i = 0; number && i < WIRE_CHAIN; i++) {
 		uint32_t index = add_cause(window, session, sample->maps_gen, number, &number);
 
 		if (index == 0)

@@ -14,7 +14,7 @@
 
 struct profile;
 
-#define CAUSAL_MAX_CAUSES 8u // of a stack; what is older is left out
+#define CAUSAL_MAX_CAUSES 9u // of a stack: eight generations, and who gave a lock over; what is older is left out
 #define CAUSAL_MAX_IDS 128u  // of one cause's stack
 // What all causes of a stack may add to it.
 #define CAUSAL_MAX_ADDED (CAUSAL_MAX_CAUSES * (CAUSAL_MAX_IDS + 1))

@@ -9,8 +9,8 @@
 #include "formats/profile.h"
 #include "formats/writer.h"
 
-// profile: values alloc_objects, alloc_space, inuse_objects, inuse_space; each sample with a label "bytes", the size of its objects. Writes and
-// flushes; 0, −EINVAL (another kind of profile), −ENOMEM.
+// profile: values alloc_objects, alloc_space, inuse_objects, inuse_space; each sample with a label "bytes", the size of its objects, and "mapped" if
+// it is not scaled. Writes and flushes; 0, −EINVAL (another kind of profile), −ENOMEM.
 int heap_text_write(const struct profile *profile, struct writer *writer);
 
 #endif

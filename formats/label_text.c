@@ -111,17 +111,18 @@ uint32_t label_text_labels(const char *text, struct profile *profile, struct pro
 	return n;
 }
 
+// As labels are kept: cut, and clean.
 bool label_choice_parse(const char *text, struct label_choice *choice)
 {
-	const char *equals = strchr(text, '=');
+	const char *equals = strchr(text, '='), *at;
+	char key[LABEL_TEXT_KEY_BYTES], value[LABEL_TEXT_VALUE_KEPT + 1], label[sizeof(key) + sizeof(value) + 2] = "";
 
-	if (!equals || equals == text || (size_t)(equals - text) >= sizeof(choice->key) ||
-	    strlen(equals + 1) >= sizeof(choice->value))
+	if (!equals || equals == text || (size_t)(equals - text) >= sizeof(key))
 		return false;
-	memcpy(choice->key, text, (size_t)(equals - text));
-	choice->key[equals - text] = '\0';
-	memcpy(choice->value, equals + 1, strlen(equals + 1) + 1);
-	return true;
+	cut(key, sizeof(key), text, (size_t)(equals - text));
+	cut(value, sizeof(value), equals + 1, utf8_prefix(equals + 1, LABEL_TEXT_VALUE_KEPT));
+	at = label;
+	return label_text_add(label, sizeof(label), key, value) && label_text_next(&at, choice->key, choice->value);
 }
 
 bool label_choice_wants(const struct label_choice *choice, const char *text)

@@ -31,7 +31,8 @@ struct label_choice {
 	char group[LABEL_TEXT_KEY_BYTES]; // a frame "KEY=value" at the root of each; "": none
 	bool sampled_only;                // only those with a trace that is recorded
 };
-// "key=value" into choice. false: it is none, or too long.
+// "key=value" into choice, the value as it is kept: what is longer is cut, as programs' labels are. false: it is none, or the key is too long.
+#define LABEL_TEXT_VALUE_KEPT 63u
 bool label_choice_parse(const char *text, struct label_choice *choice);
 bool label_choice_wants(const struct label_choice *choice, const char *text);
 

@@ -41,10 +41,13 @@ extern void profd_agent_task_resume(unsigned int task) __attribute__((weak));
 /*
  * The address of a function that may not exist, found at run time. The plain `&function` of a program linked with -no-pie is
  * settled to null by the linker, even if an agent will be there; an entry of the global offset table never is.
+ * In both of the assembler's dialects.
  */
 #if defined(__x86_64__) && !defined(__ILP32__)
-#define PROFD_FIND_(function, ret_pointer) \
-	__asm__(".weak " #function "\n\tmovq " #function "@GOTPCREL(%%rip), %0" : "=r"(ret_pointer))
+#define PROFD_FIND_(function, ret_pointer)                                                                 \
+	__asm__(".weak " #function "\n\tmov{q " #function "@GOTPCREL(%%rip), %0| %0, QWORD PTR " #function \
+		"@GOTPCREL[rip]}"                                                                          \
+		: "=r"(ret_pointer))
 #else
 #define PROFD_FIND_(function, ret_pointer) ((ret_pointer) = &(function))
 #endif
@@ -98,11 +101,12 @@ static __inline__ void profd_enter(struct profd_link link)
 /* As profd_enter, without a change: the matching profd_leave takes back the labels and the trace that were set in between. */
 static __inline__ void profd_enter_scope(void)
 {
+	static const struct profd_link *none; /* null, in words that no compiler warns of in either language */
 	void (*enter)(const struct profd_link *);
 
 	PROFD_FIND_(profd_agent_enter, enter);
 	if (enter)
-		enter((const struct profd_link *)0);
+		enter(none);
 }
 
 /* Ends the innermost profd_enter or profd_enter_scope of the calling thread. */
@@ -157,6 +161,7 @@ static __inline__ void profd_trace_set(const unsigned char *trace_id, const unsi
 /*
  * A task: something with a stack of its own that is no thread. While it is suspended, thread dumps list it with its stack. The name is
  * copied (31 bytes). Returns the task; 0: there is no agent, or no room. The task goes with profd_task_unregister, before its stack does.
+ * After a fork both processes have it.
  */
 static __inline__ unsigned int profd_task_register(const char *name, const void *stack, unsigned long size)
 {
@@ -243,7 +248,7 @@ class label
 	label &operator=(const label &);
 };
 
-} // namespace profd
+} /* namespace profd */
 #endif
 
 #endif

@@ -27,6 +27,8 @@
 #include "profd/heap.h"
 #include "profd/interpose.h"
 #include "profd/interpose_heap.h"
+#include "profd/interpose_map.h"
+#include "profd/interpose_new.h"
 #include "profd/rates.h"
 #include "profd/raw.h"
 #include "profd/safe_read.h"
@@ -114,14 +116,16 @@ static void give_up(const char *why)
 void profd_agent_restart(void)
 {
 	uint32_t period_ns = 0;
+	int error;
 
 	profd_agent.forked = true;
 	if (profd_agent.region.header) {
 		period_ns = profd_agent.region.header->period_ns;
-		profd_contexts_save();
-		profd_region_destroy(&profd_agent.region);
+		profd_contexts_keep_parents(&profd_agent.region);
 	}
-	if (start(false, period_ns) < 0) {
+	error = start(false, period_ns);
+	profd_contexts_release_parents();
+	if (error) {
 		give_up(profd_channel_error());
 		return;
 	}
@@ -191,9 +195,11 @@ bool profd_agent_recall(struct profd_recall *recall)
 
 void profd_agent_resume(const struct profd_recall *recall)
 {
-	int saved = errno;
-	int error = profd_channel_resume();
+	int saved = errno, error;
 
+	profd_heap_exclude_thread(true); // libc allocates for the next helper
+	error = profd_channel_resume();
+	profd_heap_exclude_thread(false);
 	if (error) {
 		profd_timer_set_period(0, WIRE_CLOCK_CPU);
 		profd_message("no longer profiled: %s", strerror(-error));
@@ -265,6 +271,8 @@ __attribute__((constructor)) static void agent_construct(void)
 
 	profd_reals_find_all();
 	profd_heap_reals_find();
+	profd_new_stand_aside();
+	profd_map_reals_find();
 	profd_agent.heap_unseen = profd_heap_unseen();
 	profd_config_read(config);
 	if (!config->follow)

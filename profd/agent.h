@@ -88,6 +88,9 @@ void profd_config_unfollow(void);
 // Makes and maps a region. 0 or −errno.
 int profd_region_create(struct profd_region *region);
 void profd_region_destroy(struct profd_region *region);
+// The same, but its pool stays mapped where it was, until it is released by the address of its index.
+void profd_region_keep_pool(struct profd_region *region);
+void profd_region_release_pool(void *pool);
 
 // Starts a private collector on the abstract socket config->socket (made here) and waits until it listens. 0, or −errno
 // after a message. Any thread of the target, at start-up.

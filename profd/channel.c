@@ -375,6 +375,9 @@ static void connect_and_run(int socket_fd)
 	}
 	if (loop.socket_fd >= 0)
 		disconnect(&loop);
+	// The collector is gone for good, and nobody will ask what was counted. Not at the process's own end: what it frees then is freed.
+	if (!__atomic_load_n(&stopping, __ATOMIC_ACQUIRE))
+		profd_rates_stop();
 	if (!loop.was_ready && __atomic_load_n(&state, __ATOMIC_ACQUIRE) != PROFD_CHANNEL_FAILED)
 		fail_for(profd_connection_refusal_text(refusal));
 }
@@ -428,9 +431,9 @@ static void go_on(void)
 static void *helper_main(void *unused)
 {
 	__atomic_store_n(&helper_tid, (uint32_t)profd_raw0(SYS_gettid), __ATOMIC_RELEASE);
-	prctl(PR_SET_NAME, "profd");
+	profd_raw3(SYS_prctl, PR_SET_NAME, (long)"profd", 0);
 	profd_timer_init_helper();
-	profd_heap_exclude_thread();
+	profd_heap_exclude_thread(true);
 	if (handed == HANDED_OVER)
 		go_on();
 	else

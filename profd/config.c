@@ -101,7 +101,8 @@ static struct wire_rates get_rates(void)
 				   .mutex = get_rate("PROFD_MUTEX_FRACTION", "contentions"),
 				   .block = get_rate("PROFD_BLOCK_RATE", "nanoseconds"),
 				   .block_io = get_bool("PROFD_BLOCK_IO", false),
-				   .wakers = get_bool("PROFD_WAKERS", false)};
+				   .wakers = get_bool("PROFD_WAKERS", false),
+				   .heap_mmap = get_bool("PROFD_HEAP_MMAP", false)};
 }
 
 void profd_config_read(struct profd_config *config)

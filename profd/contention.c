@@ -9,7 +9,8 @@
 //   balance  what they have waited at the time t is number × t + balance (modulo 2^64)
 //
 // One who begins at t0: number + 1, balance − t0. One who ends at t1: number − 1, balance + t1: what it waited stays in the sum. A charge at
-// t takes it all out: balance = −number × t. What is left when the last one ends (from the unlock to its going on) is nobody's.
+// t takes it all out: balance = −number × t. What is left when the last one ends (from the unlock to its going on) is nobody's. Where the last one
+// gives up (a time-out), it is left for the next charge, in an entry without waiters, which another lock may take if it finds no free one.
 //
 // Two threads that begin at once may make two entries for one lock; a charge takes from both, and an end may be booked in the other's, with
 // the other's beginning: the sums stay right but for that difference, and both entries are free in the end.
@@ -63,17 +64,18 @@ static uint64_t waiters(const union entry *entry)
 	return entry->key & WAITERS;
 }
 
-// Of the entries for the lock, the first that can have `change` more (or, negative, less); its number must not be full, or run out of 16 bits.
-static bool change(uint64_t lock, int64_t number, uint64_t balance)
+// Of the entries for the lock, the first that can have `number` more (or, negative, less); it must not be full, or run out of 16 bits. keeps: the
+// balance, if nobody waits any more.
+static bool change(uint64_t lock, int64_t number, uint64_t balance, bool keeps)
 {
 	for (uint32_t i = 0; i < PROBES; i++) {
 		union entry *entry = probe(lock, i);
 		union entry seen = peek(entry), wanted;
 
-		while (seen.key >> 16 == lock && !(number > 0 && waiters(&seen) == WAITERS)) {
+		while (seen.key >> 16 == lock && waiters(&seen) != (number > 0 ? WAITERS : 0)) {
 			wanted.key = seen.key + (uint64_t)number;
 			wanted.balance = seen.balance + balance;
-			if (waiters(&wanted) == 0)
+			if (waiters(&wanted) == 0 && !keeps)
 				wanted.both = 0;
 			if (exchange(entry, &seen, &wanted))
 				return true;
@@ -83,13 +85,14 @@ static bool change(uint64_t lock, int64_t number, uint64_t balance)
 	return false;
 }
 
-static bool add(uint64_t lock, uint64_t now_ns)
+// In a free entry, or in one where nobody waits.
+static bool add(uint64_t lock, uint64_t now_ns, bool only_free)
 {
 	for (uint32_t i = 0; i < PROBES; i++) {
 		union entry *entry = probe(lock, i);
-		union entry none = {.both = 0}, wanted = {{lock << 16 | 1, -now_ns}};
+		union entry seen = peek(entry), wanted = {{lock << 16 | 1, -now_ns}};
 
-		if (__atomic_load_n(&entry->key, __ATOMIC_RELAXED) == 0 && exchange(entry, &none, &wanted))
+		if ((only_free ? seen.key : waiters(&seen)) == 0 && exchange(entry, &seen, &wanted))
 			return true;
 	}
 	return false;
@@ -98,12 +101,17 @@ static bool add(uint64_t lock, uint64_t now_ns)
 bool profd_contention_begin(uint64_t lock, uint64_t now_ns)
 {
 	__atomic_store_n(&any, true, __ATOMIC_RELAXED);
-	return change(lock, 1, -now_ns) || add(lock, now_ns);
+	return change(lock, 1, -now_ns, false) || add(lock, now_ns, true) || add(lock, now_ns, false);
 }
 
 void profd_contention_end(uint64_t lock, uint64_t now_ns)
 {
-	change(lock, -1, now_ns);
+	change(lock, -1, now_ns, false);
+}
+
+void profd_contention_give_up(uint64_t lock, uint64_t now_ns)
+{
+	change(lock, -1, now_ns, true);
 }
 
 uint64_t profd_contention_charge(uint64_t lock, uint64_t now_ns)
@@ -117,6 +125,8 @@ uint64_t profd_contention_charge(uint64_t lock, uint64_t now_ns)
 		while (seen.key >> 16 == lock) {
 			wanted = seen;
 			wanted.balance = -(waiters(&seen) * now_ns);
+			if (waiters(&seen) == 0)
+				wanted.both = 0;
 			if (exchange(entry, &seen, &wanted)) {
 				int64_t waited = (int64_t)(waiters(&seen) * now_ns + seen.balance);
 

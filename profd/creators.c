@@ -4,7 +4,8 @@
 // creators.c: see creators.h.
 //
 // Threads that ended joinable: an entry is made before it is known whether the thread is detached, and taken back if so. Whoever
-// detaches it meanwhile finds the entry; whoever joins it comes later than all of that.
+// detaches it meanwhile finds the entry; whoever joins it comes later than all of that. Whether it is, the thread is told by whoever detaches
+// it, for libc, asked for it (pthread_getattr_np), would allocate, and where sanitizers stand in for malloc, an ending thread must not.
 
 #include "profd/creators.h"
 
@@ -95,16 +96,20 @@ void profd_creators_thread_released(pthread_t thread)
 	}
 }
 
-static bool is_detached(void)
-{
-	pthread_attr_t attr;
-	int state = PTHREAD_CREATE_DETACHED;
+static __thread bool detached; // atomic; false at first, before anybody can know the thread
 
-	if (pthread_getattr_np(pthread_self(), &attr) != 0)
-		return true;
-	pthread_attr_getdetachstate(&attr, &state);
-	pthread_attr_destroy(&attr);
-	return state == PTHREAD_CREATE_DETACHED;
+void profd_creators_thread_begins_detached(void)
+{
+	__atomic_store_n(&detached, true, __ATOMIC_SEQ_CST);
+}
+
+// Thread-local variables of the initial-exec model are as far from one thread's descriptor as from another's.
+void profd_creators_thread_is_detached(pthread_t thread)
+{
+	bool *its_own = (bool *)(thread + ((uintptr_t)&detached -
+					   (uintptr_t)pthread_self())); // NOLINT(performance-no-int-to-ptr)
+
+	__atomic_store_n(its_own, true, __ATOMIC_SEQ_CST);
 }
 
 void profd_creators_thread_ends(uint32_t context)
@@ -115,6 +120,6 @@ void profd_creators_thread_ends(uint32_t context)
 	if (!item)
 		return;
 	add_ended(self, context, item);
-	if (is_detached())
+	if (__atomic_load_n(&detached, __ATOMIC_SEQ_CST))
 		profd_creators_thread_released(self);
 }

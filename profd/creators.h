@@ -8,6 +8,7 @@
 #define PROFD_CREATORS_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "profd/caller.h"
@@ -19,6 +20,10 @@ void profd_creators_init(void);
 uint32_t profd_creators_note(struct profd_caller caller);
 // A thread was made with it.
 void profd_creators_count(uint32_t context);
+// The calling thread was made so.
+void profd_creators_thread_begins_detached(void);
+// The thread is about to be detached: it has not been joined, so it is there still, ended or not.
+void profd_creators_thread_is_detached(pthread_t thread);
 // The calling thread, made with that context, ends: its last destructors have run.
 void profd_creators_thread_ends(uint32_t context);
 // The thread was joined, or detached.

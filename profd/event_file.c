@@ -10,6 +10,7 @@
 #include "profd/agent.h"
 #include "profd/clock.h"
 #include "profd/events.h"
+#include "profd/own_map.h"
 #include "profd/shared_file.h"
 #include "profd/waits.h"
 
@@ -49,21 +50,20 @@ static struct wire_events layout(uint32_t mib)
 // The mapping is not a fork's child's, either: it would be of no use there. NULL, and errno.
 static char *map_file(int fd, uint64_t size)
 {
-	char *base;
+	void *base;
+	int error;
 
 	if (madvise(&profd_events_page, sizeof(profd_events_page), MADV_WIPEONFORK) < 0)
 		return NULL;
-	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (base == MAP_FAILED)
-		return NULL;
-	if (madvise(base, size, MADV_DONTFORK) < 0) {
-		int error = errno;
-
-		munmap(base, size);
-		errno = error;
+	error = profd_own_map(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, &base);
+	if (error) {
+		errno = -error;
 		return NULL;
 	}
-	return base;
+	if (madvise(base, size, MADV_DONTFORK) == 0)
+		return base;
+	profd_own_unmap(base, size);
+	return NULL;
 }
 
 // A file before it stays mapped: some thread may still be writing to it.

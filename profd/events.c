@@ -24,21 +24,27 @@ static uint32_t own_tid(uint32_t slot)
 
 #define AHEAD 2 // cells: the next cache line
 
+// Is that another writer's, of a later lap than ours? Positions are compared by their difference: no cell is left alone for half of what they count.
+static bool is_later(uint32_t seen, uint64_t position)
+{
+	return (seen & 3) != WIRE_EVENT_FREE && (int32_t)((seen & ~3u) - WIRE_EVENT_STATE(position, 0)) > 0;
+}
+
 // Nobody else writes to a cell that is BUSY. It may stay so for good, where a signal handler was left by longjmp in the middle: then
-// each lap loses one event there.
+// each lap loses one event there. Who was overtaken since he took his position, for he got no CPU, must not put an old event in a new one's place.
 static bool claim(struct wire_event *cell, uint64_t position)
 {
 	uint32_t seen = __atomic_load_n(&cell->state, __ATOMIC_RELAXED);
 
-	return (seen & 3) != WIRE_EVENT_BUSY &&
+	return (seen & 3) != WIRE_EVENT_BUSY && !is_later(seen, position) &&
 	       __atomic_compare_exchange_n(&cell->state, &seen, WIRE_EVENT_STATE(position, WIRE_EVENT_BUSY), false,
 					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
-void profd_events_write(uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context)
+void profd_events_write(uint32_t tid, uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context)
 {
 	const struct profd_events *events = &profd_events_page.events;
-	uint32_t slot = profd_thread_slot, tid = own_tid(slot);
+	uint32_t slot = profd_thread_slot;
 	uint32_t shard = (slot == PROFD_NO_SLOT ? 0 : slot) & (events->nshards - 1);
 	uint64_t position = __atomic_fetch_add(&events->shards[shard].head, 1, __ATOMIC_RELAXED);
 	struct wire_event *cells = &events->cells[(uint64_t)shard * events->ncells];
@@ -52,13 +58,13 @@ void profd_events_write(uint64_t time_ns, uint64_t what, uint32_t other, uint32_
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	__atomic_store_n(&cell->time_ns, time_ns, __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->what, what, __ATOMIC_RELAXED);
-	__atomic_store_n(&cell->tid, tid, __ATOMIC_RELAXED);
+	__atomic_store_n(&cell->tid, tid ? tid : own_tid(slot), __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->other, other, __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->context, context, __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->state, WIRE_EVENT_STATE(position, WIRE_EVENT_DONE), __ATOMIC_RELEASE);
 }
 
-void profd_events_put_name(const char *name)
+void profd_events_put_name(uint32_t tid, const char *name)
 {
 	uint64_t what = (uint64_t)WIRE_EVENT_NAME << 56;
 	uint32_t other = 0, context = 0;
@@ -73,5 +79,5 @@ void profd_events_put_name(const char *name)
 		else
 			context |= (uint32_t)byte << 8 * (i - 11);
 	}
-	profd_events_write(profd_clock_now_ns(), what, other, context);
+	profd_events_write(tid, profd_clock_now_ns(), what, other, context);
 }

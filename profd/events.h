@@ -41,17 +41,17 @@ struct profd_event {
 	uint64_t time_ns; // 0: now
 };
 
-// what: WIRE_EVENT_WHAT.
-void profd_events_write(uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context);
+// tid: of whom; 0: the calling thread. what: WIRE_EVENT_WHAT.
+void profd_events_write(uint32_t tid, uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context);
 
 static inline void profd_events_put(const struct profd_event *event)
 {
-	profd_events_write(event->time_ns ? event->time_ns : profd_clock_now_ns(),
+	profd_events_write(0, event->time_ns ? event->time_ns : profd_clock_now_ns(),
 			   WIRE_EVENT_WHAT(event->type, event->reason, event->object), event->other, event->context);
 }
 
-// The calling thread has another name; NUL-terminated, cut. Call it while tracing is on.
-void profd_events_put_name(const char *name);
+// A thread (0: the calling one) has another name; NUL-terminated, cut. Call it while tracing is on.
+void profd_events_put_name(uint32_t tid, const char *name);
 
 static inline bool profd_events_are_on(void)
 {

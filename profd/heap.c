@@ -62,39 +62,41 @@ static double minus_log(uint64_t n)
 }
 
 // The distance to the next sample, rounded up: the first byte is 1.
-static int64_t draw(uint64_t rate)
+static void draw(struct profd_heap_thread *mine, uint64_t rate)
 {
-	if (rate <= 1)
-		return 0;
-	return (int64_t)(minus_log((next_random() >> 11) + 1) * (double)rate) + 1;
+	mine->rate = rate;
+	mine->left = rate <= 1 ? 0 : (uint64_t)(minus_log((next_random() >> 11) + 1) * (double)rate) + 1;
 }
 
-// profd_heap_is_due said so: is it, really? Begins another countdown.
-static bool take_due(size_t bytes)
+// profd_heap_is_due said so: is it, really? The rate that it is sampled at; 0: it is not. Begins another countdown.
+static uint64_t take_due(size_t bytes)
 {
 	struct profd_heap_thread *mine = &profd_heap_mine;
 	uint32_t epoch = __atomic_load_n(&profd_heap.epoch, __ATOMIC_ACQUIRE);
-	uint64_t rate = __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED);
+	uint64_t rate = __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED), sampled_at;
 
 	if (mine->excluded) {
 		mine->epoch = epoch;
-		mine->left = INT64_MAX;
-		return false;
+		mine->left = UINT64_MAX;
+		return 0;
 	}
 	if (mine->epoch != epoch) {
 		mine->epoch = epoch;
 		mine->random = 0; // a fork's children must not all sample the same
-		mine->left = (int64_t)((uint64_t)draw(rate) - bytes);
-		if (mine->left > 0)
-			return false;
+		draw(mine, rate);
+		if (bytes < mine->left) {
+			mine->left -= bytes;
+			return 0;
+		}
 	}
-	mine->left = draw(rate);
-	return true;
+	sampled_at = mine->rate;
+	draw(mine, rate);
+	return sampled_at;
 }
 
 // ---- The store -----------------------------------------------------------------------------------------------------
 
-static uint32_t now_ds(void)
+uint32_t profd_heap_now_ds(void)
 {
 	struct timespec now = {0, 0};
 	uint64_t now_ns;
@@ -106,7 +108,7 @@ static uint32_t now_ds(void)
 }
 
 // Programs with ever new sizes would need ever new buckets.
-static uint64_t size_key(uint64_t bytes)
+uint64_t profd_heap_size_key(uint64_t bytes)
 {
 	int shift;
 
@@ -127,12 +129,11 @@ static void count_freed(const void *object, const struct wire_live *live)
 }
 
 // In the agent's own process, signals blocked.
-static void add_object(const void *object, size_t bytes, struct profd_caller caller)
+static void add_object(const void *object, size_t bytes, uint64_t rate, struct profd_caller caller)
 {
-	struct wire_live live = {.bytes = bytes, .born_ds = now_ds()}, stale;
-	struct wire_bucket *bucket =
-		profd_caller_bucket(WIRE_BUCKET_HEAP, caller, profd_contexts_own_work(), size_key(bytes),
-				    __atomic_load_n(&profd_heap.rate, __ATOMIC_RELAXED));
+	struct wire_live live = {.bytes = bytes, .born_ds = profd_heap_now_ds()}, stale;
+	struct wire_bucket *bucket = profd_caller_bucket(WIRE_BUCKET_HEAP, caller, profd_contexts_own_work(),
+							 profd_heap_size_key(bytes), rate);
 
 	if (!bucket)
 		return;
@@ -148,14 +149,15 @@ static void add_object(const void *object, size_t bytes, struct profd_caller cal
 	profd_store_count_lost(WIRE_STORE_LOST_LIVE);
 }
 
-static void record(const void *object, size_t bytes, struct profd_caller caller)
+// rate: of take_due; 0: it is not sampled.
+static void record(const void *object, size_t bytes, uint64_t rate, struct profd_caller caller)
 {
 	struct profd_caller_work work;
 
-	if (!profd_caller_begin(&work))
+	if (!rate || !object || !profd_caller_begin(&work))
 		return;
 	if (profd_store.header)
-		add_object(object, bytes, caller);
+		add_object(object, bytes, rate, caller);
 	profd_caller_end(&work);
 }
 
@@ -186,13 +188,12 @@ static void settle(const void *object, const struct wire_live *live, bool freed)
 
 // ---- The slow ways -------------------------------------------------------------------------------------------------
 
-#define SAMPLE(bytes, call)                                   \
-	do {                                                  \
-		struct profd_caller caller_ = PROFD_CALLER(); \
-		void *object_ = (call);                       \
-		if (take_due(bytes) && object_)               \
-			record(object_, (bytes), caller_);    \
-		return object_;                               \
+#define SAMPLE(bytes, call)                                         \
+	do {                                                        \
+		struct profd_caller caller_ = PROFD_CALLER();       \
+		void *object_ = (call);                             \
+		record(object_, (bytes), take_due(bytes), caller_); \
+		return object_;                                     \
 	} while (0)
 
 void *profd_heap_malloc(size_t bytes)
@@ -230,8 +231,7 @@ int profd_heap_posix_memalign(void **ret_object, size_t alignment, size_t bytes)
 	struct profd_caller caller = PROFD_CALLER();
 	int error = profd_heap_reals.posix_memalign(ret_object, alignment, bytes);
 
-	if (take_due(bytes) && error == 0 && *ret_object)
-		record(*ret_object, bytes, caller);
+	record(error == 0 ? *ret_object : NULL, bytes, take_due(bytes), caller);
 	return error;
 }
 
@@ -246,8 +246,8 @@ void *profd_heap_realloc(void *object, size_t bytes, bool due)
 
 	if (taken)
 		settle(object, &live, moved || bytes == 0);
-	if (due && take_due(bytes) && moved)
-		record(moved, bytes, caller);
+	if (due)
+		record(moved, bytes, take_due(bytes), caller);
 	return moved;
 }
 
@@ -307,7 +307,8 @@ void profd_heap_stop(void)
 	__atomic_store_n(&profd_heap.tracks, 0, __ATOMIC_RELEASE);
 }
 
-void profd_heap_exclude_thread(void)
+void profd_heap_exclude_thread(bool excluded)
 {
-	profd_heap_mine.excluded = true;
+	profd_heap_mine.excluded = excluded;
+	profd_heap_mine.epoch = 0; // of no rate: drawn anew
 }

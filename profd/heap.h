@@ -31,9 +31,10 @@ struct profd_heap_switch {
 extern struct profd_heap_switch profd_heap PROFD_NEAR;
 
 struct profd_heap_thread {
-	int64_t left;    // bytes to the next sample
+	uint64_t left;   // bytes to the next sample
 	uint32_t epoch;  // that `left` was drawn in
-	bool excluded;   // the helper
+	bool excluded;   // the helper; another thread in a piece of work of ours
+	uint64_t rate;   // that it was drawn at: another may be in force by now
 	uint64_t random; // 0: not seeded
 };
 extern __thread struct profd_heap_thread profd_heap_mine PROFD_NEAR;
@@ -47,8 +48,11 @@ static inline bool profd_heap_is_due(size_t bytes)
 		return false;
 	if (__builtin_expect(profd_heap_mine.epoch != epoch, 0))
 		return true;
-	profd_heap_mine.left = (int64_t)((uint64_t)profd_heap_mine.left - bytes);
-	return __builtin_expect(profd_heap_mine.left <= 0, 0);
+	// Unsigned, and only as long as it fits: whatever size a program asks for, the countdown does not wrap.
+	if (__builtin_expect(bytes >= profd_heap_mine.left, 0))
+		return true;
+	profd_heap_mine.left -= bytes;
+	return false;
 }
 
 static inline bool profd_heap_may_have(const void *object)
@@ -74,8 +78,12 @@ void profd_heap_delete(void *object, uintptr_t a, uintptr_t b, void (*real)(void
 void profd_heap_set_rate(uint64_t rate);
 // For good, or until the next rate: nothing of the store is touched any more by calls that begin now.
 void profd_heap_stop(void);
-// What the calling thread allocates is none of the program's.
-void profd_heap_exclude_thread(void);
+// What the calling thread allocates is none of the program's, or is again.
+void profd_heap_exclude_thread(bool excluded);
+
+// The key of a bucket for objects of so many bytes; and when one that comes now was born (wire_live). There is a store.
+uint64_t profd_heap_size_key(uint64_t bytes);
+uint32_t profd_heap_now_ds(void);
 
 // heap_sight.c: what of the program's heap does not come by here (WIRE_UNSEEN_…). At the constructor.
 uint32_t profd_heap_unseen(void);

@@ -15,6 +15,7 @@
 //   locks, condition variables, semaphores…  who waits for what, and who lets others go on (interpose_sync.c, _cond.c)
 //   read, recv, poll, nanosleep, wait…       how long that takes (interpose_io.c)
 //   dlopen, dlmopen, dlclose                 the module set follows (interpose_dl.c); tail calls, for they look at their caller
+//   malloc and its like, mmap and its like   the heap (interpose_heap.h, interpose_map.h)
 
 #ifndef PROFD_INTERPOSE_H
 #define PROFD_INTERPOSE_H
@@ -119,6 +120,8 @@ void profd_interpose_signal_undo(const struct profd_signal_state *state);
 // interpose_thread.c: the starting thread's place in the table. The main thread's stack is found from the auxiliary vector.
 void profd_interpose_thread_init(void);
 void profd_interpose_thread_join_self(bool is_main);
+// The calling thread gave itself another name; 15 bytes of it count.
+void profd_interpose_thread_named(const char *name);
 
 // interpose_cond.c: what syscall(SYS_futex, …) does while somebody listens to waits.
 long profd_interpose_futex(long number, long word, long operation, long c, long d, long e, long f);

@@ -4,6 +4,7 @@
 // interpose_cond.c: condition variables, semaphores, barriers, and the futexes that C++20, Rust and others wait on through syscall(2). Any thread
 // of the target; sem_post in its signal handlers, too. How such a function is put together: interpose_waits.h.
 
+#include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
@@ -39,6 +40,12 @@ static void waits(struct profd_wait *wait, const void *cond, const void *mutex, 
 	profd_wait_begins(wait, WIRE_WAIT_COND, PROFD_ADDRESS(cond), caller);
 }
 
+// thrd_success is 0 as well. An owner that died was one of the mutex, which is asked for after the wait.
+static bool was_woken(int result)
+{
+	return result == 0 || result == EOWNERDEAD;
+}
+
 #define COND_WAIT(name, parameters, arguments)              \
 	static PROFD_NOINLINE int watched_##name parameters \
 	{                                                   \
@@ -47,7 +54,7 @@ static void waits(struct profd_wait *wait, const void *cond, const void *mutex, 
                                                             \
 		waits(&wait, cond, mutex, PROFD_CALLER());  \
 		result = PROFD_REAL(name) arguments;        \
-		profd_wait_ends(&wait);                     \
+		profd_wait_ends(&wait, was_woken(result));  \
 		return result;                              \
 	}                                                   \
 	PROFD_EXPORT int name parameters                    \
@@ -111,7 +118,7 @@ static bool nobody_at_semaphore(const sem_t *semaphore)
 
 #define SEM_WAIT(name, parameters, arguments)                                                      \
 	PROFD_LOCK_WAIT(name, WIRE_WAIT_SEMAPHORE, semaphore, semaphore_word(semaphore, 0), false, \
-			profd_wait_ends(&wait), parameters, arguments)
+			profd_wait_ends(&wait, result == 0), parameters, arguments)
 
 SEM_WAIT(sem_wait, (sem_t * semaphore), (semaphore))
 SEM_WAIT(sem_timedwait, (sem_t * semaphore, const struct timespec *until), (semaphore, until))
@@ -141,7 +148,7 @@ static PROFD_NOINLINE int watched_barrier_wait(pthread_barrier_t *barrier)
 	}
 	profd_wait_begins(&wait, WIRE_WAIT_BARRIER, PROFD_ADDRESS(barrier), caller);
 	result = PROFD_REAL(pthread_barrier_wait)(barrier);
-	profd_wait_ends(&wait);
+	profd_wait_ends(&wait, true);
 	return result;
 }
 
@@ -161,7 +168,7 @@ static PROFD_NOINLINE long wait_on_futex(long number, long word, long operation,
 
 	profd_wait_begins(&wait, WIRE_WAIT_FUTEX, (uint64_t)word, PROFD_CALLER());
 	result = PROFD_REAL(syscall)(number, word, operation, c, d, e, f);
-	profd_wait_ends(&wait);
+	profd_wait_ends(&wait, result == 0 || errno == EAGAIN); // the latter: somebody changed the word in that moment
 	return result;
 }
 
@@ -176,11 +183,16 @@ long profd_interpose_futex(long number, long word, long operation, long c, long 
 	switch (operation & FUTEX_CMD_MASK) {
 	case FUTEX_WAIT:
 	case FUTEX_WAIT_BITSET:
+	case FUTEX_WAIT_REQUEUE_PI:
 	case FUTEX_LOCK_PI:
+	case FUTEX_LOCK_PI2:
 		return wait_on_futex(number, word, operation, c, d, e, f);
 	case FUTEX_WAKE:
 	case FUTEX_WAKE_BITSET:
 	case FUTEX_WAKE_OP:
+	case FUTEX_REQUEUE:
+	case FUTEX_CMP_REQUEUE:
+	case FUTEX_CMP_REQUEUE_PI:
 	case FUTEX_UNLOCK_PI:
 		return wake_futex(number, word, operation, c, d, e, f);
 	default:

@@ -6,7 +6,7 @@
 // caller alone. So our helper ends before each of these, and is born again from the thread that made it: it never fails where the
 // program does not, and never may more than the program. A seccomp filter ends profiling. Any thread of the target.
 //
-// prctl and syscall are also called often, for other things: there a jump is all that is added, and no frame.
+// prctl and syscall are also called often, for other things: there a jump is all that is added, and no frame. (prctl that names a thread is told of.)
 
 #include <errno.h>
 #include <grp.h>
@@ -138,6 +138,15 @@ static int rare_prctl(int option, unsigned long a, unsigned long b, unsigned lon
 	return WITHOUT_HELPER(PROFD_REAL(prctl)(option, a, b, c, d));
 }
 
+static int naming_prctl(int option, unsigned long name)
+{
+	int result = PROFD_REAL(prctl)(option, name, 0, 0, 0);
+
+	if (result == 0)
+		profd_interpose_thread_named((const char *)name); // NOLINT(performance-no-int-to-ptr)
+	return result;
+}
+
 static bool syscall_changes_rights(long number)
 {
 	switch (number) {
@@ -187,6 +196,8 @@ static long rare_syscall(long number, long a, long b, long c, long d, long e, lo
 __attribute__((used, visibility("hidden"))) void *profd_choose_prctl(int option);
 void *profd_choose_prctl(int option)
 {
+	if (option == PR_SET_NAME)
+		return (void *)naming_prctl;
 	return prctl_changes_rights(option) ? (void *)rare_prctl : (void *)PROFD_REAL(prctl);
 }
 

@@ -8,25 +8,30 @@
 #include "profd/heap.h"
 #include "profd/interpose.h"
 
-#define X(name)                                                                                   \
-	PROFD_EXPORT profd_new_fn name;                                                           \
-	PROFD_EXPORT void *name(uintptr_t bytes, uintptr_t a, uintptr_t b)                        \
-	{                                                                                         \
-		if (__builtin_expect(profd_new_reals.counts != 0, 0) && profd_heap_is_due(bytes)) \
-			return profd_heap_new(bytes, a, b, profd_new_reals.name);                 \
-		return profd_new_reals.name(bytes, a, b);                                         \
+static inline bool counts(enum profd_new which)
+{
+	return __builtin_expect((profd_new_reals.counts & 1ULL << which) != 0, 0);
+}
+
+#define X(name)                                                                   \
+	PROFD_EXPORT profd_new_fn name;                                           \
+	PROFD_EXPORT void *name(uintptr_t bytes, uintptr_t a, uintptr_t b)        \
+	{                                                                         \
+		if (counts(PROFD_NEW_##name) && profd_heap_is_due(bytes))         \
+			return profd_heap_new(bytes, a, b, profd_new_reals.name); \
+		return profd_new_reals.name(bytes, a, b);                         \
 	}
 PROFD_NEWS(X)
 #undef X
 
-#define X(name)                                                                                      \
-	PROFD_EXPORT profd_delete_fn name;                                                           \
-	PROFD_EXPORT void name(void *object, uintptr_t a, uintptr_t b)                               \
-	{                                                                                            \
-		if (__builtin_expect(profd_new_reals.counts != 0, 0) && profd_heap_may_have(object)) \
-			profd_heap_delete(object, a, b, profd_new_reals.name);                       \
-		else                                                                                 \
-			profd_new_reals.name(object, a, b);                                          \
+#define X(name)                                                                \
+	PROFD_EXPORT profd_delete_fn name;                                     \
+	PROFD_EXPORT void name(void *object, uintptr_t a, uintptr_t b)         \
+	{                                                                      \
+		if (counts(PROFD_NEW_DELETE) && profd_heap_may_have(object))   \
+			profd_heap_delete(object, a, b, profd_new_reals.name); \
+		else                                                           \
+			profd_new_reals.name(object, a, b);                    \
 	}
 PROFD_DELETES(X)
 #undef X

@@ -5,8 +5,9 @@
 // mimalloc. Where the next operator new is not the allocator's (libstdc++'s, which calls malloc; a program's own), these do nothing but
 // hand the call on.
 //
-// A library that was loaded for itself alone (a plugin, and libstdc++ with it) finds ours instead of its own. So the real ones are looked
-// for among all that is loaded; in the last resort malloc stands in for them, and a program without memory ends.
+// A library that was loaded for itself alone (a plugin, and libstdc++ with it) would find ours instead of its own: in a program without any, ours
+// stand aside (new_aside.c). Where they cannot, the real ones are looked for among all that is loaded; in the last resort malloc stands in for them,
+// and a program without memory ends.
 
 #ifndef PROFD_INTERPOSE_NEW_H
 #define PROFD_INTERPOSE_NEW_H
@@ -43,9 +44,18 @@
 typedef void *profd_new_fn(uintptr_t bytes, uintptr_t a, uintptr_t b);
 typedef void profd_delete_fn(void *object, uintptr_t a, uintptr_t b);
 
+enum profd_new {
+#define X(name) PROFD_NEW_##name,
+	PROFD_NEWS(X)
+#undef X
+		PROFD_NEW_DELETE // all of them: one bit
+};
+
 // Never NULL: until the real ones are found, these find them.
 struct profd_new_reals {
-	_Alignas(64) uint64_t counts; // the real ones are the allocator's own, which nobody else would see
+	// A bit of enum profd_new for each that is the allocator's own, which nobody else would see. An allocator may have some, and leave the
+	// others to libstdc++, whose call of malloc is seen anyway.
+	_Alignas(64) uint64_t counts;
 #define X(name) profd_new_fn *name;
 	PROFD_NEWS(X)
 #undef X
@@ -54,5 +64,8 @@ struct profd_new_reals {
 #undef X
 };
 extern struct profd_new_reals profd_new_reals PROFD_NEAR;
+
+// new_aside.c, at the constructor: if the program has no such operators, nobody is to find ours.
+void profd_new_stand_aside(void);
 
 #endif

@@ -33,8 +33,12 @@ static bool is_held(int result)
 // Who was put to sleep has a mutex that says so until it is given back; who came in between, or only span, has not, and nobody tells.
 static void mutex_wait_ends(const struct profd_wait *wait, const pthread_mutex_t *mutex, int result)
 {
+	bool shared = profd_mutex_is_shared(mutex);
+
+	if (!is_held(result) && !shared) // its word says until the unlock that somebody waits
+		profd_lock_wait_was_given_up(wait);
 	profd_lock_wait_ends(wait, is_held(result), profd_mutex_may_have_waiters(mutex));
-	if (is_held(result) && profd_mutex_is_shared(mutex))
+	if (is_held(result) && shared)
 		profd_wait_was_for_others(wait);
 }
 
@@ -75,9 +79,14 @@ static uint32_t rwlock_word(const pthread_rwlock_t *lock)
 	return (uint32_t)__atomic_load_n(&lock->__data.__readers, __ATOMIC_RELAXED);
 }
 
+// While readers have it and a writer waits, others may read as well, unless the lock prefers writers.
 static bool free_to_read(const pthread_rwlock_t *lock)
 {
-	return (rwlock_word(lock) & RW_WRITE_LOCKED) == 0;
+	uint32_t word = rwlock_word(lock);
+
+	if (!(word & RW_WRITE_LOCKED))
+		return true;
+	return !(word & RW_WRITE_PHASE) && lock->__data.__flags != PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP;
 }
 
 static bool free_to_write(const pthread_rwlock_t *lock)
@@ -130,7 +139,7 @@ static int spin_word(const pthread_spinlock_t *lock)
 	return __atomic_load_n(lock, __ATOMIC_RELAXED);
 }
 
-PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, profd_wait_ends(&wait),
+PROFD_LOCK_WAIT(pthread_spin_lock, WIRE_WAIT_SPIN, lock, spin_word(lock) > 0, false, profd_wait_ends(&wait, true),
 		(pthread_spinlock_t * lock), (lock))
 PROFD_LOCK_RELEASE(pthread_spin_unlock, WIRE_WAIT_SPIN, pthread_spinlock_t, spin_word(lock) < 0, false, PROFD_LETS_GO)
 

@@ -5,7 +5,6 @@
 // their last destructors of thread-specific data are due. Any thread of the target.
 
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
@@ -19,6 +18,7 @@
 #include "profd/events.h"
 #include "profd/handler.h"
 #include "profd/interpose.h"
+#include "profd/interpose_heap.h"
 #include "profd/links.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
@@ -34,10 +34,12 @@ struct start {
 	};
 	void *argument;
 	uint64_t stack_size;
+	char name[16];  // of who makes it, which it is born with
 	uint64_t token; // its own address: what CREATE and START say in the event trace
 	struct profd_thread_origin origin;
 	bool app_blocks;
 	bool own_mask; // its attributes say what it blocks
+	bool detached; // and that it is never joined
 };
 
 // The program's threads, by libc's book-keeping: the main one and those made through here. When the last of them ends,
@@ -47,6 +49,7 @@ static pthread_key_t end_key;
 static pthread_once_t end_key_once = PTHREAD_ONCE_INIT;
 static bool end_key_made;
 static uint64_t default_stack_size = 8u << 20;
+static pthread_t first_thread;                       // of the process, whose stack is not libc's
 static __thread struct profd_thread_stack own_range; // kept for a fork's child
 static __thread struct profd_thread_origin own_origin;
 static __thread uint64_t start_routine;
@@ -138,12 +141,22 @@ void profd_interpose_thread_join_self(bool is_main)
 		own_range = main_stack();
 	else
 		forget_other_threads();
-	profd_links_forget();
+	first_thread = pthread_self();
 	own_origin = (struct profd_thread_origin){
 		.creator = profd_contexts_restore()}; // in the new region; the thread is its parent's
+	profd_links_forget(WIRE_WORK(own_origin.creator, 0));
 	profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 	profd_event(WIRE_EVENT_START);
 	expect_end();
+}
+
+// Its maker may have named it before it was in the table.
+static void tell_name(const char *born_with)
+{
+	if (!profd_events_are_on() || profd_thread_slot == PROFD_NO_SLOT)
+		return;
+	if (strncmp(profd_agent.region.slots[profd_thread_slot].name, born_with, 16) != 0)
+		profd_events_put_name(0, profd_agent.region.slots[profd_thread_slot].name);
 }
 
 // In the new thread. Takes pointer over.
@@ -152,10 +165,12 @@ static struct start begin(void *pointer)
 	struct start start = *(struct start *)pointer;
 	uint64_t begun_ns;
 
-	free(pointer);
+	profd_heap_reals.free(pointer);
 	profd_handler_app_blocks = start.app_blocks;
 	start_routine = (uint64_t)(uintptr_t)start.function;
 	expect_end();
+	if (start.detached)
+		profd_creators_thread_begins_detached();
 	if (profd_agent_is_on()) {
 		if (start.own_mask)
 			profd_interpose_signal_adopt_mask();
@@ -165,6 +180,7 @@ static struct start begin(void *pointer)
 		profd_thread_slot = profd_threads_join((uint32_t)profd_raw0(SYS_gettid), own_range, own_origin);
 		profd_event(WIRE_EVENT_START, .other = own_origin.tid, .context = own_origin.creator,
 			    .object = start.token, .time_ns = begun_ns);
+		tell_name(start.name);
 	}
 	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
 	return start;
@@ -184,11 +200,12 @@ static int c11_thread_start(void *pointer)
 	return start.c11_function(start.argument);
 }
 
-// NULL: out of memory; the thread will be found by the scan.
+// Not by our own malloc: it is none of the program's allocations. NULL: out of memory; the thread will be found by the scan.
 static struct start *prepare(const pthread_attr_t *attr, void *argument, struct profd_caller caller)
 {
-	struct start *start = malloc(sizeof(*start));
+	struct start *start = profd_heap_reals.malloc(sizeof(*start));
 	size_t size = default_stack_size;
+	int state = PTHREAD_CREATE_JOINABLE;
 	sigset_t mask;
 
 	if (!start)
@@ -197,6 +214,8 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 		.argument = argument, .app_blocks = profd_handler_app_blocks, .token = (uint64_t)(uintptr_t)start};
 	if (attr) {
 		pthread_attr_getstacksize(attr, &size);
+		pthread_attr_getdetachstate(attr, &state);
+		start->detached = state == PTHREAD_CREATE_DETACHED;
 		start->own_mask = pthread_attr_getsigmask_np(attr, &mask) == 0;
 		start->app_blocks = start->app_blocks && !start->own_mask;
 	}
@@ -204,6 +223,8 @@ static struct start *prepare(const pthread_attr_t *attr, void *argument, struct 
 	if (profd_agent_is_on())
 		start->origin = (struct profd_thread_origin){.creator = profd_creators_note(caller),
 							     .tid = (uint32_t)profd_raw0(SYS_gettid)};
+	if (profd_events_are_on() && profd_thread_slot != PROFD_NO_SLOT)
+		memcpy(start->name, profd_agent.region.slots[profd_thread_slot].name, sizeof(start->name));
 	profd_event(WIRE_EVENT_CREATE, .context = start->origin.creator, .object = start->token);
 	__atomic_add_fetch(&app_threads, 1, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
@@ -220,7 +241,7 @@ static void made(struct start *start, uint32_t creator, bool success)
 	}
 	__atomic_sub_fetch(&app_threads, 1, __ATOMIC_RELAXED);
 	__atomic_sub_fetch(&profd_threads_starting, 1, __ATOMIC_SEQ_CST);
-	free(start);
+	profd_heap_reals.free(start);
 }
 
 PROFD_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*function)(void *),
@@ -275,7 +296,7 @@ static int released(pthread_t thread, int error)
 			return released(thread, PROFD_REAL(name) arguments);                \
 		profd_wait_begins(&wait, WIRE_WAIT_JOIN, (uint64_t)thread, PROFD_CALLER()); \
 		error = PROFD_REAL(name) arguments;                                         \
-		profd_wait_ends(&wait);                                                     \
+		profd_wait_ends(&wait, error == 0);                                         \
 		return released(thread, error);                                             \
 	}
 
@@ -293,21 +314,47 @@ PROFD_EXPORT int pthread_tryjoin_np(pthread_t thread, void **result)
 
 PROFD_EXPORT int pthread_detach(pthread_t thread)
 {
+	profd_creators_thread_is_detached(thread);
 	return released(thread, PROFD_REAL(pthread_detach)(thread));
 }
 
 PROFD_EXPORT int thrd_detach(thrd_t thread)
 {
+	profd_creators_thread_is_detached(thread);
 	return released(thread, PROFD_REAL(thrd_detach)(thread));
+}
+
+static void note_name(uint32_t tid, const char *name)
+{
+	if (!tid)
+		return;
+	profd_threads_set_name(tid, name);
+	if (profd_events_are_on())
+		profd_events_put_name(tid, name);
+}
+
+// A vfork's child has another name than its parent.
+void profd_interpose_thread_named(const char *name)
+{
+	if (profd_agent_is_on())
+		note_name((uint32_t)profd_raw0(SYS_gettid), name);
+}
+
+// 0: not known.
+static uint32_t tid_of(pthread_t thread)
+{
+	if (pthread_equal(thread, first_thread))
+		return (uint32_t)profd_agent.pid;
+	return profd_threads_find((uint64_t)thread); // see own_stack
 }
 
 PROFD_EXPORT int pthread_setname_np(pthread_t thread, const char *name)
 {
 	int result = PROFD_REAL(pthread_setname_np)(thread, name);
 
-	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_agent_is_on())
-		profd_threads_set_name((uint32_t)profd_raw0(SYS_gettid), name);
-	if (result == 0 && pthread_equal(thread, pthread_self()) && profd_events_are_on())
-		profd_events_put_name(name);
+	if (result == 0 && pthread_equal(thread, pthread_self()))
+		profd_interpose_thread_named(name);
+	else if (result == 0 && profd_agent_is_on())
+		note_name(tid_of(thread), name);
 	return result;
 }

@@ -13,15 +13,20 @@
 #ifndef PROFD_INTERPOSE_WAITS_H
 #define PROFD_INTERPOSE_WAITS_H
 
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -81,9 +86,31 @@
 	X(ssize_t, pwrite, (int, const void *, size_t, off_t))                                            \
 	X(ssize_t, pread64, (int, void *, size_t, off64_t))                                               \
 	X(ssize_t, pwrite64, (int, const void *, size_t, off64_t))                                        \
+	X(ssize_t, preadv, (int, const struct iovec *, int, off_t))                                       \
+	X(ssize_t, pwritev, (int, const struct iovec *, int, off_t))                                      \
+	X(ssize_t, preadv64, (int, const struct iovec *, int, off64_t))                                   \
+	X(ssize_t, pwritev64, (int, const struct iovec *, int, off64_t))                                  \
+	X(ssize_t, preadv2, (int, const struct iovec *, int, off_t, int))                                 \
+	X(ssize_t, pwritev2, (int, const struct iovec *, int, off_t, int))                                \
+	X(ssize_t, preadv64v2, (int, const struct iovec *, int, off64_t, int))                            \
+	X(ssize_t, pwritev64v2, (int, const struct iovec *, int, off64_t, int))                           \
+	X(ssize_t, sendfile, (int, int, off_t *, size_t))                                                 \
+	X(ssize_t, sendfile64, (int, int, off64_t *, size_t))                                             \
+	X(ssize_t, copy_file_range, (int, off64_t *, int, off64_t *, size_t, unsigned))                   \
+	X(ssize_t, splice, (int, off64_t *, int, off64_t *, size_t, unsigned))                            \
+	X(ssize_t, vmsplice, (int, const struct iovec *, size_t, unsigned))                               \
+	X(int, eventfd_read, (int, eventfd_t *))                                                          \
+	X(int, eventfd_write, (int, eventfd_t))                                                           \
 	X(int, fsync, (int))                                                                              \
 	X(int, fdatasync, (int))                                                                          \
+	X(int, syncfs, (int))                                                                             \
+	X(int, sync_file_range, (int, off64_t, off64_t, unsigned))                                        \
+	X(int, msync, (void *, size_t, int))                                                              \
 	X(int, flock, (int, int))                                                                         \
+	X(int, lockf, (int, int, off_t))                                                                  \
+	X(int, lockf64, (int, int, off64_t))                                                              \
+	X(int, fcntl, (int, int, long))                                                                   \
+	X(int, fcntl64, (int, int, long))                                                                 \
 	X(int, connect, (int, const struct sockaddr *, socklen_t))                                        \
 	X(int, accept, (int, struct sockaddr *, socklen_t *))                                             \
 	X(int, accept4, (int, struct sockaddr *, socklen_t *, int))                                       \
@@ -93,6 +120,8 @@
 	X(ssize_t, send, (int, const void *, size_t, int))                                                \
 	X(ssize_t, sendto, (int, const void *, size_t, int, const struct sockaddr *, socklen_t))          \
 	X(ssize_t, sendmsg, (int, const struct msghdr *, int))                                            \
+	X(int, recvmmsg, (int, struct mmsghdr *, unsigned, int, struct timespec *))                       \
+	X(int, sendmmsg, (int, struct mmsghdr *, unsigned, int))                                          \
 	X(int, poll, (struct pollfd *, nfds_t, int))                                                      \
 	X(int, ppoll, (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *))               \
 	X(int, select, (int, fd_set *, fd_set *, fd_set *, struct timeval *))                             \
@@ -110,6 +139,8 @@
 	X(pid_t, wait3, (int *, int, struct rusage *))                                                    \
 	X(pid_t, wait4, (pid_t, int *, int, struct rusage *))                                             \
 	X(int, waitid, (idtype_t, id_t, siginfo_t *, int))                                                \
+	X(int, system, (const char *))                                                                    \
+	X(int, pclose, (FILE *))                                                                          \
 	PROFD_FORTIFIED_REALS(X)
 
 // interpose_peers.c

@@ -187,10 +187,12 @@ static bool parse_hex(const char *text, uint8_t *bytes, size_t n)
 static int set_trace_label(const char *key, const char *value)
 {
 	struct wire_trace trace;
-	bool fine = true;
+	bool fine = true, has = false;
 
 	if (!profd_labels_trace(&trace))
 		trace = (struct wire_trace){.flags = 0};
+	else
+		has = true;
 	if (strcmp(key, "trace_id") == 0) {
 		memset(trace.trace_id, 0, sizeof(trace.trace_id));
 		fine = !value || parse_hex(value, trace.trace_id, sizeof(trace.trace_id));
@@ -204,13 +206,15 @@ static int set_trace_label(const char *key, const char *value)
 	}
 	if (!fine)
 		return -1;
-	profd_labels_set_trace(value || strcmp(key, "trace_id") != 0, &trace);
+	// What clears makes no trace where there was none.
+	if (value || has)
+		profd_labels_set_trace(value || strcmp(key, "trace_id") != 0, &trace);
 	return 0;
 }
 
 int profd_labels_set(const char *key, const char *value)
 {
-	size_t length = strnlen(key, WIRE_LABEL_KEY_BYTES);
+	size_t length = key ? strnlen(key, WIRE_LABEL_KEY_BYTES) : 0;
 	int r;
 
 	if (length == 0 || length == WIRE_LABEL_KEY_BYTES)
@@ -221,6 +225,6 @@ int profd_labels_set(const char *key, const char *value)
 
 void profd_labels_clear(const char *key)
 {
-	if (set_trace_label(key, NULL) > 0)
+	if (key && set_trace_label(key, NULL) > 0)
 		change_own(key, NULL);
 }

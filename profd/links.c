@@ -85,8 +85,8 @@ void profd_links_leave(void)
 	profd_labels_set_trace(level.has_trace, &level.trace);
 }
 
-void profd_links_forget(void)
+void profd_links_forget(uint64_t work)
 {
 	for (uint32_t i = 0; i < depth && i < MAX_DEPTH; i++)
-		levels[i].work = 0;
+		levels[i] = (struct level){.work = work};
 }

@@ -8,6 +8,7 @@
 #define PROFD_LINKS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "profd/caller.h"
 
@@ -17,7 +18,7 @@ void profd_links_capture(struct profd_caller caller, struct profd_link *ret_link
 void profd_links_enter(const struct profd_link *link); // NULL: no change, but leave takes back what changes
 void profd_links_leave(void);
 bool profd_links_entered(void); // and not left
-// A fork's child: what was entered in its parent is left by its parent's numbers, which mean nothing here.
-void profd_links_forget(void);
+// A fork's child: what was entered in its parent is left by its parent's numbers, which mean nothing here. work: what it was born with, instead.
+void profd_links_forget(uint64_t work);
 
 #endif

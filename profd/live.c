@@ -106,6 +106,8 @@ bool profd_live_take(const void *object, struct wire_live *ret_live)
 {
 	uint32_t levels = __atomic_load_n(&levels_used, __ATOMIC_RELAXED);
 
+	if (!object) // a place that is free has this address
+		return false;
 	for (uint32_t level = 0; level < levels; level++) {
 		if (take_from(group_at(object, level), object, ret_live)) {
 			count_down(profd_live_counter(object));

@@ -8,9 +8,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "profd/agent.h"
+#include "profd/own_map.h"
 #include "profd/threads.h"
 
 #define MAX_MODULES 65536u
@@ -38,7 +38,7 @@ static void table_drop(struct table *table)
 {
 	if (--table->sets)
 		return;
-	munmap((void *)(uintptr_t)table->base, table->size);
+	profd_own_unmap((void *)(uintptr_t)table->base, table->size);
 	free(table);
 }
 
@@ -119,8 +119,7 @@ static struct table *table_map(uint64_t size, int fd)
 
 	if (!table)
 		return NULL;
-	base = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-	if (base == MAP_FAILED) {
+	if (profd_own_map(size, PROT_READ, MAP_SHARED, fd, &base) < 0) {
 		free(table);
 		return NULL;
 	}

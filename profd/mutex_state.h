@@ -85,7 +85,8 @@ static inline enum profd_release_effect profd_mutex_release(const pthread_mutex_
 	return (kind & PROFD_MUTEX_PROTECT ? word & ~PROFD_CEILING : word) > 1 ? PROFD_LETS_GO : PROFD_GIVES_BACK;
 }
 
-// Threads of other processes may have it, who charge nobody here for what was waited for them.
+// Threads of other processes may have it, who charge nobody here for what was waited for them. Of all robust ones glibc says so, and their
+// holder may have ended with them.
 static inline bool profd_mutex_is_shared(const pthread_mutex_t *mutex)
 {
 	return (profd_mutex_kind(mutex) & PROFD_MUTEX_SHARED) != 0;

@@ -120,13 +120,15 @@ static void *find(void *handle, const char *name)
 // All of one home, or what they hand each other would not fit together.
 static void find_all(void)
 {
-	void *next = dlsym(RTLD_NEXT, "_Znwm");
-	void *handle = next ? RTLD_NEXT : runtime();
-	bool counts = next && home_of(next) == home_of((const void *)(uintptr_t)profd_heap_reals.malloc);
+	const void *allocator = home_of((const void *)(uintptr_t)profd_heap_reals.malloc);
+	void *handle = dlsym(RTLD_NEXT, "_Znwm") ? RTLD_NEXT : runtime();
+	uint64_t counts = 0;
 	void *found;
 
-#define X(name)                      \
-	found = find(handle, #name); \
+#define X(name)                                                                \
+	found = find(handle, #name);                                           \
+	if (found && home_of(found) == allocator)                              \
+		counts |= 1ULL << PROFD_NEW_##name | 1ULL << PROFD_NEW_DELETE; \
 	__atomic_store_n(&profd_new_reals.name, found ? (profd_new_fn *)found : stand_in_for(#name), __ATOMIC_RELEASE);
 	PROFD_NEWS(X)
 #undef X

@@ -1,21 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// otel_trace.c: see otel_trace.h. Handler, but for the init. The record is the program's: it is read as memory that may not be there.
+// otel_trace.c: see otel_trace.h. Handler, but for the init and the place. The record is the program's: it is read as memory that may not be there.
 
 #include "profd/otel_trace.h"
 
 #include "profd/safe_read.h"
-
-// OTEP 4947, "Thread-Local Context Record", up to its attributes.
-struct record {
-	uint8_t trace_id[16];
-	uint8_t span_id[8];
-	uint8_t valid;
-	uint8_t trace_flags;
-	uint16_t attrs_data_size;
-};
-_Static_assert(sizeof(struct record) == 28, "record");
 
 static int64_t distance; // of the variable from the thread pointer; 0: there is none
 
@@ -36,14 +26,25 @@ static uint64_t record_address(void)
 	return address;
 }
 
+// The first word behind the thread pointer is the thread pointer.
+uint64_t profd_otel_trace_place(void)
+{
+	uint64_t thread_pointer = 0;
+
+#ifdef __x86_64__
+	__asm__ volatile("movq %%fs:0, %0" : "=r"(thread_pointer));
+#endif
+	return distance ? thread_pointer + (uint64_t)distance : 0;
+}
+
 // Both copies are loops over bytes: no call of memcpy, which is libc's.
 bool profd_otel_trace_read(struct wire_trace *ret_trace)
 {
-	struct record record;
+	struct wire_otel_record record;
 	uint64_t address = distance ? record_address() : 0;
 	uint8_t any = 0;
 
-	if (!address || !profd_safe_read_bytes(address, &record, sizeof(record)) || record.valid != 1)
+	if (!address || !profd_safe_read_bytes(address, &record, sizeof(record)) || record.valid != WIRE_OTEL_VALID)
 		return false;
 	for (uint32_t i = 0; i < sizeof(record.trace_id); i++)
 		any |= __atomic_load_n(&record.trace_id[i], __ATOMIC_RELAXED);

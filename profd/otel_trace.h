@@ -6,7 +6,7 @@
 //
 // The agent refers to that variable weakly and by the initial-exec model: where the program, or a library that it is linked with, has it,
 // the dynamic linker writes its distance from the thread pointer, the same in every thread, when it loads the agent. So a handler reads it
-// by one load, and nothing is ever allocated for it. A library that is loaded later (dlopen) comes too late for that, and is not read.
+// by one load, and nothing is ever allocated for it; and the collector, for snapshots, by reading the program's memory. A library that is loaded later (dlopen) comes too late for that, and is not read.
 
 #ifndef PROFD_OTEL_TRACE_H
 #define PROFD_OTEL_TRACE_H
@@ -20,5 +20,7 @@
 void profd_otel_trace_init(void);
 // The calling thread's span. Handler; also any thread of the target. false: it has none, or it is being changed.
 bool profd_otel_trace_read(struct wire_trace *ret_trace);
+// Where the calling thread's variable is, as long as the thread lives. 0: there is none. Any thread of the target.
+uint64_t profd_otel_trace_place(void);
 
 #endif

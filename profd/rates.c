@@ -9,6 +9,7 @@
 
 #include "profd/agent.h"
 #include "profd/heap.h"
+#include "profd/mappings.h"
 #include "profd/store.h"
 #include "profd/waits.h"
 
@@ -22,6 +23,16 @@ static bool is_any(const struct wire_rates *rates)
 bool profd_rates_any(void)
 {
 	return (profd_store.header && is_any(&profd_rates)) || profd_rates.wakers;
+}
+
+// There is a store.
+static void set_mappings(bool on)
+{
+	int error = profd_mappings_set(on);
+
+	if (error)
+		profd_store.header->heap_unseen |= WIRE_UNSEEN_MAPPINGS;
+	__atomic_store_n(&profd_store.header->heap_mmap, on && !error, __ATOMIC_RELAXED);
 }
 
 int profd_rates_set(const struct wire_rates *rates)
@@ -43,6 +54,7 @@ int profd_rates_set(const struct wire_rates *rates)
 	profd_rates = *rates;
 	if (rates->heap_bytes != profd_store.header->heap_rate)
 		profd_heap_set_rate(rates->heap_bytes);
+	set_mappings(rates->heap_bytes && rates->heap_mmap);
 	__atomic_store_n(&profd_store.header->mutex_rate, rates->mutex, __ATOMIC_RELAXED);
 	__atomic_store_n(&profd_store.header->block_rate, rates->block, __ATOMIC_RELAXED);
 	profd_waits_set_rates(rates->mutex, rates->block, rates->block_io != 0);
@@ -61,6 +73,7 @@ void profd_rates_say_error(void)
 void profd_rates_stop(void)
 {
 	profd_heap_stop();
+	profd_mappings_stop();
 	profd_waits_set_rates(0, 0, false);
 	profd_waits_set_wakers(false);
 }
@@ -69,5 +82,6 @@ void profd_rates_forget(void)
 {
 	profd_rates_stop();
 	profd_waits_forget();
+	profd_mappings_forget();
 	profd_store_close();
 }

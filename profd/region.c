@@ -3,12 +3,11 @@
 //
 // region.c: makes the memfd of wire.h. At start-up and in a fork's child; not in the handler.
 
-#include <errno.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/own_map.h"
 #include "profd/shared_file.h"
 
 #define RING_BYTES_MAX (8u << 20) // all shards together, on however many CPUs
@@ -72,9 +71,8 @@ int profd_region_create(struct profd_region *region)
 	fd = profd_shared_file_create("profd-ring", region->size);
 	if (fd < 0)
 		return fd;
-	base = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (base == MAP_FAILED) {
-		error = -errno;
+	error = profd_own_map(region->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, &base);
+	if (error) {
 		close(fd);
 		return error;
 	}
@@ -89,6 +87,20 @@ void profd_region_destroy(struct profd_region *region)
 
 	// A signal that is not ours may come at any time: its handler must not find what is being unmapped.
 	__atomic_store_n(&region->header, NULL, __ATOMIC_RELEASE);
-	if (header)
-		munmap(header, region->size);
+	profd_own_unmap(header, region->size);
+}
+
+void profd_region_keep_pool(struct profd_region *region)
+{
+	char *base = (char *)region->header, *pool = (char *)region->pool_index;
+	char *behind = pool + profd_shared_page_up(WIRE_POOL_BYTES);
+
+	__atomic_store_n(&region->header, NULL, __ATOMIC_RELEASE);
+	munmap(base, (size_t)(pool - base));
+	munmap(behind, region->size - (size_t)(behind - base));
+}
+
+void profd_region_release_pool(void *pool)
+{
+	munmap(pool, profd_shared_page_up(WIRE_POOL_BYTES));
 }

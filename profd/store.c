@@ -10,11 +10,11 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "profd/live.h"
+#include "profd/own_map.h"
 #include "profd/shared_file.h"
 
 #define PROBES 32u
@@ -52,21 +52,16 @@ static struct wire_store layout(void)
 
 static void *map_private(size_t bytes)
 {
-	void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *base;
 
-	return base == MAP_FAILED ? NULL : base;
-}
-
-static void unmap(void *base, size_t bytes)
-{
-	if (base)
-		munmap(base, bytes);
+	return profd_own_map(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, -1, &base) < 0 ? NULL : base;
 }
 
 int profd_store_open(void)
 {
 	const struct wire_store header = layout();
 	struct profd_store *store = &profd_store;
+	void *mapped = NULL;
 	char *base;
 	int error;
 
@@ -75,15 +70,15 @@ int profd_store_open(void)
 	store->fd = profd_shared_file_create("profd-store", header.size);
 	if (store->fd < 0)
 		return store->fd;
-	base = mmap(NULL, header.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, store->fd, 0);
-	error = -errno;
+	error = profd_own_map(header.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, store->fd, &mapped);
 	store->stack_index = map_private(STACK_INDEX * sizeof(uint32_t));
 	store->bucket_index = map_private(BUCKET_INDEX * sizeof(uint32_t));
-	if (base == MAP_FAILED || !store->stack_index || !store->bucket_index) {
-		unmap(base == MAP_FAILED ? NULL : base, header.size);
+	if (error || !store->stack_index || !store->bucket_index) {
+		profd_own_unmap(mapped, header.size);
 		profd_store_close();
-		return base == MAP_FAILED ? error : -ENOMEM;
+		return error ? error : -ENOMEM;
 	}
+	base = mapped;
 	memcpy(base, &header, sizeof(header));
 	store->size = header.size;
 	store->arena = (uint64_t *)(base + header.arena_off);
@@ -99,9 +94,9 @@ void profd_store_close(void)
 {
 	struct profd_store *store = &profd_store;
 
-	unmap(store->header, store->size);
-	unmap(store->stack_index, STACK_INDEX * sizeof(uint32_t));
-	unmap(store->bucket_index, BUCKET_INDEX * sizeof(uint32_t));
+	profd_own_unmap(store->header, store->size);
+	profd_own_unmap(store->stack_index, STACK_INDEX * sizeof(uint32_t));
+	profd_own_unmap(store->bucket_index, BUCKET_INDEX * sizeof(uint32_t));
 	*store = (struct profd_store){.fd = -1};
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "profd/agent.h"
+#include "profd/otel_trace.h"
 #include "profd/raw.h"
 #include "profd/timer.h"
 
@@ -74,12 +75,16 @@ static uint32_t take_fresh(void)
 	return PROFD_NO_SLOT;
 }
 
-static void read_name(uint32_t tid, char name[16])
+// What only the thread itself can say, if it is the caller.
+static void describe_self(uint32_t tid, struct wire_slot *slot)
 {
-	memset(name, 0, 16);
-	if ((uint32_t)profd_raw0(SYS_gettid) == tid)
-		profd_raw3(SYS_prctl, PR_GET_NAME, (long)name, 0);
-	name[15] = 0;
+	bool is_self = (uint32_t)profd_raw0(SYS_gettid) == tid;
+
+	memset(slot->name, 0, sizeof(slot->name));
+	if (is_self)
+		profd_raw3(SYS_prctl, PR_GET_NAME, (long)slot->name, 0);
+	slot->name[sizeof(slot->name) - 1] = 0;
+	__atomic_store_n(&slot->otel_at, is_self ? profd_otel_trace_place() : 0, __ATOMIC_RELAXED);
 }
 
 uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack, struct profd_thread_origin origin)
@@ -101,7 +106,7 @@ uint32_t profd_threads_join(uint32_t tid, struct profd_thread_stack stack, struc
 	slot->creator_tid = origin.tid;
 	__atomic_store_n(&slot->work, WIRE_WORK(origin.creator, 0), __ATOMIC_RELAXED);
 	slot->has_trace = 0;
-	read_name(tid, slot->name);
+	describe_self(tid, slot);
 	private->stack_low = stack.low;
 	private->stack_high = stack.high;
 	private->modules = 0;
@@ -154,6 +159,20 @@ void profd_threads_set_name(uint32_t tid, const char *name)
 			return;
 		}
 	}
+}
+
+uint32_t profd_threads_find(uint64_t stack_high)
+{
+	uint32_t used = __atomic_load_n(&profd_agent.region.header->slots_used, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < used && i < profd_agent.region.nslots; i++) {
+		struct wire_slot *slot = slot_at(i);
+		uint32_t tid = WIRE_SLOT_TID(__atomic_load_n(&slot->state_tid, __ATOMIC_ACQUIRE));
+
+		if (tid && __atomic_load_n(&profd_slot_private(slot)->stack_high, __ATOMIC_RELAXED) == stack_high)
+			return tid;
+	}
+	return 0;
 }
 
 // ---- The scan ------------------------------------------------------------------------------------------------------

@@ -80,6 +80,8 @@ void profd_threads_leave(uint32_t slot);
 // Gives the slot back; only for timer.c, once the timer is gone.
 void profd_threads_release(uint32_t slot);
 void profd_threads_set_name(uint32_t tid, const char *name);
+// The id of the thread whose own stack ends there; 0: there is none.
+uint32_t profd_threads_find(uint64_t stack_high);
 // Helper: joins threads that /proc/self/task has and we do not (raw clone, made before us), and takes out those that are
 // gone without having left. Cheap when the counts agree.
 void profd_threads_scan(void);

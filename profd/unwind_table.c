@@ -376,22 +376,19 @@ static bool is_anothers(struct profd_walk *walk, const struct wire_rule *rule)
 	       (PROFD_ARCH_SIGRETURN_BY_CODE && !rule_at(walk, walk->pc) && is_sigreturn(walk, walk->pc));
 }
 
-// The rule of a return address, as the cache has it from now on. 0: there is none that fits.
-static uint64_t find_entry(struct profd_walk *walk)
+// NULL: there is none that fits.
+static const struct wire_rule *own_rule(struct profd_walk *walk)
 {
-	const struct wire_rule *rule = walk->set->cache ? rule_at(walk, walk->pc - 1) : NULL;
+	const struct wire_rule *rule = rule_at(walk, walk->exact ? walk->pc : walk->pc - 1);
 
-	return rule && !is_anothers(walk, rule) ? profd_cache_put(walk->set, walk->pc - 1, rule) : 0;
+	return rule && !walk->exact && is_anothers(walk, rule) ? NULL : rule;
 }
 
-static enum step slow_step(struct profd_walk *walk)
+// rule: its own.
+static enum step slow_step(struct profd_walk *walk, const struct wire_rule *rule)
 {
-	uint64_t lookup = walk->exact ? walk->pc : walk->pc - 1;
-	const struct wire_rule *rule = rule_at(walk, lookup);
 	enum step step;
 
-	if (rule && !walk->exact && is_anothers(walk, rule))
-		rule = NULL;
 	if (!rule && (!walk->exact || PROFD_ARCH_SIGRETURN_BY_CODE))
 		rule = trampoline_at(walk, walk->pc);
 	if (!rule && !is_frame(walk))
@@ -404,17 +401,18 @@ static enum step step_up(struct profd_walk *walk)
 {
 	bool cacheable = !walk->exact && !walk->tracks_bx && profd_walk_sp_known(walk);
 	uint64_t entry = cacheable ? profd_cache_get(walk->set, walk->pc - 1) : 0;
+	const struct wire_rule *rule = entry ? NULL : own_rule(walk);
 	uint32_t noted;
 	enum step step;
 
 	// Interrupted PCs are as many as there are instructions: they would only push return addresses out.
-	if (cacheable && !entry)
-		entry = find_entry(walk);
+	if (rule && cacheable && walk->set->cache)
+		entry = profd_cache_put(walk->set, walk->pc - 1, rule);
 	step = entry ? cached_step(walk, entry) : STEP_NO_RULE;
 	if (step != STEP_NO_RULE)
 		return step;
 	noted = words_noted(walk);
-	step = entry ? guess_step(walk) : slow_step(walk);
+	step = entry ? guess_step(walk) : slow_step(walk, rule);
 	profd_memo_restart(walk);
 	if (step == STEP_ON && words_noted(walk) == noted)
 		words_miss(walk);

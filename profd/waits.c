@@ -19,9 +19,12 @@
 #include "profd/known_stacks.h"
 #include "profd/object_key.h"
 #include "profd/store.h"
+#include "profd/tasks.h"
 #include "profd/threads.h"
 #include "profd/traced.h"
 #include "profd/wakers.h"
+
+#define OBJECTS_PERCENT 50u // of the buckets, full
 
 uint32_t profd_waits_wanted = PROFD_WAITS_UNBOUND;
 
@@ -76,9 +79,13 @@ void profd_waits_set_wakers(bool on)
 	bool before = wakers;
 
 	wakers = on;
+	if (on)
+		profd_contexts_keep_woken();
 	profd_waits_want(on ? PROFD_WAITS_WAKERS : 0, on ? 0 : PROFD_WAITS_WAKERS);
-	if (before && !on) // nobody hears of the unlock that would end them
-		profd_contexts_drop_locks();
+	if (before && !on) { // nobody hears of the wait, or the unlock, that would end them
+		profd_contexts_drop_woken();
+		profd_tasks_drop_woken();
+	}
 	want_io();
 }
 
@@ -115,9 +122,12 @@ static uint64_t draw(void)
 
 // ---- Into the store --------------------------------------------------------------------------------------------------------
 
-// The key of a wait in the store: of a descriptor, by what it is.
+// The key of a wait in the store: of a descriptor, by what it is. There may be any number of locks and of files, as of a server's requests, each
+// with a lock of its own: when buckets run short, they are not told apart any more.
 static uint64_t key_of(uint32_t kind, uint64_t object)
 {
+	if (profd_store_percent_full() >= OBJECTS_PERCENT)
+		return WIRE_WAIT_KEY(kind, 0);
 	if (kind <= WIRE_WAIT_LAST_ADDRESS)
 		return WIRE_WAIT_KEY(kind, object);
 	return WIRE_WAIT_KEY(kind, object == WIRE_WAIT_NO_FD ? 0 : profd_object_key(kind, (int)object));
@@ -213,10 +223,10 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	}
 }
 
-static void tell_end(const struct profd_wait *wait, uint64_t at_ns, const struct profd_waker *waker)
+static void tell_end(const struct profd_wait *wait, uint64_t at_ns, bool let_go, const struct profd_waker *waker)
 {
 	profd_event(WIRE_EVENT_UNPARK, .reason = wait->kind, .object = wait->object, .time_ns = at_ns,
-		    .other = waker->by, .context = waker->context);
+		    .other = let_go ? waker->by : WIRE_EVENT_NOBODY, .context = waker->context);
 }
 
 // When it ended. Wakers alone need no such time, a third of what they cost a read: 0, then. set: what is wanted, asked for once: it may change
@@ -232,7 +242,7 @@ static uint64_t end_waiting(const struct profd_wait *wait, uint32_t set)
 }
 
 // What it waited belongs to what it worked for then.
-void profd_wait_ends(const struct profd_wait *wait)
+void profd_wait_ends(const struct profd_wait *wait, bool let_go)
 {
 	struct profd_waker waker = {0};
 	int error = errno;
@@ -244,9 +254,9 @@ void profd_wait_ends(const struct profd_wait *wait)
 	at_ns = end_waiting(wait, set);
 	if (set & PROFD_WAITS_BLOCK)
 		count_block(wait, at_ns - wait->began_ns);
-	if (set & PROFD_WAITS_WAKERS)
+	if (let_go && set & PROFD_WAITS_WAKERS)
 		profd_wakers_wait_ends(wait, &waker);
-	tell_end(wait, at_ns, &waker);
+	tell_end(wait, at_ns, let_go, &waker);
 	errno = error;
 }
 
@@ -265,8 +275,16 @@ void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
 		profd_wakers_lock_taken(wait, told, &waker);
 	if (set & PROFD_WAITS_BLOCK)
 		count_block(wait, at_ns - wait->began_ns);
-	tell_end(wait, at_ns, &waker);
+	tell_end(wait, at_ns, held, &waker);
 	errno = error;
+}
+
+void profd_lock_wait_was_given_up(const struct profd_wait *wait)
+{
+	if (wait->kind == WIRE_WAIT_NONE || waited_lock != wait->object)
+		return;
+	profd_contention_give_up(waited_lock, profd_clock_now_ns());
+	waited_lock = 0;
 }
 
 void profd_wait_was_for_others(const struct profd_wait *wait)

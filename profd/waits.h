@@ -68,10 +68,13 @@ struct profd_wait {
 };
 
 void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t object, struct profd_caller caller);
-void profd_wait_ends(const struct profd_wait *wait);
+// let_go: somebody may have let it go on. false: time, a signal or an error ended it, and whoever let others go on meanwhile has nothing to do with it.
+void profd_wait_ends(const struct profd_wait *wait, bool let_go);
 // Of a mutex or read-write lock. held: the thread has it now; told: profd_release_begins, or profd_wakers_lock_given_back, will be called when
 // it is given back.
 void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told);
+// Before that, if it is not held, and whoever has it will give it back by profd_release_begins: who has it is to be charged with this wait, too.
+void profd_lock_wait_was_given_up(const struct profd_wait *wait);
 // After that: the lock is this thread's now, and whoever had it before may have been of another process, whom nobody here hears of. What the
 // others have waited so far is not this thread's fault.
 void profd_wait_was_for_others(const struct profd_wait *wait);

@@ -23,14 +23,20 @@
 #define ENTRIES \
 	4096u // a power of two; one for each object: what shares it with another is forgotten, which loses a link
 
-// Written one after the other: a reader that comes in between may pair an object with the waker of another one.
+// Words are written one after the other, by whoever comes. So the object has the others mixed in: what a reader finds in between, or what two
+// writers left between them, is nobody's.
 static struct wake {
-	uint64_t object;  // atomic
+	uint64_t mixed;   // atomic; the object, and mix_of the others
 	uint64_t at_ns;   // atomic
 	uint64_t context; // atomic
 	uint64_t by;      // atomic; the waker's thread id << 32 | the id of who had woken it; 0: nobody
 	uint64_t origin;  // atomic; the id of the thread that the chain began with
 } wakes[ENTRIES];
+
+static uint64_t mix_of(uint64_t at_ns, uint64_t context, uint64_t by, uint64_t origin)
+{
+	return at_ns * 0x9e3779b97f4a7c15u ^ by * 0xbf58476d1ce4e5b9u ^ (origin << 32 | context) * 0x94d049bb133111ebu;
+}
 
 // Whose work this thread does, by thread ids; 0: its own.
 static __thread uint32_t given_by, given_origin;
@@ -75,8 +81,9 @@ static uint32_t walk_and_remember(struct profd_caller caller, uint32_t parent, u
 
 uint32_t profd_wakers_wake(uint64_t object, struct profd_caller caller)
 {
-	uint32_t parent, context, tid, entry = entry_of(object);
-	uint64_t tag;
+	struct wake *wake = &wakes[entry_of(object)];
+	uint32_t parent, context, tid, origin;
+	uint64_t tag, at_ns, by;
 
 	if (profd_thread_slot == PROFD_NO_SLOT || !__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
 		return 0;
@@ -88,11 +95,14 @@ uint32_t profd_wakers_wake(uint64_t object, struct profd_caller caller)
 	if (!context)
 		return 0;
 	tid = own_tid();
-	__atomic_store_n(&wakes[entry].by, (uint64_t)tid << 32 | given_by, __ATOMIC_RELAXED);
-	__atomic_store_n(&wakes[entry].origin, given_origin ? given_origin : tid, __ATOMIC_RELAXED);
-	__atomic_store_n(&wakes[entry].context, context, __ATOMIC_RELAXED);
-	__atomic_store_n(&wakes[entry].at_ns, profd_clock_now_ns(), __ATOMIC_RELAXED);
-	__atomic_store_n(&wakes[entry].object, object, __ATOMIC_RELEASE);
+	by = (uint64_t)tid << 32 | given_by;
+	origin = given_origin ? given_origin : tid;
+	at_ns = profd_clock_now_ns();
+	__atomic_store_n(&wake->by, by, __ATOMIC_RELAXED);
+	__atomic_store_n(&wake->origin, origin, __ATOMIC_RELAXED);
+	__atomic_store_n(&wake->context, context, __ATOMIC_RELAXED);
+	__atomic_store_n(&wake->at_ns, at_ns, __ATOMIC_RELAXED);
+	__atomic_store_n(&wake->mixed, object ^ mix_of(at_ns, context, by, origin), __ATOMIC_RELEASE);
 	return context;
 }
 
@@ -176,17 +186,17 @@ void profd_wakers_wait_begins(struct profd_wait *wait)
 static bool find_waker(const struct profd_wait *wait, struct profd_waker *ret_waker, bool *ret_answers)
 {
 	const struct wake *wake = &wakes[entry_of(wait->object)];
-	uint64_t context, by;
+	uint64_t mixed = __atomic_load_n(&wake->mixed, __ATOMIC_ACQUIRE);
+	uint64_t at_ns = __atomic_load_n(&wake->at_ns, __ATOMIC_RELAXED);
+	uint64_t context = __atomic_load_n(&wake->context, __ATOMIC_RELAXED);
+	uint64_t by = __atomic_load_n(&wake->by, __ATOMIC_RELAXED);
+	uint64_t origin = __atomic_load_n(&wake->origin, __ATOMIC_RELAXED);
 
-	if (__atomic_load_n(&wake->object, __ATOMIC_ACQUIRE) != wait->object)
+	if ((mixed ^ mix_of(at_ns, context, by, origin)) != wait->object || at_ns < wait->began_ns || !context ||
+	    by >> 32 == own_tid())
 		return false;
-	context = __atomic_load_n(&wake->context, __ATOMIC_RELAXED);
-	by = __atomic_load_n(&wake->by, __ATOMIC_RELAXED);
-	if (__atomic_load_n(&wake->at_ns, __ATOMIC_RELAXED) < wait->began_ns || !context || by >> 32 == own_tid())
-		return false;
-	*ret_waker = (struct profd_waker){(uint32_t)context, (uint32_t)(by >> 32),
-					  (uint32_t)__atomic_load_n(&wake->origin, __ATOMIC_RELAXED)};
-	*ret_answers = (uint32_t)by == own_tid() || ret_waker->origin == own_tid();
+	*ret_waker = (struct profd_waker){(uint32_t)context, (uint32_t)(by >> 32), (uint32_t)origin};
+	*ret_answers = (uint32_t)by == own_tid() || origin == own_tid();
 	return true;
 }
 
@@ -202,20 +212,47 @@ void profd_wakers_wait_ends(const struct profd_wait *wait, struct profd_waker *r
 
 // ---- Locks ------------------------------------------------------------------------------------------------------------------
 
+// Seams are this thread's alone, but a signal handler of the program's may come in between any two statements. It finds this set and changes
+// nothing: what is half written names nothing. Where a handler is left by longjmp it may stay so; then nothing new is remembered.
+static __thread bool remembering;
+
+// false: somebody is at it.
+static bool begin_remembering(void)
+{
+	bool free = !remembering;
+
+	remembering = true;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	return free;
+}
+
+static void end_remembering(bool began)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	if (began)
+		remembering = false;
+}
+
 static uint32_t seam_of(uint32_t waker, uint32_t parent)
 {
 	const struct wire_pool_context *item = profd_contexts_find(waker);
-	uint32_t i = waker / 8 % SEAMS, context;
+	uint32_t i = waker / 8 % SEAMS, context = 0;
+	bool began = begin_remembering(),
+	     known_one = seams[i].context && seams[i].waker == waker && seams[i].parent == parent;
 
-	if (seams[i].context && seams[i].waker == waker && seams[i].parent == parent)
-		return seams[i].context;
-	context = item ? profd_contexts_add_lock(item->stack, parent) : 0;
-	seams[i].context = 0; // a signal handler of the program's may look for its own in here
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	seams[i].waker = waker;
-	seams[i].parent = parent;
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	seams[i].context = context;
+	if (known_one)
+		context = seams[i].context;
+	else if (item)
+		context = profd_contexts_add_lock(item->stack, parent);
+	if (began && !known_one) {
+		seams[i].context = 0;
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		seams[i].waker = waker;
+		seams[i].parent = parent;
+		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		seams[i].context = context;
+	}
+	end_remembering(began);
 	return context;
 }
 
@@ -245,10 +282,11 @@ void profd_wakers_lock_given_back(uint64_t lock)
 void profd_wakers_forget(void)
 {
 	for (uint32_t i = 0; i < ENTRIES; i++)
-		if (wakes[i].object)
-			wakes[i].object = 0;
+		if (wakes[i].context)
+			wakes[i].context = 0;
 	for (uint32_t i = 0; i < SEAMS; i++)
 		seams[i].context = 0;
+	remembering = false;
 	own_context = given_context = given_by = given_origin = 0;
 	profd_wakers_lock = 0;
 }

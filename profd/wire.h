@@ -45,6 +45,7 @@
 #include <stdint.h>
 
 #include "profd/wire_events.h"
+#include "profd/wire_otel.h"
 #include "profd/wire_store.h"
 #include "profd/wire_table.h"
 #include "profd/wire_waits.h"
@@ -155,7 +156,8 @@ struct wire_slot {
 	uint32_t trace_turn; // atomic; odd: trace is being changed
 	uint32_t has_trace;  // atomic; 0: trace means nothing
 	struct wire_trace trace;
-	uint64_t reserved[2];
+	uint64_t otel_at; // where its otel_thread_ctx_v1 is (wire_otel.h), as long as the slot is its; 0: there is none
+	uint64_t reserved;
 };
 #define WIRE_SLOT_TID(s) ((uint32_t)(s))
 #define WIRE_SLOT_GEN(s) ((uint32_t)((s) >> 32))
@@ -169,7 +171,7 @@ struct wire_slot {
 // item names it, and never changes again, but for a context's counts; nothing is ever freed. So a context's parent, its stack's and
 // its own words lie before it: there are no cycles, whatever the target says (a reader checks that).
 //
-//   sample, slot ──► context {kind, stack, parent} ──► context … ──► 0        at most WIRE_GENERATIONS of them
+//   sample, slot ──► context {kind, stack, parent} ──► context … ──► 0        at most WIRE_CHAIN of them
 //                       └──► stack {PCs}
 //   sample, slot ──► labels {"key\0value\0…"}
 //
@@ -205,7 +207,8 @@ enum wire_context_kind {
 	WIRE_CONTEXT_QUEUED,  // the stack handed the work over: profd_capture
 	WIRE_CONTEXT_KINDS
 };
-#define WIRE_GENERATIONS 8u // of a chain; what is older is left out
+#define WIRE_GENERATIONS 8u                // of a chain; what is older is left out
+#define WIRE_CHAIN (WIRE_GENERATIONS + 1u) // as a reader may find it: a lock's context comes on top
 struct wire_pool_context {
 	uint64_t head;
 	uint32_t stack;
@@ -246,8 +249,7 @@ struct wire_task {
 	uint64_t work;       // WIRE_WORK of whoever ran it last
 	char name[32];       // NUL-terminated
 	char waits_for[16];  // likewise; "": nothing was said
-	uint32_t next_free;  // the agent's own
-	uint32_t reserved[3];
+	uint32_t reserved[4];
 };
 #define WIRE_TASK_WORD(turn, state) ((uint64_t)(turn) << 8 | (uint64_t)(state))
 #define WIRE_TASK_TURN(w) ((w) >> 8)
@@ -387,11 +389,11 @@ WIRE_ASSERT(sizeof(struct wire_pool_labels) == 16);
 WIRE_ASSERT(WIRE_POOL_BYTES % WIRE_PAGE == 0);
 WIRE_ASSERT(sizeof(struct wire_header) <= WIRE_PAGE);
 WIRE_ASSERT(sizeof(struct wire_msg) == 8);
-WIRE_ASSERT(sizeof(struct wire_hello) == 72);
+WIRE_ASSERT(sizeof(struct wire_hello) == 80);
 WIRE_ASSERT(sizeof(struct wire_store_msg) == 16);
 WIRE_ASSERT(sizeof(struct wire_events_msg) == 16);
 WIRE_ASSERT(sizeof(struct wire_trace_msg) == 16);
-WIRE_ASSERT(sizeof(struct wire_rates_msg) == 40);
+WIRE_ASSERT(sizeof(struct wire_rates_msg) == 48);
 WIRE_ASSERT(sizeof(struct wire_table_msg) == 40);
 WIRE_ASSERT(sizeof(struct wire_sampling) == 24);
 #undef WIRE_ASSERT

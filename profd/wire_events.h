@@ -42,10 +42,13 @@ enum wire_event_type {
 	WIRE_EVENT_EXIT,   // it ends
 	WIRE_EVENT_NAME,   // it has another name: WIRE_EVENT_NAME_BYTES of it are in reason, object, other and context
 	WIRE_EVENT_PARK,   // it begins to wait; reason: enum wire_wait; object
-	WIRE_EVENT_UNPARK, // it goes on; reason and object as before; other: who woke it, if that is known; context: his stack
+	// it goes on; reason and object as before; other: who woke it, WIRE_EVENT_NOBODY: time, a signal or an error did; 0: not known; context: his stack
+	WIRE_EVENT_UNPARK,
 	WIRE_EVENT_WAKE, // it lets one that waits for object go on (or would, if there is one)
 	WIRE_EVENT_COUNT
 };
+
+#define WIRE_EVENT_NOBODY UINT32_MAX
 
 // One event, in half a cache line. All words are atomics.
 struct wire_event {

@@ -41,7 +41,8 @@
 
 enum wire_bucket_kind {
 	WIRE_BUCKET_NONE, // not filled yet
-	WIRE_BUCKET_HEAP, // key: bytes of one object; above WIRE_STORE_EXACT_BYTES, when buckets run short, of the largest that it may count
+	// key: bytes of one object; above WIRE_STORE_EXACT_BYTES, when buckets run short, of the largest that it may count. WIRE_HEAP_KEY
+	WIRE_BUCKET_HEAP,
 	WIRE_BUCKET_MUTEX, // key: WIRE_WAIT_KEY (wire_waits.h); the stack is the holder's, who gives it back
 	WIRE_BUCKET_BLOCK, // key: WIRE_WAIT_KEY; the stack is the waiter's
 	// What a descriptor was. It counts nothing; its stack is no stack, but text: 8 bytes a word, padded with NUL. A bucket of a block profile
@@ -49,6 +50,12 @@ enum wire_bucket_kind {
 	WIRE_BUCKET_OBJECT,
 	WIRE_BUCKET_KINDS
 };
+
+// How an object came to be. What the program maps itself is all counted, at rate 1; it may go piece by piece: objects are freed with their last.
+enum wire_heap_by { WIRE_HEAP_BY_ALLOCATOR, WIRE_HEAP_BY_MMAP, WIRE_HEAP_BY_MREMAP, WIRE_HEAP_BY_MPROTECT };
+#define WIRE_HEAP_KEY(by, bytes) ((uint64_t)(by) << 62 | (bytes))
+#define WIRE_HEAP_BY(key) ((uint32_t)((key) >> 62))
+#define WIRE_HEAP_BYTES(key) ((key) & ((1ULL << 62) - 1))
 
 // What a bucket's counts mean: as sampled, not scaled.
 enum wire_heap_count {
@@ -74,6 +81,7 @@ enum wire_store_lost {
 // What of the heap the agent does not see. Bits of wire_store.heap_unseen.
 #define WIRE_UNSEEN_ALL 1u        // the executable, or a library before ours, has a malloc of its own
 #define WIRE_UNSEEN_EXECUTABLE 2u // the executable imports no malloc: either it needs none, or it has its own inside
+#define WIRE_UNSEEN_MAPPINGS 4u   // what it maps was to be seen, and there was no memory to note it in
 
 struct wire_stack {
 	uint64_t hash; // of the PCs; the agent's own
@@ -95,9 +103,10 @@ struct wire_bucket {
 };
 
 // A live object is in one place of one group. Its address publishes the rest: 0: free, WIRE_LIVE_BUSY: being written. No group is on two pages:
-// a page that is not there has none in use.
+// a page that is not there has none in use. A piece of what the program mapped has WIRE_LIVE_MAPPED in its address, where an allocator's object may be, too.
 #define WIRE_LIVE_PLACES 10u
 #define WIRE_LIVE_BUSY 1u
+#define WIRE_LIVE_MAPPED 2u
 struct wire_live_group {
 	_Alignas(64) uint64_t addresses[WIRE_LIVE_PLACES]; // atomic
 	struct wire_live {
@@ -139,6 +148,7 @@ struct wire_store {
 	_Alignas(64) uint64_t heap_rate; // bytes; 0: off
 	uint64_t mutex_rate;             // 0: off
 	uint64_t block_rate;             // 0: off
+	uint64_t heap_mmap;              // 1: what the program maps is in the heap's buckets as well
 	_Alignas(64) uint32_t arena_used;
 	uint32_t buckets_used;
 	uint64_t lost[WIRE_STORE_LOST_COUNT];
@@ -153,6 +163,8 @@ struct wire_rates {
 	uint64_t block;      // ns: one wait is kept for so long a time waited, on average; 0: off
 	uint32_t block_io;   // 1: waits for files, sockets and time, too
 	uint32_t wakers;     // 1: who is woken is linked to who woke it
+	uint32_t heap_mmap;  // 1: with heap_bytes: what the program maps itself, too
+	uint32_t reserved;   // 0
 };
 
 #define WIRE_STORE_ASSERT(what) _Static_assert(what, #what)
@@ -161,7 +173,7 @@ WIRE_STORE_ASSERT(sizeof(struct wire_bucket) == 64);
 WIRE_STORE_ASSERT(sizeof(struct wire_live_group) == 256);
 WIRE_STORE_ASSERT(sizeof(struct wire_traced) == 64);
 WIRE_STORE_ASSERT(sizeof(struct wire_store) <= 4096);
-WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 32);
+WIRE_STORE_ASSERT(sizeof(struct wire_rates) == 40);
 #undef WIRE_STORE_ASSERT
 
 #endif

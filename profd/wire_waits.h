@@ -45,6 +45,7 @@ enum wire_wait {
 
 #define WIRE_WAIT_NO_FD 0xffffffffu
 
+// object: 0: not told apart.
 #define WIRE_WAIT_OBJECT_BITS 56
 #define WIRE_WAIT_KEY(kind, object) ((uint64_t)(kind) << WIRE_WAIT_OBJECT_BITS | (object))
 #define WIRE_WAIT_KEY_KIND(key) ((uint32_t)((key) >> WIRE_WAIT_OBJECT_BITS))

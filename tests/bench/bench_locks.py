@@ -5,9 +5,9 @@
 
 """[--rounds N]
 
-ns of uncontended pairs of calls on a mutex, a read-write lock and a semaphore, and of a sem_post that wakes, 12 calls deep: without
-the agent (twice: the machine's noise), with it and nothing switched on, with mutex and block profiles, with wakers; and the wall
-time of two threads that contend for a mutex."""
+ns of uncontended pairs of calls on a mutex, a read-write lock and a semaphore, of mmap and munmap, and of a sem_post that wakes, 12 calls
+deep: without the agent (twice: the machine's noise), with it and nothing switched on, with mutex and block profiles, with wakers, with
+the heap and what is mapped; and the wall time of two threads that contend for a mutex."""
 
 import collections
 import random
@@ -18,7 +18,7 @@ import sys
 from bench_tools import PROFD, prepare, say_load, say_machine
 
 LOCK_VARIANTS = {'plain': None, 'plain (control)': None, 'agent, all off': [], 'mutex and block': ['--mutex=1', '--block=10000'],
-                 'wakers': ['--wakers']}
+                 'wakers': ['--wakers'], 'heap and maps': ['--heap', '--heap-mmap']}
 
 
 def arguments(parser):

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// locks.c: what libc's locks and wakes take, for scripts/bench locks, which runs it with the agent and without. Prints "NAME NANOSECONDS" for each.
+// locks.c: what libc's locks, wakes and mappings take, for scripts/bench locks, which runs it with the agent and without. Prints "NAME NANOSECONDS" for each.
 //
 //   mutex, rwlock, semaphore   a pair of calls that nobody waits in, in a process with another thread
+//   map                        mmap and munmap of a page that is not touched
 //   wake                       sem_post where a waiter is registered (by hand: no thread is really there to be woken), 12 calls deep
 //   contended                  two threads and one mutex, held for some 200 ns of each µs: wall time of one of them a round
 
@@ -11,6 +12,7 @@
 #include <semaphore.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define CALLS 10000
@@ -56,6 +58,14 @@ static void pair_semaphore(void)
 {
 	sem_post(&semaphore);
 	sem_wait(&semaphore);
+}
+
+// Far from all others: beside one that it can be merged with, the kernel takes a quarter less or more.
+static void pair_map(void)
+{
+	void *far = (void *)0x100000000000; // NOLINT(performance-no-int-to-ptr)
+
+	munmap(mmap(far, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 4096);
 }
 
 // The calling thread's CPU time of one call: the least of many blocks, for others may be at work on the machine.
@@ -120,6 +130,7 @@ int main(void)
 	print_calls("mutex", pair_mutex);
 	print_calls("rwlock", pair_rwlock);
 	print_calls("semaphore", pair_semaphore);
+	print_calls("map", pair_map);
 	deep(12);
 	began_ns = now_ns(CLOCK_MONOTONIC);
 	pthread_create(&thread, NULL, contend, NULL);

@@ -17,7 +17,7 @@ import time
 POSTGRES = '/usr/lib/postgresql/15/bin'
 
 # What the agent switches on from the first moment; the CPU profile is `profd run`'s.
-ALL_ON = {'PROFD_HEAP_RATE': '524288', 'PROFD_MUTEX_FRACTION': '1', 'PROFD_BLOCK_RATE': '10000', 'PROFD_BLOCK_IO': '1', 'PROFD_WAKERS': '1'}
+ALL_ON = {'PROFD_HEAP_RATE': '524288', 'PROFD_MUTEX_FRACTION': '1', 'PROFD_BLOCK_RATE': '10000', 'PROFD_BLOCK_IO': '1', 'PROFD_WAKERS': '1', 'PROFD_HEAP_MMAP': '1'}
 
 
 def free_port():

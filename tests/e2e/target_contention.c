@@ -210,6 +210,22 @@ TARGET_NOINLINE static void wait_c11(void)
 	mtx_unlock(&c11_mutex);
 }
 
+// Tries for a millisecond, again and again.
+TARGET_NOINLINE static void wait_timed(void)
+{
+	uint64_t began_ns = now_ns();
+	struct timespec until;
+
+	do {
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += 1000000;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+	} while (pthread_mutex_timedlock(&table_lock, &until) == ETIMEDOUT);
+	note(&truth, began_ns);
+	pthread_mutex_unlock(&table_lock);
+}
+
 static void (*wait_once)(void);
 
 static void *wait_in_rounds(void *unused)
@@ -304,6 +320,17 @@ TARGET_NOINLINE static void give_c11(void)
 	__asm__ volatile(""); // no tail call
 }
 
+static void take_mutex(void)
+{
+	pthread_mutex_lock(&table_lock);
+}
+
+TARGET_NOINLINE static void give_mutex(void)
+{
+	pthread_mutex_unlock(&table_lock);
+	__asm__ volatile(""); // no tail call
+}
+
 static const struct pair {
 	const char *name;
 	void (*wait)(void), (*take)(void), (*give)(void);
@@ -313,7 +340,8 @@ static const struct pair {
 	     {"read", wait_read, take_write, give_rwlock},
 	     {"write", wait_write, take_read, give_rwlock},
 	     {"spin", wait_spin, take_spin, give_spin},
-	     {"c11", wait_c11, take_c11, give_c11}};
+	     {"c11", wait_c11, take_c11, give_c11},
+	     {"timed", wait_timed, take_mutex, give_mutex}};
 
 static int run_named(int argc, char **argv)
 {
@@ -394,7 +422,55 @@ static int run_turns(int argc, char **argv)
 	return 0;
 }
 
-static const struct target_case cases[] = {
-	{"mutex", run_mutex}, {"pair", run_named}, {"join", run_join}, {"turns", run_turns}};
+// More semaphores than a store has room for, each waited for once, and not for long: the time given is none.
+TARGET_NOINLINE static void wait_many(void)
+{
+	static const struct timespec none = {0, -1};
+	static sem_t many[300000];
+
+	for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++)
+		TARGET_CHECK(sem_timedwait(&many[i], &none) < 0 && errno == EINVAL);
+}
+
+static int run_many(int argc, char **argv)
+{
+	wait_many();
+	return run_join(argc, argv);
+}
+
+// One reads, another one waits to write: others read meanwhile, and need not wait for anybody.
+TARGET_NOINLINE static void read_beside(void)
+{
+	for (long i = 0; i < rounds; i++) {
+		TARGET_CHECK(pthread_rwlock_rdlock(&rwlock) == 0);
+		TARGET_CHECK(pthread_rwlock_unlock(&rwlock) == 0);
+	}
+}
+
+static void *write_once(void *unused)
+{
+	wait_write();
+	return unused;
+}
+
+static int run_readers(int argc, char **argv)
+{
+	pthread_t thread;
+
+	rounds = target_number(argc, argv, 1, 1000);
+	take_read();
+	TARGET_CHECK(pthread_create(&thread, NULL, write_once, NULL) == 0);
+	while (pthread_rwlock_tryrdlock(&rwlock) == 0 && !(*(volatile unsigned *)&rwlock.__data.__readers & 2))
+		pthread_rwlock_unlock(&rwlock);
+	pthread_rwlock_unlock(&rwlock);
+	read_beside();
+	give_rwlock();
+	pthread_join(thread, NULL);
+	print(&truth);
+	return 0;
+}
+
+static const struct target_case cases[] = {{"mutex", run_mutex}, {"pair", run_named}, {"join", run_join},
+					   {"turns", run_turns}, {"many", run_many},  {"readers", run_readers}};
 
 TARGET_MAIN(cases)

@@ -7,6 +7,7 @@
 // usage: target_incident [threads THREADS | chain GENERATIONS | fork | work]
 //   threads N    N requests become N threads; says "ready PID" and waits for end of input (default: 20)
 //   chain N      a thread makes a thread makes a thread, N of them; the last one spins for half a second of CPU time; all wait for it
+//   locked N     as chain, but the last one spins under a lock that it has to wait for
 //   deep N       as chain, but the last one says "ready PID" and waits for end of input
 //   fork         forks twice; grandchild and its thread spin
 //   heap         as threads 1, but the writer allocates 4,000 objects of 4,096 bytes and keeps them, and the program ends
@@ -193,7 +194,11 @@ static void *generation(void *left)
 		make_generation(left);
 	else if (waits)
 		wait_for_input();
-	else
+	else if (locks) {
+		pthread_mutex_lock(&busy);
+		target_burn(500);
+		pthread_mutex_unlock(&busy);
+	} else
 		target_burn(500);
 	return NULL;
 }
@@ -242,14 +247,17 @@ int main(int argc, char **argv)
 	} else if (strcmp(what, "heap") == 0) {
 		allocates = true;
 		run_server(1);
-	} else if (strcmp(what, "lock") == 0) {
+	} else if (strcmp(what, "lock") == 0 || strcmp(what, "locked") == 0) {
 		pthread_t holder;
 
 		locks = true;
 		pthread_barrier_init(&held, NULL, 2);
 		TARGET_CHECK(pthread_create(&holder, NULL, hold, NULL) == 0);
 		pthread_barrier_wait(&held);
-		run_server(1);
+		if (strcmp(what, "lock") == 0)
+			run_server(1);
+		else
+			make_generation(&number);
 		pthread_join(holder, NULL);
 	} else if (strcmp(what, "work") == 0) {
 		spin_ms = 500;

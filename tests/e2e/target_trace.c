@@ -6,6 +6,7 @@
 //   story       each kind of wait once or some times; says which thread is which: "NAME TID"
 //   many N      N threads, one after the other
 //   ticks N     a worker that is woken N times, 5 ms after it was done; then the process kills itself (N = 0: until standard input ends)
+//   hung        a thread, named by prctl(2), names the main one, and waits for a mutex that main keeps until standard input ends
 //   family      a child made by fork, and a program started by exec, with a thread each
 
 #include <poll.h>
@@ -14,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,13 +40,18 @@ static void sleep_ms(long ms)
 		;
 }
 
-static void introduce(const char *name)
+static void say(const char *name)
 {
-	pthread_setname_np(pthread_self(), name);
 	flockfile(stdout);
 	printf("%s %ld\n", name, (long)syscall(SYS_gettid));
 	fflush(stdout);
 	funlockfile(stdout);
+}
+
+static void introduce(const char *name)
+{
+	pthread_setname_np(pthread_self(), name);
+	say(name);
 }
 
 static void *wait_for_posts(void *unused)
@@ -86,7 +93,7 @@ static void *wait_for_change(void *unused)
 
 static void *meet(void *unused)
 {
-	introduce("guest");
+	say("guest"); // its maker names it
 	pthread_barrier_wait(&barrier);
 	return unused;
 }
@@ -129,6 +136,7 @@ static int run_story(int argc, char **argv)
 	threads[2] = start(read_once);
 	threads[3] = start(wait_for_change);
 	threads[4] = start(meet);
+	pthread_setname_np(threads[4], "guest");
 	threads[5] = start(make_inner);
 	for (int i = 0; i < ROUNDS; i++) {
 		sleep_ms(30);
@@ -191,6 +199,32 @@ static int run_ticks(int argc, char **argv)
 	return 0;
 }
 
+static pthread_t main_thread;
+
+static void *wait_for_ever(void *unused)
+{
+	prctl(PR_SET_NAME, "hung");
+	pthread_setname_np(main_thread, "main");
+	say("hung");
+	pthread_mutex_lock(&mutex);
+	return unused;
+}
+
+static int run_hung(int argc, char **argv)
+{
+	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+
+	(void)argc;
+	(void)argv;
+	main_thread = pthread_self();
+	say("main");
+	pthread_mutex_lock(&mutex);
+	start(wait_for_ever);
+	while (poll(&input, 1, -1) < 1)
+		;
+	return 0;
+}
+
 static void *rest(void *unused)
 {
 	sleep_ms(50);
@@ -220,5 +254,5 @@ static int run_family(int argc, char **argv)
 }
 
 static const struct target_case cases[] = {
-	{"story", run_story}, {"many", run_many}, {"ticks", run_ticks}, {"family", run_family}};
+	{"story", run_story}, {"many", run_many}, {"ticks", run_ticks}, {"hung", run_hung}, {"family", run_family}};
 TARGET_MAIN(cases)

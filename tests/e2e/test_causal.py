@@ -156,6 +156,15 @@ def test_generations(run, helper, generations):
         assert ('main' in stack) == (generations <= 8)
 
 
+def test_generations_under_a_lock(run, helper):
+    """Who gave a lock over is no generation: all eight are there as well."""
+    causal = run(helper('target_incident'), 'locked', '8', rate=250, options=['--causal', '--wakers']).profile
+    spinning = [sample.stack for sample in causal.samples if 'target_burn' in sample.stack]
+    assert spinning
+    for stack in spinning:
+        assert stack.count(CREATED) == 8 and stack.count('↳ woken by') == 1 and in_order(stack, 'main', CREATED, 'hold', '↳ woken by'), stack
+
+
 @pytest.mark.parametrize('incident', [('deep', '300')], indirect=True)
 def test_recursion_is_bounded(incident):
     """Hundreds of generations from one stack make no more contexts than are told apart; and all are counted."""

@@ -15,6 +15,7 @@ import urllib.request
 import pytest
 
 import pprof_reader
+from conftest import natural
 from test_heap import comment, served, wait_until  # pylint: disable=unused-import
 from test_programs import answers, free_port, needs
 from test_signals import BY_SYSCALL_2, interruptions
@@ -95,7 +96,8 @@ def test_block_of_each_kind(waits, helper, name):
     assert 0.7 * count <= contentions <= count + 2, 'on a busy machine some come when there is nothing to wait for any more'
 
 
-@pytest.mark.parametrize('name,holder', [('read', 'give_rwlock'), ('write', 'give_rwlock'), ('spin', 'give_spin'), ('c11', 'give_c11')])
+@pytest.mark.parametrize('name,holder', [('read', 'give_rwlock'), ('write', 'give_rwlock'), ('spin', 'give_spin'), ('c11', 'give_c11'),
+                                         ('timed', 'give_mutex')])
 def test_mutex_of_each_kind(waits, helper, name, holder):
     result, profile = waits('--mutex', helper('target_contention'), 'pair', name)
     _, ns = truths(result.stdout)['wait.held']
@@ -107,6 +109,29 @@ def test_block_of_joins(waits, helper):
     count, ns = truths(result.stdout)['wait']
     assert sum_of(profile, 'wait_join', wait='join')[DELAY] == pytest.approx(ns, rel=0.05)
     assert sum_of(profile, 'wait_join', wait='join')[CONTENTIONS] == count
+
+
+def test_readers_beside_a_waiting_writer(waits, helper):
+    _, profile = waits('--block=1', helper('target_contention'), 'readers')
+    assert sum_of(profile, 'read_beside') == [0, 0]
+    assert sum_of(profile, 'wait_write', wait='write lock')[CONTENTIONS] == 1
+
+
+def test_processes_that_are_left_out_are_said(waits):
+    """The stores of the first 256 that end are kept."""
+    for option in ('--heap', '--block'):
+        result, _ = waits(option, 'sh', '-c', 'for i in $(seq 260); do /bin/true; done')
+        assert re.search(r'^profd: (heap|block): \d+ processes more are not in it', result.stderr, re.M), result.stderr
+
+
+def test_locks_without_number(waits, helper):
+    """When half of the store is used, locks are not told apart any more; what comes later is there."""
+    result, profile = waits('--block=1', helper('target_contention'), 'many')
+    count, ns = truths(result.stdout)['wait']
+    assert ': 0 ' in comment(profile, '1 process; dropped: ')
+    assert sum_of(profile, 'wait_many')[CONTENTIONS] == pytest.approx(300000, rel=0.01)
+    assert len([sample for sample in profile.samples if 'wait_many' in sample.stack and 'lock' in sample.labels]) > 100000
+    assert sum_of(profile, 'wait_join', wait='join') == [count, pytest.approx(ns, rel=0.05)]
 
 
 def test_short_waits_are_sampled_without_bias(waits, helper):
@@ -189,6 +214,21 @@ def test_io_by_object(waits, tmp_path):
     assert by_label(profile, wait='select') == pytest.approx(1e8, rel=0.1)
     assert by_label(profile, wait='sleep') >= 20 * 5e6 * 2
     assert by_label(profile, wait='child') > 5e7
+
+
+def test_io_of_each_kind(waits, helper, tmp_path):
+    """Each call that waits is there, under its name, and returns what it does without us."""
+    path = str(tmp_path / 'file')
+    result, profile = waits('--block=1', helper('target_io'), path, options=['--block-io'])
+    calls = [line.split() for line in result.stdout.splitlines()]
+    alone = natural(helper('target_io'), path).stdout.splitlines()
+    assert [line[:4] for line in calls] == [line.split()[:4] for line in alone] and len(calls) >= 20
+    for name, wait, _, known, ns in calls:
+        mine = [sample for sample in profile.samples if f'io_{name}' in sample.stack and sample.labels['wait'] == wait.replace('_', ' ')]
+        assert len(mine) == 1 and mine[0].values[CONTENTIONS] == 1, name
+        assert ('object' in mine[0].labels) == (known == 'named'), name
+        if int(ns) > 1e7:
+            assert mine[0].values[DELAY] == pytest.approx(int(ns), rel=0.1), name
 
 
 REUSED = '''

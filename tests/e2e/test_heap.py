@@ -173,6 +173,39 @@ def test_leaks_in_a_file(profd, helper, tmp_path):
     assert comment(profile, 'leaks: in use at the end')
 
 
+MANY_SIZES = r'''
+#include <stdlib.h>
+__attribute__((noinline)) void *leak(size_t n) { void *p = malloc(n); __asm__ volatile(""); return p; }
+int main(void) { for (int i = 1; i < 100; i++) leak(10 * i); return 0; }
+'''
+
+
+def test_leaks_of_many_sizes_are_one(profd, tmp_path):
+    command = [build(tmp_path, 'sizes', MANY_SIZES)]
+    result = subprocess.run([profd, 'run', '--heap=1', '--leaks=0', '--', *command], capture_output=True, text=True, timeout=60, check=False)
+    assert 'in 99 objects, 100.00%, from\n' in result.stderr
+    assert result.stderr.count(', from\n') == 1 and 'stacks more' not in result.stderr
+
+
+OWN_THREADS = r'''
+#include <pthread.h>
+#include <stdlib.h>
+static void *work(void *unused) { free(malloc(1000)); return unused; }
+int main(void) {
+	for (int i = 0; i < 100; i++) { pthread_t thread; if (pthread_create(&thread, 0, work, 0)) return 1; pthread_join(thread, 0); }
+	return 0;
+}
+'''
+
+
+def test_what_we_allocate_is_not_in_it(heap, tmp_path):
+    """A thread's start and end are ours as well; libc makes the first thread's table of thread-local storage, and keeps it for the others."""
+    _, profile = heap(build(tmp_path, 'threads', OWN_THREADS, '-fno-builtin'))
+    assert [sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'work' in sample.stack] == [100]
+    rest = [sample for sample in profile.samples if 'work' not in sample.stack]
+    assert sum(sample.values[ALLOC_OBJECTS] for sample in rest) == 1 and 'allocate_stack' in rest[0].stack, [sample.stack for sample in rest]
+
+
 def test_no_room_for_the_store(heap, helper):
     """One line says so, and the program runs on."""
     script = f'ulimit -v 160000; exec {helper("target_heap")} family 0'
@@ -428,6 +461,37 @@ def test_operator_new(heap, tmp_path, library):
     assert values_of(profile, 'heap_new()') == [3000, 192000, 1000, 64000]
 
 
+HALF = r'''
+#include <stddef.h>
+void *__libc_malloc(size_t); void __libc_free(void *); void *__libc_calloc(size_t, size_t); void *__libc_realloc(void *, size_t); void *__libc_memalign(size_t, size_t);
+void *malloc(size_t n) { return __libc_malloc(n); }
+void free(void *p) { __libc_free(p); }
+void *calloc(size_t a, size_t b) { return __libc_calloc(a, b); }
+void *realloc(void *p, size_t n) { return __libc_realloc(p, n); }
+void *aligned_alloc(size_t a, size_t n) { return __libc_memalign(a, n); }
+void *_Znwm(size_t n) { return __libc_malloc(n); }
+void _ZdlPv(void *p) { __libc_free(p); }
+void _ZdlPvm(void *p, size_t n) { __libc_free(p); }
+'''
+BOTH = r'''
+#include <cstdio>
+struct alignas(64) wide { char bytes[128]; };
+struct node { char bytes[40]; };
+__attribute__((noinline)) void heap_wide() { for (int i = 0; i < 100; i++) { wide *volatile a = new wide; if (i % 2) delete a; } }
+__attribute__((noinline)) void heap_plain() { for (int i = 0; i < 100; i++) { node *volatile a = new node; if (i % 2) delete a; } }
+int main() { heap_wide(); heap_plain(); puts("done"); }
+'''
+
+
+def test_operator_new_of_half_an_allocator(heap, tmp_path):
+    """One without the aligned operators (jemalloc before 5.3): libstdc++'s take their place, and call what is counted anyway."""
+    build(tmp_path, 'libhalf.so', HALF, '-shared', '-fPIC', '-fno-builtin')
+    result, profile = heap(build(tmp_path, 'bothpp', BOTH, '-std=c++17', '-Wl,--no-as-needed', f'-L{tmp_path}', '-lhalf', f'-Wl,-rpath,{tmp_path}'))
+    assert result.stdout == 'done\n'
+    assert values_of(profile, 'heap_wide()') == [100, 12800, 50, 6400]
+    assert values_of(profile, 'heap_plain()') == [100, 4000, 50, 2000]
+
+
 PLUGIN = r'''
 #include <string>
 #include <stdexcept>
@@ -467,6 +531,110 @@ def test_operator_new_of_a_plugin(heap, tmp_path, library):
     if library != 'mimalloc': # its operator new ends the program that it has no memory for
         assert alone.stdout == 'fine\n'
         assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'use' in sample.stack) > 3
+
+
+OVERFLOW = r'''
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <pthread.h>
+static void *work(void *unused) { char *volatile p = malloc(1000); memset(p, 1, 1000); free(p); return unused; }
+int main(int argc, char **argv) {
+	for (int i = 0; i < 100; i++) { pthread_t thread; if (pthread_create(&thread, 0, work, 0)) return 1; pthread_join(thread, 0); }
+	volatile char *volatile p = malloc(100); p[argc == 1 ? 0 : 100] = 2; free((void *)p); puts("done"); return 0;
+}
+'''
+
+
+@pytest.mark.parametrize('arguments', [(), ('overflow',)])
+def test_address_sanitizer(heap, tmp_path, arguments):
+    """Its library wants to be the first, and ends the program if it is not: it is told not to, and finds what it finds without us."""
+    if PRODUCT != BUILD:
+        pytest.skip('the product is another one, with a malloc of its own')
+    try:
+        program = build(tmp_path, 'asan', OVERFLOW, '-fsanitize=address')
+    except subprocess.CalledProcessError:
+        pytest.skip('there is no libasan')
+    alone = natural(program, *arguments)
+    result, profile = heap(program, *arguments)
+    assert (result.returncode, result.stdout) == (alone.returncode, alone.stdout), result.stderr
+    assert ('heap-buffer-overflow' in result.stderr) == bool(arguments)
+    assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'work' in sample.stack) == 100
+
+
+ORPHAN = r'''
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+int main(void) {
+	for (int k = 0; k < 100; k++) {
+		struct timespec began, ended;
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &began);
+		for (int i = 0; i < 20000; i++) free(malloc(100));
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ended);
+		printf("%ld\n", (ended.tv_sec - began.tv_sec) * 1000000000L + ended.tv_nsec - began.tv_nsec); fflush(stdout);
+		usleep(50000);
+	}
+	return 0;
+}
+'''
+
+
+def test_nothing_is_counted_for_nobody(profd, tmp_path):
+    """Its collector killed, a program samples no more: its calls take again what they take without us."""
+    process = subprocess.Popen([profd, 'run', '--heap=1', '-o', str(tmp_path / 'x.folded'), '--', build(tmp_path, 'orphan', ORPHAN, '-fno-builtin')],
+                               stdout=subprocess.PIPE, text=True)
+    with process.stdout:
+        sampled = min(int(process.stdout.readline()) for _ in range(3))
+        process.kill()
+        assert any(int(line) < sampled / 10 for line in process.stdout)
+    process.wait(60)
+
+
+OWN_OPERATORS = r'''
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <string>
+static int live, most;
+void *operator new(size_t n) { char *p = (char *)malloc(n + 16); if (!p) throw std::bad_alloc(); p[0] = 42; most = ++live > most ? live : most; return p + 16; }
+void operator delete(void *p) noexcept {
+	if (!p) return;
+	char *block = (char *)p - 16;
+	if (block[0] != 42) { puts("not mine"); abort(); }
+	live--; free(block);
+}
+void operator delete(void *p, size_t) noexcept { operator delete(p); }
+extern "C" int use() {
+	for (int i = 0; i < 100; i++) { std::string s(i * 10, 'x'); s += "more than fits in without being moved"; int *volatile v = new int[16]; delete[] v; }
+	return most == 2 && live == 0;
+}
+'''
+
+
+@pytest.mark.parametrize('bound', [(), ('-Wl,-Bsymbolic',)])
+def test_operators_of_a_plugins_own(heap, tmp_path, bound):
+    """A program in C loads a plugin that has operators of its own: libstdc++ and the plugin take these, as without us."""
+    plugin = build(tmp_path, 'ownpp', OWN_OPERATORS, '-shared', '-fPIC', *bound)
+    host = build(tmp_path, 'host', HOST, '-ldl')
+    assert natural(host, plugin).stdout == 'fine\n'
+    result, profile = heap(host, plugin)
+    assert (result.returncode, result.stdout) == (0, 'fine\n'), result.stderr
+    assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'use' in sample.stack) > 3
+
+
+def test_thread_sanitizer(heap, tmp_path):
+    """Its malloc is not to be called by a thread that has all but ended."""
+    if PRODUCT != BUILD:
+        pytest.skip('the product is another one, with a malloc of its own')
+    try:
+        program = build(tmp_path, 'tsan', OVERFLOW, '-fsanitize=thread')
+    except subprocess.CalledProcessError:
+        pytest.skip('there is no libtsan')
+    result, profile = heap(program, timeout=60)
+    assert (result.returncode, result.stdout) == (0, 'done\n'), result.stderr
+    assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'work' in sample.stack) == 100
 
 
 # ---- Real programs -------------------------------------------------------------------------------------------------------

@@ -29,7 +29,9 @@ WAYS = {
     'c': ['gcc', '-x', 'c'],
     'c-no-pie': ['gcc', '-x', 'c', '-O2', '-fno-pie', '-no-pie'],
     'c-lto': ['gcc', '-x', 'c', '-O2', '-flto'],
+    'c-intel': ['gcc', '-x', 'c', '-O2', '-masm=intel'],
     'clang': ['clang', '-x', 'c', '-O2'],
+    'clang-intel': ['clang', '-x', 'c', '-O2', '-masm=intel'],
     'c++': ['g++', '-x', 'c++', '-std=c++11', '-pedantic'],
 }
 
@@ -43,6 +45,16 @@ def build_asking(directory, way, include=os.path.join(ROOT, 'include')):
 
 def version():
     return subprocess.run([PROFD, '--version'], check=True, capture_output=True, text=True).stdout.split()[1]
+
+
+@pytest.mark.parametrize('compiler, language, standards', [('gcc', 'c', ['gnu89', 'c89', 'c99', 'gnu17']), ('clang', 'c', ['c89', 'c11']),
+                                                           ('g++', 'c++', ['c++98', 'c++20']), ('clang++', 'c++', ['c++98', 'c++20'])])
+def test_header_alone(compiler, language, standards):
+    """In old languages and new ones, without a word from the compiler."""
+    flags = ['-Wall', '-Wextra', '-pedantic', '-Wshadow', '-Werror'] + ['-Wold-style-cast'] * (language == 'c++')
+    for standard in standards:
+        subprocess.run([compiler, '-x', language, f'-std={standard}', *flags, f'-I{ROOT}/include', '-c', '-o', os.devnull, '-'], check=True,
+                       input='#include <profd.h>\nint there_is_something;\n', text=True)
 
 
 @pytest.mark.parametrize('way', WAYS)

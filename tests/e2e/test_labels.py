@@ -141,6 +141,51 @@ def test_sampled_only(labelled):
     assert all(sample.labels['trace_sampled'] == '1' for sample in profile.samples)
 
 
+def span(digits, sampled=False):
+    return {'trace_id': digits * 16, 'span_id': digits * 8} | ({'trace_sampled': '1'} if sampled else {})
+
+
+# What another says of a thread than its record is left out; "own" has one that is not valid, and then what it told the agent counts.
+WAITING = {'plain': span('11'), 'sampled': span('22', True), 'changing': None, 'nowhere': None, 'both': span('55'), 'own': span('88', True),
+           'target_otel': span('99')}
+
+
+def test_opentelemetry_in_dumps(served, profd, helper):
+    target = served('--', helper('target_otel'), 'wait')
+
+    def labels_of(text):
+        return {thread['name']: thread.get('labels') for thread in json.loads(text)['threads']}
+
+    def get(query):
+        return target.get('/debug/pprof/goroutine?' + query)[1].decode()
+
+    assert labels_of(get('format=json')) == WAITING
+    assert labels_of(get('format=json&label=trace_id=' + '55' * 16)) == {'both': span('55')}
+    assert set(labels_of(get('format=json&sampled_only=1'))) == {'sampled', 'own'}
+    roots = {line.split(';')[0] for line in get('format=folded&group=span_id').splitlines()}
+    assert roots == {'span_id=', *(f'span_id={labels["span_id"]}' for labels in WAITING.values() if labels)}
+    assert get('debug=2&sampled_only=1').count('\ngoroutine ') + 1 == 2
+    target.process.stdin.write('\n')  # who waited all the while has another span
+    target.process.stdin.flush()
+    assert target.process.stdout.readline() == 'changed\n'
+    now = WAITING | {'plain': {'trace_id': '11' * 16, 'span_id': 'aa' * 8}}
+    assert labels_of(get('format=json')) == now
+    pid = int(re.search(r'"pid":\s*(\d+)', get('format=json'))[1])
+    assert labels_of(subprocess.run([profd, 'dump', '--json', str(pid)], check=True, capture_output=True, timeout=60).stdout) == now
+
+
+def test_opentelemetry_in_wall_samples(served, helper):
+    """Whether the thread waits or runs."""
+    target = served('--', helper('target_otel'), 'wait')
+    profile = target.profile('/debug/pprof/wall?seconds=1')
+    by_thread = {}
+    for sample in profile.samples:
+        by_thread.setdefault(sample.labels['thread_name'], set()).add((sample.labels.get('trace_id'), sample.labels.get('trace_sampled')))
+    assert by_thread == {name: {((labels or {}).get('trace_id'), (labels or {}).get('trace_sampled'))} for name, labels in WAITING.items()}
+    only_sampled = target.profile('/debug/pprof/wall?seconds=1&sampled_only=1')
+    assert {sample.labels['thread_name'] for sample in only_sampled.samples} == {'sampled', 'own'}
+
+
 # ---- Memory and locks: traces are no part of what is counted, and each sample has its own ---------------------------------------------------------------
 
 OTHER = '2a' * 16

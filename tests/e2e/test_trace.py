@@ -414,15 +414,16 @@ def get(url, timeout=60):
 
 @pytest.fixture
 def service(agent, helper):
-    """A program with a private collector: (environment) → its URL."""
+    """A program with a private collector: (case, environment) → its URL."""
     processes = []
 
-    def start(**environment):
+    def start(*case, **environment):
         port = free_port()
         env = dict(os.environ, LD_PRELOAD=agent, PROFD_HTTP=f'127.0.0.1:{port}', **environment)
-        process = subprocess.Popen([helper('target_trace'), 'ticks', '0'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        process = subprocess.Popen([helper('target_trace'), *(case or ('ticks', '0'))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                   env=env)
         processes.append(process)
-        assert process.stdout.readline().startswith('main ') and process.stdout.readline().startswith('worker ')
+        assert process.stdout.readline().startswith('main ') and process.stdout.readline().split()[0] in ('worker', 'hung')
         return f'http://127.0.0.1:{port}/debug/pprof/trace'
 
     yield start
@@ -488,6 +489,21 @@ def test_flight_without_samples(service, tmp_path):
     (tmp_path / 'x').write_bytes(get(url + '?last=60')[2])
     trace = trace_readers.perfetto(tmp_path / 'x')
     assert len(trace.track('worker').named('sem wait')) > 3 and samples_of(trace) == []
+
+
+def test_flight_of_a_hung_program(service, tmp_path):
+    """Who has waited for longer than is asked for waits all that time: until now, not until the last thing that happened anywhere."""
+    url = service('hung', PROFD_TRACE='flight:60')
+    deadline = time.monotonic() + 30
+    lasted = 0
+    while lasted < 900 * MS:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+        (tmp_path / 'x').write_bytes(get(url + '?last=1&format=chrome')[2])
+        trace = trace_readers.chrome(tmp_path / 'x')
+        waits = [track.named('mutex lock') for track in trace.tracks if track.name == 'hung']
+        lasted = waits[0][0].end - waits[0][0].begin if waits and waits[0] else 0
+    assert lasted < 1100 * MS and {track.name for track in trace.tracks} == {'hung', 'main'}
 
 
 def test_flight_into_a_file(agent, helper, tmp_path):

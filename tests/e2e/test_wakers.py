@@ -7,10 +7,11 @@
 
 import pytest
 
+import trace_readers
 from test_contention import waits  # pylint: disable=unused-import
 from test_heap import served, wait_until  # pylint: disable=unused-import
 
-KINDS = ['cond', 'sem', 'large', 'deep', 'eventfd', 'pipe', 'socketpair', 'epoll', 'futex']
+KINDS = ['cond', 'sem', 'large', 'deep', 'eventfd', 'eventfd_t', 'pipe', 'socketpair', 'epoll', 'futex']
 COLOURS = ['red', 'blue']
 
 
@@ -19,6 +20,10 @@ def shares(profile, painter, cause):
     mine = [sample for sample in profile.samples if painter in sample.stack]
     total = sum(sample.values[1] for sample in mine)
     return total, sum(sample.values[1] for sample in mine if cause in sample.stack and '↳ woken by' in sample.stack) / max(total, 1)
+
+
+def seams_in(profile):
+    return {name for sample in profile.samples for name in sample.stack if name.startswith('↳ ')}
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -34,6 +39,17 @@ def test_who_asked_for_it(run, helper, kind):
     # Who asks and gets its answer was not woken to do something else.
     asking = [sample for sample in done.profile.samples if sample.stack[-1] in ('_start', 'main') or 'hand_over' in sample.stack[:4]]
     assert all(sample.stack.count('↳ woken by') <= 1 for sample in done.profile.samples), asking
+
+
+def test_time_is_no_waker(run, helper, tmp_path):
+    """A wait that ended because its time was over has no waker, whoever was woken there meanwhile: not in the profile, nor in the trace."""
+    path = tmp_path / 't.trace.json'
+    done = run(helper('target_wakers'), 'timeouts', rate=250, options=('--wakers', '--causal', '--trace', str(path)))
+    total, share = shares(done.profile, 'after_time', 'let_one_go')
+    assert total > 5e7 and share == 0
+    waits_of = trace_readers.chrome(path).track('patient').named('cond wait')
+    assert sum('thread' not in wait.args for wait in waits_of) == int(done.stdout) > 5
+    assert all('thread' in wait.args for wait in waits_of if wait.end_stack)
 
 
 @pytest.mark.parametrize('kind', ['cond', 'epoll'])
@@ -53,7 +69,30 @@ def test_switched_while_it_runs(served, helper):
     wait_until(lambda: b'wakers 0\n' in target.get('/debug/pprof/config')[1])
     assert b'wakers 1\n' in target.get('/debug/pprof/config?wakers=1', 'POST')[1]
     wait_until(lambda: shares(target.profile('/debug/pprof/profile?seconds=1&rate=250&causal=1'), 'paint_red', 'ask_for_red')[1] > 0.9)
+    assert b'wakers 0\n' in target.get('/debug/pprof/config?wakers=0', 'POST')[1]
+    # Nobody goes on under whoever woke it last; who made the thread, stays.
+    wait_until(lambda: '↳ woken by' not in seams_in(target.profile('/debug/pprof/profile?seconds=1&rate=250&causal=1')))
+    assert seams_in(target.profile('/debug/pprof/profile?seconds=1&rate=250&causal=1')) == {'↳ created by'}
+
+
+def test_switched_off_for_who_never_waits_again(served, helper):
+    """A thread that was woken, and is told of no other wait."""
+    target = served('--', helper('target_wakers'), 'sem', 0, 'stuck')
+    target.get('/debug/pprof/config?wakers=1', 'POST')
+
+    def dump():
+        return target.get('/debug/pprof/goroutine?format=folded&causal=1')[1].decode().splitlines()
+
+    wait_until(lambda: any('↳ woken by' in line for line in dump()))
+    target.process.stdin.write('\n')
+    target.process.stdin.flush()
+    assert target.process.stdout.readline() == 'stuck\n'
+    line, = [line for line in dump() if ';be_stuck;' in line]
+    assert ';ask_to_be_stuck;hand_over;' in line and '↳ woken by' in line
     target.get('/debug/pprof/config?wakers=0', 'POST')
+    wait_until(lambda: not any('↳ woken by' in line for line in dump()))
+    line, = [line for line in dump() if ';be_stuck;' in line]
+    assert 'ask_to_be_stuck' not in line and '↳ created by' in line
 
 
 @pytest.mark.parametrize('case', ['mutexes', 'processes', 'rwlocks', 'semaphores', 'barriers', 'c11', 'futex', 'cancel', 'longjmp', 'fork', 'old'])

@@ -57,6 +57,41 @@ static void test_a_wait_that_ends_between(void **state)
 	assert_int_equal(profd_contention_charge(LOCK, 1500), 400 + 500);
 }
 
+// A time-out: whoever has the lock pays for it, though nobody waits when it is given back.
+static void test_a_wait_that_is_given_up(void **state)
+{
+	(void)state;
+	for (uint64_t i = 0; i < 3; i++) {
+		assert_true(profd_contention_begin(LOCK, 1000 + 100 * i));
+		profd_contention_give_up(LOCK, 1050 + 100 * i);
+	}
+	assert_int_equal(profd_contention_charge(LOCK, 2000), 150);
+	assert_int_equal(profd_contention_charge(LOCK, 3000), 0);
+	profd_contention_begin(LOCK, 4000);
+	profd_contention_begin(LOCK, 4000);
+	profd_contention_give_up(LOCK, 4100);
+	assert_int_equal(profd_contention_charge(LOCK, 4200), 100 + 200);
+	profd_contention_end(LOCK, 4300);
+	assert_int_equal(profd_contention_charge(LOCK, 5000), 0);
+	profd_contention_end(LOCK, 5000); // nobody waits that could end
+	assert_true(profd_contention_begin(LOCK, 6000));
+	assert_int_equal(profd_contention_charge(LOCK, 6001), 1);
+}
+
+// Waits given up that nobody was charged with: they are in nobody's way.
+static void test_what_is_left_makes_room(void **state)
+{
+	(void)state;
+	for (uint64_t i = 0; i < 100000; i++) {
+		assert_true(profd_contention_begin(LOCK + i * 8, 1));
+		profd_contention_give_up(LOCK + i * 8, 11);
+	}
+	for (uint64_t i = 0; i < 1000; i++) {
+		assert_true(profd_contention_begin(LOCK + (200000 + i) * 8, 1));
+		assert_int_equal(profd_contention_charge(LOCK + (200000 + i) * 8, 11), 10);
+	}
+}
+
 static void test_locks_do_not_mix(void **state)
 {
 	(void)state;
@@ -135,6 +170,8 @@ int main(void)
 		cmocka_unit_test_setup(test_one_waits, reset),
 		cmocka_unit_test_setup(test_many_wait, reset),
 		cmocka_unit_test_setup(test_a_wait_that_ends_between, reset),
+		cmocka_unit_test_setup(test_a_wait_that_is_given_up, reset),
+		cmocka_unit_test_setup(test_what_is_left_makes_room, reset),
 		cmocka_unit_test_setup(test_locks_do_not_mix, reset),
 		cmocka_unit_test_setup(test_no_room, reset),
 		cmocka_unit_test_setup(test_65535_waiters, reset),

@@ -123,7 +123,7 @@ static void test_names(void **state)
 		char name[16] = "x", wanted[16] = "";
 
 		strncpy(wanted, names[i], 15);
-		profd_events_put_name(names[i]);
+		profd_events_put_name(0, names[i]);
 		event_reader_drain(&reader, &file, EVENT_READER_LIVE, take_name, name, &counts);
 		assert_string_equal(name, wanted);
 	}
@@ -235,6 +235,38 @@ static void test_an_unfinished_event(void **state)
 	event_reader_drain(&reader, &file, EVENT_READER_LAST, take, &seen, &counts);
 	assert_int_equal(counts.read + counts.lost, file.ncells + 3);
 	assert_int_equal(counts.lost, 2);
+}
+
+// A writer that got no CPU for a lap does not put its event in the place of a newer one.
+static void test_who_was_overtaken(void **state)
+{
+	struct wire_event *cells = profd_events_page.events.cells;
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+	uint64_t *head = &profd_events_page.events.shards[0].head;
+	uint64_t early = *head;
+
+	(void)state;
+	event_reader_init(&reader, &file, false);
+	for (uint64_t i = 0; i < 2ULL * file.ncells; i++)
+		put(i + 1);
+	*head = early; // as the one that took its place first
+	put(77);
+	assert_int_equal(cells[early & (file.ncells - 1)].state,
+			 WIRE_EVENT_STATE(early + file.ncells, WIRE_EVENT_DONE));
+	*head = early + 2ULL * file.ncells;
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(counts.read, file.ncells);
+	assert_int_equal(counts.read + counts.lost, 2ULL * file.ncells);
+	// Positions go round in 30 bits.
+	*head = (1ULL << 32) - 1;
+	cells[*head & (file.ncells - 1)].state = WIRE_EVENT_STATE(*head - file.ncells, WIRE_EVENT_DONE);
+	cells[0].state = WIRE_EVENT_STATE((1ULL << 32) - file.ncells, WIRE_EVENT_DONE);
+	put(1);
+	put(2);
+	assert_int_equal(cells[file.ncells - 1].state, WIRE_EVENT_STATE((1ULL << 32) - 1, WIRE_EVENT_DONE));
+	assert_int_equal(cells[0].state, WIRE_EVENT_STATE(1ULL << 32, WIRE_EVENT_DONE));
 }
 
 static void test_a_child_does_not_write(void **state)
@@ -381,6 +413,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_the_oldest_are_overwritten_and_counted, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_nothing_is_torn_or_unaccounted, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_an_unfinished_event, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_who_was_overtaken, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_a_child_does_not_write, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_headers_that_lie, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_contents_that_lie, open_file, close_file),

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -227,11 +228,14 @@ static void test_switched_to_a_finer_rate(void **state)
 static void test_excluded_threads(void **state)
 {
 	(void)state;
-	profd_heap_exclude_thread();
+	profd_heap_exclude_thread(true);
 	profd_heap_set_rate(1);
 	for (int i = 0; i < 100; i++)
 		allocate(1000);
 	assert_int_equal(profd_store.header->buckets_used, 0);
+	profd_heap_exclude_thread(false);
+	allocate(1000);
+	assert_int_equal(sum(WIRE_HEAP_ALLOC_OBJECTS), 1);
 }
 
 static void test_what_fails_is_not_counted(void **state)
@@ -278,6 +282,71 @@ static void test_an_address_that_comes_again(void **state)
 	allocate(30);
 	assert_int_equal(sum(WIRE_HEAP_ALLOC_BYTES), 40);
 	assert_int_equal(sum(WIRE_HEAP_FREE_BYTES), 10);
+}
+
+// Sizes that no allocator has: the countdown does not wrap, which would end all sampling of this thread.
+static void test_sizes_that_cannot_be(void **state)
+{
+	static const size_t sizes[] = {SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 2 + 100, (1ULL << 63) + (1ULL << 40),
+				       1ULL << 62};
+	double sampled;
+
+	(void)state;
+	profd_heap_set_rate(4096);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		fails = true;
+		assert_null(allocate(sizes[i]));
+		fails = false;
+		sampled = (double)sum(WIRE_HEAP_ALLOC_OBJECTS);
+		for (int a = 0; a < 20000; a++)
+			allocate(4096);
+		sampled = (double)sum(WIRE_HEAP_ALLOC_OBJECTS) - sampled;
+		assert_true(fabs(sampled - 20000 * (1 - exp(-1))) < 500);
+	}
+}
+
+// There is always some object with the filter's place of NULL.
+static void test_null_is_no_object(void **state)
+{
+	(void)state;
+	profd_heap_set_rate(1);
+	while (!profd_heap_may_have(NULL))
+		allocate(10);
+	release(NULL);
+	assert_null(reallocate(NULL, 0));
+	assert_true(profd_heap_may_have(NULL));
+	assert_int_equal(sum(WIRE_HEAP_FREE_OBJECTS), 0);
+}
+
+static bool flipping; // atomic
+
+static void *flip_rates(void *unused)
+{
+	(void)unused;
+	while (__atomic_load_n(&flipping, __ATOMIC_RELAXED)) {
+		profd_heap_set_rate(PROFD_HEAP_MAX_RATE);
+		profd_heap_set_rate(1);
+	}
+	return NULL;
+}
+
+// A sample stands for what its own rate says, also when another one comes into force before it is counted: at the greatest rate, one of 8
+// bytes would be a terabyte.
+static void test_switched_in_the_middle(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	__atomic_store_n(&flipping, true, __ATOMIC_RELAXED);
+	profd_heap_set_rate(1);
+	assert_int_equal(pthread_create(&thread, NULL, flip_rates, NULL), 0);
+	while (sum(WIRE_HEAP_ALLOC_OBJECTS) < 300000)
+		for (int i = 0; i < 1000; i++)
+			release(allocate(8));
+	__atomic_store_n(&flipping, false, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	for (uint32_t i = 0; i < profd_store.header->buckets_used; i++)
+		assert_int_equal(profd_store.buckets[i].rate, 1);
 }
 
 static uint32_t entries_in_use(void)
@@ -371,6 +440,9 @@ int main(void)
 		WITH_STORE(test_what_fails_is_not_counted),
 		WITH_STORE(test_in_place_and_moved),
 		WITH_STORE(test_an_address_that_comes_again),
+		WITH_STORE(test_sizes_that_cannot_be),
+		WITH_STORE(test_null_is_no_object),
+		WITH_STORE(test_switched_in_the_middle),
 		WITH_STORE(test_not_in_this_process),
 		WITH_STORE(test_traces),
 		WITH_STORE(test_sizes_without_end),

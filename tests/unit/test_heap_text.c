@@ -108,6 +108,23 @@ static void test_scaling_is_taken_back(void **state)
 	}
 }
 
+// Sampled at rate 1, and then the rate was switched: a thousand small objects are not to vanish.
+static void test_sampled_at_another_rate(void **state)
+{
+	struct profile *profile = make_profile(524288);
+	uint32_t id = add_location(profile, 0x1233, "main");
+	char *text;
+
+	(void)state;
+	add_sample(profile, &id, 1, 16, (int64_t[]){1000, 16000, 500, 8000});
+	text = write_text(profile);
+	assert_string_equal(text, "heap profile: 500: 8000 [1000: 16000] @ heap/2\n"
+				  "500: 8000 [1000: 16000] @ 0x1234\n"
+				  "#\t0x1233\tmain+0x1233\ta.c:12\n\n");
+	free(text);
+	profile_destroy(profile);
+}
+
 static void test_nothing(void **state)
 {
 	struct profile *profile = make_profile(0);
@@ -133,11 +150,30 @@ static void test_another_kind_of_profile(void **state)
 	free(memory.data);
 }
 
+// What was not sampled is not taken back, and no reader is to scale it.
+static void test_mapped_stays(void **state)
+{
+	const struct profile_label labels[] = {{.key = "bytes", .num = 4096, .num_unit = "bytes"},
+					       {.key = "mapped", .str = "mmap"}};
+	struct profile *profile = make_profile(524288);
+	uint32_t id = add_location(profile, 0x1233, "f");
+	char *text;
+
+	(void)state;
+	assert_int_equal(profile_add_sample(profile, &id, 1, labels, 2, (int64_t[]){3, 12288, 2, 8192}), 0);
+	text = write_text(profile);
+	assert_non_null(strstr(text, "heap profile: 2: 8192 [3: 12288] @ heap/2\n2: 8192 [3: 12288] @ 0x1234\n"));
+	free(text);
+	profile_destroy(profile);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_scaling_is_taken_back),
+		cmocka_unit_test(test_sampled_at_another_rate),
+		cmocka_unit_test(test_mapped_stays),
 		cmocka_unit_test(test_nothing),
 		cmocka_unit_test(test_another_kind_of_profile),
 	};

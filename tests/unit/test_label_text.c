@@ -55,7 +55,7 @@ static void test_no_room(void **state)
 static void test_choice(void **state)
 {
 	struct label_choice choice = {.sampled_only = false};
-	char text[64] = "";
+	char text[64] = "", long_value[128];
 
 	assert_true(label_choice_wants(&choice, NULL));
 	assert_true(label_choice_parse("url=/a=b", &choice));
@@ -69,6 +69,20 @@ static void test_choice(void **state)
 	assert_false(label_choice_wants(&choice, text));
 	label_text_add(text, sizeof(text), LABEL_TRACE_SAMPLED, "1");
 	assert_true(label_choice_wants(&choice, text));
+	// What a program set, it finds: cut and clean as it is kept.
+	choice = (struct label_choice){.sampled_only = false};
+	memset(long_value, 'x', 100);
+	memcpy(long_value, "k=", 2);
+	memcpy(long_value + 2 + LABEL_TEXT_VALUE_KEPT - 1, "\xc3\xa4", 2); // would be cut in two
+	long_value[100] = '\0';
+	assert_true(label_choice_parse(long_value, &choice));
+	assert_int_equal(strlen(choice.value), LABEL_TEXT_VALUE_KEPT - 1);
+	assert_true(label_choice_parse("k=a\tb\xff", &choice));
+	text[0] = '\0';
+	label_text_add(text, sizeof(text), "k", "a\tb\xff");
+	assert_true(label_choice_wants(&choice, text));
+	assert_true(label_choice_parse("k=", &choice));
+	assert_false(label_choice_wants(&choice, text));
 	assert_false(label_choice_parse("no value", &choice));
 	assert_false(label_choice_parse("=value", &choice));
 }

@@ -15,6 +15,7 @@
 
 #include "collector/origins.h"
 #include "collector/region.h"
+#include "collector/trace_text.h"
 #include "profd/pool.h"
 #include "tests/unit/fake_region.h"
 
@@ -191,6 +192,46 @@ static void test_lying_contexts(void **state)
 	origins_destroy(origins);
 }
 
+// As many of them as may be, added up.
+static void test_lying_counts(void **state)
+{
+	struct origins *origins;
+	int64_t sum = 0;
+
+	fake.pool_words[first + 3] = UINT64_MAX;
+	fake.pool_words[first + 4] = INT64_MAX;
+	origins = origins_read(&region);
+	for (uint32_t i = 0; i < WIRE_POOL_INDEX; i++)
+		assert_false(__builtin_add_overflow(sum, (int64_t)origins->contexts[0].created, &sum));
+	assert_int_equal(origins->contexts[0].unjoined, origins->contexts[0].created);
+	origins_destroy(origins);
+}
+
+// Ids that were never set are not shown; nor is a flag.
+static void test_trace_text(void **state)
+{
+	struct wire_trace trace = {.flags = 0};
+	char text[256] = "";
+
+	trace_text_add(&trace, text, sizeof(text));
+	assert_string_equal(text, "");
+	trace.flags = WIRE_TRACE_SAMPLED;
+	trace_text_add(&trace, text, sizeof(text));
+	assert_string_equal(text, "trace_sampled\x1f"
+				  "1\x1e");
+	text[0] = '\0';
+	trace = (struct wire_trace){.trace_id = {[15] = 0xa1}};
+	trace_text_add(&trace, text, sizeof(text));
+	assert_string_equal(text, "trace_id\x1f"
+				  "000000000000000000000000000000a1\x1e");
+	text[0] = '\0';
+	trace.span_id[0] = 0xff;
+	trace_text_add(&trace, text, sizeof(text));
+	assert_string_equal(text, "trace_id\x1f"
+				  "000000000000000000000000000000a1\x1espan_id\x1f"
+				  "ff00000000000000\x1e");
+}
+
 static void test_lying_numbers(void **state)
 {
 	struct origins *origins;
@@ -236,38 +277,90 @@ static void test_no_room_for_the_pool(void **state)
 	assert_int_equal(region_map(fake.fd, fake.size, PID, &other), -EINVAL);
 }
 
+// OpenTelemetry's goes before the thread's own, as long as it is the same thread.
+static void test_spans(void **state)
+{
+	struct origins *origins;
+
+	fake.slots[0].trace.trace_id[3] = 7;
+	fake.slots[0].has_trace = 1;
+	for (uint32_t i = 0; i < 3; i++)
+		fake.slots[i].otel_at = 0x1000 + i;
+	origins = origins_read(&region);
+	for (uint32_t i = 0; i < 3; i++) {
+		struct origin *origin = &origins->threads[i];
+
+		assert_int_equal(origin->otel_at, 0x1000 + 30 - origin->tid);
+		origin->span.trace_id[3] = 9;
+		origin->has_span = origin->tid != 28;
+	}
+	origins_confirm_spans(origins, NULL);
+	assert_int_equal(origins_find(origins, 30)->trace.trace_id[3], 7);
+	fake.slots[1].state_tid = 1ULL << 32 | 29; // another thread with the same number
+	origins_confirm_spans(origins, &region);
+	assert_int_equal(origins_find(origins, 30)->trace.trace_id[3], 9);
+	assert_false(origins_find(origins, 29)->has_trace);
+	assert_false(origins_find(origins, 28)->has_trace);
+	origins_destroy(origins);
+}
+
+// Nothing else is known of it: it is there for its span.
+static void test_only_a_span(void **state)
+{
+	struct origins *origins;
+
+	fake.slots[1].creator = 0;
+	fake.slots[1].work = 0;
+	origins = origins_read(&region);
+	assert_null(origins_find(origins, 29));
+	origins_destroy(origins);
+	fake.slots[1].otel_at = 1;
+	origins = origins_read(&region);
+	assert_non_null(origins_find(origins, 29));
+	origins_destroy(origins);
+}
+
 // Found in the memory of a process, this one, and copied.
 static void test_of_a_process(void **state)
 {
+	static struct wire_otel_record record = {.trace_id = {3}, .span_id = {[7] = 5}, .valid = WIRE_OTEL_VALID};
+	const struct wire_otel_record *variable = &record;
 	const uint64_t pool_off = fake.header->pool_off;
 	struct origins *origins;
 
 	region_unmap(&region);
-	assert_null(origins_read_process(getpid())); // another process's
+	assert_null(origins_read_process(getpid(), NULL)); // another process's
 	fake.header->pid = (uint32_t)getpid();
-	origins = origins_read_process(getpid());
+	origins = origins_read_process(getpid(), NULL);
 	assert_non_null(origins);
 	assert_int_equal(origins->count, 3);
 	assert_int_equal(origins_find(origins, 29)->creator_tid, PID);
 	assert_int_equal(origins->contexts[0].pcs[1], 0x2000);
+	assert_false(origins_find(origins, 29)->has_trace);
+	origins_destroy(origins);
+	fake.slots[1].otel_at = (uint64_t)(uintptr_t)&variable;
+	origins = origins_read_process(getpid(), NULL);
+	assert_true(origins_find(origins, 29)->has_trace);
+	assert_int_equal(origins_find(origins, 29)->trace.span_id[7], 5);
+	assert_false(origins_find(origins, 28)->has_trace);
 	origins_destroy(origins);
 	fake.header->slots_used = UINT32_MAX;
-	origins = origins_read_process(getpid());
+	origins = origins_read_process(getpid(), NULL);
 	assert_int_equal(origins->count, 3);
 	origins_destroy(origins);
 	for (uint64_t off = 0; off <= fake.size; off += WIRE_PAGE) {
 		fake.header->pool_off = off;
-		origins = origins_read_process(getpid());
+		origins = origins_read_process(getpid(), NULL);
 		assert_true(!origins == (off != pool_off));
 		origins_destroy(origins);
 	}
 	fake.header->pool_off = pool_off;
 	fake.header->nslots = WIRE_MAX_SLOTS;
-	assert_null(origins_read_process(getpid()));
+	assert_null(origins_read_process(getpid(), NULL));
 	fake.header->nslots = FAKE_SLOTS;
 	fake.header->version++;
-	assert_null(origins_read_process(getpid()));
-	assert_null(origins_read_process(INT32_MAX));
+	assert_null(origins_read_process(getpid(), NULL));
+	assert_null(origins_read_process(INT32_MAX, NULL));
 }
 
 int main(void)
@@ -275,8 +368,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_trace, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_spans, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_only_a_span, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lying_stacks, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lying_contexts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_lying_counts, set_up, tear_down),
+		cmocka_unit_test(test_trace_text),
 		cmocka_unit_test_setup_teardown(test_lying_numbers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_lying_labels, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_room_for_the_pool, set_up, tear_down),

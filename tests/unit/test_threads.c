@@ -16,6 +16,7 @@
 #include "profd/agent.h"
 #include "profd/channel.h"
 #include "profd/handler.h"
+#include "profd/otel_trace.h"
 #include "profd/raw.h"
 #include "profd/threads.h"
 #include "profd/wake.h"
@@ -92,6 +93,38 @@ static void scan(void)
 
 	assert_int_equal(pthread_create(&helper, NULL, scan_main, NULL), 0);
 	pthread_join(helper, NULL);
+}
+
+// What an OpenTelemetry SDK would have.
+__thread struct wire_otel_record *otel_thread_ctx_v1 __attribute__((visibility("default")));
+
+static void *join_main(void *ret_is_right)
+{
+	uint32_t slot =
+		profd_threads_join(own_tid(), (struct profd_thread_stack){0, 0}, (struct profd_thread_origin){0, 0});
+
+	*(bool *)ret_is_right = profd_agent.region.slots[slot].otel_at == (uint64_t)(uintptr_t)&otel_thread_ctx_v1;
+	profd_threads_leave(slot);
+	return NULL;
+}
+
+// Where its variable is, each thread says of itself alone.
+static void test_otel_variable(void **state)
+{
+	struct wire_slot *slots = profd_agent.region.slots;
+	bool is_right = false;
+	pthread_t thread;
+	uint32_t slot;
+
+	(void)state;
+	assert_int_equal(slots[0].otel_at, 0); // it joined before it was known whether there is one
+	profd_otel_trace_init();
+	assert_int_equal(pthread_create(&thread, NULL, join_main, &is_right), 0);
+	pthread_join(thread, NULL);
+	assert_true(is_right);
+	slot = profd_threads_join(own_tid() + 1, (struct profd_thread_stack){0, 0}, (struct profd_thread_origin){0, 0});
+	assert_int_equal(slots[slot].otel_at, 0);
+	profd_threads_leave(slot);
 }
 
 static void test_scan_adopts_who_is_not_announced(void **state)
@@ -175,6 +208,7 @@ static void test_scan_in_a_storm_of_starts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_otel_variable, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_scan_adopts_who_is_not_announced, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_scan_in_a_storm_of_starts, set_up, tear_down),
 	};

@@ -184,6 +184,38 @@ static void test_a_wait_without_an_end(void **state)
 }
 
 // A program that became another one, in the same process; and the end of a process.
+// Time ended the second one, whoever was woken there meanwhile.
+static void test_a_wait_that_nobody_ended(void **state)
+{
+	assert_string_equal(FEED("nothing lost", PARK(1, 1, 7), WAKE(2, 2, 7), UNPARK(3, 1, 7), PARK(4, 1, 7),
+				 WAKE(5, 2, 7),
+				 {.kind = WIRE_EVENT_UNPARK,
+				  .reason = WIRE_WAIT_SEMAPHORE,
+				  .time_ns = 6,
+				  .tid = 1,
+				  .object = 7,
+				  .other = WIRE_EVENT_NOBODY}),
+			    "1@1 begin alive\n1@1 begin sem wait\n2@2 begin alive\n2@2 wake to 1\nend 1@3 from 1\n"
+			    "1@4 begin sem wait\n2@5 wake to 2\nend 1@6\nend 1@6\nend 2@6\n");
+}
+
+// The memory that a thread's token was in is a semaphore's later, and the other way round.
+static void test_tokens_are_no_objects(void **state)
+{
+	assert_string_equal(
+		FEED("nothing lost", WAKE(1, 1, 7), START(2, 2, 7), PARK(3, 2, 7), ITEM(WIRE_EVENT_CREATE, 4, 1, 7),
+		     UNPARK(5, 2, 7)),
+		"1@1 begin alive\n1@1 wake to 1\n2@2 begin alive\n2@3 begin sem wait\n1@4 create thread to 2\n"
+		"end 2@5\nend 1@5\nend 2@5\n");
+}
+
+// What a process's threads did last goes on to where its part of the trace stops.
+static void test_where_it_stops(void **state)
+{
+	assert_string_equal(FEED("nothing lost", PARK(1, 1, 7), ITEM(TRACE_ITEM_STOP, 90, 0, 0)),
+			    "1@1 begin alive\n1@1 begin sem wait\nend 1@90\nend 1@90\n");
+}
+
 static void test_processes(void **state)
 {
 	(void)state;
@@ -200,6 +232,9 @@ int main(void)
 		cmocka_unit_test(test_a_life),
 		cmocka_unit_test(test_a_sample_after_its_thread),
 		cmocka_unit_test(test_a_wait_without_an_end),
+		cmocka_unit_test(test_a_wait_that_nobody_ended),
+		cmocka_unit_test(test_tokens_are_no_objects),
+		cmocka_unit_test(test_where_it_stops),
 		cmocka_unit_test(test_processes),
 	};
 

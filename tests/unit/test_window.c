@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "collector/trace.h"
 #include "collector/window_impl.h"
 #include "tests/unit/core_test.h"
 
@@ -171,17 +172,21 @@ static void test_empty_profile_names_its_binary(void **state)
 	collector_destroy(collector);
 }
 
-// Two windows share the stream; each has what came while it was open. The rate is the highest that somebody wants.
+// Two windows share the stream; each has what came while it was open. The rate is the highest that somebody wants. A trace that wants no samples has
+// none.
 static void test_windows_share_the_stream(void **state)
 {
 	struct collector *collector = start(false);
-	struct window *slow, *fast;
+	struct window *slow, *fast, *none;
 	struct window_stats stats;
 	struct fake_agent agent;
 	union fake_message message;
+	struct trace *trace = trace_create(&(struct trace_options){.passive = true});
+	const struct window_options no_samples = {.trace = trace};
 
 	fake_agent_start(&agent, socket_name);
 	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
+	assert_int_equal(window_open(collector, &no_samples, &none), 0);
 	assert_int_equal(fake_agent_receive(&agent, &message, 50), -EAGAIN); // nobody wants samples: no tables, no rate
 	put_stack(&agent, 1, 1000);                                          // before any window: nobody's
 	slow = open_window(collector, getpid(), 100);
@@ -206,6 +211,10 @@ static void test_windows_share_the_stream(void **state)
 	assert_int_equal(stats.generated, 70);
 	window_stats(fast, &stats);
 	assert_int_equal(stats.records, 20);
+	window_stop(none);
+	assert_int_equal(trace_counting(trace)->samples, 0);
+	window_destroy(none);
+	trace_destroy(trace);
 	window_destroy(slow);
 	window_destroy(fast);
 	fake_agent_stop(&agent);

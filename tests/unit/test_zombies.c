@@ -114,6 +114,53 @@ static void test_slow(void **state)
 	assert_int_equal(judge().doubted[ZOMBIES_SLOW], 1);
 }
 
+// A wait that time ended is no waking, and nobody did it.
+static void test_time_wakes_nobody(void **state)
+{
+	struct wake_life life;
+
+	(void)state;
+	for (uint64_t s = 50; s < 60; s++) {
+		happens(WIRE_EVENT_PARK, s, 7, 0x1);
+		happens(WIRE_EVENT_WAKE, s, 9, 0x1); // another one's
+		wake_history_add(history, &(struct trace_item){.kind = WIRE_EVENT_UNPARK,
+							       .time_ns = (s + 1) * S,
+							       .tid = 7,
+							       .object = 0x1,
+							       .other = WIRE_EVENT_NOBODY,
+							       .source = 1});
+	}
+	assert_true(wake_history_find(history, 7, &life));
+	assert_int_equal(life.woken, 0);
+	assert_int_equal(life.waker_tid, 0);
+	assert_int_equal(life.longest_ns, 0);
+}
+
+// What the trace's own marks say is no thread's doing.
+static void test_marks_are_no_events(void **state)
+{
+	struct wake_life life;
+
+	(void)state;
+	happens(TRACE_ITEM_STOP, 105, 7, 0);
+	happens(TRACE_ITEM_GONE, 105, 7, 0);
+	assert_false(wake_history_find(history, 7, &life));
+	assert_int_equal(wake_history_forgotten(history), 0);
+}
+
+// What there is no memory for may have woken somebody.
+static void test_memory_runs_out(void **state)
+{
+	uint64_t objects = 0;
+
+	(void)state;
+	while (wake_history_forgotten(history) == 0) {
+		happens(WIRE_EVENT_WAKE, 60, 9, ++objects);
+		assert_true(objects < 10000000);
+	}
+	assert_true(objects > 100000);
+}
+
 static void test_somebody_signals(void **state)
 {
 	(void)state;
@@ -173,10 +220,14 @@ static void test_number_used_again(void **state)
 
 // ---- The queue ------------------------------------------------------------------------------------------------------
 
+static void queue_one(struct trace *trace, uint8_t kind, uint32_t source, uint64_t time_ns, uint32_t tid)
+{
+	trace_add(trace, &(struct trace_item){.source = source, .time_ns = time_ns, .tid = tid, .kind = kind});
+}
+
 static void queue(struct trace *trace, uint32_t source, uint64_t time_ns, uint32_t tid)
 {
-	trace_add(trace,
-		  &(struct trace_item){.source = source, .time_ns = time_ns, .tid = tid, .kind = WIRE_EVENT_PARK});
+	queue_one(trace, WIRE_EVENT_WAKE, source, time_ns, tid);
 }
 
 static size_t take(struct trace *trace, uint32_t tids[16])
@@ -237,6 +288,90 @@ static void test_flight(void **state)
 	trace_destroy(trace);
 }
 
+// A wait that lasts is there, however long ago it began; not one that ended, or whose process has.
+static void test_flight_keeps_waits(void **state)
+{
+	struct trace *trace = trace_create(&(struct trace_options){.keep_ns = 10 * S});
+	struct trace_item items[16];
+	size_t n;
+
+	(void)state;
+	queue_one(trace, WIRE_EVENT_PARK, 1, 1 * S, 1);
+	queue_one(trace, WIRE_EVENT_PARK, 1, 2 * S, 2);
+	queue_one(trace, WIRE_EVENT_UNPARK, 1, 3 * S, 2);
+	queue_one(trace, WIRE_EVENT_PARK, 1, 4 * S, 3);
+	queue_one(trace, WIRE_EVENT_EXIT, 1, 5 * S, 3);
+	queue_one(trace, WIRE_EVENT_PARK, 2, 6 * S, 4);
+	queue_one(trace, TRACE_ITEM_GONE, 2, 7 * S, 0);
+	queue_one(trace, WIRE_EVENT_UNPARK, 1, 8 * S, 5);
+	queue_one(trace, WIRE_EVENT_PARK, 1, 9 * S, 5);
+	queue_one(trace, TRACE_ITEM_SAMPLE, 1, 9 * S + 1, 5);
+	trace_flush(trace, 1, 50 * S);
+	queue_one(trace, WIRE_EVENT_UNPARK, 1, 95 * S, 5);
+	queue_one(trace, TRACE_ITEM_STOP, 1, 100 * S, 0); // it lives, so the last so long are those before now
+	trace_finish(trace);
+	n = trace_take(trace, items, 16);
+	assert_int_equal(n, 4);
+	assert_int_equal(items[0].tid, 1);
+	assert_int_equal(items[1].tid, 5);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(items[i].kind, WIRE_EVENT_PARK);
+		assert_int_equal(items[i].time_ns, 90 * S);
+	}
+	assert_int_equal(items[2].kind, WIRE_EVENT_UNPARK);
+	assert_int_equal(items[3].kind, TRACE_ITEM_STOP);
+	trace_destroy(trace);
+}
+
+// Where there is more to keep than there is room, it is the oldest that goes.
+static void test_flight_keeps_the_last(void **state)
+{
+	struct trace *trace = trace_create(&(struct trace_options){.keep_ns = 3600 * S});
+	const uint32_t all = 3000000;
+	struct trace_counts counts;
+	struct trace_item item;
+	uint32_t kept = 0;
+
+	(void)state;
+	for (uint32_t i = 1; i <= all; i++) {
+		queue_one(trace, TRACE_ITEM_SAMPLE, 1, S + i, i);
+		if (i % 100000 == 0)
+			trace_flush(trace, 1, S + i);
+	}
+	trace_finish(trace);
+	trace_read_counts(trace, &counts);
+	for (; trace_take(trace, &item, 1) == 1; kept++)
+		assert_int_equal(item.tid, counts.dropped + 1 + kept);
+	assert_int_equal(counts.dropped + kept, all);
+	assert_in_range(kept, 1u << 20, 2u << 20);
+	trace_destroy(trace);
+}
+
+// A target's clock is ours: what it says is still to come is no event, and moves nobody's end.
+static void test_the_future(void **state)
+{
+	const uint64_t keeps[] = {0, 10 * S};
+	struct trace_item items[16];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct trace *trace = trace_create(&(struct trace_options){.keep_ns = keeps[i]});
+		struct trace_counts counts;
+
+		queue(trace, 1, 100 * S, 1);
+		queue(trace, 2, INT64_MAX, 2);
+		queue(trace, 2, 102 * S, 3); // written since the drain began
+		trace_flush(trace, 1, 101 * S);
+		trace_finish(trace);
+		trace_read_counts(trace, &counts);
+		assert_int_equal(counts.events.bad, 1);
+		assert_int_equal(trace_take(trace, items, 16), 2);
+		assert_int_equal(items[0].tid, 1);
+		assert_int_equal(items[1].tid, 3);
+		trace_destroy(trace);
+	}
+}
+
 static void test_full_queue(void **state)
 {
 	struct trace *trace = trace_create(&(struct trace_options){0});
@@ -260,6 +395,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_never_woken, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_who_used_to_wake_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_slow, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_time_wakes_nobody, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_marks_are_no_events, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_memory_runs_out, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_somebody_signals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_did_something, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_outside, set_up, tear_down),
@@ -267,6 +405,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_number_used_again, set_up, tear_down),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_flight),
+		cmocka_unit_test(test_flight_keeps_waits),
+		cmocka_unit_test(test_flight_keeps_the_last),
+		cmocka_unit_test(test_the_future),
 		cmocka_unit_test(test_full_queue),
 	};
 
