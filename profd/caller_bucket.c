@@ -10,9 +10,8 @@
 struct wire_bucket *profd_caller_bucket(enum wire_bucket_kind kind, struct profd_caller caller, uint64_t work,
 					uint64_t key, uint64_t rate)
 {
-	uint64_t pcs[WIRE_STORE_FRAMES];
-	struct profd_store_stack stack = {
-		.pcs = pcs, .work = work, .known = profd_known_stack(caller, PROFD_KNOWN_STORED)};
+	uint64_t pcs[WIRE_STORE_FRAMES], tag = profd_known_tag(PROFD_KNOWN_STORED);
+	struct profd_store_stack stack = {.pcs = pcs, .work = work, .known = profd_known_stack(caller, tag)};
 	struct profd_walk_words words;
 	struct wire_bucket *bucket;
 
@@ -21,6 +20,6 @@ struct wire_bucket *profd_caller_bucket(enum wire_bucket_kind kind, struct profd
 	stack.npcs = profd_caller_walk_words(caller, &words, pcs, WIRE_STORE_FRAMES, &stack.stop);
 	bucket = profd_store_bucket(kind, &stack, key, rate);
 	if (bucket)
-		profd_known_stack_keep(caller, PROFD_KNOWN_STORED, &words, bucket->stack + 1);
+		profd_known_stack_keep(caller, tag, &words, bucket->stack + 1);
 	return bucket;
 }

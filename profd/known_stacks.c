@@ -4,7 +4,12 @@
 // known_stacks.c: see known_stacks.h.
 //
 // One table for all threads: no two of them have the same SP at once. Sets of WAYS places; a signature for each place says whether it is worth
-// looking at. A place's turn is odd while it is written, by one writer: who reads takes the turn before and after.
+// looking at. A place's turn is odd while it is written, by one writer: who reads takes the turn before and after. Who is interrupted by a handler
+// that leaves by longjmp, or is on another thread at the time of a fork, never ends: one place less.
+//
+// The words are compared in the order in which the walk came to them. Where each lies follows from those before it, so as long as these are the same, it is
+// a word that the walk would read, too; and at the first one that is not, nothing further out is looked at: it may be anything, if a coroutine has its stack
+// in there.
 
 #include "profd/known_stacks.h"
 
@@ -20,14 +25,16 @@
 
 struct known {
 	uint64_t turn; // atomic
-	uint64_t pc, sp, tag, serial, sum;
+	uint64_t pc, sp, tag, serial;
 	uint64_t fp; // 0: does not matter
 	uint32_t what, nwords;
-	uint16_t words[PROFD_WALK_WORDS]; // above sp
+	uint16_t at[PROFD_WALK_WORDS];    // in words above sp
+	uint64_t words[PROFD_WALK_WORDS]; // what these held
 };
 
 static uint32_t signatures[SETS][WAYS]; // atomic; 0: nothing is there
 static struct known places[SETS][WAYS];
+static uint64_t age; // atomic; of tags
 
 #define GET(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define SET(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
@@ -52,36 +59,37 @@ static uint64_t words_above(uint64_t sp)
 	return sp % 8 || sp < private->stack_low || sp >= private->stack_high ? 0 : (private->stack_high - sp) / 8;
 }
 
-// Of what lies at these places now: each by another power of an odd number, so that words which change together do not make up for each other. false: a place that was written meanwhile says nonsense.
-static bool add_up(const struct known *known, uint64_t sp, uint64_t *ret_sum)
+// A word of the target's stack, below whatever the compiler that built us knows of: nothing for its sanitizers.
+__attribute__((no_sanitize("address"))) static uint64_t word_at(uint64_t address)
 {
-	const uint64_t *words = (const uint64_t *)(uintptr_t)sp; // NOLINT(performance-no-int-to-ptr)
-	uint64_t limit = words_above(sp), sum = 0, factor = FACTOR;
+	return *(const volatile uint64_t *)(uintptr_t)address; // NOLINT(performance-no-int-to-ptr)
+}
+
+// A place that was written meanwhile says nonsense.
+static bool holds(const struct known *known, uint64_t sp)
+{
+	uint64_t limit = words_above(sp);
 	uint32_t n = GET(known->nwords);
 
-	if (n > PROFD_WALK_WORDS)
+	if (n > PROFD_WALK_WORDS || !limit)
 		return false;
 	for (uint32_t i = 0; i < n; i++) {
-		uint16_t at = GET(known->words[i]);
+		uint16_t at = GET(known->at[i]);
 
-		if (at >= limit)
+		if (at >= limit || word_at(sp + 8ull * at) != GET(known->words[i]))
 			return false;
-		sum += words[at] * factor;
-		factor *= FACTOR;
 	}
-	*ret_sum = sum;
 	return true;
 }
 
 static uint32_t look(const struct known *known, struct profd_caller caller, uint64_t tag)
 {
-	uint64_t turn = __atomic_load_n(&known->turn, __ATOMIC_ACQUIRE), sum;
+	uint64_t turn = __atomic_load_n(&known->turn, __ATOMIC_ACQUIRE);
 	uint32_t what = GET(known->what);
 
 	if (turn & 1 || GET(known->sp) != caller.sp || GET(known->pc) != caller.pc || GET(known->tag) != tag ||
 	    GET(known->serial) != __atomic_load_n(&profd_modules_serial, __ATOMIC_RELAXED) ||
-	    (GET(known->fp) && GET(known->fp) != caller.fp) || !add_up(known, caller.sp, &sum) ||
-	    GET(known->sum) != sum)
+	    (GET(known->fp) && GET(known->fp) != caller.fp) || !holds(known, caller.sp))
 		return 0;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return GET(known->turn) == turn ? what : 0;
@@ -118,47 +126,41 @@ static bool fit(struct profd_caller caller, const struct profd_walk_words *words
 	return limit > 0;
 }
 
-// As add_up.
-static uint64_t sum_of(const struct profd_walk_words *words)
+// Stacks that differ further out alone share a set, and should not push each other out.
+static uint32_t way_of(const struct profd_walk_words *words)
 {
-	uint64_t sum = 0, factor = FACTOR;
+	uint64_t hash = 0;
 
-	for (uint32_t i = 0; i < words->count; i++) {
-		const uint64_t *word = (const uint64_t *)(uintptr_t)words->at[i]; // NOLINT(performance-no-int-to-ptr)
-
-		sum += *word * factor;
-		factor *= FACTOR;
-	}
-	return sum;
+	for (uint32_t i = 0; i < words->count; i++)
+		hash = (hash ^ word_at(words->at[i])) * FACTOR;
+	return (uint32_t)(hash >> 32) & (WAYS - 1);
 }
 
-static void write(struct known *known, struct profd_caller caller, uint64_t tag, const struct profd_walk_words *words,
-		  uint64_t sum)
+static void write(struct known *known, struct profd_caller caller, uint64_t tag, const struct profd_walk_words *words)
 {
 	SET(known->pc, caller.pc);
 	SET(known->sp, caller.sp);
 	SET(known->fp, words->by_first_fp ? caller.fp : 0);
 	SET(known->tag, tag);
 	SET(known->serial, words->serial);
-	SET(known->sum, sum);
 	SET(known->nwords, words->count);
-	for (uint32_t i = 0; i < words->count; i++)
-		SET(known->words[i], (uint16_t)((words->at[i] - caller.sp) / 8));
+	for (uint32_t i = 0; i < words->count; i++) {
+		SET(known->at[i], (uint16_t)((words->at[i] - caller.sp) / 8));
+		SET(known->words[i], word_at(words->at[i]));
+	}
 }
 
 void profd_known_stack_keep(struct profd_caller caller, uint64_t tag, const struct profd_walk_words *words,
 			    uint32_t what)
 {
 	struct place place = place_of(caller, tag);
-	uint64_t sum, turn;
 	struct known *known;
+	uint64_t turn;
 	uint32_t way;
 
 	if (profd_thread_slot == PROFD_NO_SLOT || !words->whole || !words->serial || !fit(caller, words))
 		return;
-	// Stacks that differ further out alone share a set, and should not push each other out.
-	sum = sum_of(words);
-	way = (uint32_t)(sum * FACTOR >> 32) & (WAYS - 1);
+	way = way_of(words);
 	known = &places[place.set][way];
 	turn = GET(known->turn);
 	if (turn & 1 ||
@@ -166,16 +168,18 @@ void profd_known_stack_keep(struct profd_caller caller, uint64_t tag, const stru
 		return;
 	SET(signatures[place.set][way], place.signature);
 	__atomic_thread_fence(__ATOMIC_RELEASE);
-	write(known, caller, tag, words, sum);
+	write(known, caller, tag, words);
 	SET(known->what, what);
 	__atomic_store_n(&known->turn, turn + 2, __ATOMIC_RELEASE);
 }
 
-// What is being written at the fork is found by nobody.
+uint64_t profd_known_tag(uint64_t whose)
+{
+	return GET(age) << 33 | whose;
+}
+
+// Not what is there: somebody may be in the middle of writing, whom a handler that forked has interrupted.
 void profd_known_stacks_forget(void)
 {
-	for (uint32_t set = 0; set < SETS; set++)
-		for (uint32_t way = 0; way < WAYS; way++)
-			if (GET(signatures[set][way]))
-				SET(signatures[set][way], 0);
+	SET(age, GET(age) + 1);
 }

@@ -17,9 +17,12 @@
 #include "profd/caller.h"
 #include "profd/unwind.h"
 
-// Below: a context that wakes others on behalf of the context of that number (wakers.c).
-#define PROFD_KNOWN_STORED (1ull << 32) // a stack of the profile store, by its place + 1 (caller_bucket.c)
+// Whose a stack is: of a context, by its number, that wakes others on behalf of it (wakers.c); or
+#define PROFD_KNOWN_STORED (1ull << 32) // of the profile store: what is kept is its place + 1 (caller_bucket.c)
 
+// The tag of that, from now until all is forgotten. Take it before you find out what you keep under it: a handler that forks may come in between, and
+// what was found out before is its parent's.
+uint64_t profd_known_tag(uint64_t whose);
 // What was kept for the caller's stack and the tag; 0: it is not known.
 uint32_t profd_known_stack(struct profd_caller caller, uint64_t tag);
 // what: not 0. words: of the walk that found out. Does nothing if not all is known that the stack follows from.

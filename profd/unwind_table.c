@@ -249,21 +249,21 @@ static inline void words_miss(struct profd_walk *walk)
 #endif
 }
 
-// Of rules that need no more than SP and FP; a frame left in another way is not among the steps.
-static inline void note_rule(struct profd_walk *walk, const struct wire_rule *rule, uint64_t base)
+// Of rules that need no more than SP and FP; a frame left in another way is not among the steps. by_record: FP stood in for SP (cfa_by_record).
+static inline void note_rule(struct profd_walk *walk, const struct wire_rule *rule, uint64_t base, bool by_record)
 {
 	bool fp_saved = rule->fp == WIRE_SAVED_AT;
 
 	if ((rule->cfa == WIRE_CFA_SP || rule->cfa == WIRE_CFA_FP) && rule->ra == WIRE_SAVED_AT &&
 	    (fp_saved || rule->fp == WIRE_SAVED_SAME))
-		note_words(walk, rule->cfa == WIRE_CFA_FP, base + (uint64_t)(int64_t)rule->ra_off,
+		note_words(walk, by_record || rule->cfa == WIRE_CFA_FP, base + (uint64_t)(int64_t)rule->ra_off,
 			   fp_saved ? base + (uint64_t)(int64_t)rule->fp_off : 0);
 }
 
 static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rule)
 {
 	bool in_link = PROFD_ARCH_LINK && rule->ra == WIRE_SAVED_SAME;
-	bool in_register = in_link || rule->ra == WIRE_SAVED_REG, fp_known;
+	bool in_register = in_link || rule->ra == WIRE_SAVED_REG, by_record = !profd_walk_sp_known(walk), fp_known;
 	uint64_t cfa, base, fp, pc;
 	enum step step = find_cfa(walk, rule, &cfa);
 
@@ -288,7 +288,7 @@ static enum step frame_step(struct profd_walk *walk, const struct wire_rule *rul
 	profd_walk_enter(walk, pc, cfa, fp);
 	walk->fp_known = fp_known;
 	walk->by_rule = true;
-	note_rule(walk, rule, base);
+	note_rule(walk, rule, base, by_record);
 	return STEP_ON;
 }
 

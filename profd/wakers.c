@@ -67,7 +67,7 @@ static uint32_t woken_by(uint32_t stack, uint32_t parent)
 	return profd_contexts_add(WIRE_CONTEXT_WOKEN, stack, parent);
 }
 
-static uint32_t walk_and_remember(struct profd_caller caller, uint32_t parent)
+static uint32_t walk_and_remember(struct profd_caller caller, uint32_t parent, uint64_t tag)
 {
 	struct profd_walk_words words;
 	uint32_t context;
@@ -75,7 +75,7 @@ static uint32_t walk_and_remember(struct profd_caller caller, uint32_t parent)
 	words.whole = false;
 	context = woken_by(profd_contexts_stack(caller, &words), parent);
 	if (context)
-		profd_known_stack_keep(caller, parent, &words, context);
+		profd_known_stack_keep(caller, tag, &words, context);
 	return context;
 }
 
@@ -83,14 +83,15 @@ uint32_t profd_wakers_wake(uint64_t object, struct profd_caller caller)
 {
 	struct wake *wake = &wakes[entry_of(object)];
 	uint32_t parent, context, tid, origin;
-	uint64_t at_ns, by;
+	uint64_t tag, at_ns, by;
 
 	if (profd_thread_slot == PROFD_NO_SLOT || !__atomic_load_n(&profd_agent.on, __ATOMIC_ACQUIRE))
 		return 0;
 	parent = WIRE_WORK_CONTEXT(profd_contexts_own_work());
-	context = profd_known_stack(caller, parent);
+	tag = profd_known_tag(parent);
+	context = profd_known_stack(caller, tag);
 	if (!context && profd_agent_is_on())
-		context = walk_and_remember(caller, parent);
+		context = walk_and_remember(caller, parent, tag);
 	if (!context)
 		return 0;
 	tid = own_tid();

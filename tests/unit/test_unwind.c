@@ -30,10 +30,12 @@
 #include "profd/unwind_memo.h"
 #include "profd/wire.h"
 #include "tests/unit/unwind_modules.h"
+#include "tests/unit/walk_words.h"
 
 #define MAX_FRAMES 256
 #define SEEN (1u << 16)
-#define VISITS 2 // of a PC that are compared: where it was reached from may matter
+#define WORDS_EACH 4 // stack so many: it takes hundreds of walks
+#define VISITS 2     // of a PC that are compared: where it was reached from may matter
 #define TRAP_FLAG 0x100
 #define NOINLINE __attribute__((noinline, noclone))
 
@@ -62,6 +64,7 @@ static struct {
 	struct stack base; // the first one, from check_subject itself
 	struct profd_walk_memo memo;
 	uint64_t memo_wrong;
+	uint64_t words_whole, words_wrong; // walk_words.h
 } step;
 
 // DWARF's order, from the kernel's.
@@ -72,6 +75,15 @@ static void read_context(const ucontext_t *uc, struct profd_unwind_context *cont
 
 	for (int i = 0; i < PROFD_UNWIND_REGS; i++)
 		context->regs[i] = (uint64_t)uc->uc_mcontext.gregs[greg[i]];
+}
+
+static void check_words(const struct profd_unwind_context *context, struct profd_stack_range range)
+{
+	uint64_t at;
+	int checked = step.compared % WORDS_EACH ? 0 : walk_words_check(&modules.set, context, range, &at);
+
+	step.words_whole += checked > 0;
+	step.words_wrong += checked < 0;
 }
 
 static void walk_ours(const ucontext_t *uc, struct stack *stack)
@@ -88,6 +100,7 @@ static void walk_ours(const ucontext_t *uc, struct stack *stack)
 		profd_unwind_table_memo(&modules.set, &context, range, &step.memo, again.pcs, MAX_FRAMES, &again.stop);
 	step.memo_wrong += again.count != stack->count || again.stop != stack->stop ||
 			   memcmp(again.pcs, stack->pcs, stack->count * sizeof(stack->pcs[0])) != 0;
+	check_words(&context, range);
 }
 
 static void walk_libunwind(ucontext_t *uc, struct stack *stack)
@@ -215,6 +228,7 @@ NOINLINE static void check_subject(void (*subject)(void), uint64_t least_pcs, bo
 	if (step.different)
 		fail_msg("%" PRIu64 " of %" PRIu64 " differ; the first: %s", step.different, step.compared, step.first);
 	assert_int_equal(step.memo_wrong, 0);
+	assert_int_equal(step.words_wrong, 0);
 	assert_true(step.theirs_wrong * 100 <= step.compared);
 	if (step.pcs < least_pcs)
 		fail_msg("only %" PRIu64 " PCs in %" PRIu64 " steps", step.pcs, step.steps);
@@ -397,6 +411,7 @@ static void *in_thread(void *argument)
 	pthread_attr_destroy(&attributes);
 	stack_high = (uint64_t)(uintptr_t)low + size;
 	check_subject(subject_deep, 20, NULL);
+	assert_true(step.words_whole > 5);
 	check_subject(subject_signal, 100, NULL);
 	stack_high = mine;
 	return argument;

@@ -25,6 +25,7 @@
 #include "profd/safe_read.h"
 #include "profd/unwind_memo.h"
 #include "profd/wire.h"
+#include "tests/unit/walk_words.h"
 
 #define BRK_0 0xd4200000u
 #define WANTED_HITS 250
@@ -67,6 +68,7 @@ static uint32_t *breakpoint, held; // the instruction that is held back, and whe
 static bool learning;
 static unsigned hits, plt_hits, signed_links, failures;
 static unsigned signals_passed; // by frame pointers alone
+static unsigned words_whole;    // walk_words.h
 
 // ---- What the agent has otherwise ----------------------------------------------------------------------------------
 
@@ -231,6 +233,18 @@ static bool is_true(const struct stack *stack, const struct expected *frames, ui
 
 // ---- Walks ---------------------------------------------------------------------------------------------------------
 
+static void check_words(const struct profd_module_set *with, const struct profd_unwind_context *context,
+			struct profd_stack_range range)
+{
+	uint64_t at;
+	int checked = walk_words_check(with, context, range, &at);
+
+	words_whole += checked > 0;
+	if (checked < 0 && ++failures <= MAX_FAILURES)
+		printf("%#" PRIx64 ": the walk follows from the word at SP + %#" PRIx64 ", too\n",
+		       context->regs[PROFD_ARCH_PC], at - range.low);
+}
+
 static struct stack walk(const struct profd_module_set *with, const struct profd_unwind_context *context, bool bounded)
 {
 	uint64_t sp = context->regs[PROFD_ARCH_SP];
@@ -246,6 +260,8 @@ static struct stack walk(const struct profd_module_set *with, const struct profd
 	again.count = profd_unwind_table_memo(with, context, range, &memo, again.pcs, MAX_FRAMES, &again.stop);
 	if (memcmp(&stack, &again, sizeof(stack)) != 0 && ++failures <= MAX_FAILURES)
 		printf("%#" PRIx64 ": not the same with a memo\n", context->regs[PROFD_ARCH_PC]);
+	if (bounded && (with == &set || with == &holed))
+		check_words(with, context, range);
 	return stack;
 }
 
@@ -548,8 +564,9 @@ int main(int argc, char **argv)
 	storm_plt();
 	walk_hostile();
 	printf("%u instructions of %td, %u in the PLT, %u with a signed x30, %u behind a signal by frame pointers, %u "
-	       "wrong\n",
-	       hits, __stop_storm - __start_storm, plt_hits, signed_links, signals_passed, failures);
+	       "whose words are known, %u wrong\n",
+	       hits, __stop_storm - __start_storm, plt_hits, signed_links, signals_passed, words_whole, failures);
+	failures += words_whole == 0;
 #if defined(KEEPS_FRAME_POINTERS)
 	failures += signals_passed == 0;
 #endif

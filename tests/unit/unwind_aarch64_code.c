@@ -102,10 +102,15 @@ STORM static long many(const long *v)
 	return k + a * b + c * d + e * f + g * h + i * j + (long)(x * y);
 }
 
-// For a walk that has no table for the second of the three: see unwind_aarch64.h.
-STORM static long untabled(long value)
+// For a walk that has no table for untabled: see unwind_aarch64.h.
+STORM static long under_untabled(long value)
 {
 	return leaf_of_untabled(value) + 1;
+}
+
+STORM static long untabled(long value)
+{
+	return under_untabled(value) + 1;
 }
 
 STORM static long calls_untabled(long value)
@@ -321,6 +326,7 @@ struct storm_function storm_functions[] = {
 	BY_CODE(recordless),
 	BY_CODE(calls_untabled),
 	BY_CODE(untabled),
+	BY_CODE(under_untabled),
 	BY_CODE(leaf_of_untabled),
 	{"compare", (const void *)compare, CALLED_BY_LIBC, (const void *)sorts, 0},
 	{"on_ill", (const void *)on_ill, CALLED_BY_KERNEL, storm_ill_pc, 0},
