@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// unwind_guess.h: frames without a rule. A part of unwind_table.c. Handler.
+// unwind_guess.h: frames without a rule. A part of unwind_table.c, which says so by PROFD_UNWIND_TABLE. Handler.
 //
 // Hand-written code without CFI, code of modules whose table is not there yet, and code that a runtime made are stepped over as leaf code, or by the
 // frame pointer. What is taken for a return address must be vouched for by the code itself: a call right before it, if possible one to where the walk
 // is. Where nothing vouches, the walk ends.
+
+#ifdef PROFD_UNWIND_TABLE
 
 #define MAX_ASM_FUNCTION (1u << 14) // bytes from the entry of a function without CFI to a PC in it
 #define MAX_ASM_PUSHES 12u          // words that it pushed
@@ -163,3 +165,5 @@ static enum step guess_step(struct profd_walk *walk)
 		return STEP_ON;
 	return STEP_NO_RULE;
 }
+
+#endif

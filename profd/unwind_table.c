@@ -336,6 +336,7 @@ static inline enum step cached_step(struct profd_walk *walk, uint64_t entry)
 	return STEP_ON;
 }
 
+#define PROFD_UNWIND_TABLE
 #include "profd/unwind_guess.h"
 
 // ---- The walk ------------------------------------------------------------------------------------------------------
