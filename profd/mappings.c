@@ -21,6 +21,7 @@
 #include "profd/interpose_map.h"
 #include "profd/own_map.h"
 #include "profd/ranges.h"
+#include "profd/shared_file.h"
 #include "profd/store.h"
 #include "profd/traced.h"
 
@@ -272,7 +273,7 @@ static struct wire_bucket *find_bucket(uint64_t bytes, enum wire_heap_by by, str
 static bool pages_of(const void *address, size_t length, uint64_t *ret_start, uint64_t *ret_end)
 {
 	uint64_t start = (uint64_t)(uintptr_t)address;
-	uint64_t end = (start + length + WIRE_PAGE - 1) & ~(uint64_t)(WIRE_PAGE - 1);
+	uint64_t end = profd_shared_page_up(start + length);
 
 	if (start % WIRE_PAGE != 0 || length > INT64_MAX || end <= start)
 		return false;
@@ -371,19 +372,16 @@ int profd_mappings_munmap(void *address, size_t length)
 	return result;
 }
 
-static size_t page_up(size_t bytes)
-{
-	return (bytes + WIRE_PAGE - 1) & ~(size_t)(WIRE_PAGE - 1);
-}
-
 // What becomes smaller in place loses its end, and is the same object. Of shared memory, `old_length` 0 makes a second view.
 void *profd_mappings_mremap(void *old, size_t old_length, size_t length, int flags, void *to)
 {
 	struct profd_caller caller = PROFD_CALLER();
 	bool stays = (flags & MREMAP_DONTUNMAP) != 0 || old_length == 0;
-	bool shrinks = !stays && !(flags & MREMAP_FIXED) && page_up(length) <= page_up(old_length);
-	size_t kept = shrinks ? page_up(length) : 0;
-	struct taken taken = begin((char *)old + kept, stays ? WIRE_PAGE : page_up(old_length) - kept, !stays);
+	bool shrinks =
+		!stays && !(flags & MREMAP_FIXED) && profd_shared_page_up(length) <= profd_shared_page_up(old_length);
+	size_t kept = shrinks ? profd_shared_page_up(length) : 0;
+	struct taken taken =
+		begin((char *)old + kept, stays ? WIRE_PAGE : profd_shared_page_up(old_length) - kept, !stays);
 	void *moved = profd_map_reals.mremap(old, old_length, length, flags, to);
 
 	end(&taken, moved != MAP_FAILED);

@@ -52,6 +52,18 @@ static inline long target_number(int argc, char **argv, int index, long otherwis
 	return argc > index ? strtol(argv[index], NULL, 10) : otherwise;
 }
 
+// The test looks while we wait: until it closes our input.
+static inline int target_wait_for_end(void)
+{
+	char byte;
+
+	printf("ready\n");
+	fflush(stdout);
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
+	return 0;
+}
+
 #define TARGET_CHECK(what)                                                             \
 	do {                                                                           \
 		if (!(what)) {                                                         \

@@ -41,18 +41,6 @@ static void tell(const char *function, const struct truth *truth)
 	       truth->bytes);
 }
 
-// The test looks while we wait: until it closes our input.
-static int wait_for_end(void)
-{
-	char byte;
-
-	printf("ready\n");
-	fflush(stdout);
-	while (read(STDIN_FILENO, &byte, 1) > 0)
-		;
-	return 0;
-}
-
 static void *kept(void *object)
 {
 	if (!object)
@@ -113,7 +101,7 @@ static int run_known(int argc, char **argv)
 	tell("heap_middle", &middle);
 	tell("heap_large", &large);
 	tell("heap_mixed", &mixed);
-	return argc > 2 ? wait_for_end() : 0;
+	return argc > 2 ? target_wait_for_end() : 0;
 }
 
 // ---- realloc -------------------------------------------------------------------------------------------------------

@@ -30,17 +30,6 @@ static void tell(const char *function, long in_use_objects, long in_use_bytes, l
 	printf("heap_%s %ld %ld %ld %ld\n", function, in_use_objects, in_use_bytes, objects, bytes);
 }
 
-static int wait_for_end(void)
-{
-	char byte;
-
-	printf("ready\n");
-	fflush(stdout);
-	while (read(STDIN_FILENO, &byte, 1) > 0)
-		;
-	return 0;
-}
-
 // ---- Known sizes -----------------------------------------------------------------------------------------------------
 
 TARGET_NOINLINE static char *heap_plain(long bytes, int flags)
@@ -161,7 +150,7 @@ static int run_known(int argc, char **argv)
 	tell("left", one, 32 * PAGE * one, 1, 64 * PAGE);
 	tell("file", 0, 0, 0, 0);
 	tell("failing", 0, 0, 1, PAGE);
-	return argc > 2 ? wait_for_end() : 0;
+	return argc > 2 ? target_wait_for_end() : 0;
 }
 
 // ---- Threads, signal handlers, children ------------------------------------------------------------------------------

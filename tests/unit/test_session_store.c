@@ -16,6 +16,7 @@
 #include "collector/store_source.h"
 #include "profd/store.h"
 #include "tests/unit/fake_agent.h"
+#include "tests/unit/own_store.h"
 
 static char socket_name[64];
 
@@ -34,16 +35,6 @@ static int open_store(void **state)
 {
 	(void)state;
 	return profd_store_open();
-}
-
-static int close_store(void **state)
-{
-	int fd = profd_store.fd;
-
-	(void)state;
-	profd_store_close();
-	close(fd);
-	return 0;
 }
 
 static void join(struct fake_agent *agent, const struct wire_rates *wish)

@@ -22,6 +22,7 @@
 #include "profd/store.h"
 #include "profd/traced.h"
 #include "tests/unit/fake_traces.h"
+#include "tests/unit/own_store.h"
 
 #define PAST_NS INT64_MAX // born before that: all
 
@@ -29,16 +30,6 @@ static int open_store(void **state)
 {
 	(void)state;
 	return profd_store_open();
-}
-
-static int close_store(void **state)
-{
-	int fd = profd_store.fd;
-
-	(void)state;
-	profd_store_close();
-	close(fd);
-	return 0;
 }
 
 static struct store *map(void)

@@ -21,6 +21,7 @@
 #include "profd/store.h"
 #include "profd/traced.h"
 #include "tests/unit/fake_traces.h"
+#include "tests/unit/own_store.h"
 
 static struct store *store;
 static struct store_source source;
@@ -36,15 +37,10 @@ static int open_store(void **state)
 	return 0;
 }
 
-static int close_store(void **state)
+static int end_store(void **state)
 {
-	int fd = profd_store.fd;
-
-	(void)state;
 	store_unref(store);
-	profd_store_close();
-	close(fd);
-	return 0;
+	return close_store(state);
 }
 
 // ---- The target ----------------------------------------------------------------------------------------------------------------------
@@ -489,7 +485,7 @@ static void test_totals_of_buckets_that_lie(void **state)
 
 int main(void)
 {
-#define IN_A_STORE(test) cmocka_unit_test_setup_teardown(test, open_store, close_store)
+#define IN_A_STORE(test) cmocka_unit_test_setup_teardown(test, open_store, end_store)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_shares_add_up),
 		cmocka_unit_test(test_shares_of_a_difference),

@@ -15,6 +15,7 @@
 #include "profd/store.h"
 #include "profd/traced.h"
 #include "tests/unit/fake_traces.h"
+#include "tests/unit/own_store.h"
 
 #define THREADS 4
 
@@ -33,16 +34,6 @@ static int open_store(void **state)
 		return -1;
 	bucket = profd_store_bucket(WIRE_BUCKET_HEAP, &stack, 16, 1);
 	return bucket ? 0 : -1;
-}
-
-static int close_store(void **state)
-{
-	int fd = profd_store.fd;
-
-	(void)state;
-	profd_store_close();
-	close(fd);
-	return 0;
 }
 
 static const void *object_at(uint64_t number)
