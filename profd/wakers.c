@@ -5,6 +5,9 @@
 //
 // Answers. Who asks another thread for something, waits, and is woken by it, is where it was: the waker is no cause of what it does then. So a wake
 // carries who gave the waker its own context, and where that chain began; a thread that finds itself there keeps what it had.
+//
+// Who asks and who answers is told by nothing else. So a thread that others ask, and that missed its waker (see missed), must not pass for one that
+// nobody woke: whoever it answers would be taken for who answers, from then on and for ever. It says that it is unsure.
 
 #include "profd/wakers.h"
 
@@ -30,8 +33,9 @@ static struct wake {
 	uint64_t at_ns;   // atomic
 	uint64_t context; // atomic
 	uint64_t by;      // atomic; the waker's thread id << 32 | the id of who had woken it; 0: nobody
-	uint64_t origin;  // atomic; the id of the thread that the chain began with
+	uint64_t origin;  // atomic; the id of the thread that the chain began with, and UNSURE
 } wakes[ENTRIES];
+#define UNSURE 0x80000000u // above all ids: as far as the waker knows
 
 static uint64_t mix_of(uint64_t at_ns, uint64_t context, uint64_t by, uint64_t origin)
 {
@@ -40,6 +44,9 @@ static uint64_t mix_of(uint64_t at_ns, uint64_t context, uint64_t by, uint64_t o
 
 // Whose work this thread does, by thread ids; 0: its own.
 static __thread uint32_t given_by, given_origin;
+// The last thread that asked this one, and that answered it; 0: none.
+static __thread uint32_t asked_by, answered_by;
+static __thread bool unsure; // given by somebody that it missed
 
 static uint32_t own_tid(void)
 {
@@ -96,7 +103,7 @@ uint32_t profd_wakers_wake(uint64_t object, struct profd_caller caller)
 		return 0;
 	tid = own_tid();
 	by = (uint64_t)tid << 32 | given_by;
-	origin = given_origin ? given_origin : tid;
+	origin = (given_origin ? given_origin : tid) | (unsure ? UNSURE : 0);
 	at_ns = profd_clock_now_ns();
 	__atomic_store_n(&wake->by, by, __ATOMIC_RELAXED);
 	__atomic_store_n(&wake->origin, origin, __ATOMIC_RELAXED);
@@ -182,7 +189,20 @@ void profd_wakers_wait_begins(struct profd_wait *wait)
 		take(&(struct profd_waker){0, 0, 0});
 }
 
-// The last waker of the object, if it came after the wait began and is not the thread itself. false: there was none. ret_answers: to what this thread asked of it, or of others on its behalf.
+// What we know of a waker. A guess, where that is unsure: it goes on as before between the two; or else older threads ask younger ones.
+static bool is_answer(const struct profd_waker *waker, uint32_t woken_by, bool guess)
+{
+	uint32_t own = own_tid();
+
+	if (!guess)
+		return woken_by == own || waker->origin == own;
+	if (waker->by == asked_by || waker->by == answered_by)
+		return waker->by == answered_by;
+	return waker->by > own;
+}
+
+// The last waker of the object, if it came after the wait began and is not the thread itself. false: there was none. ret_answers: to what this thread
+// asked of it, or of others on its behalf.
 static bool find_waker(const struct profd_wait *wait, struct profd_waker *ret_waker, bool *ret_answers)
 {
 	const struct wake *wake = &wakes[entry_of(wait->object)];
@@ -195,19 +215,48 @@ static bool find_waker(const struct profd_wait *wait, struct profd_waker *ret_wa
 	if ((mixed ^ mix_of(at_ns, context, by, origin)) != wait->object || at_ns < wait->began_ns || !context ||
 	    by >> 32 == own_tid())
 		return false;
-	*ret_waker = (struct profd_waker){(uint32_t)context, (uint32_t)(by >> 32), (uint32_t)origin};
-	*ret_answers = (uint32_t)by == own_tid() || origin == own_tid();
+	*ret_waker = (struct profd_waker){(uint32_t)context, (uint32_t)(by >> 32), (uint32_t)origin & ~UNSURE};
+	*ret_answers = is_answer(ret_waker, (uint32_t)by, origin & UNSURE);
 	return true;
+}
+
+// A post that comes while nobody waits leaves no stack; and nobody waits yet between the look at a semaphore that finds it empty and libc's own.
+// Such a wait is over at once, as one that finds a post there is, of which nobody tells: what its thread did before goes on.
+#define AT_ONCE_NS 10000000u // it may have lost its CPU
+
+static void missed(const struct profd_wait *wait)
+{
+	bool keeps = wait->before.context && profd_clock_now_ns() - wait->began_ns < AT_ONCE_NS;
+
+	if (keeps)
+		take(&wait->before);
+	unsure = !keeps && asked_by;
+}
+
+static void found(const struct profd_wait *wait, const struct profd_waker *waker, bool answers)
+{
+	take(answers ? &wait->before : waker);
+	*(answers ? &answered_by : &asked_by) = waker->by;
+	unsure = false;
 }
 
 void profd_wakers_wait_ends(const struct profd_wait *wait, struct profd_waker *ret_waker)
 {
-	bool answers;
+	bool answers, is_found;
 
-	if (!profd_wakers_can_wake(wait->kind) || !find_waker(wait, ret_waker, &answers))
+	if (!profd_wakers_can_wake(wait->kind))
 		return;
-	if (!profd_links_entered() && profd_agent_is_on())
-		take(answers ? &wait->before : ret_waker);
+	is_found = find_waker(wait, ret_waker, &answers);
+	if (!is_found && wait->kind != WIRE_WAIT_SEMAPHORE) {
+		unsure &= !waits_for_work(wait->kind); // from elsewhere
+		return;
+	}
+	if (profd_links_entered() || !profd_agent_is_on())
+		return;
+	if (is_found)
+		found(wait, ret_waker, answers);
+	else
+		missed(wait);
 }
 
 // ---- Locks ------------------------------------------------------------------------------------------------------------------
@@ -287,6 +336,7 @@ void profd_wakers_forget(void)
 	for (uint32_t i = 0; i < SEAMS; i++)
 		seams[i].context = 0;
 	remembering = false;
-	own_context = given_context = given_by = given_origin = 0;
+	own_context = given_context = given_by = given_origin = asked_by = answered_by = 0;
+	unsure = false;
 	profd_wakers_lock = 0;
 }

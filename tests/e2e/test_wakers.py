@@ -41,6 +41,14 @@ def test_who_asked_for_it(run, helper, kind):
     assert all(sample.stack.count('↳ woken by') <= 1 for sample in done.profile.samples), asking
 
 
+def test_posts_just_in_time(run, helper):
+    """A post that comes between a look at the semaphore and the wait for it is seen by nobody: what its thread works for goes on."""
+    done = run(helper('target_posts'), 10000, rate=250, options=('--wakers', '--causal'))
+    total, share = shares(done.profile, 'paint', 'ask')
+    assert total > 2e8
+    assert share >= 0.95
+
+
 def test_time_is_no_waker(run, helper, tmp_path):
     """A wait that ended because its time was over has no waker, whoever was woken there meanwhile: not in the profile, nor in the trace."""
     path = tmp_path / 't.trace.json'

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -344,6 +345,136 @@ static void test_wakes_at_once(void **state)
 	assert_int_equal(wrong, 0);
 }
 
+// ---- Waits that nobody was seen to end ------------------------------------------------------------------------------------
+
+#define LONG_AGO_NS 1000000000000u
+
+static uint32_t works_for(void)
+{
+	return WIRE_WORK_CONTEXT(profd_contexts_work());
+}
+
+// This thread is in slot 0, and is woken by slot 1's.
+static struct profd_wait begin_wait(uint32_t kind, uint64_t object)
+{
+	struct profd_wait wait = {.kind = (uint8_t)kind, .object = object, .began_ns = profd_clock_now_ns()};
+
+	profd_wakers_wait_begins(&wait);
+	return wait;
+}
+
+static void end_wait(const struct profd_wait *wait)
+{
+	struct profd_waker waker = {0};
+
+	profd_wakers_wait_ends(wait, &waker);
+}
+
+static uint32_t be_asked(void)
+{
+	struct profd_wait wait = begin_wait(WIRE_WAIT_SEMAPHORE, 0x8000);
+
+	profd_thread_slot = 1;
+	profd_wakers_wake(0x8000, call(0x1000, 16));
+	profd_thread_slot = 0;
+	end_wait(&wait);
+	assert_int_equal(first_pc(works_for()), 0x1000);
+	return works_for();
+}
+
+static void test_post_that_nobody_saw(void **state)
+{
+	struct profd_wait wait;
+	uint32_t asked;
+
+	(void)state;
+	profd_thread_slot = 0;
+	asked = be_asked();
+	wait = begin_wait(WIRE_WAIT_SEMAPHORE, 0x9000);
+	assert_int_equal(works_for(), 0);
+	end_wait(&wait);
+	assert_int_equal(works_for(), asked); // at once: it was no wait
+
+	wait = begin_wait(WIRE_WAIT_SEMAPHORE, 0x9000);
+	wait.began_ns -= LONG_AGO_NS;
+	end_wait(&wait);
+	assert_int_equal(works_for(), 0); // somebody from elsewhere has something new for it
+}
+
+static void test_other_waits_that_nobody_saw(void **state)
+{
+	static const uint32_t kinds[] = {WIRE_WAIT_COND, WIRE_WAIT_FUTEX, WIRE_WAIT_EPOLL, WIRE_WAIT_POLL};
+
+	(void)state;
+	profd_thread_slot = 0;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		struct profd_wait wait;
+
+		be_asked();
+		wait = begin_wait(kinds[i], 0x9000);
+		end_wait(&wait);
+		assert_int_equal(works_for(), 0);
+	}
+}
+
+// Two threads that take turns: the test's, which works for the other.
+enum { WORKER, ASKER };
+static sem_t turns[2];
+#define ASKED 0x8000
+#define DONE 0x9000
+
+static void pass_turn(int from)
+{
+	sem_post(&turns[!from]);
+	while (sem_wait(&turns[from]) < 0)
+		;
+}
+
+static void *ask_and_wait(void *unused)
+{
+	struct profd_wait wait;
+
+	profd_thread_slot = ASKER;
+	sem_wait(&turns[ASKER]);
+	profd_wakers_wake(ASKED, call(0x1000, 16));
+	wait = begin_wait(WIRE_WAIT_SEMAPHORE, DONE);
+	pass_turn(ASKER);
+	end_wait(&wait);
+	assert_int_equal(works_for(), 0);
+	wait = begin_wait(WIRE_WAIT_SEMAPHORE, DONE);
+	pass_turn(ASKER);
+	end_wait(&wait);
+	assert_int_equal(works_for(), 0); // not for who answers it
+	sem_post(&turns[WORKER]);
+	return unused;
+}
+
+static void test_who_missed_its_asker_asks_nobody(void **state)
+{
+	struct profd_wait wait;
+	pthread_t asker;
+
+	(void)state;
+	sem_init(&turns[WORKER], 0, 0);
+	sem_init(&turns[ASKER], 0, 0);
+	profd_thread_slot = WORKER;
+	assert_int_equal(pthread_create(&asker, NULL, ask_and_wait, NULL), 0);
+	wait = begin_wait(WIRE_WAIT_SEMAPHORE, ASKED);
+	pass_turn(WORKER);
+	end_wait(&wait);
+	assert_int_equal(first_pc(works_for()), 0x1000);
+	profd_wakers_wake(DONE, call(0x2000, 32));
+	pass_turn(WORKER);
+
+	wait = begin_wait(WIRE_WAIT_SEMAPHORE, 0xa000); // where nobody left a stack
+	wait.began_ns -= LONG_AGO_NS;
+	end_wait(&wait);
+	assert_int_equal(works_for(), 0);
+	profd_wakers_wake(DONE, call(0x2000, 32));
+	pass_turn(WORKER);
+	pthread_join(asker, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -351,6 +482,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_wakes_while_one_is_remembered, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_locks_of_handlers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_wakes_at_once, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_post_that_nobody_saw, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_other_waits_that_nobody_saw, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_who_missed_its_asker_asks_nobody, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
