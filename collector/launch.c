@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LAUNCH_OWN_STRINGS 3 // last in the environment that we make
@@ -125,6 +126,23 @@ launch_child(char *const *argv, char *const *environment, const struct launch_si
 	_exit(written == sizeof(error) ? 127 : 126);
 }
 
+// What the terminal said while there was no child yet was for the child. It goes to one that has not got as far as exec, or just has: where the
+// signal was sent to both of us, it finds what a second one finds.
+static void launch_pass_on(pid_t pid)
+{
+	const struct timespec now = {0};
+	sigset_t from_terminal;
+	int number;
+
+	sigemptyset(&from_terminal);
+	sigaddset(&from_terminal, SIGINT);
+	sigaddset(&from_terminal, SIGQUIT);
+	sigaddset(&from_terminal, SIGHUP);
+	sigaddset(&from_terminal, SIGTSTP);
+	while ((number = sigtimedwait(&from_terminal, NULL, &now)) > 0)
+		kill(pid, number);
+}
+
 // What the child has to say: nothing when exec closed its end.
 static int launch_read_report(int fd)
 {
@@ -151,6 +169,7 @@ int launch_start(char *const *argv, char *const *environment, const struct launc
 	int error = pid < 0 ? -errno : 0;
 	close(report[1]);
 	if (error == 0) {
+		launch_pass_on(pid);
 		error = launch_read_report(report[0]);
 		*ret_exec_failed = error != 0;
 	}

@@ -78,8 +78,6 @@ static void fail_for(const char *reason)
 	set_state(PROFD_CHANNEL_FAILED);
 }
 
-// ---- Set-up --------------------------------------------------------------------------------------------------------
-
 // ---- Messages ------------------------------------------------------------------------------------------------------
 
 static void set_sampling(const struct wire_sampling *request)

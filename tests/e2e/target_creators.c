@@ -15,20 +15,35 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdbool.h>
+#include <sys/syscall.h>
 #include <threads.h>
 
 static pthread_mutex_t a = PTHREAD_MUTEX_INITIALIZER, b = PTHREAD_MUTEX_INITIALIZER, own = PTHREAD_MUTEX_INITIALIZER,
 		       busy = PTHREAD_MUTEX_INITIALIZER;
 static pthread_barrier_t both;
 static sem_t begun, never;
+static long waiting[2];   // atomic; ids of the last two threads that began to wait
+static unsigned nwaiting; // atomic
 
 static void *wait_forever(void *name)
 {
 	pthread_setname_np(pthread_self(), name ? name : "waits");
+	__atomic_store_n(&waiting[__atomic_fetch_add(&nwaiting, 1, __ATOMIC_RELAXED) % 2], syscall(SYS_gettid),
+			 __ATOMIC_RELEASE);
 	sem_post(&begun);
 	while (sem_wait(&never) < 0)
 		;
 	return NULL;
+}
+
+// So many threads more wait where they will for ever.
+static void wait_for_sleepers(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		sem_wait(&begun);
+	for (unsigned i = 0; i < n; i++)
+		while (!target_sleeps(&waiting[(nwaiting - 1 - i) % 2]))
+			usleep(200);
 }
 
 static void *end(void *unused)
@@ -55,7 +70,7 @@ TARGET_NOINLINE static void make_deep(int depth, void *(*function)(void *))
 TARGET_NOINLINE static void start_workers(void)
 {
 	make_deep(5, wait_forever);
-	sem_wait(&begun);
+	wait_for_sleepers(1);
 }
 
 TARGET_NOINLINE static void make_inner(void)
@@ -74,8 +89,7 @@ static void *make_another(void *unused)
 TARGET_NOINLINE static void nest(void)
 {
 	make_deep(0, make_another);
-	sem_wait(&begun);
-	sem_wait(&begun);
+	wait_for_sleepers(2);
 }
 
 TARGET_NOINLINE static void join_all(void)

@@ -197,7 +197,8 @@ def test_delta(target, tmp_path):
 def test_wall(target, tmp_path):
     """Each thread's whole time is there, waiting or not, and none wakes for it."""
     target.act('start', 'start', 'convoy')
-    target.shot_when(lambda shot: sum(thread['state'] == 'mutex lock' for thread in shot['threads']) == 5)
+    # All of them wait, main for us.
+    target.shot_when(lambda shot: collections.Counter(thread['state'] for thread in shot['threads']) == {'mutex lock': 5, 'sem wait': 2, 'read': 1})
     before = target.shot()
     path = tmp_path / 'wall.pb.gz'
     path.write_bytes(target.get('wall?seconds=1&rate=50'))

@@ -122,6 +122,19 @@ def state_of(pid):
         return file.read().rsplit(')', 1)[1].split()[0]
 
 
+def wait_for_profd(one):
+    """The shell's job has the terminal, and is profd by now."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        group = os.tcgetpgrp(one.master)
+        try:
+            if group not in (0, one.pid) and os.readlink(f'/proc/{group}/exe') == os.path.realpath(PROFD):
+                return
+        except FileNotFoundError:
+            pass
+    pytest.fail('profd did not start')
+
+
 def start_child(job):
     one = job('python3', '-c', CHILD)
     child, parent, group = (int(n) for n in one.wait_for(r'pid (\d+) (\d+) (\d+)').groups())
@@ -145,6 +158,19 @@ def test_killed_by_ctrl_c(job, tmp_path):
     one.type('\x03\x03')
     one.wait_for(r'\[exit 130\]')
     assert 'died of signal 2' in one.seen
+
+
+def test_ctrl_c_at_the_start(job):
+    """At any moment, before there is a command, too, it ends both: profd by itself, or as the command that it is told to."""
+    jobs = []
+    for i in range(24):
+        one = job('sleep', '60')
+        wait_for_profd(one)
+        time.sleep(i * 0.0003)
+        one.type('\x03')
+        jobs.append(one)
+    for one in jobs:
+        one.wait_for(r'\[exit (130|-2)\]')
 
 
 def test_stop_and_go_on(job):
