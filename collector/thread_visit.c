@@ -131,6 +131,16 @@ static int walk_checked(struct worker *worker, struct thread_scan_record *record
 	return r;
 }
 
+// It may have been found running before, and waits by now: its state is told anew each time.
+static char run_state_of(const struct worker *worker, const struct thread_scan_record *record)
+{
+	if (worker->pass->stopped)
+		return 'T';
+	if (record->place.running)
+		return 'R';
+	return record->place.in_syscall ? '\0' : task_reader_state(&worker->pass->reader, record->tid);
+}
+
 // What read_stack found, or what walk_checked did and returned as r.
 static int keep(struct worker *worker, struct thread_scan_record *record, int r)
 {
@@ -142,9 +152,10 @@ static int keep(struct worker *worker, struct thread_scan_record *record, int r)
 	if (r == -EAGAIN || record->place.running) {
 		record->place = (struct task_place){.running = true, .nr = -1};
 		record->npcs = 0;
-		record->run_state = 'R';
+		record->run_state = run_state_of(worker, record);
 		return 0;
 	}
+	record->run_state = run_state_of(worker, record);
 	record->since_ns = pass->now_ns;
 	record->waiting_ns = time_since(pass, record);
 	record->pcs = keep_pcs(worker, worker->pcs, record->npcs);
@@ -179,10 +190,6 @@ int thread_visit_read(struct worker *worker, struct thread_scan_record *record)
 		return r;
 	if (!record->name[0])
 		task_reader_name(&pass->reader, record->tid, record->name);
-	if (pass->stopped)
-		record->run_state = 'T';
-	else if (!record->place.running && !record->place.in_syscall)
-		record->run_state = task_reader_state(&pass->reader, record->tid);
 	return 0;
 }
 

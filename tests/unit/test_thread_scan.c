@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // test_thread_scan.c: the kernel's table of threads only saves reading files: whatever it lacks, or has too much, a scan has the threads
-// that there are (thread_scan.c).
+// that there are (thread_scan.c). And a thread that stopped running while it was looked at waits.
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "collector/mapping.h"
+#include "collector/task_reader.h"
 #include "collector/task_table.h"
 #include "collector/thread_scan.h"
 #include "collector/thread_walk.h"
@@ -120,10 +121,72 @@ static void test_short_table(void **state)
 	munmap(ready, sizeof(*ready));
 }
 
+// ---- A thread that runs at the first look, and waits at the next -------------------------------------------------------
+
+int __wrap_task_reader_place(const struct task_reader *reader, uint32_t tid, struct task_place *ret_place);
+int __real_task_reader_place(const struct task_reader *reader, uint32_t tid, struct task_place *ret_place);
+
+static unsigned looks_running; // so many more times
+
+int __wrap_task_reader_place(const struct task_reader *reader, uint32_t tid, struct task_place *ret_place)
+{
+	int r = __real_task_reader_place(reader, tid, ret_place);
+
+	if (r == 0 && looks_running > 0) {
+		looks_running--;
+		*ret_place = (struct task_place){.running = true, .nr = -1};
+	}
+	return r;
+}
+
+static void test_waits_by_now(void **state)
+{
+	struct mapping_set mappings = {.count = 0};
+	struct thread_scan *first, *second;
+	struct walk_image *image;
+	pid_t pid = fork();
+	int error;
+
+	(void)state;
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	assert_true(pid > 0);
+	image = walk_image_create(pid, &mappings, NULL);
+	assert_non_null(image);
+	do {
+		assert_int_equal(thread_scan_take(pid, image, NULL, 0, &first), 0);
+		error = first->records[0].place.running;
+		thread_scan_destroy(first);
+	} while (error); // it is on its way to pause()
+
+	looks_running = 2; // to who asks whether this process is ours to look at, and to who looks
+	assert_int_equal(thread_scan_take(pid, image, NULL, 0, &first), 0);
+	assert_int_equal(looks_running, 0);
+	assert_int_equal(thread_scan_take(pid, image, first, 0, &second), 0);
+	error = first->capture_error;
+	if (!error) { // or it may not be looked at again
+		assert_false(first->records[0].place.running);
+		assert_true(first->records[0].run_state != 'R');
+	}
+	assert_false(second->records[0].place.running);
+	assert_true(second->records[0].run_state != 'R');
+	thread_scan_destroy(second);
+	thread_scan_destroy(first);
+	walk_image_destroy(image);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	if (error)
+		skip();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_short_table),
+		cmocka_unit_test(test_waits_by_now),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
