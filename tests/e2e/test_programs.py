@@ -140,7 +140,8 @@ thread.start(); work(end); thread.join(); print("done")
 
 @pytest.mark.figures
 def test_cpp(run, helper):
-    done = run(helper('target_cpp'), 1500, rate=RATE)
+    # A quarter of a percent is broken: libgcc overwrites its own frame's registers as it lands. Of a thousand samples that may be too many by chance.
+    done = run(helper('target_cpp'), 1500, rate=2000)
     assert done.status == 0, done.stderr
     profile = done.profile
     assert is_complete(profile)
