@@ -42,7 +42,7 @@ def line_of(stderr):
 
 def cost_of_pool(options, directory, program):
     """It prints its own seconds."""
-    done = subprocess.run(under(options, [program, '100000', '20000', '4']), cwd=directory, capture_output=True, text=True, check=False)
+    done = subprocess.run(under(options, [program, '600000', '20000', '4']), cwd=directory, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         fail(done.stderr)
     wall, cpu = map(float, done.stdout.split())
@@ -114,7 +114,7 @@ def run(options):
     if re.search(options.only, 'events'):
         print(subprocess.run([events, 'cost', str(max(options.rounds, 9))], capture_output=True, text=True, check=True).stdout, end='')
         print(subprocess.run([events, 'offered', '2000000', '5'], capture_output=True, text=True, check=True).stdout)
-    workloads = [('thread pool, 4 workers, 100,000 jobs', cost_of_pool, pool), ('redis-server, 200,000 SET, one at a time', cost_of_redis, 1),
+    workloads = [('thread pool, 4 workers, 600,000 jobs', cost_of_pool, pool), ('redis-server, 200,000 SET, one at a time', cost_of_redis, 1),
                  ('redis-server, 2,000,000 SET, 16 at a time', cost_of_redis, 16), ('100,000 threads made and joined', cost_of_threads, target)]
     for title, measure, what in workloads:
         if not re.search(options.only, title):
