@@ -24,7 +24,8 @@ int launch_take_signals(struct launch_signals *ret_saved);
 char **launch_environment(const char *agent, const char *socket);
 void launch_environment_destroy(char **environment); // accepts NULL
 
-// Starts argv, which gets what the terminal has sent since launch_take_signals. 0, or −errno of what failed: execvp's error when *ret_exec_failed is set, else our own.
+// Starts argv, which gets what the terminal has sent since launch_take_signals. 0, or −errno of what failed: execvp's error when
+// *ret_exec_failed is set, else our own.
 int launch_start(char *const *argv, char *const *environment, const struct launch_signals *saved, pid_t *ret_pid,
 		 int *ret_exec_failed);
 

@@ -149,13 +149,13 @@ static int keep(struct worker *worker, struct thread_scan_record *record, int r)
 	if (r < 0 && r != -EAGAIN)
 		return r;
 	record->walked = true;
-	if (r == -EAGAIN || record->place.running) {
+	if (r == -EAGAIN)
 		record->place = (struct task_place){.running = true, .nr = -1};
+	record->run_state = run_state_of(worker, record);
+	if (record->place.running) {
 		record->npcs = 0;
-		record->run_state = run_state_of(worker, record);
 		return 0;
 	}
-	record->run_state = run_state_of(worker, record);
 	record->since_ns = pass->now_ns;
 	record->waiting_ns = time_since(pass, record);
 	record->pcs = keep_pcs(worker, worker->pcs, record->npcs);

@@ -190,12 +190,12 @@ void profd_wakers_wait_begins(struct profd_wait *wait)
 }
 
 // What we know of a waker. A guess, where that is unsure: it goes on as before between the two; or else older threads ask younger ones.
-static bool is_answer(const struct profd_waker *waker, uint32_t woken_by, bool guess)
+static bool is_answer(const struct profd_waker *waker, uint32_t its_asker, bool guess)
 {
 	uint32_t own = own_tid();
 
 	if (!guess)
-		return woken_by == own || waker->origin == own;
+		return its_asker == own || waker->origin == own;
 	if (waker->by == asked_by || waker->by == answered_by)
 		return waker->by == answered_by;
 	return waker->by > own;

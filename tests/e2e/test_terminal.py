@@ -123,7 +123,7 @@ def state_of(pid):
 
 
 def wait_for_profd(one):
-    """The shell's job has the terminal, and is profd by now."""
+    """The shell's job has the terminal, and is profd by now. Without a pause: what comes then takes it milliseconds."""
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline:
         group = os.tcgetpgrp(one.master)

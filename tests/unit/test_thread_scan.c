@@ -145,6 +145,7 @@ static void test_waits_by_now(void **state)
 	struct thread_scan *first, *second;
 	struct walk_image *image;
 	pid_t pid = fork();
+	bool runs;
 	int error;
 
 	(void)state;
@@ -158,9 +159,9 @@ static void test_waits_by_now(void **state)
 	assert_non_null(image);
 	do {
 		assert_int_equal(thread_scan_take(pid, image, NULL, 0, &first), 0);
-		error = first->records[0].place.running;
+		runs = first->records[0].place.running;
 		thread_scan_destroy(first);
-	} while (error); // it is on its way to pause()
+	} while (runs); // it is on its way to pause()
 
 	looks_running = 2; // to who asks whether this process is ours to look at, and to who looks
 	assert_int_equal(thread_scan_take(pid, image, NULL, 0, &first), 0);
