@@ -7,6 +7,7 @@
 // usage: target_parked THREADS     prints "pid PID" when all of them wait, and lives until its stdin ends
 
 #include "target.h"
+#include "target_settle.h"
 
 #include <alloca.h>
 #include <poll.h>
@@ -14,6 +15,7 @@
 #include <semaphore.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 
 #define DEPTH 12
 #define WAYS 7
@@ -22,7 +24,8 @@ static int epoll_fd, pipe_fds[2];
 static sem_t never;
 static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER, mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
-static int waiting;
+static long *waiting; // the ids of those that are about to
+static int arrived;
 
 static __attribute__((noinline)) void park(int way)
 {
@@ -31,7 +34,8 @@ static __attribute__((noinline)) void park(int way)
 	struct timespec long_time = {1000000, 0};
 	char byte;
 
-	__atomic_fetch_add(&waiting, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&waiting[__atomic_fetch_add(&arrived, 1, __ATOMIC_RELAXED)], syscall(SYS_gettid),
+			 __ATOMIC_RELEASE);
 	switch (way) {
 	case 0:
 		epoll_wait(epoll_fd, &event, 1, -1);
@@ -122,7 +126,8 @@ int main(int argc, char **argv)
 	char buf[64];
 
 	epoll_fd = epoll_create1(0);
-	if (pipe(pipe_fds) < 0 || sem_init(&never, 0, 0) < 0)
+	waiting = calloc((size_t)threads + 1, sizeof(*waiting));
+	if (!waiting || pipe(pipe_fds) < 0 || sem_init(&never, 0, 0) < 0)
 		return 1;
 	pthread_mutex_lock(&held);
 	pthread_attr_init(&attributes);
@@ -135,9 +140,7 @@ int main(int argc, char **argv)
 		snprintf(buf, sizeof(buf), "way-%d", i % WAYS);
 		pthread_setname_np(thread, buf);
 	}
-	while (__atomic_load_n(&waiting, __ATOMIC_ACQUIRE) < threads)
-		usleep(1000);
-	usleep(100000);
+	target_settle(waiting, (size_t)threads);
 	printf("pid %d\n", getpid());
 	fflush(stdout);
 	while (read(0, buf, sizeof(buf)) > 0)

@@ -4,6 +4,7 @@
 // target_signals.c: a program that uses signals, SIGPROF above all, in every way that programs do.
 
 #include "target.h"
+#include "target_settle.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -53,19 +54,42 @@ static void take_prof(int flags)
 	TARGET_CHECK(sigaction(SIGPROF, &action, NULL) == 0);
 }
 
-// own FILE MS: ticks each 10 ms of MS; their number and the CPU time go to FILE.
+static volatile long virtual_ticks;
+
+static void on_virtual_tick(int signo)
+{
+	virtual_ticks += signo == SIGVTALRM;
+}
+
+// As target_burn, but next to all of it is user time: to read the clock is a call.
+TARGET_NOINLINE static void burn_user_time(double ms)
+{
+	double end = target_clock_s(CLOCK_THREAD_CPUTIME_ID) + ms / 1e3;
+
+	while (target_clock_s(CLOCK_THREAD_CPUTIME_ID) < end)
+		for (int i = 0; i < 1000; i++)
+			target_spin();
+	__asm__ volatile(""); // no tail call
+}
+
+// own FILE MS: ticks each 10 ms of MS; their number, that of another timer's that has the same period, which no profiler is concerned with, and
+// the CPU time go to FILE. Where next to no time is the system's, both timers count the same.
 static int run_own(int argc, char **argv)
 {
+	const struct itimerval each_10_ms = {{0, 10000}, {0, 10000}}, never = {0};
 	FILE *file = fopen(argv[1], "w");
 
 	TARGET_CHECK(file);
 	print_action("before");
 	take_prof(SA_RESTART);
 	print_action("after");
+	TARGET_CHECK(signal(SIGVTALRM, on_virtual_tick) == SIG_DFL);
 	set_prof_timer(10000);
-	target_burn((double)target_number(argc, argv, 2, 2000));
+	TARGET_CHECK(setitimer(ITIMER_VIRTUAL, &each_10_ms, NULL) == 0);
+	burn_user_time((double)target_number(argc, argv, 2, 2000));
+	TARGET_CHECK(setitimer(ITIMER_VIRTUAL, &never, NULL) == 0);
 	set_prof_timer(0);
-	fprintf(file, "%ld %f\n", ticks, target_clock_s(CLOCK_PROCESS_CPUTIME_ID));
+	fprintf(file, "%ld %ld %f\n", ticks, virtual_ticks, target_clock_s(CLOCK_PROCESS_CPUTIME_ID));
 	TARGET_CHECK(fclose(file) == 0);
 	TARGET_CHECK(signal(SIGPROF, SIG_IGN) != SIG_ERR);
 	print_action("ignored");
@@ -74,24 +98,41 @@ static int run_own(int argc, char **argv)
 	return 0;
 }
 
+static volatile long *seen_ticks; // by another process
+
+static void on_seen_tick(int signo, siginfo_t *info, void *context)
+{
+	on_tick(signo, info, context);
+	*seen_ticks = ticks;
+}
+
+// The child: a signal while its parent reads, and what it reads when that signal is done with. Not for ever, whatever goes wrong.
+static void signal_a_reader(int fd)
+{
+	long parent = getppid();
+
+	target_settle(&parent, 1);
+	kill((pid_t)parent, SIGPROF);
+	for (int ms = 0; ms < 60000 && *seen_ticks == 0; ms++)
+		usleep(1000);
+	_exit(write(fd, "x", 1) != 1);
+}
+
 // Its own SIGPROF interrupts its calls, or not, as it said.
 static int run_restart(int argc, char **argv)
 {
 	bool restart = argc > 1 && strcmp(argv[1], "restart") == 0;
 	struct itimerval once = {{0, 0}, {0, 50000}};
-	struct sigaction action = {.sa_sigaction = on_tick, .sa_flags = SA_SIGINFO | (restart ? SA_RESTART : 0)};
+	struct sigaction action = {.sa_sigaction = on_seen_tick, .sa_flags = SA_SIGINFO | (restart ? SA_RESTART : 0)};
 	int fds[2];
 	char byte;
 	ssize_t n;
 
-	TARGET_CHECK(pipe(fds) == 0 && sigaction(SIGPROF, &action, NULL) == 0);
+	seen_ticks = mmap(NULL, sizeof(*seen_ticks), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	TARGET_CHECK(seen_ticks != MAP_FAILED && pipe(fds) == 0 && sigaction(SIGPROF, &action, NULL) == 0);
 	signal(SIGALRM, SIG_IGN);
-	if (fork() == 0) {
-		usleep(300000); // the reader is asleep by then, or the signal finds it on its way there
-		kill(getppid(), SIGPROF);
-		usleep(300000);
-		_exit(write(fds[1], "x", 1) != 1);
-	}
+	if (fork() == 0)
+		signal_a_reader(fds[1]);
 	setitimer(ITIMER_REAL, &once, NULL);
 	target_burn(20);
 	errno = 0;

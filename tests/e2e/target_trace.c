@@ -3,9 +3,11 @@
 //
 // target_trace.c: threads whose lives, waits and wake-ups are known, for the event trace.
 //
-//   story       each kind of wait once or some times; says which thread is which: "NAME TID"
+//   story [MS]  each kind of wait once or some times, each for MS (30) and more; says which thread is which: "NAME TID", and in the end
+//               "used ns INNER PROCESS": the CPU time of the thread "inner", and of all
 //   many N      N threads, one after the other
-//   ticks N     a worker that is woken N times, 5 ms after it was done; then the process kills itself (N = 0: until standard input ends)
+//   ticks N     a worker that is woken N times, 5 ms after it was done; then the process says "last ns TIME", of CLOCK_MONOTONIC when it
+//               woke it last, and kills itself (N = 0: until standard input ends)
 //   hung        a thread, named by prctl(2), names the main one, and waits for a mutex that main keeps until standard input ends
 //   family      a child made by fork, and a program started by exec, with a thread each
 
@@ -21,6 +23,7 @@
 #include <unistd.h>
 
 #include "target.h"
+#include "target_settle.h"
 
 #define ROUNDS 5
 
@@ -30,7 +33,12 @@ static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_barrier_t barrier;
 static long state;
-static long waiter, rounds; // its id; how often it has waited, with this time
+static long rounds; // how often the waiter has waited, with this time
+static double inner_ns;
+
+// The ids of those who are about to wait; 0: not yet.
+enum { WAITER, LOCKER, READER, LISTENER, GUEST, OUTER, MAIN, WAITERS };
+static long waiting[WAITERS];
 
 static void sleep_ms(long ms)
 {
@@ -54,10 +62,16 @@ static void introduce(const char *name)
 	say(name);
 }
 
+// The caller waits next, in whatever way; and then nothing else happens to it, until it is let go.
+static void go_to_wait(int who)
+{
+	__atomic_store_n(&waiting[who], syscall(SYS_gettid), __ATOMIC_RELEASE);
+}
+
 static void *wait_for_posts(void *unused)
 {
 	introduce("waiter");
-	__atomic_store_n(&waiter, syscall(SYS_gettid), __ATOMIC_RELEASE);
+	go_to_wait(WAITER);
 	for (int i = 0; i < ROUNDS; i++) {
 		__atomic_store_n(&rounds, i + 1, __ATOMIC_RELEASE);
 		sem_wait(&posts);
@@ -68,6 +82,7 @@ static void *wait_for_posts(void *unused)
 static void *lock_once(void *unused)
 {
 	introduce("locker");
+	go_to_wait(LOCKER);
 	pthread_mutex_lock(&mutex);
 	pthread_mutex_unlock(&mutex);
 	return unused;
@@ -76,6 +91,7 @@ static void *lock_once(void *unused)
 static void *read_once(void *unused)
 {
 	introduce("reader");
+	go_to_wait(READER);
 	pthread_rwlock_rdlock(&rwlock);
 	pthread_rwlock_unlock(&rwlock);
 	return unused;
@@ -84,6 +100,7 @@ static void *read_once(void *unused)
 static void *wait_for_change(void *unused)
 {
 	introduce("listener");
+	go_to_wait(LISTENER);
 	pthread_mutex_lock(&state_lock);
 	while (state == 0)
 		pthread_cond_wait(&changed, &state_lock);
@@ -94,6 +111,7 @@ static void *wait_for_change(void *unused)
 static void *meet(void *unused)
 {
 	say("guest"); // its maker names it
+	go_to_wait(GUEST);
 	pthread_barrier_wait(&barrier);
 	return unused;
 }
@@ -101,7 +119,9 @@ static void *meet(void *unused)
 static void *burn_as_child(void *unused)
 {
 	introduce("inner");
+	target_settle(&waiting[OUTER], 1);
 	target_burn(300);
+	inner_ns = target_clock_s(CLOCK_THREAD_CPUTIME_ID) * 1e9;
 	return unused;
 }
 
@@ -113,19 +133,24 @@ static pthread_t start(void *(*function)(void *))
 	return thread;
 }
 
+// Ends only when main waits for that.
 static void *make_inner(void *unused)
 {
+	pthread_t inner;
+
 	introduce("outer");
-	pthread_join(start(burn_as_child), NULL);
+	inner = start(burn_as_child);
+	go_to_wait(OUTER);
+	pthread_join(inner, NULL);
+	target_settle(&waiting[MAIN], 1);
 	return unused;
 }
 
 static int run_story(int argc, char **argv)
 {
+	long ms = target_number(argc, argv, 1, 30);
 	pthread_t threads[6];
 
-	(void)argc;
-	(void)argv;
 	introduce("main");
 	sem_init(&posts, 0, 0);
 	pthread_barrier_init(&barrier, NULL, 2);
@@ -139,9 +164,10 @@ static int run_story(int argc, char **argv)
 	pthread_setname_np(threads[4], "guest");
 	threads[5] = start(make_inner);
 	for (int i = 0; i < ROUNDS; i++) {
-		sleep_ms(30);
-		while (__atomic_load_n(&rounds, __ATOMIC_ACQUIRE) <= i || !target_sleeps(&waiter))
-			sleep_ms(1); // or a busy machine would let it find a post, and not wait
+		while (__atomic_load_n(&rounds, __ATOMIC_ACQUIRE) <= i)
+			sleep_ms(1);
+		target_settle(waiting, OUTER); // or a busy machine would let it find a post, and not wait
+		sleep_ms(ms);
 		sem_post(&posts);
 	}
 	pthread_mutex_unlock(&mutex);
@@ -151,8 +177,12 @@ static int run_story(int argc, char **argv)
 	pthread_mutex_unlock(&state_lock);
 	pthread_cond_broadcast(&changed);
 	pthread_barrier_wait(&barrier);
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 6; i++) {
+		if (i == 5)
+			go_to_wait(MAIN);
 		pthread_join(threads[i], NULL);
+	}
+	printf("used ns %.0f %.0f\n", inner_ns, target_clock_s(CLOCK_PROCESS_CPUTIME_ID) * 1e9);
 	return 0;
 }
 
@@ -171,6 +201,7 @@ static int run_many(int argc, char **argv)
 static void *work_for_ever(void *unused)
 {
 	introduce("worker");
+	go_to_wait(WAITER);
 	for (;;) {
 		sem_wait(&posts);
 		target_burn(1);
@@ -183,6 +214,7 @@ static int run_ticks(int argc, char **argv)
 {
 	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
 	long ticks = target_number(argc, argv, 1, 0);
+	double last_s = 0;
 
 	introduce("main");
 	sem_init(&posts, 0, 0);
@@ -191,11 +223,17 @@ static int run_ticks(int argc, char **argv)
 	for (long i = 0; ticks == 0 ? poll(&input, 1, 5) == 0 : i < ticks; i++) {
 		if (ticks)
 			sleep_ms(5);
+		if (i == ticks - 1)
+			target_settle(&waiting[WAITER], 1); // its last wait is one
+		last_s = target_clock_s(CLOCK_MONOTONIC);
 		sem_post(&posts);
 		sem_wait(&answers); // or a busy machine would let posts pile up, and the worker never wait
 	}
-	if (ticks)
+	if (ticks) {
+		printf("last ns %.0f\n", last_s * 1e9);
+		fflush(stdout);
 		raise(SIGKILL);
+	}
 	return 0;
 }
 
@@ -225,9 +263,11 @@ static int run_hung(int argc, char **argv)
 	return 0;
 }
 
+// Until its maker waits for its end, and for a while.
 static void *rest(void *unused)
 {
-	sleep_ms(50);
+	target_settle(&waiting[MAIN], 1);
+	sleep_ms(10);
 	return unused;
 }
 
@@ -237,8 +277,12 @@ static int run_family(int argc, char **argv)
 
 	(void)argc;
 	if (child == 0) {
+		pthread_t thread;
+
 		introduce("forked");
-		pthread_join(start(rest), NULL);
+		thread = start(rest);
+		go_to_wait(MAIN);
+		pthread_join(thread, NULL);
 		_exit(0);
 	}
 	TARGET_CHECK(waitpid(child, NULL, 0) == child);

@@ -4,8 +4,10 @@
 // target_waits.c: every call that can come back with EINTR or too early, in a tight loop with timeouts of nothing or next to
 // nothing, mixed with work so that the profiler's signals come at any point of it.
 //
-// usage: target_waits quiet SECONDS    no signals of its own: there must be no EINTR, no short sleep; 0 seconds: until its stdin ends
-//        target_waits alarm SECONDS    SIGALRM without SA_RESTART all the while: its EINTRs must be seen
+// usage: target_waits quiet SECONDS [N]    no signals of its own: there must be no EINTR, no short sleep; 0 seconds: until its stdin ends
+//        target_waits alarm SECONDS [N]    SIGALRM without SA_RESTART all the while: its EINTRs must be seen
+//
+// Both go on for longer when the machine is so slow that they have not done N calls of each kind by then.
 
 #include "target.h"
 
@@ -21,6 +23,7 @@
 #include <sys/epoll.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
@@ -368,36 +371,35 @@ static const struct wait {
 	const char *name;
 	enum outcome (*call)(long us);
 	int flags;
-	long alarm_us; // how long it is asked to wait when alarms come
 } waits[] = {
-	{"epoll_wait", do_epoll_wait, SIGNALS | TIMED | IN_MS, 20000},
-	{"epoll_pwait", do_epoll_pwait, SIGNALS | TIMED | IN_MS, 20000},
-	{"epoll_pwait2", do_epoll_pwait2, SIGNALS | TIMED, 20000},
-	{"poll", do_poll, SIGNALS | TIMED | IN_MS, 20000},
-	{"ppoll", do_ppoll, SIGNALS | TIMED, 20000},
-	{"select", do_select, SIGNALS | TIMED, 20000},
-	{"pselect", do_pselect, SIGNALS | TIMED, 20000},
-	{"nanosleep", do_nanosleep, SIGNALS | TIMED, 20000},
-	{"clock_nanosleep", do_clock_nanosleep, SIGNALS | TIMED, 20000},
-	{"clock_nanosleep-absolute", do_clock_nanosleep_absolute, SIGNALS, 20000},
-	{"usleep", do_usleep, SIGNALS | TIMED, 20000},
-	{"sem_timedwait", do_sem_timedwait, SIGNALS, 20000},
-	{"pthread_cond_timedwait", do_cond_timedwait, 0, 0},
-	{"futex", do_futex, SIGNALS | TIMED, 20000},
-	{"futex-woken", do_futex_woken, 0, 0},
-	{"msgrcv", do_msgrcv, 0, 0},
-	{"msgrcv-blocking", do_msgrcv_blocking, 0, 0},
-	{"semtimedop", do_semtimedop, SIGNALS, 20000},
-	{"semop", do_semop, 0, 0},
-	{"read", do_read, 0, 0},
-	{"read-timerfd", do_read_timer, SIGNALS | TIMED, 20000},
-	{"recv", do_recv, 0, 0},
-	{"recv-blocking", do_recv_blocking, 0, 0},
-	{"accept", do_accept, 0, 0},
-	{"sigwait", do_sigwait, 0, 0},
-	{"sigtimedwait", do_sigtimedwait, SIGNALS | TIMED, 20000},
-	{"io_uring_enter", do_io_uring, SIGNALS, 20000},
-	{"waitpid", do_waitpid, ONCE, 0},
+	{"epoll_wait", do_epoll_wait, SIGNALS | TIMED | IN_MS},
+	{"epoll_pwait", do_epoll_pwait, SIGNALS | TIMED | IN_MS},
+	{"epoll_pwait2", do_epoll_pwait2, SIGNALS | TIMED},
+	{"poll", do_poll, SIGNALS | TIMED | IN_MS},
+	{"ppoll", do_ppoll, SIGNALS | TIMED},
+	{"select", do_select, SIGNALS | TIMED},
+	{"pselect", do_pselect, SIGNALS | TIMED},
+	{"nanosleep", do_nanosleep, SIGNALS | TIMED},
+	{"clock_nanosleep", do_clock_nanosleep, SIGNALS | TIMED},
+	{"clock_nanosleep-absolute", do_clock_nanosleep_absolute, SIGNALS},
+	{"usleep", do_usleep, SIGNALS | TIMED},
+	{"sem_timedwait", do_sem_timedwait, SIGNALS},
+	{"pthread_cond_timedwait", do_cond_timedwait, 0},
+	{"futex", do_futex, SIGNALS | TIMED},
+	{"futex-woken", do_futex_woken, 0},
+	{"msgrcv", do_msgrcv, 0},
+	{"msgrcv-blocking", do_msgrcv_blocking, 0},
+	{"semtimedop", do_semtimedop, SIGNALS},
+	{"semop", do_semop, 0},
+	{"read", do_read, 0},
+	{"read-timerfd", do_read_timer, SIGNALS | TIMED},
+	{"recv", do_recv, 0},
+	{"recv-blocking", do_recv_blocking, 0},
+	{"accept", do_accept, 0},
+	{"sigwait", do_sigwait, 0},
+	{"sigtimedwait", do_sigtimedwait, SIGNALS | TIMED},
+	{"io_uring_enter", do_io_uring, SIGNALS},
+	{"waitpid", do_waitpid, ONCE},
 };
 #define WAITS (sizeof(waits) / sizeof(waits[0]))
 
@@ -487,13 +489,13 @@ static bool is_over(double end)
 	return end > 0 ? target_clock_s(CLOCK_MONOTONIC) >= end : poll(&in, 1, 0) > 0;
 }
 
-static void quiet(double seconds)
+static void quiet(double seconds, long least)
 {
 	long counts[WAITS][3] = {{0}};
 	double end = seconds > 0 ? target_clock_s(CLOCK_MONOTONIC) + seconds : 0;
 
 	set_up_waker();
-	while (!is_over(end)) {
+	while (!is_over(end) || counts[0][FINE] < least) {
 		for (size_t i = 0; i < WAITS; i++) {
 			for (int repeat = 0; is_there(&waits[i]) && repeat < (waits[i].flags & ONCE ? 1 : 8); repeat++)
 				counts[i][time_call(&waits[i], random_us())]++;
@@ -508,49 +510,82 @@ static void quiet(double seconds)
 	fprintf(stderr, "calls %ld\n", counts[0][FINE]);
 }
 
-static volatile long alarms;
+#define ALARMED_US 900000 // that a call is asked to wait when alarms come
+
+// How often we have gone to sleep.
+static long sleeps(void)
+{
+	struct rusage usage;
+
+	TARGET_CHECK(getrusage(RUSAGE_THREAD, &usage) == 0);
+	return usage.ru_nvcsw;
+}
+
+static volatile bool in_call;
+static volatile long sleeps_before; // it
+static volatile long alarms;        // that came when it slept
 
 static void on_alarm(int signo)
 {
-	alarms++;
+	alarms += in_call && sleeps() > sleeps_before;
 }
 
-// Each wait is far longer than the time to the alarm, which comes while it sleeps: one alarm, one EINTR.
-static void alarmed(double seconds)
+struct alarmed {
+	long alarms, interrupted;
+};
+
+// It is far longer than the time to the alarm, which comes while it sleeps: one alarm, one EINTR. One that comes before that, since the machine
+// gave us no CPU, ends nothing, and is not the last.
+static void alarm_call(const struct wait *wait, struct alarmed *alarmed)
 {
-	long calls[WAITS] = {0}, interrupted[WAITS] = {0};
+	struct itimerval soon = {{0, 20000}, {0, 600 + random_below(800)}}, no_more = {0};
+	enum outcome outcome;
+
+	target_burn(0.001 * random_below(400));
+	alarms = 0;
+	sleeps_before = sleeps();
+	setitimer(ITIMER_REAL, &soon, NULL);
+	in_call = true;
+	outcome = wait->call(ALARMED_US);
+	in_call = false;
+	setitimer(ITIMER_REAL, &no_more, NULL);
+	alarmed->alarms += alarms;
+	alarmed->interrupted += outcome == INTERRUPTED;
+}
+
+static void alarmed(double seconds, long least)
+{
+	struct alarmed counts[WAITS] = {{0}};
 	struct sigaction action = {.sa_handler = on_alarm};
 	double end = target_clock_s(CLOCK_MONOTONIC) + seconds;
+	long fewest = 0;
 
 	TARGET_CHECK(sigaction(SIGALRM, &action, NULL) == 0);
-	while (target_clock_s(CLOCK_MONOTONIC) < end) {
+	while (target_clock_s(CLOCK_MONOTONIC) < end || fewest < least) {
+		fewest = least;
 		for (size_t i = 0; i < WAITS; i++) {
-			struct itimerval once = {{0, 0}, {0, 600 + random_below(800)}};
-			long before = alarms;
-
 			if ((!(waits[i].flags & SIGNALS) || !is_there(&waits[i])))
 				continue;
-			target_burn(0.001 * random_below(400));
-			setitimer(ITIMER_REAL, &once, NULL);
-			if (waits[i].call(waits[i].alarm_us) == INTERRUPTED)
-				interrupted[i]++;
-			calls[i] += alarms > before;
+			alarm_call(&waits[i], &counts[i]);
+			if (counts[i].alarms < fewest)
+				fewest = counts[i].alarms;
 		}
 	}
 	for (size_t i = 0; i < WAITS; i++)
 		if ((waits[i].flags & SIGNALS) && is_there(&waits[i]))
-			fprintf(stderr, "%s %ld %ld\n", waits[i].name, calls[i], interrupted[i]);
+			fprintf(stderr, "%s %ld %ld\n", waits[i].name, counts[i].alarms, counts[i].interrupted);
 }
 
 int main(int argc, char **argv)
 {
 	double seconds = argc > 2 ? strtod(argv[2], NULL) : 1;
+	long least = target_number(argc, argv, 3, 0);
 
 	set_up();
 	if (argc > 1 && strcmp(argv[1], "alarm") == 0)
-		alarmed(seconds);
+		alarmed(seconds, least);
 	else
-		quiet(seconds);
+		quiet(seconds, least);
 	clean_up();
 	return 0;
 }

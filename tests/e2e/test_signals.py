@@ -14,19 +14,15 @@ from test_process import cpu_in
 @pytest.mark.figures
 def test_own_ticks(run, helper, tmp_path):
     """A program that profiles itself by ITIMER_PROF gets its ticks, and sees its own handler only."""
-    for _ in range(3):  # a busy machine merges ticks, in either run
-        rates = []
-        alone = natural(helper('target_signals'), 'own', tmp_path / 'alone', 3000)
-        result = run(helper('target_signals'), 'own', tmp_path / 'with', 3000, rate=250)
-        assert (result.status, result.stdout) == (alone.returncode, alone.stdout)
-        for name in ('alone', 'with'):
-            ticks, seconds = (tmp_path / name).read_text().split()
-            rates.append(int(ticks) / float(seconds))
-        if abs(rates[1] - rates[0]) <= 0.02 * rates[0]:
-            break
-    else:
-        assert rates[1] == rates[0]
-    assert cpu_in(result.profile, 'target_burn') >= 2.8
+    alone = natural(helper('target_signals'), 'own', tmp_path / 'alone', 2000)
+    result = run(helper('target_signals'), 'own', tmp_path / 'with', 2000, rate=250)
+    assert (result.status, result.stdout) == (alone.returncode, alone.stdout)
+    for name in ('alone', 'with'):
+        # Kernels count these ticks by the timer interrupts that find the program running: on a busy machine that is a tenth more or less than its
+        # CPU time. So the truth is a timer of the same kind that counts the same interrupts.
+        ticks, other_ticks, seconds = map(float, (tmp_path / name).read_text().split())
+        assert other_ticks > 100 and abs(ticks - other_ticks) <= 3 + 0.02 * other_ticks, name
+    assert cpu_in(result.profile, 'burn_user_time') >= seconds - 0.2
 
 
 @pytest.mark.parametrize('how', ['restart', 'interrupt'])
@@ -88,7 +84,7 @@ BY_SYSCALL_2 = ['futex', 'io_uring_enter']
 
 
 def test_no_interrupted_call_is_ours(run, helper):
-    result = run(helper('target_waits'), 'quiet', 8, rate=1000)
+    result = run(helper('target_waits'), 'quiet', 8, 600, rate=1000)
     assert result.status == 0
     lines = [line.split() for line in result.stdout.splitlines()]
     assert len(lines) - ('io_uring_enter' in result.stdout) == 27
@@ -98,14 +94,15 @@ def test_no_interrupted_call_is_ours(run, helper):
 
 
 def interruptions(text):
-    return {name: (int(calls), int(interrupted)) for name, calls, interrupted in re.findall(r'^(\S+) (\d+) (\d+)$', text, re.M)}
+    return {name: (int(alarms), int(interrupted)) for name, alarms, interrupted in re.findall(r'^(\S+) (\d+) (\d+)$', text, re.M)}
 
 
 def test_interrupted_calls_of_ones_own_are_seen(run, helper):
-    alone = interruptions(natural(helper('target_waits'), 'alarm', 4).stderr)
-    with_us = interruptions(run(helper('target_waits'), 'alarm', 4, rate=1000).stderr)
+    alone = interruptions(natural(helper('target_waits'), 'alarm', 1, 20).stderr)
+    with_us = interruptions(run(helper('target_waits'), 'alarm', 4, 50, rate=1000).stderr)
     assert set(with_us) == set(alone) and len(alone) - ('io_uring_enter' in alone) == 16
-    for name, (calls, interrupted) in with_us.items():
-        natural_share = alone[name][1] / alone[name][0]
-        assert calls >= 50
-        assert interrupted / calls >= 0.95 * natural_share, name
+    assert all(alarms >= 20 and interrupted >= 0.95 * alarms for alarms, interrupted in alone.values())
+    # One that comes when a call has been restarted, and does not sleep again yet, is lost: where a thread waits for its CPU there, 2 in 100
+    # were. At twice as many, more than 10 of one call's 50 are so by chance 4 times in a million.
+    assert all(alarms >= 50 and interrupted >= 0.8 * alarms for alarms, interrupted in with_us.values()), with_us
+    assert sum(min(pair) for pair in with_us.values()) >= 0.93 * sum(alarms for alarms, _ in with_us.values()), with_us

@@ -5,11 +5,12 @@
 # text that readers of Go's dumps take, and a process that notices nothing.
 
 import collections
-import concurrent.futures
 import contextlib
+import http.client
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -57,18 +58,38 @@ def read_as_go(text, only_go_files=False):
     return blocks
 
 
+def wait_until(ready, what=lambda: ''):
+    """However busy the machine is."""
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.005)
+
+
+def run_state(pid, tid=None):
+    with open(f'/proc/{pid}/task/{tid or pid}/stat', encoding='utf-8') as file:
+        return file.read().rpartition(')')[2].split()[0]
+
+
+def pid_said(process):
+    """Of target_parked, when its main thread, too, is where it waits: it says so just before."""
+    pid = int(process.stdout.readline().split()[1])
+    wait_until(lambda: run_state(pid) == 'S')
+    return pid
+
+
 @contextlib.contextmanager
 def parked(helper, build, threads, env=None):
     with subprocess.Popen([helper(f'target_parked_{build}'), str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                           env=dict(os.environ, **(env or {}))) as process:
-        process.pid_said = int(process.stdout.readline().split()[1])
+        assert pid_said(process) == process.pid
         yield process
         process.stdin.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
 
 
 def dump(profd, *arguments):
-    return subprocess.run([profd, 'dump', *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([profd, 'dump', *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
 
 
 def snapshot(profd, pid):
@@ -102,12 +123,27 @@ def test_true_stacks(profd, helper, build):
         assert len(shot['stacks']) == 8, 'the same stack is there once'
 
 
+def all_work(pid, threads):
+    """Each thread beside the main one has used CPU time, and that one waits for them."""
+    try:
+        tids = [int(tid) for tid in os.listdir(f'/proc/{pid}/task') if int(tid) != pid]
+        used = []
+        for tid in tids:
+            with open(f'/proc/{pid}/task/{tid}/stat', encoding='utf-8') as file:
+                used.append(int(file.read().rpartition(')')[2].split()[11]))
+        return len(tids) == threads and min(used) > 0 and run_state(pid) == 'S'
+    except FileNotFoundError:
+        return False
+
+
 def test_running_threads(profd, helper):
     """More threads that run than processors: whole stacks, as the kernel found them."""
-    with subprocess.Popen([helper('target_truth'), '4', '60'], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([helper('target_truth'), '4', '600'], stdout=subprocess.DEVNULL) as process:
         try:
+            wait_until(lambda: all_work(process.pid, 4))
             seen = collections.Counter()
-            while seen['running'] < 20:
+            # Who gets no CPU while one looks has no stack. On a quiet machine at least half of the first twenty have.
+            while seen['running'] < 20 or (seen['whole'] < 10 and seen['running'] < 200):
                 shot = snapshot(profd, process.pid)
                 for thread in shot['threads']:
                     stack = shot['stacks'][thread['stack'] - 1]
@@ -150,17 +186,12 @@ def check_headless(shot):
 
 def when_settled(take):
     """The first snapshot in which each thread is where it waits."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while True:
         shot = take()
-        if {'zombie', 'mutex lock', 'epoll'} <= {thread['state'] for thread in shot['threads']}:
+        if {'zombie', 'mutex lock', 'epoll', 'read'} <= {thread['state'] for thread in shot['threads']}:
             return shot
         assert time.monotonic() < until, shot['threads']
-
-
-def is_headless(pid):
-    with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
-        return file.read().rpartition(')')[2].split()[0] == 'Z'
 
 
 def test_main_thread_has_ended(profd, helper, tmp_path):
@@ -172,7 +203,7 @@ def test_main_thread_has_ended(profd, helper, tmp_path):
         read_as_go(text)
         assert subprocess.run([profd, 'check', str(process.pid)], capture_output=True, timeout=60, check=False).stdout.count(b'will profile well') > 0
         process.stdin.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
     with served(profd, helper('target_headless'), 'spin') as (process, url):
         assert process.stdout.readline() == 'ready\n'
         check_headless(when_settled(lambda: json.loads(fetch(url + 'goroutine?format=json')[1])))
@@ -185,8 +216,7 @@ def test_main_thread_has_ended(profd, helper, tmp_path):
 def test_no_memory(profd):
     """A process that is not reaped, and, where one is seen, a kernel thread."""
     with subprocess.Popen(['true']) as process:
-        while not is_headless(process.pid):
-            time.sleep(0.01)
+        wait_until(lambda: run_state(process.pid) == 'Z')
         result = dump(profd, process.pid)
         assert result.returncode == 1 and result.stderr == f'profd: process {process.pid} has ended\n'
     if os.path.exists('/proc/2/comm') and os.readlink('/proc/self/ns/pid') == 'pid:[4026531836]' and os.getuid() == 0:
@@ -213,7 +243,7 @@ def test_text_is_gos(profd, helper):
     assert re.search(r'^goroutine \d+ \[read pipe:\(\d+\) \(fd \d+\); "way-2"\]:$', text, re.M), text
 
 
-@pytest.mark.parametrize('program', [['target_cpp', '60000'], ['target_truth', '3', '60'], ['python3']])
+@pytest.mark.parametrize('program', [['target_cpp', '600000'], ['target_truth', '3', '600'], ['python3']])
 def test_programs_as_go(profd, helper, program):
     """C++ names, headers, threads that run, and an interpreter of other people's; files=go leaves no name that ends panicparse's reading."""
     code = 'import threading, time\nfor _ in range(5): threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\ninput()'
@@ -221,9 +251,8 @@ def test_programs_as_go(profd, helper, program):
     with subprocess.Popen([profd, 'run', '--rate', '1', '-o', '/dev/null', '--format', 'folded', '--http', '127.0.0.1:0', '--', *command],
                           stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         url = re.search(r'http://[0-9.:]+', process.stderr.readline())[0] + '/debug/pprof/goroutine?debug=2'
-        while not runs_in(url.removesuffix('goroutine?debug=2'), b'nanosleep' if program == ['python3'] else b'clone3'):
-            time.sleep(0.01)
-        assert len(read_as_go(fetch(url + '&files=go')[1].decode(), True)) >= 3
+        wait_until(lambda: runs_in(url.removesuffix('goroutine?debug=2'), b'nanosleep' if program == ['python3'] else b'clone3'))
+        wait_until(lambda: len(read_as_go(fetch(url + '&files=go')[1].decode(), True)) >= 3)
         process.terminate()
         process.communicate()
 
@@ -242,7 +271,7 @@ def test_groups(profd, helper, go, tmp_path):
 
 
 @contextlib.contextmanager
-def served(profd, *command):
+def served(profd, *command, status=0):
     process = subprocess.Popen([profd, 'run', '--rate', '1', '-o', '/dev/null', '--format', 'folded', '--http', '127.0.0.1:0', '--', *command],
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     line = process.stderr.readline()
@@ -250,19 +279,19 @@ def served(profd, *command):
     assert url, line
     yield process, url[0] + '/debug/pprof/'
     process.stdin.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=300) == status
     process.stdout.close()
     process.stderr.close()
 
 
 def fetch(url):
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    with urllib.request.urlopen(url, timeout=300) as answer:
         return answer.headers, answer.read()
 
 
 def test_http(profd, helper, tmp_path):
     with served(profd, helper('target_parked_keep'), '70') as (process, url):
-        assert process.stdout.readline().startswith('pid ')
+        pid_said(process)
         headers, body = fetch(url + 'goroutine')
         assert headers['Content-Disposition'] == 'attachment; filename="goroutine"'
         (tmp_path / 'threads.pb.gz').write_bytes(body)
@@ -287,16 +316,30 @@ def walks(url):
     return int(re.search(rb'^profd_thread_walks_total (\d+)$', fetch(url.replace('debug/pprof/', 'metrics'))[1], re.M)[1])
 
 
+def fetch_at_once(url, count):
+    """The answers to so many requests that are sent when all have their connections."""
+    host, _, path = url.removeprefix('http://').partition('/')
+    connections = [http.client.HTTPConnection(host, timeout=300) for _ in range(count)]
+    for connection in connections:
+        connection.connect()
+    for connection in connections:
+        connection.request('GET', '/' + path)
+    answers = [connection.getresponse().read() for connection in connections]
+    for connection in connections:
+        connection.close()
+    return answers
+
+
 @pytest.mark.parametrize('program', [['target_parked_omit', '1000'], ['target_waits', 'quiet', '0']])
 def test_overlapping_requests(profd, helper, program):
     """They share walks. Who shares one sees the same, also of threads that went on meanwhile: each stack has the state that it was read with."""
     with served(profd, helper(program[0]), *program[1:]) as (process, url):
-        while not runs_in(url, b'main'):
-            pass
-        before, answers = walks(url), []
-        with concurrent.futures.ThreadPoolExecutor(12) as pool:
-            for _ in range(5):
-                answers += pool.map(lambda _: fetch(url + 'goroutine?format=json')[1], range(12))
+        wait_until(lambda: runs_in(url, b'main'))
+        before, answers, rounds = walks(url), [], 0
+        # On a busy machine, one answer may be sent before the next request is.
+        while rounds < 5 or (walks(url) - before == len(answers) and rounds < 50):
+            answers += fetch_at_once(url + 'goroutine?format=json', 12)
+            rounds += 1
         taken = walks(url) - before
         by_time = collections.defaultdict(set)
         for answer in answers:
@@ -310,7 +353,7 @@ def test_overlapping_requests(profd, helper, program):
 def test_large_dumps_are_streamed(profd, helper):
     """Made while they are sent; who hangs up in the middle of one disturbs nobody."""
     with served(profd, helper('target_parked_omit'), '700') as (process, url):
-        assert process.stdout.readline().startswith('pid ')
+        pid_said(process)
         for query in ('?debug=2', '?format=json'):
             for _ in range(5):
                 with urllib.request.urlopen(url + 'goroutine' + query, timeout=60) as answer:
@@ -322,7 +365,7 @@ def test_large_dumps_are_streamed(profd, helper):
 
 def test_dump_url(profd, helper):
     with served(profd, helper('target_parked_keep'), '70') as (process, url):
-        pid = process.stdout.readline().split()[1]
+        pid = str(pid_said(process))
         root = url.removesuffix('/debug/pprof/')
         for address in (root, root + '/', url, url + 'goroutine', url + 'threads', f'{root}/{pid}', f'{root}/{pid}/debug/pprof'):
             text = dump(profd, address)
@@ -378,7 +421,8 @@ def test_zombies(profd, helper):
             assert verdict['window_ns'] >= 1.9e9 and verdict['waiting_ns'] >= verdict['window_ns']
         assert 'creator_stack' in zombies_of(by_http).popitem()[1]
         text = fetch(url + 'goroutine?debug=2&window=1')[1].decode()
-        assert text.startswith('# zombies: 12 threads did not run for 1.') and 'wait_for_reply' in text.split('\n\n')[0]
+        seconds = re.match(r'# zombies: 12 threads did not run for ([\d.]+) s', text)
+        assert seconds and float(seconds[1]) >= 0.9 and 'wait_for_reply' in text.split('\n\n')[0]
         assert not zombies_of(json.loads(fetch(url + 'goroutine?format=json')[1])), 'without a window nobody is one'
         for query in ('window=1', 'window=0&debug=2', 'window=1&seconds=1', 'window=x&debug=1', 'window=1&debug=1&seconds=1'):
             with pytest.raises(urllib.error.HTTPError) as refused:
@@ -390,7 +434,7 @@ def test_waiting_time(profd, helper):
     """At least as long as was seen, and no longer than it can have been."""
     begin = time.monotonic()
     with served(profd, helper('target_parked_omit'), '7') as (process, url):
-        assert process.stdout.readline().startswith('pid ')
+        pid_said(process)
         first, _ = (json.loads(fetch(url + 'goroutine?format=json')[1]), time.sleep(1.1))
         second = json.loads(fetch(url + 'goroutine?format=json')[1])
         for before, after in zip(first['threads'], second['threads']):
@@ -417,17 +461,33 @@ def runs_in(url, function):
         return False
 
 
+def schedule_of(pid, tid):
+    """How long the thread has run, and how long it could have, but got no CPU: nanoseconds."""
+    with open(f'/proc/{pid}/task/{tid}/schedstat', encoding='ascii') as file:
+        return [int(word) for word in file.read().split()[:2]]
+
+
 def test_wall_tells_on_cpu(profd, helper, tmp_path):
     """One thread that runs, and the main thread that joins it: half of the time each."""
-    with served(profd, 'sh', '-c', 'echo runs; exec "$0" 1 6', helper('target_truth')) as (process, url):
+    with served(profd, 'sh', '-c', 'echo runs; exec "$0" 1 600', helper('target_truth'), status=128 + signal.SIGTERM) as (process, url):
         assert process.stdout.readline() == 'runs\n'
-        while not runs_in(url, b'thread_main'):
-            time.sleep(0.01)
+        wait_until(lambda: runs_in(url, b'thread_main'))
+        shot = json.loads(fetch(url + 'goroutine?format=json')[1])
+        tid, = {thread['tid'] for thread in shot['threads']} - {shot['pid']}
+        before = schedule_of(shot['pid'], tid)
         (tmp_path / 'wall.pb.gz').write_bytes(fetch(url + 'wall?seconds=2&rate=50')[1])
+        ran, delayed = (after - before for before, after in zip(before, schedule_of(shot['pid'], tid)))
+        os.kill(shot['pid'], signal.SIGTERM)
     profile = pprof_reader.read(tmp_path / 'wall.pb.gz')
     time_by = collections.Counter()
     for sample in profile.samples:
-        time_by[sample.labels['cpu'], 'thread_main' in sample.stack] += sample.values[1] / 1e9
+        works = sample.labels['state'] in ('running', 'runnable')
+        # Who runs and gets no CPU while one looks has no stack.
+        assert works or sample.labels['state'] == 'join' and 'thread_main' not in sample.stack and 'main' in sample.stack, sample.labels
+        assert not works or not sample.stack or 'thread_main' in sample.stack
+        assert (sample.labels['cpu'] == 'on') == (sample.labels['state'] == 'running')
+        time_by[sample.labels['cpu'], works] += sample.values[1] / 1e9
     total = sum(time_by.values())
     assert time_by['off', False] / total == pytest.approx(0.5, abs=0.01)
-    assert time_by['on', True] / total >= 0.3 and set(time_by) <= {('off', False), ('on', True), ('off', True), ('on', False)}
+    # Of a hundred looks, or of thirty, where they are late, the share of those that find it running is near that of the time.
+    assert time_by['on', True] / total >= 0.5 * ran / (ran + delayed) - 0.2

@@ -28,7 +28,7 @@ def command(request, profd):
 
 
 def snapshot(command, pid):
-    result = subprocess.run([*command, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([*command, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -67,7 +67,7 @@ def test_no_right_but_bpf(profd, helper, public):
     if not shutil.which('setpriv') or subprocess.run([*another, 'true'], capture_output=True, check=False).returncode != 0:
         pytest.skip('setpriv cannot pass on rights here')
     with parked(helper, 'keep', THREADS) as process:
-        result = subprocess.run([*another, public(profd), 'dump', str(process.pid)], capture_output=True, text=True, timeout=60, check=False)
+        result = subprocess.run([*another, public(profd), 'dump', str(process.pid)], capture_output=True, text=True, timeout=300, check=False)
         assert result.returncode == 1 and not result.stdout and 'no right to look into process' in result.stderr, result
 
 
@@ -91,4 +91,4 @@ def test_moving(command, helper):
                     assert thread['state'] == WAYS[ways[0]], (thread, names)
                 seen[ways[0]] += 1
         process.stdin.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0

@@ -95,7 +95,7 @@ def started(directory, *command):
             ways[words[1]] = words[2:] if words[0] == 'way' else None
         yield process, ways
         process.stdin.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
 
 
 def wrong(shot, ways):
@@ -116,7 +116,7 @@ def wrong(shot, ways):
 
 
 def take(profd, pid):
-    result = subprocess.run([profd, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([profd, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 

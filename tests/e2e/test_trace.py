@@ -28,9 +28,25 @@ READERS = {'.trace.json': trace_readers.chrome, '.perfetto-trace': trace_readers
 MS = 1e6
 
 
+def wait_for(ready, what=lambda: ''):
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.05)
+
+
+def wait_for_cpu_time(tid, seconds):
+    """Until the thread has used that much: a profiler that has time alone may see nobody run on a busy machine."""
+    def used():
+        with open(f'/proc/{tid}/task/{tid}/stat', encoding='utf-8') as file:
+            return sum(map(int, file.read().rpartition(')')[2].split()[11:13])) / os.sysconf('SC_CLK_TCK')
+
+    wait_for(lambda: used() >= seconds)
+
+
 def run_traced(profd, path, *command, options=(), **more):
     done = subprocess.run([profd, 'run', '--trace', str(path), *options, '--', *map(str, command)], capture_output=True, text=True,
-                          timeout=120, check=False, **more)
+                          timeout=300, check=False, **more)
     return done
 
 
@@ -39,7 +55,12 @@ def samples_of(trace, name=None):
 
 
 def tids_of(stdout):
-    return {name: int(tid) for name, tid in (line.split() for line in stdout.splitlines())}
+    return {words[0]: int(words[1]) for words in map(str.split, stdout.splitlines()) if len(words) == 2}
+
+
+def said(stdout, what):
+    """The program's own figures: the line "WHAT ns NUMBER…"."""
+    return [int(word) for word in re.search(rf'^{what} ns ([\d ]+)$', stdout, re.M)[1].split()]
 
 
 @pytest.fixture(scope='module', params=READERS)
@@ -49,6 +70,7 @@ def story(request, profd, helper, tmp_path_factory):
     assert done.returncode == 0 and 'nothing lost' in done.stderr, done.stderr
     trace = READERS[request.param](path)
     trace.tids, trace.path, trace.summary = tids_of(done.stdout), path, done.stderr
+    trace.inner_ns, trace.process_ns = said(done.stdout, 'used')
     return trace
 
 
@@ -79,7 +101,7 @@ def test_creators(story):
         assert any(instant.name == 'create thread' and instant.time == arrow[1] for instant in arrow[0].instants)
 
 
-# How long each waits is known: main lets them go after 5 × 30 ms.
+# How long each waits is known: main lets them go 5 × 30 ms after the last one began to.
 @pytest.mark.parametrize('name, what', [('locker', 'mutex lock'), ('reader', 'rwlock read'), ('listener', 'cond wait'),
                                         ('guest', 'barrier wait')])
 def test_waits(story, name, what):
@@ -140,17 +162,20 @@ def test_joins(story):
     outer = joins[story.tids['outer']]  # the last one to end; the others were gone before they were joined
     assert any(source is story.track('outer') and end == outer.end for source, _, end in story.arrows_to(story.track('main')))
     inner, = story.track('outer').named('join thread')
-    assert inner.args['thread'] == story.tids['inner'] and inner.end - inner.begin > 250 * MS
+    assert inner.args['thread'] == story.tids['inner'] and inner.end - inner.begin > 300 * MS
 
 
 def test_samples(story):
     """They are on the track of the thread that ran, while it ran: 'inner' burns 300 ms of CPU."""
-    inner = [instant for instant in story.track('inner').instants if instant.name == 'on CPU']
-    assert 200 * MS < sum(instant.args['cpu_ns'] for instant in inner) < 400 * MS
+    def on_cpu(samples):
+        return sum(instant.args['cpu_ns'] for instant in samples)
+
+    inner, period = samples_of(story, 'inner'), 4 * MS
+    assert 200 * MS < on_cpu(inner) < story.inner_ns + 2 * period
     assert sum('target_burn' in instant.stack for instant in inner) > len(inner) * 0.9
     assert all('burn_as_child' in instant.stack and instant.stack[0] != 'clone3' for instant in inner if 'target_burn' in instant.stack)
-    others = sum(instant.name == 'on CPU' for track in story.tracks if track.name != 'inner' for instant in track.instants)
-    assert others <= len(inner) / 4
+    # A period that has begun counts as one: of each thread's, and of what main does when it has said what all used.
+    assert on_cpu(samples_of(story)) - on_cpu(inner) <= story.process_ns - story.inner_ns + 10 * period
 
 
 def test_notes(story):
@@ -167,10 +192,10 @@ def test_public_schema(profd, helper, tmp_path_factory, tmp_path):
     python = os.environ.get('PROFD_PERFETTO_PYTHON')
     if not python:
         venv = tmp_path_factory.mktemp('perfetto')
-        subprocess.run([sys.executable, '-m', 'venv', venv], check=False, capture_output=True, timeout=120)
+        subprocess.run([sys.executable, '-m', 'venv', venv], check=False, capture_output=True, timeout=600)
         python = str(venv / 'bin/python')
         installed = os.path.exists(python) and subprocess.run([python, '-m', 'pip', 'install', '-q', 'perfetto', 'protobuf'],
-                                                              check=False, capture_output=True, timeout=180).returncode == 0
+                                                              check=False, capture_output=True, timeout=600).returncode == 0
         if not installed:
             pytest.skip('the package perfetto cannot be installed')
     path = tmp_path / 'x.pftrace'
@@ -190,7 +215,7 @@ size = trace.ByteSize()
 trace.DiscardUnknownFields()
 print(json.dumps([trace.IsInitialized(), kinds, sorted(threads), sorted(names), sorted(functions), ended_by, size - trace.ByteSize()]))
 '''
-    done = subprocess.run([python, '-c', script, path], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([python, '-c', script, path], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     initialized, kinds, threads, names, functions, ended_by, unknown = json.loads(done.stdout)
     trace = trace_readers.perfetto(path)
@@ -213,7 +238,7 @@ def speedscope_file(profd, helper, tmp_path_factory):
 
 def test_speedscope_schema(npm_dir, speedscope_file):
     env = dict(os.environ, NODE_PATH=os.path.join(npm_dir, 'node_modules'))
-    done = subprocess.run(['node', '-e', VALIDATE, '--', speedscope_file], env=env, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(['node', '-e', VALIDATE, '--', speedscope_file], env=env, capture_output=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
@@ -272,32 +297,20 @@ def test_speedscope_imports(npm_dir, speedscope_file, tmp_path):
     index = os.path.join(npm_dir, 'node_modules/speedscope/dist/release/index.html')
     with Browser() as browser:
         browser.open(f'{index}#localProfilePath={script}')
-        deadline = time.monotonic() + 30
-        while 'target_trace' not in browser.evaluate('document.title'):
-            assert time.monotonic() < deadline, browser.text('body')
-            time.sleep(0.1)
+        wait_for(lambda: 'target_trace' in browser.evaluate('document.title'), lambda: browser.text('body'))
         assert '(1/8)' in browser.evaluate('document.title') + browser.text('body')
         if os.environ.get('PROFD_SCREENSHOTS'):
             browser.screenshot(os.path.join(os.environ['PROFD_SCREENSHOTS'], 'speedscope-trace.png'))
         browser.key('3')  # the table of functions
-        page = browser.evaluate('document.body.innerText')
-        assert 'alive' in page and 'join thread' in page
+        wait_for(lambda: 'alive' in (page := browser.evaluate('document.body.innerText')) and 'join thread' in page,
+                 lambda: browser.text('body'))
         assert browser.errors() == []
 
 
-def test_strace_agrees(profd, helper, tmp_path):
-    """The same run seen by both: each wait is around the futex calls that strace saw in it, and as long as they."""
-    if not shutil.which('strace'):
-        pytest.skip('strace is not installed')
-    path, calls = tmp_path / 'x.trace.json', tmp_path / 'strace'
-    done = run_traced(profd, path, 'strace', '-f', '-ttt', '-T', '-e', 'trace=futex', '-o', calls, helper('target_trace'), 'story')
-    if 'Operation not permitted' in done.stderr:
-        pytest.skip('ptrace is not allowed')
-    assert done.returncode == 0, done.stderr
-    trace, tids = trace_readers.chrome(path), tids_of(done.stdout)
-    offset = trace.realtime - trace.start
+def futex_calls(path, offset):
+    """Of each thread, by strace: from when till when."""
     futexes, begun = {}, {}
-    for line in calls.read_text().splitlines():
+    for line in path.read_text().splitlines():
         tid, at, rest = line.split(None, 2)
         if 'unfinished' in rest:
             begun[tid] = float(at)
@@ -306,16 +319,39 @@ def test_strace_agrees(profd, helper, tmp_path):
             begin = begun.pop(tid, None) or float(at)
             if took:
                 futexes.setdefault(int(tid), []).append((begin * 1e9 - offset, begin * 1e9 - offset + float(took[1]) * 1e9))
+    return futexes
+
+
+def waits_by_both(profd, helper, tmp_path, ms):
+    """Of waits of that length and longer: how much longer each was than the futex calls in it that strace saw, as a share."""
+    path, calls = tmp_path / f'{ms}.trace.json', tmp_path / f'{ms}.strace'
+    done = run_traced(profd, path, 'strace', '-f', '-ttt', '-T', '-e', 'trace=futex', '-o', calls, helper('target_trace'), 'story', ms)
+    if 'Operation not permitted' in done.stderr:
+        pytest.skip('ptrace is not allowed')
+    assert done.returncode == 0, done.stderr
+    trace, tids = trace_readers.chrome(path), tids_of(done.stdout)
+    futexes = futex_calls(calls, trace.realtime - trace.start)
     differences = []
     for name, what in (('waiter', 'sem wait'), ('locker', 'mutex lock'), ('reader', 'rwlock read'), ('listener', 'cond wait')):
-        for wait in trace.track(name).named(what):
-            if wait.end - wait.begin < 20 * MS:
-                continue
+        waits = [wait for wait in trace.track(name).named(what) if wait.end - wait.begin >= ms * MS]
+        assert len(waits) == (5 if name == 'waiter' else 1)
+        for wait in waits:
             inside = [(begin, end) for begin, end in futexes[tids[name]] if begin >= wait.begin - 2 * MS and end <= wait.end + 2 * MS]
             slept = sum(end - begin for begin, end in inside)
-            assert slept > 0, (name, wait, futexes[tids[name]])
-            differences.append(abs(wait.end - wait.begin - slept) / (wait.end - wait.begin))
-    assert len(differences) >= 4 and statistics.median(differences) < 0.05, differences
+            assert 0 < slept <= wait.end - wait.begin + 4 * MS, (name, wait, futexes[tids[name]])
+            differences.append((wait.end - wait.begin - slept) / (wait.end - wait.begin))
+    return differences
+
+
+def test_strace_agrees(profd, helper, tmp_path):
+    """The same run seen by both: each wait is around the futex calls that strace saw in it, and as long as they."""
+    if not shutil.which('strace'):
+        pytest.skip('strace is not installed')
+    for ms in (30, 150, 600):  # on a busy machine strace comes milliseconds late to each call's begin and end
+        differences = waits_by_both(profd, helper, tmp_path, ms)
+        if abs(statistics.median(differences)) < 0.05:
+            return
+    assert differences == []
 
 
 # ---- Processes ------------------------------------------------------------------------------------------------------------
@@ -348,26 +384,29 @@ def test_many_threads(profd, helper, tmp_path):
     assert sum(instant.name == 'create thread' for instant in main.instants) == len(main.named('join thread')) == 5000
 
 
-@pytest.mark.parametrize('program, case', [('target_signals', 'mask'), ('target_signals', 'eintr'), ('target_signals', 'timers'),
-                                           ('target_process', 'forkthreads'), ('target_process', 'vfork'), ('target_process', 'close'),
-                                           ('target_process', 'spawn'), ('target_credentials', 'filter'), ('target_credentials', 'toggle')])
-def test_programs_are_the_same(same, helper, tmp_path, program, case):
+@pytest.mark.parametrize('command', ['target_signals blockall', 'target_signals restart interrupt', 'target_signals profsignalfd',
+                                     'target_process forkthreads', 'target_process vfork', 'target_process close', 'target_process spawn',
+                                     'target_credentials filter syscall', 'target_credentials toggle'])
+def test_programs_are_the_same(same, helper, tmp_path, command):
     """Traced or not: signals, children, descriptors, credentials, and a seccomp filter that kills whoever makes calls it does not know."""
-    same(helper(program), case, options=('--trace', str(tmp_path / 'x.perfetto-trace')))
+    program, *case = command.split()
+    assert same(helper(program), *case, options=('--trace', str(tmp_path / 'x.perfetto-trace'))).status < 98  # that is: no such case
 
 
 # ---- The flight recorder --------------------------------------------------------------------------------------------------
 
 def test_flight_survives_sigkill(profd, helper, tmp_path):
-    """Of 2.5 s the last one, up to the end."""
+    """Of 2.5 s and more the last one, up to the end."""
     path = tmp_path / 'flight.trace.json'
-    done = run_traced(profd, path, helper('target_trace'), 'ticks', 500, options=['--flight=1'])
+    done = run_traced(profd, path, helper('target_trace'), 'ticks', 500, options=['--flight=1', '--rate', '1000'])
     assert done.returncode == 137, done.stderr
+    last, = said(done.stdout, 'last')
     trace = trace_readers.chrome(path)
     times = [instant.time for track in trace.tracks for instant in track.instants]
     assert max(times) - min(times) < 1.2e9
     waits = trace.track('worker').named('sem wait')
-    assert 3 < len(waits) < 250 and waits[-1].end > max(times) - 100 * MS
+    assert 3 < len(waits) < 250 and any(wait.begin < last < wait.end + 1e3 for wait in waits)
+    assert any(instant.name == 'wake' and instant.time > last - 1e3 for instant in trace.track('main').instants)
     assert any(instant.name == 'on CPU' for instant in trace.track('worker').instants)
     assert 'the last 1.000 s' in trace.notes
 
@@ -386,25 +425,22 @@ def test_buffer(profd, helper, tmp_path):
 
 def test_flight_is_dumped_on_a_signal(profd, helper, tmp_path):
     path = tmp_path / 'flight.trace.json'
-    command = [profd, 'run', '--trace', path, '--flight=5', '--', helper('target_trace'), 'ticks', '0']
+    command = [profd, 'run', '--trace', path, '--flight=600', '--', helper('target_trace'), 'ticks', '0']
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline().startswith('main ') and process.stdout.readline().startswith('worker ')
-        time.sleep(1)
+        tids = tids_of(process.stdout.readline() + process.stdout.readline())
+        wait_for_cpu_time(tids['worker'], 0.15)
         assert not path.exists()
         process.send_signal(signal.SIGUSR2)
-        deadline = time.monotonic() + 30
-        while not path.exists():
-            assert time.monotonic() < deadline and process.poll() is None
-            time.sleep(0.05)
+        wait_for(lambda: path.exists() or process.poll() is not None)
         early = trace_readers.chrome(path)
         process.stdin.close()
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
         assert process.stderr.read().count('wrote ') == 2
     assert samples_of(early, 'worker')
     assert 1 <= len(early.track('worker').named('sem wait')) <= len(trace_readers.chrome(path).track('worker').named('sem wait'))
 
 
-def get(url, timeout=60):
+def get(url, timeout=120):
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:
             return answer.status, answer.headers, answer.read()
@@ -429,7 +465,7 @@ def service(agent, helper):
     yield start
     for process in processes:
         process.stdin.close()
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
         process.stdout.close()
 
 
@@ -437,7 +473,9 @@ def test_http(service, tmp_path):
     url = service()
     traced, tries = False, 0
     while not traced:  # a busy machine may let nobody run for so long
+        begin = time.monotonic_ns()
         status, headers, body = get(url + '?seconds=0.5')
+        end = time.monotonic_ns()
         assert status == 200 and headers['Content-Type'] == 'application/octet-stream'
         assert headers['Content-Disposition'] == 'attachment; filename="trace.perfetto-trace"'
         (tmp_path / 'x').write_bytes(body)
@@ -446,7 +484,9 @@ def test_http(service, tmp_path):
         traced = any(track.name == 'worker' and len(track.named('sem wait')) > 3 for track in trace.tracks)
         tries += 1
         assert tries < 30
-    assert len(trace.track('worker').named('sem wait')) < 200
+    # Of this time alone: there are 5 ms between two.
+    assert len(trace.track('worker').named('sem wait')) <= (end - begin) / 5e6 + 2
+    assert all(begin < instant.time < end for track in trace.tracks for instant in track.instants)
     # Who lived before is on its own track by its name, and its wait is seen from the next one on.
     status, headers, body = get(url + '?seconds=3&format=chrome&rate=0')
     assert headers['Content-Type'] == 'application/json'
@@ -458,26 +498,35 @@ def test_http(service, tmp_path):
     assert get(url + '?format=gif')[0] == 400
 
 
+def flight(url, path, query='last=60', read=trace_readers.chrome):
+    status, _, body = get(f'{url}?{query}{"&format=chrome" if read is trace_readers.chrome else ""}')
+    assert status == 200
+    path.write_bytes(body)
+    return read(path)
+
+
+def flight_when(enough, *where, **how):
+    """The first one that has enough."""
+    trace = flight(*where, **how)
+    deadline = time.monotonic() + 120
+    while not enough(trace):
+        assert time.monotonic() < deadline, trace.notes
+        time.sleep(0.1)
+        trace = flight(*where, **how)
+    return trace
+
+
 def test_flight_over_http(service, tmp_path):
     url = service(PROFD_TRACE='flight:60')
-    time.sleep(1)
-    status, _, body = get(url + '?last=60&format=chrome')
-    assert status == 200
-    (tmp_path / 'x').write_bytes(body)
-    trace = trace_readers.chrome(tmp_path / 'x')
-    assert trace.track('worker').named('alive')[0].args['thread'] == trace.track('main').tid, 'from the very start'
-    (tmp_path / 'y').write_bytes(get(url + '?last=1&format=chrome')[2])
-    short = trace_readers.chrome(tmp_path / 'y')
-    assert len(short.track('worker').named('sem wait')) < 250
     # Nobody else samples it.
-    deadline = time.monotonic() + 30
-    while len(found := samples_of(trace, 'worker')) < 5:
-        assert time.monotonic() < deadline, trace.notes
-        (tmp_path / 'x').write_bytes(get(url + '?last=60&format=chrome')[2])
-        trace = trace_readers.chrome(tmp_path / 'x')
+    trace = flight_when(lambda trace: len(samples_of(trace, 'worker')) >= 10, url, tmp_path / 'x')
+    assert trace.track('worker').named('alive')[0].args['thread'] == trace.track('main').tid, 'from the very start'
+    found = samples_of(trace, 'worker')
     assert all('work_for_ever' in sample.stack for sample in found if 'target_burn' in sample.stack)
     assert any('target_burn' in sample.stack for sample in found)
     assert len({sample.time for sample in found}) == len(found)
+    short = flight(url, tmp_path / 'y', 'last=1')
+    assert len(short.track('worker').named('sem wait')) < 250
     # A trace from now on that wants none has none.
     (tmp_path / 'y').write_bytes(get(url + '?seconds=1&rate=0&format=chrome')[2])
     assert samples_of(trace_readers.chrome(tmp_path / 'y')) == []
@@ -485,38 +534,32 @@ def test_flight_over_http(service, tmp_path):
 
 def test_flight_without_samples(service, tmp_path):
     url = service(PROFD_TRACE='flight:60', PROFD_TRACE_RATE='0')
-    time.sleep(1)
-    (tmp_path / 'x').write_bytes(get(url + '?last=60')[2])
-    trace = trace_readers.perfetto(tmp_path / 'x')
-    assert len(trace.track('worker').named('sem wait')) > 3 and samples_of(trace) == []
+    trace = flight_when(lambda trace: len(trace.track('worker').named('sem wait')) > 50, url, tmp_path / 'x', read=trace_readers.perfetto)
+    assert samples_of(trace) == []
 
 
 def test_flight_of_a_hung_program(service, tmp_path):
     """Who has waited for longer than is asked for waits all that time: until now, not until the last thing that happened anywhere."""
     url = service('hung', PROFD_TRACE='flight:60')
-    deadline = time.monotonic() + 30
-    lasted = 0
-    while lasted < 900 * MS:
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-        (tmp_path / 'x').write_bytes(get(url + '?last=1&format=chrome')[2])
-        trace = trace_readers.chrome(tmp_path / 'x')
+
+    def lasted(trace):
         waits = [track.named('mutex lock') for track in trace.tracks if track.name == 'hung']
-        lasted = waits[0][0].end - waits[0][0].begin if waits and waits[0] else 0
-    assert lasted < 1100 * MS and {track.name for track in trace.tracks} == {'hung', 'main'}
+        return waits[0][0].end - waits[0][0].begin if waits and waits[0] else 0
+
+    trace = flight_when(lambda trace: lasted(trace) >= 900 * MS, url, tmp_path / 'x', 'last=1')
+    assert lasted(trace) < 1100 * MS and {track.name for track in trace.tracks} == {'hung', 'main'}
 
 
 def test_flight_into_a_file(agent, helper, tmp_path):
     """The environment alone: what a program that was killed did last is in a file."""
     env = dict(os.environ, LD_PRELOAD=agent, PROFD_TRACE='flight:1', PROFD_TRACE_OUTPUT=str(tmp_path / 'last-%p.trace.json'))
-    with subprocess.Popen([helper('target_trace'), 'ticks', '300'], stdout=subprocess.PIPE, env=env) as process:
+    with subprocess.Popen([helper('target_trace'), 'ticks', '300'], stdout=subprocess.PIPE, text=True, env=env) as process:
+        last, = said(process.stdout.read(), 'last')
         assert process.wait(60) == -signal.SIGKILL
         path = tmp_path / f'last-{process.pid}.trace.json'
-        deadline = time.monotonic() + 30
-        while not path.exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    assert len(trace_readers.chrome(path).track('worker').named('sem wait')) > 10
+        wait_for(path.exists)
+    waits = trace_readers.chrome(path).track('worker').named('sem wait')
+    assert len(waits) > 3 and any(wait.begin < last < wait.end + 1e3 for wait in waits)
 
 
 def test_bad_settings(profd, helper, tmp_path):
