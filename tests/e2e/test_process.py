@@ -17,15 +17,35 @@ import pytest
 
 import pprof_reader
 from conftest import AGENT, natural
+from waiting import wait_until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason='needs root')
 
 
-def near(profile, seconds, slack=0.12):
-    """The CPU time that the samples stand for is that, give or take start-up and the timers' phases."""
-    total = profile.cpu_seconds()
-    assert seconds - slack <= total <= seconds + slack, profile.comments
+@pytest.fixture
+def timed(same, tmp_path):
+    """As same; with what each process of the second run had used when it ended, in that order, by its own clock."""
+    def do(*command, env=None, **more):
+        path = tmp_path / 'used'
+        path.write_bytes(bytes(4096))
+        result = same(*command, env={'TARGET_TIMES': str(path), **(env or {})}, **more)
+        count, *seconds = struct.unpack('q511d', path.read_bytes())
+        assert 0 < count < 511 and count % 2 == 0
+        result.used = seconds[count // 2:count]
+        return result
+
+    return do
+
+
+def near(profile, burnt, used, slack=0.12):
+    """The CPU time that the samples stand for is that: at least what the program burnt, at most what its processes used; start-up is more of that
+    than one thinks, on a slow machine. Give or take the timers' phases, and a moment at the begin of a forked child."""
+    assert burnt - slack <= profile.cpu_seconds() <= sum(used) + slack, (used, profile.comments)
     return True
+
+
+# A forked child waits for a collector that is busy for 100 ms (CHILD_WAIT_MS), and then goes on: so much of what it does first may be missing.
+LATE_S = 0.1
 
 
 def cpu_in(profile, function):
@@ -39,9 +59,10 @@ def processes(profile):
 # ---- Ends --------------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('how', ['segv', 'abort', '_exit', 'exit', 'syscall', 'kill', 'return', 'thread'])
-def test_every_end(same, helper, how):
-    profile = same(helper('target_process'), 'die', how, 300).profile
-    assert near(profile, 0.3)
+def test_every_end(timed, helper, how):
+    done = timed(helper('target_process'), 'die', how, 300)
+    profile = done.profile
+    assert near(profile, 0.3, done.used)
     assert cpu_in(profile, 'target_burn') >= 0.25
 
 
@@ -65,9 +86,10 @@ def kill_at_random(profd, helper, tmp_path, threads, rate):
     try:
         assert process.stdout.readline() == 'ready\n'
         target, = subprocess.run(['pgrep', '-x', '-P', str(process.pid), 'target_process'], capture_output=True, text=True).stdout.split()
-        time.sleep(0.2 + random.random() * 0.5)
+        wait_until(lambda: sum(times_in(tmp_path / 'times', threads)) > 0.15)
+        time.sleep(random.random() * 0.5)
         os.kill(int(target), signal.SIGKILL)
-        assert process.wait(30) == 128 + signal.SIGKILL
+        assert process.wait(120) == 128 + signal.SIGKILL
     finally:
         process.kill()
         process.communicate()
@@ -90,9 +112,10 @@ def test_sigkill_loses_nothing(profd, helper, tmp_path, attempt):
 
 # ---- exec --------------------------------------------------------------------------------------------------------------
 
-def test_exec(same, helper):
-    profile = same(helper('target_process'), 'exec').profile
-    assert near(profile, 0.4)
+def test_exec(timed, helper):
+    done = timed(helper('target_process'), 'exec')
+    profile = done.profile
+    assert near(profile, 0.4, done.used)
     assert cpu_in(profile, 'run_exec') >= 0.15
     assert cpu_in(profile, 'run_die') >= 0.15
 
@@ -100,37 +123,39 @@ def test_exec(same, helper):
 @pytest.mark.parametrize('threads, count', [(0, 1200), (2, 300)])
 def test_exec_over_and_over(same, helper, threads, count):
     """No SIGPROF of ours ever meets the default action that an image begins with."""
-    profile = same(helper('target_process'), 'execloop', count, threads, rate=1000, timeout=200).profile
+    profile = same(helper('target_process'), 'execloop', count, threads, rate=1000, timeout=600).profile
     assert cpu_in(profile, 'run_execloop') >= count * 0.001 * 0.7
 
 
 # ---- Children ----------------------------------------------------------------------------------------------------------
 
-def test_fork(same, helper):
-    profile = same(helper('target_process'), 'fork', 2).profile
-    assert near(profile, 0.8)
+def test_fork(timed, helper):
+    done = timed(helper('target_process'), 'fork', 2)
+    profile = done.profile
+    assert len(done.used) == 3 and near(profile, 0.8, done.used)
     assert cpu_in(profile, 'burn_in_child') >= 0.5
     assert len(processes(profile)) == 3 and None not in processes(profile)
     assert any(re.search(r'\b3 processes', comment) for comment in profile.comments)
 
 
-def test_fork_not_followed(same, helper):
-    profile = same(helper('target_process'), 'fork', 2, env={'PROFD_FOLLOW': '0'}).profile
-    assert near(profile, 0.2)
+def test_fork_not_followed(timed, helper):
+    done = timed(helper('target_process'), 'fork', 2, env={'PROFD_FOLLOW': '0'})
+    profile = done.profile
+    assert near(profile, 0.2, done.used[-1:])
     assert cpu_in(profile, 'burn_in_child') == 0
 
 
 @pytest.mark.figures
 def test_fork_among_threads(same, helper):
     profile = same(helper('target_process'), 'forkthreads').profile
-    assert cpu_in(profile, 'burn_in_child') >= 0.25
+    assert cpu_in(profile, 'burn_in_child') >= 0.4 - 2 * LATE_S
     assert cpu_in(profile, 'burn_for_ever') >= 0.1
     assert len(processes(profile)) == 3
 
 
 @pytest.mark.figures
 def test_fork_storm(same, helper):
-    result = same(helper('target_process'), 'forkstorm', 10000, timeout=240)
+    result = same(helper('target_process'), 'forkstorm', 10000, timeout=600)
     assert result.stdout == '10000 of 10000\n'
 
 
@@ -146,8 +171,8 @@ def test_vfork(same, helper):
 
 def test_spawn_and_system(same, helper):
     profile = same(helper('target_process'), 'spawn').profile
-    assert cpu_in(profile, 'run_spawn') >= 0.07
-    assert cpu_in(profile, 'run_die') >= 0.17
+    assert cpu_in(profile, 'run_spawn') >= 0.15
+    assert cpu_in(profile, 'run_die') >= 0.25
 
 
 @pytest.mark.parametrize('what', ['default', 'ignore', 'block'])
@@ -159,7 +184,7 @@ def test_what_exec_hands_on(helper, profd, tmp_path, what, follow):
     command = [helper('target_process'), 'inherit', what]
     alone = natural(*command)
     result = subprocess.run([profd, 'run', '-o', str(tmp_path / 'x.folded'), '--', *command], capture_output=True, text=True,
-                            timeout=60, env=dict(os.environ, PROFD_FOLLOW=follow))
+                            timeout=300, env=dict(os.environ, PROFD_FOLLOW=follow))
     assert result.returncode == alone.returncode == 0
     if follow == '0':  # the agent in grep would show its own
         assert without_agent(result.stdout) == without_agent(alone.stdout)
@@ -172,22 +197,21 @@ def test_daemon(profd, helper, tmp_path):
     out, done = tmp_path / 'out.pb.gz', tmp_path / 'done'
     env = dict(os.environ, LD_PRELOAD=AGENT, PROFD_OUTPUT=str(out),
                PROFD_RATE='250')
-    result = subprocess.run([helper('target_process'), 'daemon', str(done)], capture_output=True, text=True, timeout=60, env=env)
+    result = subprocess.run([helper('target_process'), 'daemon', str(done)], capture_output=True, text=True, timeout=300, env=env)
     assert (result.returncode, result.stdout, result.stderr) == (0, 'first: exit 0\n', '')
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not (done.exists() and out.exists()):
-        time.sleep(0.05)
+    wait_until(lambda: done.exists() and out.exists())
     assert done.read_text() == 'done\n'
     from pprof_reader import read
     profile = read(out)
-    assert cpu_in(profile, 'burn_in_child') >= 0.35
+    assert cpu_in(profile, 'burn_in_child') >= 0.4 - LATE_S
     assert cpu_in(profile, 'burn_for_ever') >= 0.1
 
 
-def test_closing_all_descriptors(same, helper):
-    profile = same(helper('target_process'), 'close').profile
-    assert near(profile, 0.4)
-    assert cpu_in(profile, 'burn_in_child') >= 0.07
+def test_closing_all_descriptors(timed, helper):
+    done = timed(helper('target_process'), 'close')
+    profile = done.profile
+    assert near(profile, 0.5, done.used)
+    assert cpu_in(profile, 'burn_in_child') >= 0.2 - LATE_S
 
 
 @pytest.mark.parametrize('closed', [(0,), (1,), (2,), (0, 1, 2)])
@@ -197,17 +221,15 @@ def test_closed_standard_streams(profd, agent, helper, tmp_path, closed, way):
     out = tmp_path / 'out.pb.gz'
     command = f"'{helper('target_process')}' descriptors"
     close = ' '.join(f'{fd}>&-' for fd in closed)
-    alone = subprocess.run(['sh', '-c', f'{command} {close}'], capture_output=True, text=True, timeout=30)
+    alone = subprocess.run(['sh', '-c', f'{command} {close}'], capture_output=True, text=True, timeout=300)
     if way == 'run':
         line = f"'{profd}' run -o '{out}' -- {command} {close}"
     else:
         line = f"LD_PRELOAD='{agent}' PROFD_OUTPUT='{out}' {command} {close}"
-    result = subprocess.run(['sh', '-c', line], capture_output=True, text=True, timeout=30)
+    result = subprocess.run(['sh', '-c', line], capture_output=True, text=True, timeout=300)
     assert (result.returncode, result.stdout) == (alone.returncode, alone.stdout)
     assert [line for line in result.stderr.splitlines() if not line.startswith('profd: ')] == alone.stderr.splitlines()
-    deadline = time.monotonic() + 20
-    while not out.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(out.exists)
     from pprof_reader import read
     assert cpu_in(read(out), 'run_descriptors') >= 0.05
 
@@ -216,16 +238,17 @@ def test_closed_standard_streams(profd, agent, helper, tmp_path, closed, way):
 def test_setuid_away(same, helper):
     profile = same(helper('target_process'), 'setuid').profile
     assert cpu_in(profile, 'run_setuid') >= 0.25
-    assert cpu_in(profile, 'burn_in_child') >= 0.15  # another user's process from its start, but a target's child
+    assert cpu_in(profile, 'burn_in_child') >= 0.2 - LATE_S  # another user's process from its start, but a target's child
     assert cpu_in(profile, 'burn_for_ever') >= 0.1
 
 
 @as_root
-def test_chroot(same, helper, tmp_path):
+def test_chroot(timed, helper, tmp_path):
     (tmp_path / 'root').mkdir()
-    profile = same(helper('target_process'), 'chroot', tmp_path / 'root').profile
-    assert near(profile, 0.5)
-    assert cpu_in(profile, 'burn_in_child') >= 0.17
+    done = timed(helper('target_process'), 'chroot', tmp_path / 'root')
+    profile = done.profile
+    assert near(profile, 0.5, done.used)
+    assert cpu_in(profile, 'burn_in_child') >= 0.2 - LATE_S
 
 
 @pytest.mark.parametrize('threads', [0, 1])
@@ -249,7 +272,7 @@ def limited(resource_name, value):
 def test_small_file_size_limit(profd, helper, tmp_path):
     """The shared memory does not fit: it says so; no SIGXFSZ kills anybody."""
     result = subprocess.run([profd, 'run', '-o', str(tmp_path / 'x.folded'), '--', 'sh', '-c',
-                             f"ulimit -f 8; exec '{helper('target_process')}' die exit 100"], capture_output=True, text=True, timeout=60)
+                             f"ulimit -f 8; exec '{helper('target_process')}' die exit 100"], capture_output=True, text=True, timeout=300)
     assert (result.returncode, result.stdout) == (8, 'die exit\n')
     assert re.search(r'^profd: running unprofiled: cannot make the shared region: File too large$', result.stderr, re.M)
 

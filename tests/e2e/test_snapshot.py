@@ -20,6 +20,7 @@ import urllib.request
 import pytest
 
 import pprof_reader
+from waiting import cpu_seconds, run_state, wait_until
 
 STATES = ['epoll', 'poll', 'read', 'sleep', 'sem wait', 'mutex lock', 'cond wait']
 OWN = ['park', 'descend', 'alloca_frame', 'descend', 'plain_frame', 'descend', 'large_frame', 'descend', 'large_frame', 'descend',
@@ -56,19 +57,6 @@ def read_as_go(text, only_go_files=False):
         assert all((PP_FILE if only_go_files else FILE).match(line) for line in calls[1::2]), block
         blocks[int(HEADER.match(header)[1])] = functions
     return blocks
-
-
-def wait_until(ready, what=lambda: ''):
-    """However busy the machine is."""
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.005)
-
-
-def run_state(pid, tid=None):
-    with open(f'/proc/{pid}/task/{tid or pid}/stat', encoding='utf-8') as file:
-        return file.read().rpartition(')')[2].split()[0]
 
 
 def pid_said(process):
@@ -126,12 +114,8 @@ def test_true_stacks(profd, helper, build):
 def all_work(pid, threads):
     """Each thread beside the main one has used CPU time, and that one waits for them."""
     try:
-        tids = [int(tid) for tid in os.listdir(f'/proc/{pid}/task') if int(tid) != pid]
-        used = []
-        for tid in tids:
-            with open(f'/proc/{pid}/task/{tid}/stat', encoding='utf-8') as file:
-                used.append(int(file.read().rpartition(')')[2].split()[11]))
-        return len(tids) == threads and min(used) > 0 and run_state(pid) == 'S'
+        used = [cpu_seconds(pid, tid) for tid in os.listdir(f'/proc/{pid}/task') if int(tid) != pid]
+        return len(used) == threads and min(used) > 0 and run_state(pid) == 'S'
     except FileNotFoundError:
         return False
 

@@ -23,25 +23,10 @@ import trace_readers
 from browser import CHROMIUM, Browser
 from test_programs import free_port
 from test_readers import VALIDATE
+from waiting import LONG_S, wait_for_cpu_time, wait_until
 
 READERS = {'.trace.json': trace_readers.chrome, '.perfetto-trace': trace_readers.perfetto}
 MS = 1e6
-
-
-def wait_for(ready, what=lambda: ''):
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.05)
-
-
-def wait_for_cpu_time(tid, seconds):
-    """Until the thread has used that much: a profiler that has time alone may see nobody run on a busy machine."""
-    def used():
-        with open(f'/proc/{tid}/task/{tid}/stat', encoding='utf-8') as file:
-            return sum(map(int, file.read().rpartition(')')[2].split()[11:13])) / os.sysconf('SC_CLK_TCK')
-
-    wait_for(lambda: used() >= seconds)
 
 
 def run_traced(profd, path, *command, options=(), **more):
@@ -297,12 +282,12 @@ def test_speedscope_imports(npm_dir, speedscope_file, tmp_path):
     index = os.path.join(npm_dir, 'node_modules/speedscope/dist/release/index.html')
     with Browser() as browser:
         browser.open(f'{index}#localProfilePath={script}')
-        wait_for(lambda: 'target_trace' in browser.evaluate('document.title'), lambda: browser.text('body'))
+        wait_until(lambda: 'target_trace' in browser.evaluate('document.title'), lambda: browser.text('body'))
         assert '(1/8)' in browser.evaluate('document.title') + browser.text('body')
         if os.environ.get('PROFD_SCREENSHOTS'):
             browser.screenshot(os.path.join(os.environ['PROFD_SCREENSHOTS'], 'speedscope-trace.png'))
         browser.key('3')  # the table of functions
-        wait_for(lambda: 'alive' in (page := browser.evaluate('document.body.innerText')) and 'join thread' in page,
+        wait_until(lambda: 'alive' in (page := browser.evaluate('document.body.innerText')) and 'join thread' in page,
                  lambda: browser.text('body'))
         assert browser.errors() == []
 
@@ -428,10 +413,10 @@ def test_flight_is_dumped_on_a_signal(profd, helper, tmp_path):
     command = [profd, 'run', '--trace', path, '--flight=600', '--', helper('target_trace'), 'ticks', '0']
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         tids = tids_of(process.stdout.readline() + process.stdout.readline())
-        wait_for_cpu_time(tids['worker'], 0.15)
+        wait_for_cpu_time(0.15, tids['main'], tids['worker'])
         assert not path.exists()
         process.send_signal(signal.SIGUSR2)
-        wait_for(lambda: path.exists() or process.poll() is not None)
+        wait_until(lambda: path.exists() or process.poll() is not None)
         early = trace_readers.chrome(path)
         process.stdin.close()
         assert process.wait(120) == 0
@@ -508,7 +493,7 @@ def flight(url, path, query='last=60', read=trace_readers.chrome):
 def flight_when(enough, *where, **how):
     """The first one that has enough."""
     trace = flight(*where, **how)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LONG_S
     while not enough(trace):
         assert time.monotonic() < deadline, trace.notes
         time.sleep(0.1)
@@ -557,7 +542,7 @@ def test_flight_into_a_file(agent, helper, tmp_path):
         last, = said(process.stdout.read(), 'last')
         assert process.wait(60) == -signal.SIGKILL
         path = tmp_path / f'last-{process.pid}.trace.json'
-        wait_for(path.exists)
+        wait_until(path.exists)
     waits = trace_readers.chrome(path).track('worker').named('sem wait')
     assert len(waits) > 3 and any(wait.begin < last < wait.end + 1e3 for wait in waits)
 
