@@ -298,9 +298,9 @@ def test_fifty_thousand_stacks(chromium, files, shots, kind, megabytes, record_p
                                "field.dispatchEvent(new Event('input')); return performance.now() - begin; })()")
     assert re.match(r"matched [\d.]+% ", chromium.text("#matched"))
     chromium.screenshot(shots / f"{kind}.png")
-    print(f"{kind}: {size / 1e6:.1f} MB, opened in {opened:.2f} s, zoom {zoom:.0f} ms, search {search:.0f} ms")
+    print(f"{kind}: {size / 1e6:.1f} MB, opened in {opened:.2f} s of CPU time, zoom {zoom:.0f} ms, search {search:.0f} ms")
     assert size < megabytes * 1e6
-    assert opened < 10 and zoom < 1500 and search < 2000  # several times what an idle machine needs
+    assert opened < 5 and zoom < 1500 and search < 2000  # several times, thirty times what a busy machine needs
     assert chromium.errors() == []
 
 

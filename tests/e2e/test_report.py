@@ -17,6 +17,7 @@ import pytest
 
 import pprof_reader
 from test_pprof_url import wait_for
+from waiting import LONG_S
 
 LIBRARY = '''
 __attribute__((noinline)) static long burn(long n)
@@ -83,7 +84,7 @@ def running(program):
 
 
 def report(profd, *arguments, status=0):
-    done = subprocess.run([profd, 'report', *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([profd, 'report', *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == status, done.stderr
     return done.stdout if status == 0 else done.stderr
 
@@ -98,7 +99,7 @@ def module_of(answer, path):
 
 def report_with(profd, path, *arguments):
     """Until a thread is seen in there: one that runs and gets no CPU for a while has no stack in a snapshot."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LONG_S
     while True:
         answer = report_json(profd, *arguments)
         if any(module['file'] == str(path) for module in answer['modules']) or time.monotonic() > deadline:
@@ -111,7 +112,8 @@ def fixture_files(profd, stripped, tmp_path_factory):
     directory = tmp_path_factory.mktemp('files')
     names = ['out.pb.gz', 'out.folded', 'out.svg', 'out.html', 'out.speedscope.json']
     options = [word for name in names for word in ('-o', str(directory / name))]
-    subprocess.run([profd, 'run', '-r', '250', *options, '--', stripped[0], '30'], check=True, stderr=subprocess.DEVNULL)
+    # Long enough for start-up to be next to nothing of it, also where that takes a tenth of a second.
+    subprocess.run([profd, 'run', '-r', '250', *options, '--', stripped[0], '200'], check=True, stderr=subprocess.DEVNULL)
     return {name.partition('.')[2]: directory / name for name in names}
 
 
@@ -226,7 +228,7 @@ def test_report_of_address(profd, stripped, url):
 
 
 def test_end_of_debug_1(stripped, url):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LONG_S
     while 'libwork' not in (text := wait_for(f'{url}/debug/pprof/goroutine?debug=1')):
         assert time.monotonic() < deadline, text
     lines = text.rstrip('\n').splitlines()

@@ -41,7 +41,7 @@ def running(*command, end=signal.SIGKILL, **more):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_for(ready, process, seconds=60):
+def wait_for(ready, process, seconds=300):
     deadline = time.monotonic() + seconds
     while not ready():
         assert process.poll() is None, 'it has ended'
@@ -51,7 +51,7 @@ def wait_for(ready, process, seconds=60):
 
 def snapshot(profd, pid):
     """The threads, each with its frames and what its stack lacks."""
-    result = subprocess.run([profd, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([profd, 'dump', '--json', str(pid)], capture_output=True, text=True, timeout=300, check=False)
     if f'no process {pid}' in result.stderr or f'process {pid} has ended' in result.stderr: # a server's helper that had to end
         return []
     assert result.returncode == 0, result.stderr
@@ -64,13 +64,13 @@ def snapshot(profd, pid):
     return shot['threads']
 
 
-def at_rest(profd, process, *more_pids):
-    """The threads of these processes, when none of them is about to do something."""
+def at_rest(profd, process, *more_pids, when=lambda threads: True):
+    """The threads of these processes, when none of them is about to do something, and they are as they should be by then."""
     threads = []
 
     def are_waiting():
         threads[:] = [thread for pid in [process.pid, *more_pids] for thread in snapshot(profd, pid)]
-        return not any(thread['state'] in ('running', 'runnable') for thread in threads)
+        return not any(thread['state'] in ('running', 'runnable') for thread in threads) and when(threads)
 
     wait_for(are_waiting, process)
     return threads
@@ -124,15 +124,15 @@ def test_nginx(profd, tmp_path):
 def test_postgres(profd, postgres_dir): # noqa: F811
     """Sessions that sleep, that wait for a lock, that wait for their client."""
     data = postgres_dir + '/data'
-    subprocess.run([POSTGRES + '/initdb', '-D', data, '-A', 'trust', '-N'], check=True, stdout=subprocess.DEVNULL, timeout=100, **AS_POSTGRES)
+    subprocess.run([POSTGRES + '/initdb', '-D', data, '-A', 'trust', '-N'], check=True, stdout=subprocess.DEVNULL, timeout=300, **AS_POSTGRES)
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(running(POSTGRES + '/postgres', '-D', data, '-k', postgres_dir, '-c', 'listen_addresses=',
                                              end=signal.SIGQUIT, **AS_POSTGRES))
-        wait_for(lambda: subprocess.run([POSTGRES + '/pg_isready', '-q', '-h', postgres_dir], timeout=30, check=False).returncode == 0, server)
+        wait_for(lambda: subprocess.run([POSTGRES + '/pg_isready', '-q', '-h', postgres_dir], timeout=300, check=False).returncode == 0, server)
         psql = [POSTGRES + '/psql', '-X', '-q', '-A', '-t', '-h', postgres_dir, '-U', 'postgres', 'postgres']
 
         def ask(query):
-            return subprocess.run([*psql, '-c', query], stdout=subprocess.PIPE, text=True, timeout=60, check=True, **AS_POSTGRES).stdout.strip()
+            return subprocess.run([*psql, '-c', query], stdout=subprocess.PIPE, text=True, timeout=300, check=True, **AS_POSTGRES).stdout.strip()
 
         ask('create table t(i int); insert into t values (1)')
         for query in [*['select pg_sleep(1000)'] * 3, 'begin; lock table t; select pg_sleep(1000)']:
@@ -141,9 +141,8 @@ def test_postgres(profd, postgres_dir): # noqa: F811
         for query in ['select * from t', 'update t set i = 2', 'truncate t']:
             stack.enter_context(running(*psql, '-c', query, **AS_POSTGRES))
         wait_for(lambda: ask("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == '3', server)
-        threads = at_rest(profd, server, *children(server.pid))
-        assert sum('pg_sleep' in thread['functions'] for thread in threads) == 4
-        assert sum('ProcSleep' in thread['functions'] for thread in threads) == 3
+        threads = at_rest(profd, server, *children(server.pid), when=lambda threads: all(
+            sum(function in thread['functions'] for thread in threads) == count for function, count in (('pg_sleep', 4), ('ProcSleep', 3))))
         assert are_complete(threads, 12)
 
 
@@ -170,6 +169,10 @@ if (isMainThread) {
 '''
 
 
+def reads_a_file(thread):
+    return any('ReadSync' in name or name.startswith('node::fs::Read') for name in thread['functions'])
+
+
 @needs('node')
 def test_node(profd, tmp_path):
     """Workers that wait in their loop, in Atomics.wait, for a child, in a blocking read: the latter below JavaScript."""
@@ -179,8 +182,8 @@ def test_node(profd, tmp_path):
         assert process.stdout.readline() == b'ready\n'
         with open(tmp_path / 'fifo', 'wb', buffering=0):  # opened only when the reader is there
             wait_for(lambda: children(process.pid) or all_children(process.pid), process)
-            threads = at_rest(profd, process)
-            assert sum(any('ReadSync' in name or name.startswith('node::fs::Read') for name in thread['functions']) for thread in threads) == 1
+            # Each said that it is ready before it waits.
+            threads = at_rest(profd, process, when=lambda threads: sum(map(reads_a_file, threads)) == 1)
             assert are_complete(threads, 11)
 
 
@@ -229,13 +232,11 @@ def test_python(profd):
     with running('/usr/bin/python3', '-c', PYTHON, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b'ready\n'
 
-        def waiting():
-            threads = snapshot(profd, process.pid)
+        def are_there(threads):
             states = [thread['state'] for thread in threads]
-            return threads if states.count('pause') == 6 and states.count('wait child') == 3 and states.count('sleep') == 7 else None
+            return len(threads) >= 37 and states.count('pause') == 6 and states.count('wait child') == 3 and states.count('sleep') == 7
 
-        wait_for(waiting, process)
-        threads = waiting()
+        threads = at_rest(profd, process, when=are_there)
         assert are_complete(threads, 37)
         paused = [thread['functions'] for thread in threads if thread['state'] == 'pause']
         assert sum('msort_with_tmp' in ' '.join(functions) or 'qsort' in ' '.join(functions) for functions in paused) == 3
@@ -314,7 +315,7 @@ public class Waits {
 
 def java_frames(pid, leaf=''):
     """By jstack: the Java frames of each thread that has some, of those whose first line fits the pattern."""
-    text = subprocess.run(['jstack', str(pid)], stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
+    text = subprocess.run(['jstack', str(pid)], stdout=subprocess.PIPE, text=True, timeout=300, check=True).stdout
     found = {}
     for block in text.split('\n\n'):
         tid = re.search(r'nid=(0x[0-9a-f]+|\d+) ', block)
@@ -346,7 +347,7 @@ def are_the_same(ours, theirs, inlined):
                          ids=['default', 'interpreter', 'C1', 'C2'])
 def test_java(profd, tmp_path, options):
     (tmp_path / 'Waits.java').write_text(JAVA)
-    subprocess.run(['javac', '-d', tmp_path, tmp_path / 'Waits.java'], check=True, timeout=120)
+    subprocess.run(['javac', '-d', tmp_path, tmp_path / 'Waits.java'], check=True, timeout=300)
     os.mkfifo(tmp_path / 'fifo')
     fifo = os.open(tmp_path / 'fifo', os.O_RDWR)
     try:
@@ -355,7 +356,7 @@ def test_java(profd, tmp_path, options):
 
             wait_for(lambda: len(java_frames(process.pid, r'Native Method\)$')) >= 46 and
                      java_frames(process.pid) == java_frames(process.pid), process)
-            subprocess.run(['jcmd', str(process.pid), 'Compiler.perfmap'], stdout=subprocess.DEVNULL, timeout=60, check=True)
+            subprocess.run(['jcmd', str(process.pid), 'Compiler.perfmap'], stdout=subprocess.DEVNULL, timeout=300, check=True)
             truth, threads = java_frames(process.pid), at_rest(profd, process)
             assert are_complete(threads, 44)
             wrong = [(thread['name'], own_frames(thread), truth[thread['tid']]) for thread in threads if thread['tid'] in truth and
