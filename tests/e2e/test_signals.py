@@ -18,10 +18,10 @@ def test_own_ticks(run, helper, tmp_path):
     result = run(helper('target_signals'), 'own', tmp_path / 'with', 2000, rate=250)
     assert (result.status, result.stdout) == (alone.returncode, alone.stdout)
     for name in ('alone', 'with'):
-        # Kernels count these ticks by the timer interrupts that find the program running: on a busy machine that is a tenth more or less than its
-        # CPU time. So the truth is a timer of the same kind that counts the same interrupts.
-        ticks, other_ticks, seconds = map(float, (tmp_path / name).read_text().split())
-        assert other_ticks > 100 and abs(ticks - other_ticks) <= 3 + 0.02 * other_ticks, name
+        # Many kernels count these ticks by the timer interrupts that find the program running: on a busy machine that is half or twice its CPU
+        # time. So the truth is the timer's own clock; or, where that goes on by leaps, and ticks become one, another timer that loses the same.
+        ticks, *truths, seconds = map(float, (tmp_path / name).read_text().split())
+        assert truths[0] > 40 and min(abs(ticks - truth) for truth in truths) <= 2 + 0.02 * truths[0], (name, ticks, truths)
     assert cpu_in(result.profile, 'burn_user_time') >= seconds - 0.2
 
 
