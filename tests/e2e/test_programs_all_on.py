@@ -301,6 +301,10 @@ SUITE = ['test_thread', 'test_threading_local', 'test_posix', 'test_file_eintr',
          'test_ctypes', 'test_json']
 
 
+# Both fail where something else takes more than 10 ms of the CPU at the wrong moment.
+BY_THE_CLOCK = ['test_control_and_wait', 'test_unregister_closed']
+
+
 def outcomes(path):
     """test → passed, failed, skipped"""
     cases = xml.etree.ElementTree.parse(path).getroot().iter('testcase')
@@ -309,16 +313,27 @@ def outcomes(path):
 
 @pytest.mark.skipif(not os.path.exists('/usr/lib/python3.11/test/test_thread.py'), reason='not installed: libpython3.11-testsuite')
 def test_pythons_tests(profd, directory):
-    def once(name, prefix, env):
+    def run_suite(name, profiled, tests):
         os.mkdir(f'{directory}/{name}')
-        done = subprocess.run([*prefix, '/usr/bin/python3.11', '-m', 'test', '-j4', '--junit-xml', f'{directory}/{name}.xml', *SUITE], capture_output=True, text=True,
-                              timeout=300, env={**os.environ, **env, 'TMPDIR': f'{directory}/{name}'}, cwd=f'{directory}/{name}', check=False)
+        prefix = prefix_of(profd, f'{directory}/{name}.pb.gz') if profiled else []
+        done = subprocess.run([*prefix, '/usr/bin/python3.11', '-m', 'test', '-j4', '--junit-xml', f'{directory}/{name}.xml', *tests], capture_output=True, text=True,
+                              timeout=600, env={**os.environ, **(ALL_ON if profiled else {}), 'TMPDIR': f'{directory}/{name}'}, cwd=f'{directory}/{name}', check=False)
         return done, outcomes(f'{directory}/{name}.xml')
 
+    def once(name, profiled):
+        done, result = run_suite(name, profiled, SUITE)
+        for attempt in range(10):
+            late = [case for case in BY_THE_CLOCK if 'failure' in result[case]]
+            if not late:
+                break
+            done, again = run_suite(f'{name}-{attempt}', profiled, ['test_epoll', *(word for case in late for word in ('-m', case))])
+            result.update({case: again[case] for case in late})
+        return done, result
+
     with concurrent.futures.ThreadPoolExecutor() as pool: # much of it is waiting
-        other = pool.submit(once, 'plain', [], {})
-        done, result = once('all', prefix_of(profd, directory + '/cpu.pb.gz'), ALL_ON)
+        other = pool.submit(once, 'plain', False)
+        done, result = once('all', True)
     alone, truth = other.result()
     assert (done.returncode, result) == (alone.returncode, truth), done.stderr
     assert list(truth.values()).count(['passed']) > 700
-    assert pprof_reader.read(directory + '/cpu.pb.gz').cpu_seconds() > 1
+    assert pprof_reader.read(directory + '/all.pb.gz').cpu_seconds() > 1

@@ -20,7 +20,7 @@ AGREEMENT = 0.999
 
 
 def check(build_dir, options, command, least_pcs):
-    result = oracle_programs.oracle(build_dir, options, command, timeout=100)
+    result = oracle_programs.oracle(build_dir, options, command)
     assert result.values['pcs'] >= least_pcs, result.values
     for differences in (['libunwind_differs'], ['libdw_differs'], ['untrue']):
         assert result.agreement(*differences) >= AGREEMENT, (differences, result.values, result.kinds)
@@ -45,7 +45,7 @@ def test_every_instruction(build_dir):
 
 
 def test_exceptions_and_threads(build_dir, helper):
-    result = oracle_programs.oracle(build_dir, ['-b', '30'], [helper('target_cpp'), '20'], timeout=100)
+    result = oracle_programs.oracle(build_dir, ['-b', '30'], [helper('target_cpp'), '20'])
     assert result.values['ended'] == 0 and result.values['pcs'] >= 15000
     for name in ('libunwind', 'libdw'):
         # Where an exception is on its way to its landing pad, they go on to frames that are none (docs/unwinding.md).
@@ -199,7 +199,7 @@ def test_postgres(profd, agent, public, postgres_dir):
 
     def run_tool(name, *arguments):
         subprocess.run([f'{POSTGRES}/{name}', *arguments], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       timeout=100, env=environment, **AS_POSTGRES)
+                       timeout=300, env=environment, **AS_POSTGRES)
 
     run_tool('initdb', '-D', data, '-A', 'trust', '-N')
     server = Server(public(profd), postgres_dir + '/out.pb.gz',
@@ -208,8 +208,8 @@ def test_postgres(profd, agent, public, postgres_dir):
     server.wait_for(lambda: subprocess.run([POSTGRES + '/pg_isready', '-q', '-h', postgres_dir], timeout=30).returncode == 0)
     where = ['-h', postgres_dir, '-U', 'postgres', 'postgres']
     run_tool('pgbench', '-i', '-s', '2', *where)
-    run_tool('pgbench', '-c', '4', '-T', '3', *where)
-    run_tool('pgbench', '-c', '2', '-T', '2', '-S', *where)
+    server.work(lambda: run_tool('pgbench', '-c', '4', '-T', '1', *where), 2)
+    run_tool('pgbench', '-c', '2', '-T', '1', '-S', *where)
     profile = server.end()
     assert server.process.returncode == 0, server.stderr
     assert is_complete(profile, 300)
