@@ -232,8 +232,7 @@ def both_ended(profd, directory):
     """both_ended(command): the same twice. Before its end the command reads the file `gate`, which takes until its profiles are there."""
 
     def once(name, command, prefix, env):
-        place = f'{directory}/{name}'
-        os.mkdir(place)
+        place = tempfile.mkdtemp(prefix=name, dir=directory)
         os.mkfifo(place + '/gate')
         with open(place + '/stderr', 'wb') as stderr, open(place + '/stdout', 'wb') as stdout, \
                 subprocess.Popen([*prefix, *command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env={**os.environ, **env}, cwd=place) as process:
@@ -274,7 +273,10 @@ def test_sqlite(both_ended, directory):
 
 
 def test_python(both_ended):
-    (status, output, _), profiles, cpu = both_ended(['/usr/bin/python3', '-c', real_programs.PYTHON + "open('gate').read(); sys.exit(9)", '12'])
+    for rounds in ('12', '36', '108'):  # a machine with one CPU at a time leaves little to wait for
+        (status, output, _), profiles, cpu = both_ended(['/usr/bin/python3', '-c', real_programs.PYTHON + "open('gate').read(); sys.exit(9)", rounds])
+        if profiles.waits('mutex'):
+            break
     assert status == 9 and output
     assert any('PyEval' in name for sample in cpu.samples for name in sample.stack)
     assert profiles.allocated() > 1e7
@@ -302,7 +304,7 @@ SUITE = ['test_thread', 'test_threading_local', 'test_posix', 'test_file_eintr',
 
 
 # Both fail where something else takes more than 10 ms of the CPU at the wrong moment.
-BY_THE_CLOCK = ['test_control_and_wait', 'test_unregister_closed']
+BY_THE_CLOCK = ('.test_control_and_wait', '.test_unregister_closed')
 
 
 def outcomes(path):
@@ -323,11 +325,11 @@ def test_pythons_tests(profd, directory):
     def once(name, profiled):
         done, result = run_suite(name, profiled, SUITE)
         for attempt in range(10):
-            late = [case for case in BY_THE_CLOCK if 'failure' in result[case]]
+            late = [case for case in result if case.endswith(BY_THE_CLOCK) and result[case] != ['passed']]
             if not late:
                 break
-            done, again = run_suite(f'{name}-{attempt}', profiled, ['test_epoll', *(word for case in late for word in ('-m', case))])
-            result.update({case: again[case] for case in late})
+            done, again = run_suite(f'{name}-{attempt}', profiled, ['test_epoll', *(word for case in BY_THE_CLOCK for word in ('-m', case[1:]))])
+            result.update(again)
         return done, result
 
     with concurrent.futures.ThreadPoolExecutor() as pool: # much of it is waiting
