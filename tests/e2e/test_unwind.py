@@ -14,7 +14,7 @@ import pytest
 
 import oracle_programs
 import pprof_reader
-from test_programs import COMPLETE, Server, is_complete, needs
+from test_programs import COMPLETE, Server, is_complete, needs, with_tables
 
 AGREEMENT = 0.999
 
@@ -162,9 +162,13 @@ while (process.cpuUsage().user < end) {
   fib(18); 'a1b2'.repeat(99).replace(/[0-9]+/g, m => m + '!'); [...Array(999).keys()].sort((a, b) => b - a);
 }
 console.log('done');''')
-    done = run('node', str(script), rate=250)
-    assert done.status == 0 and done.stdout == 'done\n'
-    profile = done.profile
+
+    def measure():
+        done = run('node', str(script), rate=250)
+        assert done.status == 0 and done.stdout == 'done\n'
+        return done.profile
+
+    profile = with_tables(measure)
     jit = sum(sample.values[0] for sample in profile.samples if is_jit(sample.stack))
     assert jit >= 50, 'there is JIT code to walk through'
     print(f'{profile.complete():.2%} of all stacks are complete, {jit} have JIT code in them')
@@ -212,5 +216,9 @@ def test_postgres(profd, agent, public, postgres_dir):
     run_tool('pgbench', '-c', '2', '-T', '1', '-S', *where)
     profile = server.end()
     assert server.process.returncode == 0, server.stderr
+    # Each session's end goes through sixty libraries' __do_global_dtors_aux, which has neither CFI nor, in these, a name.
+    at_the_end = [sample for sample in profile.samples if len(sample.stack) == 1 and '.so' in sample.stack[0]]
+    assert sum(sample.values[0] for sample in at_the_end) <= 0.03 * sum(sample.values[0] for sample in profile.samples), at_the_end[0].stack
+    profile.samples = [sample for sample in profile.samples if sample not in at_the_end]
     assert is_complete(profile, 300)
     assert len({sample.labels.get('process_id') for sample in profile.samples}) >= 6, 'the sessions are targets of their own'
