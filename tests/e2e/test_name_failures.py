@@ -5,6 +5,7 @@
 # it is tried again when the debug info is another one, or later.
 
 import contextlib
+import ctypes
 import glob
 import gzip
 import json
@@ -13,6 +14,7 @@ import resource
 import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -109,37 +111,59 @@ def test_symbols_stand_in(daemon):
     assert daemon.metric('profd_name_failures_total') == 1
 
 
+PTRACE_CONT, PTRACE_DETACH, PTRACE_GETEVENTMSG, PTRACE_SEIZE, PTRACE_INTERRUPT = 7, 17, 0x4201, 0x4206, 0x4207
+PTRACE_O_TRACEFORK, PTRACE_EVENT_FORK, WALL = 2, 1, 0x40000000
+
+
+def ptrace(request, pid, data=0):
+    function = ctypes.CDLL(None, use_errno=True).ptrace
+    function.argtypes, function.restype = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p], ctypes.c_long
+    if function(request, pid, None, data) < 0:
+        raise OSError(ctypes.get_errno(), f'ptrace {request}')
+
+
 class Killer(threading.Thread):
-    """Kills each process that another one starts. These are not to end before: they have one CPU, and there what this thread leaves, which
-    never waits."""
+    """Kills each process that another one starts, before it does anything."""
 
     def __init__(self, parent):
         super().__init__()
-        self.parent, self.killed, self.ended = parent, [], False
-        self.cpu = min(os.sched_getaffinity(0))
-        os.sched_setscheduler(parent, os.SCHED_IDLE, os.sched_param(0))
-        os.sched_setaffinity(parent, {self.cpu})
+        self.parent, self.killed, self.traces, self.ended = parent, [], threading.Event(), False
+        self.start()
+        assert self.traces.wait(60)
 
     def end(self):
         self.ended = True
         self.join()
-        os.sched_setaffinity(self.parent, os.sched_getaffinity(0))
-        os.sched_setscheduler(self.parent, os.SCHED_OTHER, os.sched_param(0))
+
+    def take(self, status):
+        """Whatever the parent stopped for. Returns the signal that it is to have."""
+        if status >> 16 != PTRACE_EVENT_FORK:
+            return 0 if status >> 16 else os.WSTOPSIG(status)
+        child = ctypes.c_ulong()
+        ptrace(PTRACE_GETEVENTMSG, self.parent, ctypes.addressof(child))
+        os.kill(child.value, signal.SIGKILL)
+        while not os.WIFSIGNALED(os.waitpid(child.value, WALL)[1]):
+            pass
+        self.killed.append(child.value)
+        return 0
 
     def run(self):
-        os.sched_setaffinity(threading.get_native_id(), {self.cpu})
+        ptrace(PTRACE_SEIZE, self.parent, PTRACE_O_TRACEFORK)
+        self.traces.set()
         while not self.ended:
-            for child in children(self.parent):
-                with contextlib.suppress(OSError):
-                    os.kill(child, signal.SIGKILL)
-                    self.killed.append(child)
+            pid, status = os.waitpid(self.parent, WALL | os.WNOHANG)
+            if pid:
+                ptrace(PTRACE_CONT, self.parent, self.take(status))
+            else:
+                time.sleep(0.001)
+        ptrace(PTRACE_INTERRUPT, self.parent)
+        ptrace(PTRACE_DETACH, self.parent, self.take(os.waitpid(self.parent, WALL)[1]))
 
 
 def test_killed(daemon):
     """By the kernel, for want of memory, or by anybody else. The profile is whole but for names."""
     server, = children(daemon.process.pid)
     killer = Killer(server)
-    killer.start()
     try:
         with CpuWatch(daemon.target.pid) as watch:
             profile = daemon.profile()
