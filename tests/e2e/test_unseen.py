@@ -61,25 +61,33 @@ def lateness(process):
     return float(median), float(high)
 
 
+def is_late(seen, unseen):
+    """In more than half of the turns by more than half, and 100 µs. In the same turn, for others take the CPU from both then."""
+    late = []
+    for i, name in enumerate(['median', '90th percentile']):
+        mine, control = (statistics.median(turn[i] for turn in turns) for turns in (seen, unseen))
+        print(f'{name}: {mine:.0f} µs late under snapshots, {control:.0f} without')
+        late.append(statistics.median(mine[i] - 1.5 * control[i] - 100 for mine, control in zip(seen, unseen)) > 0)
+    return any(late)
+
+
 def test_nothing_is_late(profd, helper):
     """Two programs that sleep for a millisecond again and again; snapshots of one, then of the other: who is looked at is as late as who is not,
     in the same moments on the same machine."""
     seen, unseen = [], []
     programs = [subprocess.Popen([helper('target_late')], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert all(process.stdout.readline() == 'ready\n' for process in programs)
-    for turn in range(12):
-        looked_at, other = programs[::1 if turn % 2 else -1]
-        forget(looked_at), forget(other)
-        for _ in range(6):
-            assert dump(profd, looked_at.pid).returncode == 0
-        seen.append(lateness(looked_at))
-        unseen.append(lateness(other))
+    while not seen or len(seen) < 48 and is_late(seen, unseen):  # by chance, on a busy machine, twelve turns are so twice in a thousand times
+        for turn in range(12):
+            looked_at, other = programs[::1 if turn % 2 else -1]
+            forget(looked_at), forget(other)
+            for _ in range(6):
+                assert dump(profd, looked_at.pid).returncode == 0
+            seen.append(lateness(looked_at))
+            unseen.append(lateness(other))
     for process in programs:
         process.communicate()
-    for i, name in enumerate(['median', '90th percentile']):
-        late, control = (statistics.median(turn[i] for turn in turns) for turns in (seen, unseen))
-        print(f'{name}: {late:.0f} µs late under snapshots, {control:.0f} without')
-        assert late <= 1.5 * control + 100
+    assert not is_late(seen, unseen)
 
 
 def effort(pid):
