@@ -70,7 +70,7 @@ def dump_with_stack(daemon, query):
 
     def ask():
         text = get(f'{daemon.url}/debug/pprof/goroutine?{query}').decode()
-        return text if 'it went on running' not in text else None
+        return text if 'partial' not in text else None
     return wait_for('its stack', ask)
 
 
