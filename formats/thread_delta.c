@@ -138,10 +138,24 @@ int thread_dump_delta(struct thread_dump *dump, const struct thread_dump *before
 	return r;
 }
 
+// What follows a semicolon may be another thing each time: in how many seconds something is tried again.
+static bool is_said(const struct profile *profile, const char *comment)
+{
+	size_t length = strcspn(comment, ";");
+
+	for (uint32_t i = 0; i < profile->ncomments; i++)
+		if (strncmp(profile->comments[i], comment, length) == 0 && strcspn(profile->comments[i], ";") == length)
+			return true;
+	return false;
+}
+
 int thread_dump_accumulate(struct thread_dump *dump, const struct thread_dump *other)
 {
 	int r = add_threads(dump, other, 1);
 
+	for (uint32_t i = 0; i < other->profile->ncomments; i++)
+		if (!is_said(dump->profile, other->profile->comments[i]))
+			profile_add_comment(dump->profile, "%s", other->profile->comments[i]);
 	if (r == 0)
 		merge_groups(dump);
 	return r;

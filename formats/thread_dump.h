@@ -137,7 +137,7 @@ void thread_dump_put_verdicts_json(const struct thread_dump *dump, struct writer
 // Makes dump what changed since before, an earlier dump of the same process: one thread stands for those of equal stack, state and name,
 // count is how many more there are (less: negative). Only thread_dump_to_profile understands such a dump. thread_delta.c. 0 or −ENOMEM.
 int thread_dump_delta(struct thread_dump *dump, const struct thread_dump *before);
-// The same for sums: adds another dump of the same process. For thread_dump_to_profile and thread_dump_to_wall. 0 or −ENOMEM.
+// The same for sums: adds another dump, with what its comments say that is not said yet. For thread_dump_to_profile and thread_dump_to_wall. 0 or −ENOMEM.
 int thread_dump_accumulate(struct thread_dump *dump, const struct thread_dump *other);
 // Gives dump->profile a sample for each group: samples/count and wall/nanoseconds, count × period_ns; labels state, cpu ("on", "off")
 // and thread_name. Once. 0 or −ENOMEM.

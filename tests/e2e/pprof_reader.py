@@ -65,7 +65,7 @@ class Sample:
 
 
 class Profile:
-    """samples, comments, sample_types, period, lines; stacks are names, root first."""
+    """samples, comments, sample_types, period, time_ns (since 1970), duration_ns, lines; stacks are names, root first."""
 
     def __init__(self, data):
         top = _group(data)
@@ -93,6 +93,7 @@ class Profile:
         self.sample_types = [strings[_group(raw)[1][0]] for raw in top.get(1, [])]
         self.comments = [strings[i] for i in _packed(top.get(13, []))]
         self.period = top.get(12, [0])[0]
+        self.time_ns, self.duration_ns = top.get(9, [0])[0], top.get(10, [0])[0]
         self.build_ids = [strings[_group(raw).get(6, [0])[0]] for raw in top.get(3, [])]
         self.mapping_files = [strings[_group(raw).get(5, [0])[0]] for raw in top.get(3, [])]
         self.samples = []

@@ -180,7 +180,7 @@ class Nginx(Server):
 
     def load(self, page, seconds):
         """What wrk says."""
-        text = self.run('wrk', '-t1', '-c8', f'-d{seconds}', f'http://127.0.0.1:{self.port}/{page}')
+        text = self.run('wrk', '-t1', '-c8', f'-d{seconds}', '--timeout', '60', f'http://127.0.0.1:{self.port}/{page}')
         if 'Non-2xx' in text or 'Socket errors' in text:
             raise AssertionError(text)
         return text

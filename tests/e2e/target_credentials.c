@@ -114,6 +114,16 @@ static void *burn_for_ever(void *unused)
 	return NULL;
 }
 
+// Of another thread, however little the machine has for it.
+static void wait_for_cpu(pthread_t thread, double seconds)
+{
+	clockid_t clock;
+
+	TARGET_CHECK(pthread_getcpuclockid(thread, &clock) == 0);
+	while (target_clock_s(clock) < seconds)
+		usleep(1000);
+}
+
 // toggle THREADS ROUNDS: several at once. libc does them one after the other.
 static int run_toggle(int argc, char **argv)
 {
@@ -128,6 +138,7 @@ static int run_toggle(int argc, char **argv)
 	for (int i = 0; i < threads; i++)
 		pthread_join(thread[i], NULL);
 	target_burn(200);
+	wait_for_cpu(burner, 0.25);
 	printf("uid %d, euid %d, as many descriptors: %d\n", (int)getuid(), (int)geteuid(), count_fds() == fds);
 	return 0;
 }

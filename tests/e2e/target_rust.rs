@@ -3,12 +3,28 @@
 //
 // target_rust.rs: a Rust program as they are: iterators inlined, hash maps, strings, closures in threads, panics caught.
 //
-// usage: target_rust MS
+// usage: target_rust MS      of CPU time, each of three threads
 
 use std::collections::HashMap;
 use std::panic;
 use std::thread;
-use std::time::{Duration, Instant};
+
+#[repr(C)]
+#[derive(Default)]
+struct Timespec {
+    seconds: i64,
+    ns: i64,
+}
+
+extern "C" {
+    fn clock_gettime(clock: i32, time: *mut Timespec) -> i32;
+}
+
+fn thread_cpu_ms() -> f64 {
+    let mut now = Timespec::default();
+    unsafe { clock_gettime(3, &mut now) }; // CLOCK_THREAD_CPUTIME_ID
+    now.seconds as f64 * 1e3 + now.ns as f64 / 1e6
+}
 
 mod words {
     use super::*;
@@ -48,9 +64,10 @@ mod words {
 }
 
 #[inline(never)]
-fn work(until: Instant, judge: &dyn words::Judge) -> usize {
+fn work(ms: f64, judge: &dyn words::Judge) -> usize {
     let mut rounds = 0;
-    while Instant::now() < until {
+    let until = thread_cpu_ms() + ms;
+    while thread_cpu_ms() < until {
         let counts = words::count(&words::text(rounds as u64));
         let _ = panic::catch_unwind(panic::AssertUnwindSafe(|| judge.judge(&counts)));
         rounds += 1;
@@ -59,11 +76,10 @@ fn work(until: Instant, judge: &dyn words::Judge) -> usize {
 }
 
 fn main() {
-    let ms = std::env::args().nth(1).and_then(|s| s.parse().ok()).unwrap_or(500);
-    let until = Instant::now() + Duration::from_millis(ms);
+    let ms = std::env::args().nth(1).and_then(|s| s.parse().ok()).unwrap_or(500.0);
     panic::set_hook(Box::new(|_| {}));
-    let threads: Vec<_> = (0..2).map(|_| thread::spawn(move || work(until, &words::Strict))).collect();
-    let mut least = work(until, &words::Strict);
+    let threads: Vec<_> = (0..2).map(|_| thread::spawn(move || work(ms, &words::Strict))).collect();
+    let mut least = work(ms, &words::Strict);
     for thread in threads {
         least = least.min(thread.join().unwrap());
     }

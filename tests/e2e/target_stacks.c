@@ -90,7 +90,13 @@ static int run_jumps(int argc, char **argv)
 
 #if defined(__x86_64__)
 
-#define LOOPS 40000000ul // some 20 ms
+#define LOOPS 40000000ul // some 10 ms
+#define ROUNDS_MS 1200.0 // of CPU time: as many rounds as that takes, and at least one of each kind
+
+static double used_ms(void)
+{
+	return target_clock_s(CLOCK_THREAD_CPUTIME_ID) * 1e3;
+}
 
 // ---- Overwritten ----------------------------------------------------------------------------------------------------
 
@@ -144,7 +150,9 @@ static int run_smashed(int argc, char **argv)
 {
 	uint64_t here = (uint64_t)(uintptr_t)__builtin_frame_address(0), x = 88172645463325252ull;
 
-	for (int round = 0; round < 100; round++) {
+	double end = used_ms() + ROUNDS_MS;
+
+	for (int round = 0; round < 25 || used_ms() < end; round++) {
 		for (uint32_t i = 0; i < SMASHED_WORDS; i++) {
 			x ^= x << 13;
 			x ^= x >> 7;
@@ -194,11 +202,13 @@ static int run_lost(int argc, char **argv)
 			     0x8000000000000000,
 			     UINT64_MAX,
 			     UINT64_MAX - 15};
+	double end;
 
 	TARGET_CHECK(page != MAP_FAILED && munmap(page + 4096, 4096) == 0);
 	TARGET_CHECK(stack.ss_sp && sigaltstack(&stack, NULL) == 0 && sigaction(SIGPROF, &action, NULL) == 0);
-	for (int round = 0; round < 99; round++)
-		lose(places[(size_t)round % (sizeof(places) / sizeof(places[0]))]);
+	end = used_ms() + ROUNDS_MS;
+	for (size_t round = 0; round < sizeof(places) / sizeof(places[0]) || used_ms() < end; round++)
+		lose(places[round % (sizeof(places) / sizeof(places[0]))]);
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 #
 # test_commands.py: the three ways in, with real targets: `profd run`, `profd serve`, and the collector that an agent brings along.
 
+import collections
 import gzip
 import http.client
 import json
@@ -11,10 +12,12 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
 
+import pprof_reader
 from conftest import AGENT, PROFD
 
 # A program of our own: spins in two functions, prints its PID, forks or threads if told.
@@ -74,7 +77,7 @@ def environment(**more):
 
 def run(*arguments, **options):
     options.setdefault('env', environment())
-    return subprocess.run([PROFD, 'run', *map(str, arguments)], capture_output=True, text=True, timeout=90, **options)
+    return subprocess.run([PROFD, 'run', *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
 
 
 def folded(text):
@@ -83,7 +86,7 @@ def folded(text):
     return {stack: int(count) for stack, count in lines}
 
 
-def wait_until(condition, seconds=10, what='it'):
+def wait_until(condition, seconds=120, what='it'):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         result = condition()
@@ -93,7 +96,7 @@ def wait_until(condition, seconds=10, what='it'):
     pytest.fail(f'{what} did not come true in {seconds} s')
 
 
-def get(port, path, timeout=60):
+def get(port, path, timeout=300):
     connection = http.client.HTTPConnection('127.0.0.1', port, timeout=timeout)
     connection.request('GET', path)
     response = connection.getresponse()
@@ -108,15 +111,52 @@ def cpu_s(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
-def folded_profile(port, path, pid, rate=100):
-    """Asks for it, and checks that it covers the CPU time which pid got meanwhile: on a busy machine far less than the seconds."""
+class CpuWatch(threading.Thread):
+    """A process's CPU time from moment to moment."""
+
+    def __init__(self, pid):
+        super().__init__()
+        self.pid, self.seen, self.ended = pid, [], threading.Event()
+
+    def run(self):
+        while True:
+            before = time.time_ns()
+            self.seen.append((before, cpu_s(self.pid), time.time_ns()))
+            if self.ended.wait(0.01):
+                break
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
+
+    def within(self, begin_ns, end_ns):
+        """What it surely got between the two."""
+        seen = [cpu for before, cpu, after in self.seen if begin_ns <= before and after <= end_ns]
+        return seen[-1] - seen[0] if seen else 0
+
+    def is_covered(self, profile, rate):
+        """Does the profile have what it got within its window? The rest of the request is tables before, and names after it."""
+        used = self.within(profile.time_ns, profile.time_ns + profile.duration_ns)
+        return sum(sample.values[0] for sample in profile.samples) >= 0.8 * used * rate - 3
+
+
+def checked_profile(port, path, pid, rate=100):
+    """{stack: count}. Asks for it, and checks that it covers the CPU time which pid got meanwhile: on a busy machine far less than the seconds."""
     before = cpu_s(pid)
-    response, body = get(port, f'{path}&format=folded&rate={rate}')
+    with CpuWatch(pid) as watch:
+        response, body = get(port, f'{path}&rate={rate}')
     used = cpu_s(pid) - before
     assert response.status == 200
-    stacks = folded(body.decode())
-    # The request takes a little longer than its window: what is used by then was not to be sampled.
-    assert 0.5 * used * rate - 3 <= sum(stacks.values()) <= 1.05 * used * rate + 0.02 * rate + 2
+    profile = pprof_reader.Profile(gzip.decompress(body))
+    stacks = collections.Counter()
+    for sample in profile.samples:
+        stacks[';'.join(sample.stack)] += sample.values[0]
+    assert watch.is_covered(profile, rate)
+    assert sum(stacks.values()) <= 1.05 * used * rate + 0.02 * rate + 2
     return stacks
 
 
@@ -141,7 +181,7 @@ def start():
     for process in processes:
         process.terminate()  # profd run passes it on; killed, it would leave its command behind
         try:
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -154,8 +194,12 @@ def test_run_writes_every_format(spinner, tmp_path):
     outputs = [word for name in names for word in ('-o', tmp_path / name)]
     result = run(*outputs, '--', spinner, '1')
     assert result.returncode == 0, result.stderr
-    match = re.fullmatch(r'profd: (\d+) samples, ([\d.]+) s of CPU, 1 thread, reached \d+ Hz, 0\.0% of stacks truncated; wrote .*\n', result.stderr)
+    match = re.fullmatch(r'profd: (\d+) samples, ([\d.]+) s of CPU, 1 thread, reached \d+ Hz, ([\d.]+)% of stacks truncated; wrote .*\n', result.stderr)
     assert match, result.stderr
+    # Until tables are there, which sampling waits for a fifth of a second, stacks are cut; for no other reason.
+    assert float(match[3]) <= 10
+    assert any(re.fullmatch(r'truncated stacks: ([\d.]+)%(: no unwind table \1%)?', comment)
+               for comment in pprof_reader.read(tmp_path / 'p.pb.gz').comments)
     assert 90 <= int(match[1]) <= 110
     assert 0.9 <= float(match[2]) <= 1.1
     stacks = folded((tmp_path / 'p.folded').read_text())
@@ -195,9 +239,9 @@ def test_run_says_the_rate_reached(spinner, tmp_path):
 def test_run_nothing_to_sample(tmp_path):
     # The first sample is due at a random moment of the period, and a slow machine's `true` takes a hundredth of it.
     results = (run('--rate', '1', '-o', tmp_path / 'x.folded', '--', 'true') for _ in range(5))
-    result = next(result for result in results if result.returncode != 0 or '0 samples' in result.stderr)
+    result = next(result for result in results if result.returncode != 0 or result.stderr.startswith('profd: 0 samples'))
     assert result.returncode == 0
-    assert re.search(r'^profd: 0 samples.*the command used only 0\.0\d+ s of CPU', result.stderr)
+    assert re.search(r'^profd: 0 samples.*the command used only \d\.\d+ s of CPU', result.stderr)
 
 
 def test_run_static_program(tmp_path):
@@ -222,13 +266,14 @@ def test_run_says_why_there_is_nothing(spinner, tmp_path, how):
         source = tmp_path / 'static.c'
         source.write_text(SPINNER)
         subprocess.run(['gcc', '-static', '-pthread', '-o', static, source], check=True)
-    result = next(result for result in (run('--rate', '20', '-o', tmp_path / 'x.folded', '--', *command) for _ in range(5))
-                  if '0 samples' in result.stderr)  # the first process may have had one
+    # The first process may have had one: it works for a twentieth of the period, half of it where that takes ten times as long.
+    result = next(result for result in (run('--rate', '20', '-o', tmp_path / 'x.folded', '--', *command) for _ in range(30))
+                  if result.stderr.startswith('profd: 0 samples'))
     assert result.returncode == 0
     if how == 'nothing used':
-        assert 'the command used only 0.0' in result.stderr
+        assert 'the command used only 0.' in result.stderr
     else:
-        assert re.search(r'^profd: 0 samples, .*: the command used 0\.\d+ s of CPU where no agent was: in a static, ', result.stderr)
+        assert re.search(r'^profd: 0 samples, .*: the command used \d\.\d+ s of CPU where no agent was: in a static, ', result.stderr)
 
 
 @pytest.mark.parametrize('wait', [False, True])
@@ -238,9 +283,10 @@ def test_run_of_what_goes_into_the_background(start, spinner, tmp_path, wait):
     process = start(PROFD, 'run', *(['--wait'] if wait else []), '-o', tmp_path / 'x.folded', '--', 'sh', '-c',
                     f"'{spinner}' {'1' if wait else '60'} & read line < '{tmp_path}/go'")
     pid = int(process.stdout.readline())
-    wait_until(lambda: cpu_s(pid) > 0.2, what='some of its work')
+    before = cpu_s(pid)  # to come as far as its main
+    wait_until(lambda: cpu_s(pid) > before + 0.2, what='some of its work')
     (tmp_path / 'go').write_text('go\n')
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     if not wait:
         os.kill(pid, signal.SIGKILL)  # alive until now, and no zombie: it has standard error open
     said = process.stderr.read()
@@ -303,7 +349,7 @@ def test_run_http(start, spinner):
     assert response.getheader('Content-Type') == 'application/octet-stream'
     assert response.getheader('Content-Disposition') == 'attachment; filename="profile"'
     assert b'spin_inner' in gzip.decompress(body)
-    stacks = folded_profile(port, f'/{pid}/debug/pprof/profile?seconds=1', pid, rate=200)
+    stacks = checked_profile(port, f'/{pid}/debug/pprof/profile?seconds=1', pid, rate=200)
     assert all('spin_outer' in stack for stack, count in stacks.items() if count > 5)
     response, body = get(port, '/debug/pprof/nonsense?debug=2')
     assert (response.status, body) == (404, b'Unknown profile\n')
@@ -311,7 +357,7 @@ def test_run_http(start, spinner):
     delivered = int(re.search(r'^profd_samples_delivered_total (\d+)$', metrics, re.M)[1])
     assert delivered > 0
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 128 + signal.SIGTERM
+    assert process.wait(120) == 128 + signal.SIGTERM
 
 
 def test_run_http_symbol(start, spinner):
@@ -328,12 +374,10 @@ def test_run_http_symbol(start, spinner):
 def test_run_target_ends_before_the_profile(start, spinner):
     process, port, _ = start_run(start, spinner, seconds='2')
     wait_until(lambda: get(port, '/debug/pprof/')[0].status == 200, what='the target')
-    before = time.monotonic()
-    response, body = get(port, '/debug/pprof/profile?seconds=30&format=folded')
+    response, body = get(port, '/debug/pprof/profile?seconds=3000&format=folded')
     assert response.status == 200
-    assert time.monotonic() - before < 10
     assert sum(folded(body.decode()).values()) > 0
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
 
 
 # ---- serve -------------------------------------------------------------------------------------------------------------
@@ -362,11 +406,11 @@ def test_serve(start, spinner, tmp_path):
     response, body = get(port, '/debug/pprof/profile?seconds=1')
     assert response.status == 404
     assert all(str(pid) in body.decode() for pid in pids)
-    folded_profile(port, f'/{first.pid}/debug/pprof/profile?seconds=1', first.pid)
+    checked_profile(port, f'/{first.pid}/debug/pprof/profile?seconds=1', first.pid)
     second.kill()
     wait_until(lambda: {target['pid'] for target in targets(port)} == {first.pid}, what='the second one\'s leaving')
     daemon.terminate()
-    assert daemon.wait(20) == 0
+    assert daemon.wait(120) == 0
     assert not path.exists()
     assert first.poll() is None  # unharmed
 
@@ -379,14 +423,14 @@ def test_serve_agents_come_back(start, spinner, tmp_path):
     daemon.kill()
     daemon.wait()
     _, port = start_serve(start, path)
-    wait_until(lambda: [one['pid'] for one in targets(port)] == [target.pid], seconds=2, what='the target\'s return')
+    wait_until(lambda: [one['pid'] for one in targets(port)] == [target.pid], what='the target\'s return')
 
 
 def test_serve_twice(start, tmp_path):
     path = tmp_path / 'profd.sock'
     start_serve(start, path)
     second = start(PROFD, 'serve', '--socket', path, '--http', '127.0.0.1:0')
-    assert second.wait(10) == 1
+    assert second.wait(120) == 1
     assert str(path) in second.stderr.readline()
     assert path.exists()
 
@@ -406,12 +450,17 @@ def collectors_of(pid):
     return result
 
 
+def collector_of(pid):
+    """The one: that it starts for names has its own name a moment later."""
+    return wait_until(lambda: found[0] if len(found := collectors_of(pid)) == 1 else None, what='its collector alone')
+
+
 def test_private_http(start, spinner):
     port = free_port()
     target = start(spinner, '60', env=environment(LD_PRELOAD=AGENT, PROFD_HTTP=f'127.0.0.1:{port}'))
     assert int(target.stdout.readline()) == target.pid
-    collector, = collectors_of(target.pid)
-    folded_profile(port, '/debug/pprof/profile?seconds=1', target.pid)
+    collector = collector_of(target.pid)
+    checked_profile(port, '/debug/pprof/profile?seconds=1', target.pid)
     assert os.getpgid(collector) != os.getpgid(target.pid)
     assert os.readlink(f'/proc/{collector}/cwd') == '/'
     assert os.readlink(f'/proc/{collector}/fd/1') == '/dev/null'
@@ -426,19 +475,20 @@ def test_private_output(start, spinner, tmp_path, how):
                    env=environment(LD_PRELOAD=AGENT, PROFD_OUTPUT='all.folded:p-%p.svg'), cwd=tmp_path)
     target.stdout.readline()
     if how == 'kill':
-        time.sleep(1)
+        before = cpu_s(target.pid)
+        wait_until(lambda: cpu_s(target.pid) > before + 0.2, what='some of its work')
         target.kill()
-    target.wait(30)
+    target.wait(120)
     wait_until(lambda: collectors_of(target.pid) == [], what='the collector\'s end')
     assert sorted(os.listdir(tmp_path)) == ['all.folded', f'p-{target.pid}.svg']
     total = sum(folded((tmp_path / 'all.folded').read_text()).values())
-    assert (1 if how == 'kill' else 85) <= total <= 115
+    assert (10 if how == 'kill' else 85) <= total <= 115
 
 
 # ---- What may go wrong with it ------------------------------------------------------------------------------------------
 
 def private(spinner, *arguments, **settings):
-    return [spinner, *arguments], dict(env=environment(LD_PRELOAD=AGENT, **settings), text=True, timeout=30)
+    return [spinner, *arguments], dict(env=environment(LD_PRELOAD=AGENT, **settings), text=True, timeout=120)
 
 
 @pytest.mark.parametrize('asked', [False, True])
@@ -451,8 +501,8 @@ def test_private_started_over_and_over(start, spinner, asked):
         if asked:
             with socket.create_connection(('127.0.0.1', port)) as client:
                 client.sendall(b'GET /debug/pprof/profile?seconds=20 HTTP/1.1\r\nHost: localhost\r\n\r\n')
-                assert target.wait(20) == 0
-        assert target.wait(20) == 0
+                assert target.wait(120) == 0
+        assert target.wait(120) == 0
         assert target.stderr.read() == ''
 
 
@@ -462,7 +512,7 @@ def test_private_port_in_use(spinner):
         command, options = private(spinner, '0.1', PROFD_HTTP=f':{busy.getsockname()[1]}')
         begin = time.monotonic()
         result = subprocess.run(command, capture_output=True, **options)
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 30
     assert result.returncode == 0 and re.fullmatch(r'\d+\n', result.stdout)
     assert re.fullmatch(r'profd: running unprofiled: .*: cannot listen on 127\.0\.0\.1:\d+: Address already in use\n', result.stderr)
 
@@ -487,7 +537,7 @@ def system_log():
         pytest.skip('there is a system log, or it cannot be made')
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind('/dev/log')
-        log.settimeout(20)
+        log.settimeout(120)
         yield lambda: log.recv(4096).decode()
     os.unlink('/dev/log')
 
@@ -505,7 +555,8 @@ def test_private_full_disk(spinner, full_disk, tmp_path, system_log, stderr):
             said = wait_until(lambda: (tmp_path / 'stderr').read_text(), what='a word on standard error')
         else:
             assert result.stderr == ''
-            said = system_log()
+            while str(out) not in (said := system_log()):
+                pass  # others have a log, too, now
     assert re.search(r'profd.*' + re.escape(str(out)) + '.*No space left on device', said)
     assert out.read_text() == 'old'
     assert os.listdir(full_disk) == ['x.html']
@@ -541,8 +592,8 @@ def test_sigkill_of_private_collector(start, spinner, tmp_path):
     target = start(spinner, '1', 'thread', env=environment(LD_PRELOAD=AGENT, PROFD_OUTPUT=str(out)))
     target.stdout.readline()
     wait_until(lambda: cpu_s(target.pid) > 0.2, what='some of its work')
-    collector, = collectors_of(target.pid)
+    collector = collector_of(target.pid)
     os.kill(collector, signal.SIGKILL)
-    assert target.wait(20) == 0
+    assert target.wait(120) == 0
     assert target.stderr.read() == ''
     assert out.read_text() == 'old'

@@ -61,8 +61,8 @@ def test_tools(profd, public, tmp_path, command):
     if not shutil.which(command[0]):
         pytest.skip(f'{command[0]} is not installed')
     agent = public(AGENT)
-    alone = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    result = subprocess.run([profd, 'run', '-o', str(tmp_path / 'x.folded'), '--', *command], capture_output=True, text=True, timeout=30,
+    alone = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run([profd, 'run', '-o', str(tmp_path / 'x.folded'), '--', *command], capture_output=True, text=True, timeout=120,
                             env=dict(os.environ, PROFD_AGENT=agent))
     assert (result.returncode, result.stdout) == (alone.returncode, alone.stdout)
     assert 'refused' not in result.stderr and 'unprofiled' not in result.stderr

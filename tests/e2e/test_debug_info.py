@@ -142,7 +142,7 @@ def test_debug_dir_of_the_private_collector(program, agent, profd, tmp_path):
     subprocess.run([program], check=True, cwd=tmp_path,
                    env={**os.environ, 'LD_PRELOAD': agent, 'PROFD_OUTPUT': str(output), 'PROFD_DEBUG_DIR': 'given', 'PROFD_RATE': '250',
                         'PROFD_COLLECTOR': profd})
-    for _ in range(600):
+    for _ in range(2400):
         if output.exists() and output.stat().st_size > 0:
             break
         subprocess.run(['sleep', '0.05'], check=True)

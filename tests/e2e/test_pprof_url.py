@@ -30,7 +30,7 @@ def fixture_url(profd, helper):
 
 def wait_for(url):
     """The first answer that is a page."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while True:
         try:
             with urllib.request.urlopen(url, timeout=60) as answer:
@@ -46,13 +46,13 @@ def environment(tmp_path):
 
 
 def test_top_of_five_seconds(go, url, tmp_path):
-    done = subprocess.run([go, 'tool', 'pprof', '-top', '-seconds', '5', url], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          env=environment(tmp_path), timeout=120, check=False)
+    done = subprocess.run([go, 'tool', 'pprof', '-top', '-seconds', '5', '-timeout', '120', url], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          env=environment(tmp_path), timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert f'Fetching profile over HTTP from {url}&seconds=5' in done.stderr
     assert re.search(r'\nType: cpu\n', done.stdout)
     duration = float(re.search(r'\nDuration: ([\d.]+)s, Total samples = ', done.stdout)[1])
-    assert 4.9 <= duration <= 6
+    assert 4.9 <= duration < 10  # a busy machine may end it late
     rows = {found[2]: float(found[1]) for found in re.finditer(r'([\d.]+)% +(\S+)$', done.stdout, re.M)}
     for name in NAMES:
         assert rows[name] > 0, done.stdout
@@ -62,7 +62,7 @@ def test_top_of_five_seconds(go, url, tmp_path):
 def test_pages(go, url, tmp_path):
     with socket.create_server(('127.0.0.1', 0)) as taken:
         address = f'127.0.0.1:{taken.getsockname()[1]}'
-    with subprocess.Popen([go, 'tool', 'pprof', '-http', address, '-no_browser', '-seconds', '2', url], stdin=subprocess.DEVNULL,
+    with subprocess.Popen([go, 'tool', 'pprof', '-http', address, '-no_browser', '-seconds', '2', '-timeout', '120', url], stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(tmp_path)) as server:
         try:
             pages = ['/ui/top', '/ui/flamegraph', '/ui/peek?f=share']

@@ -232,8 +232,7 @@ def both_ended(profd, directory):
     """both_ended(command): the same twice. Before its end the command reads the file `gate`, which takes until its profiles are there."""
 
     def once(name, command, prefix, env):
-        place = f'{directory}/{name}'
-        os.mkdir(place)
+        place = tempfile.mkdtemp(prefix=name, dir=directory)
         os.mkfifo(place + '/gate')
         with open(place + '/stderr', 'wb') as stderr, open(place + '/stdout', 'wb') as stdout, \
                 subprocess.Popen([*prefix, *command], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env={**os.environ, **env}, cwd=place) as process:
@@ -274,7 +273,10 @@ def test_sqlite(both_ended, directory):
 
 
 def test_python(both_ended):
-    (status, output, _), profiles, cpu = both_ended(['/usr/bin/python3', '-c', real_programs.PYTHON + "open('gate').read(); sys.exit(9)", '12'])
+    for rounds in ('12', '36', '108'):  # a machine with one CPU at a time leaves little to wait for
+        (status, output, _), profiles, cpu = both_ended(['/usr/bin/python3', '-c', real_programs.PYTHON + "open('gate').read(); sys.exit(9)", rounds])
+        if profiles.waits('mutex'):
+            break
     assert status == 9 and output
     assert any('PyEval' in name for sample in cpu.samples for name in sample.stack)
     assert profiles.allocated() > 1e7
@@ -301,6 +303,10 @@ SUITE = ['test_thread', 'test_threading_local', 'test_posix', 'test_file_eintr',
          'test_ctypes', 'test_json']
 
 
+# Both fail where something else takes more than 10 ms of the CPU at the wrong moment.
+BY_THE_CLOCK = ('.test_control_and_wait', '.test_unregister_closed')
+
+
 def outcomes(path):
     """test → passed, failed, skipped"""
     cases = xml.etree.ElementTree.parse(path).getroot().iter('testcase')
@@ -309,16 +315,27 @@ def outcomes(path):
 
 @pytest.mark.skipif(not os.path.exists('/usr/lib/python3.11/test/test_thread.py'), reason='not installed: libpython3.11-testsuite')
 def test_pythons_tests(profd, directory):
-    def once(name, prefix, env):
+    def run_suite(name, profiled, tests):
         os.mkdir(f'{directory}/{name}')
-        done = subprocess.run([*prefix, '/usr/bin/python3.11', '-m', 'test', '-j4', '--junit-xml', f'{directory}/{name}.xml', *SUITE], capture_output=True, text=True,
-                              timeout=300, env={**os.environ, **env, 'TMPDIR': f'{directory}/{name}'}, cwd=f'{directory}/{name}', check=False)
+        prefix = prefix_of(profd, f'{directory}/{name}.pb.gz') if profiled else []
+        done = subprocess.run([*prefix, '/usr/bin/python3.11', '-m', 'test', '-j4', '--junit-xml', f'{directory}/{name}.xml', *tests], capture_output=True, text=True,
+                              timeout=600, env={**os.environ, **(ALL_ON if profiled else {}), 'TMPDIR': f'{directory}/{name}'}, cwd=f'{directory}/{name}', check=False)
         return done, outcomes(f'{directory}/{name}.xml')
 
+    def once(name, profiled):
+        done, result = run_suite(name, profiled, SUITE)
+        for attempt in range(10):
+            late = [case for case in result if case.endswith(BY_THE_CLOCK) and result[case] != ['passed']]
+            if not late:
+                break
+            done, again = run_suite(f'{name}-{attempt}', profiled, ['test_epoll', *(word for case in BY_THE_CLOCK for word in ('-m', case[1:]))])
+            result.update(again)
+        return done, result
+
     with concurrent.futures.ThreadPoolExecutor() as pool: # much of it is waiting
-        other = pool.submit(once, 'plain', [], {})
-        done, result = once('all', prefix_of(profd, directory + '/cpu.pb.gz'), ALL_ON)
+        other = pool.submit(once, 'plain', False)
+        done, result = once('all', True)
     alone, truth = other.result()
     assert (done.returncode, result) == (alone.returncode, truth), done.stderr
     assert list(truth.values()).count(['passed']) > 700
-    assert pprof_reader.read(directory + '/cpu.pb.gz').cpu_seconds() > 1
+    assert pprof_reader.read(directory + '/all.pb.gz').cpu_seconds() > 1

@@ -22,7 +22,7 @@ def run_apart(namespaces, script, environment=None):
     process = subprocess.Popen(['unshare', *namespaces, 'bash', '-c', script], env={**os.environ, **(environment or {})}, cwd='/', text=True,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     try:
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=300)
     finally:
         try:
             os.killpg(process.pid, signal.SIGKILL)

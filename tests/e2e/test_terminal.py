@@ -17,6 +17,8 @@ import time
 import pytest
 
 from conftest import PROFD
+from real_programs import own_children
+from test_commands import wait_until
 
 # A child that says what it gets. Busy, so that it is sampled.
 CHILD = r'''
@@ -55,6 +57,8 @@ class Job:
     def run_shell(arguments):
         """Starts the job, reports each change of its state on fd 9, brings it back to the foreground on SIGUSR2."""
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGQUIT):  # ignored where the tests run in the background
+            signal.signal(number, signal.SIG_DFL)
         job = os.fork()
         if job == 0:
             os.setpgid(0, 0)
@@ -76,7 +80,7 @@ class Job:
                 os.write(1, f'[exit {code}]\n'.encode())
                 os._exit(0)
 
-    def wait_for(self, pattern, seconds=15):
+    def wait_for(self, pattern, seconds=120):
         deadline = time.monotonic() + seconds
         while True:
             match = re.search(pattern, self.seen)
@@ -117,6 +121,14 @@ def job(tmp_path):
         one.close()
 
 
+def name_of(pid):
+    try:
+        with open(f'/proc/{pid}/comm') as file:
+            return file.read().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ''
+
+
 def state_of(pid):
     with open(f'/proc/{pid}/stat') as file:
         return file.read().rsplit(')', 1)[1].split()[0]
@@ -124,7 +136,7 @@ def state_of(pid):
 
 def wait_for_profd(one):
     """The shell's job has the terminal, and is profd by now. Without a pause: what comes then takes it milliseconds."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         group = os.tcgetpgrp(one.master)
         try:
@@ -153,8 +165,10 @@ def test_ctrl_c_is_the_commands(job, tmp_path):
 
 
 def test_killed_by_ctrl_c(job, tmp_path):
-    one = job('sleep', '60')
-    time.sleep(1)
+    one = job('sleep', '600')
+    wait_for_profd(one)
+    parent = os.tcgetpgrp(one.master)
+    wait_until(lambda: any(name_of(child) == 'sleep' for child in own_children(parent)), what='the command')
     one.type('\x03\x03')
     one.wait_for(r'\[exit 130\]')
     assert 'died of signal 2' in one.seen
@@ -164,7 +178,7 @@ def test_ctrl_c_at_the_start(job):
     """At any moment, before there is a command, too, it ends both: profd by itself, or as the command that it is told to."""
     jobs = []
     for i in range(24):
-        one = job('sleep', '60')
+        one = job('sleep', '600')
         wait_for_profd(one)
         time.sleep(i * 0.0003)
         one.type('\x03')
@@ -177,20 +191,21 @@ def test_stop_and_go_on(job):
     one, child, parent = start_child(job)
     one.type('\x1a')
     one.wait_for(r'\[stopped\]')
-    time.sleep(0.2)
-    assert state_of(child) == 'T'
-    assert state_of(parent) == 'T'
+    wait_until(lambda: state_of(child) == 'T' and state_of(parent) == 'T', what='both stopped')
+    time.sleep(0.1)
+    assert state_of(child) == 'T' and state_of(parent) == 'T'  # and stay so
     one.forget()
     os.kill(one.pid, signal.SIGUSR2)  # "fg"
     one.wait_for('got SIGCONT')
-    assert state_of(child) in 'RS'
-    assert state_of(parent) in 'RS'
+    # profd is told that it goes on as well, and passes that on: not before it waits again, or it would undo the next stop.
+    wait_until(lambda: state_of(child) in 'RS' and state_of(parent) == 'S', what='both at work')
     one.forget()
     one.type('\x1a')  # and once more
     one.wait_for(r'\[stopped\]')
     one.forget()
     os.kill(one.pid, signal.SIGUSR2)
     one.wait_for('got SIGCONT')
+    wait_until(lambda: state_of(parent) == 'S', what='profd at work')
     one.type('\x03')
     one.wait_for(r'\[exit 7\]')
 
@@ -199,8 +214,8 @@ def test_stopped_by_another_process_only(job):
     """kill -STOP of the command is between these two: profd goes on."""
     one, child, parent = start_child(job)
     os.kill(child, signal.SIGSTOP)
+    wait_until(lambda: state_of(child) == 'T', what='the stop')
     time.sleep(0.3)
-    assert state_of(child) == 'T'
     assert state_of(parent) != 'T'
     os.kill(child, signal.SIGCONT)
     one.type('\x03')
@@ -221,7 +236,7 @@ def test_progress_line(job):
 def test_no_progress_over_a_full_screen_program(job):
     one = job('python3', '-c', 'import tty, time; tty.setraw(0); print("raw", flush=True); time.sleep(2.5); print("end")')
     one.wait_for('end')
-    assert ' s, ' not in one.seen
+    assert ' s, ' not in one.seen.split('raw')[1]  # a slow machine's python may begin after the first one
 
 
 def test_window_size(job):
@@ -236,7 +251,7 @@ def test_window_size(job):
 # ---- Without a terminal ------------------------------------------------------------------------------------------------
 
 def run(*arguments, **options):
-    return subprocess.run([PROFD, 'run', *arguments], capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run([PROFD, 'run', *arguments], capture_output=True, text=True, timeout=300, **options)
 
 
 def start_piped(tmp_path):
@@ -254,7 +269,7 @@ def test_signals_sent_to_profd_reach_the_command(tmp_path, number):
     process.send_signal(signal.SIGHUP)
     assert process.stdout.readline() == 'got SIGHUP\n'
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=120)
     assert out == f'got {number.name}\n'
     assert process.returncode == 7
     assert '\r' not in err and len(err.splitlines()) == 1

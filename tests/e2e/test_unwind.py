@@ -14,13 +14,13 @@ import pytest
 
 import oracle_programs
 import pprof_reader
-from test_programs import COMPLETE, Server, is_complete, needs
+from test_programs import COMPLETE, Server, is_complete, needs, with_tables
 
 AGREEMENT = 0.999
 
 
 def check(build_dir, options, command, least_pcs):
-    result = oracle_programs.oracle(build_dir, options, command, timeout=100)
+    result = oracle_programs.oracle(build_dir, options, command)
     assert result.values['pcs'] >= least_pcs, result.values
     for differences in (['libunwind_differs'], ['libdw_differs'], ['untrue']):
         assert result.agreement(*differences) >= AGREEMENT, (differences, result.values, result.kinds)
@@ -45,7 +45,7 @@ def test_every_instruction(build_dir):
 
 
 def test_exceptions_and_threads(build_dir, helper):
-    result = oracle_programs.oracle(build_dir, ['-b', '30'], [helper('target_cpp'), '20'], timeout=100)
+    result = oracle_programs.oracle(build_dir, ['-b', '30'], [helper('target_cpp'), '20'])
     assert result.values['ended'] == 0 and result.values['pcs'] >= 15000
     for name in ('libunwind', 'libdw'):
         # Where an exception is on its way to its landing pad, they go on to frames that are none (docs/unwinding.md).
@@ -162,9 +162,13 @@ while (process.cpuUsage().user < end) {
   fib(18); 'a1b2'.repeat(99).replace(/[0-9]+/g, m => m + '!'); [...Array(999).keys()].sort((a, b) => b - a);
 }
 console.log('done');''')
-    done = run('node', str(script), rate=250)
-    assert done.status == 0 and done.stdout == 'done\n'
-    profile = done.profile
+
+    def measure():
+        done = run('node', str(script), rate=250)
+        assert done.status == 0 and done.stdout == 'done\n'
+        return done.profile
+
+    profile = with_tables(measure)
     jit = sum(sample.values[0] for sample in profile.samples if is_jit(sample.stack))
     assert jit >= 50, 'there is JIT code to walk through'
     print(f'{profile.complete():.2%} of all stacks are complete, {jit} have JIT code in them')
@@ -199,7 +203,7 @@ def test_postgres(profd, agent, public, postgres_dir):
 
     def run_tool(name, *arguments):
         subprocess.run([f'{POSTGRES}/{name}', *arguments], check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                       timeout=100, env=environment, **AS_POSTGRES)
+                       timeout=300, env=environment, **AS_POSTGRES)
 
     run_tool('initdb', '-D', data, '-A', 'trust', '-N')
     server = Server(public(profd), postgres_dir + '/out.pb.gz',
@@ -208,9 +212,13 @@ def test_postgres(profd, agent, public, postgres_dir):
     server.wait_for(lambda: subprocess.run([POSTGRES + '/pg_isready', '-q', '-h', postgres_dir], timeout=30).returncode == 0)
     where = ['-h', postgres_dir, '-U', 'postgres', 'postgres']
     run_tool('pgbench', '-i', '-s', '2', *where)
-    run_tool('pgbench', '-c', '4', '-T', '3', *where)
-    run_tool('pgbench', '-c', '2', '-T', '2', '-S', *where)
+    server.work(lambda: run_tool('pgbench', '-c', '4', '-T', '1', *where), 2)
+    run_tool('pgbench', '-c', '2', '-T', '1', '-S', *where)
     profile = server.end()
     assert server.process.returncode == 0, server.stderr
+    # Each session's end goes through sixty libraries' __do_global_dtors_aux, which has neither CFI nor, in these, a name.
+    at_the_end = [sample for sample in profile.samples if len(sample.stack) == 1 and '.so' in sample.stack[0]]
+    assert sum(sample.values[0] for sample in at_the_end) <= 0.03 * sum(sample.values[0] for sample in profile.samples), at_the_end[0].stack
+    profile.samples = [sample for sample in profile.samples if sample not in at_the_end]
     assert is_complete(profile, 300)
     assert len({sample.labels.get('process_id') for sample in profile.samples}) >= 6, 'the sessions are targets of their own'

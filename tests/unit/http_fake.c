@@ -445,9 +445,20 @@ int http_fake_reset(void **state)
 	return 0;
 }
 
+void http_client_fetch_until(const struct http_server *server, const char *path, int status, struct answer *ret_answer)
+{
+	for (double until = http_client_now_s() + 30;;) {
+		http_client_fetch(server, path, ret_answer);
+		if (ret_answer->status == status || http_client_now_s() > until)
+			return;
+		free(ret_answer->body);
+		usleep(2000);
+	}
+}
+
 bool http_fake_wait_for_live(int count)
 {
-	for (double until = http_client_now_s() + 3; http_client_now_s() < until;) {
+	for (double until = http_client_now_s() + 30; http_client_now_s() < until;) {
 		if (http_fake_live() == count)
 			return true;
 		usleep(2000);

@@ -48,6 +48,8 @@ int http_client_ask(const struct http_server *server, const char *method, const 
 		    const char *body);
 void http_client_read(int fd, struct answer *answer); // to the end; closes fd
 void http_client_fetch(const struct http_server *server, const char *path, struct answer *answer);
+// Again and again, until that is the status, or too long.
+void http_client_fetch_until(const struct http_server *server, const char *path, int status, struct answer *ret_answer);
 
 const char *http_client_header(const struct answer *answer, const char *name); // NULL: none; valid until the next call
 void assert_header(const struct answer *answer, const char *name, const char *value);

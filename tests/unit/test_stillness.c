@@ -53,12 +53,21 @@ static void child_main(struct program *program)
 		pause();
 }
 
+// In a call, and off the CPU: what it ran for is counted.
+static bool is_asleep(const struct program *program, uint32_t tid)
+{
+	struct task_place place;
+
+	return task_reader_state(&program->reader, tid) == 'S' &&
+	       task_reader_place(&program->reader, tid, &place) == 0 && place.in_syscall;
+}
+
 static void wait_until_asleep(const struct program *program)
 {
 	const uint32_t tids[] = {(uint32_t)program->pid, program->pairs[0].tid, program->pairs[1].tid};
 
 	for (size_t i = 0; i < 3; i++)
-		while (task_reader_state(&program->reader, tids[i]) != 'S')
+		while (!is_asleep(program, tids[i]))
 			usleep(1000);
 }
 

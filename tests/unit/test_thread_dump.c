@@ -216,6 +216,26 @@ static void test_samples(void **state)
 #define MANY_THREADS 100000u
 #define MANY_STACKS 20000u
 
+// A sum says what any of its parts says, once.
+static void test_comments_of_a_sum(void **state)
+{
+	struct thread_dump *sum = make_dump(), *other = make_dump();
+	const uint32_t before = sum->profile->ncomments;
+
+	profile_add_comment(sum->profile, "names of /a are missing: why; again in 9 s");
+	profile_add_comment(other->profile, "names of /a are missing: why; again in 8 s");
+	profile_add_comment(other->profile, "names of /b are missing: why; again in 8 s");
+	profile_add_comment(other->profile, "names of /a");
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(thread_dump_accumulate(sum, other), 0);
+	assert_int_equal(sum->profile->ncomments, before + 3);
+	assert_string_equal(sum->profile->comments[before], "names of /a are missing: why; again in 9 s");
+	assert_string_equal(sum->profile->comments[before + 1], "names of /b are missing: why; again in 8 s");
+	assert_string_equal(sum->profile->comments[before + 2], "names of /a");
+	thread_dump_destroy(sum);
+	thread_dump_destroy(other);
+}
+
 static struct thread_dump *make_many(void)
 {
 	struct thread_dump *dump = thread_dump_create();
@@ -295,6 +315,7 @@ int main(void)
 		cmocka_unit_test(test_hostile_names),
 		cmocka_unit_test(test_what_is_refused),
 		cmocka_unit_test(test_samples),
+		cmocka_unit_test(test_comments_of_a_sum),
 		cmocka_unit_test(test_many_threads),
 	};
 
