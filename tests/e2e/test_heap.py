@@ -320,7 +320,7 @@ def test_off_says_how_to_switch_it_on(served, helper):
     assert text.startswith('heap profile: 0: 0 [0: 0] @ heap/0\n') and 'config?heap_rate=' in text
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
