@@ -7,6 +7,7 @@
 #ifndef PROFD_TESTS_E2E_TARGET_H
 #define PROFD_TESTS_E2E_TARGET_H
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -89,6 +90,23 @@ static inline int target_sleeps(const long *tid)
 	fclose(file);
 	state = strrchr(text, ')');
 	return state && state[2] == 'S';
+}
+
+// Do all other threads of the process sleep?
+static inline int target_others_sleep(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	const struct dirent *task;
+	int all = 1;
+
+	TARGET_CHECK(tasks);
+	while (all && (task = readdir(tasks))) {
+		long tid = strtol(task->d_name, NULL, 10);
+
+		all = tid == 0 || tid == syscall(SYS_gettid) || target_sleeps(&tid);
+	}
+	closedir(tasks);
+	return all;
 }
 
 // Until another thread sleeps: who writes its id there and then waits is where it waits, by then.
