@@ -39,7 +39,7 @@ class Target:
 
     def shot_when(self, condition):
         """Threads take a moment to get where they wait."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while not condition(shot := self.shot()):
             assert time.monotonic() < until, [(thread['state'], thread.get('stack')) for thread in shot['threads']]
         return shot

@@ -13,6 +13,7 @@ import time
 import pytest
 
 import pprof_reader
+from test_heap import wait_until
 
 
 def record(profd, tmp_path, *command, options=(), status=0):
@@ -34,13 +35,14 @@ def seconds_by(profile, key):
 def test_running_and_waiting(profd, helper, tmp_path):
     """One thread that runs and the main thread that joins it: the same time for each, and the functions' shares are theirs."""
     done, profile = record(profd, tmp_path, helper('target_truth'), 1, 3)
-    by = seconds_by(profile, lambda sample: ('thread_main' in sample.stack, sample.labels['cpu']))
+    by = seconds_by(profile, lambda sample: ('thread_main' in sample.stack, 'join' in sample.labels['state'], sample.labels['cpu']))
     elapsed = float(re.search(r'looks in ([\d.]+) s', done.stderr)[1])
-    assert by[False, 'off'] == pytest.approx(elapsed, rel=0.1)
-    assert by[True, 'on'] + by[True, 'off'] == pytest.approx(by[False, 'off'], rel=0.1)
-    assert by[True, 'on'] >= 0.3 * elapsed and by[False, 'on'] == 0
-    assert {sample.labels['state'] for sample in profile.samples if 'pthread_join' in sample.stack} == {'join thread'} or \
-        any('join' in sample.labels['state'] for sample in profile.samples)
+    main, joining, thread = (sum(seconds for key, seconds in by.items() if key[:len(wanted)] == wanted) for wanted in [(False,), (False, True), (True,)])
+    assert main == pytest.approx(elapsed, rel=0.1)
+    # It runs until there is a thread, which may take a while, and when that has ended.
+    assert joining >= 0.8 * main and by[False, True, 'on'] == 0 and by[False, False, 'on'] <= 0.2 * main
+    assert thread == pytest.approx(joining, rel=0.1)
+    assert by[True, False, 'on'] >= 0.3 * elapsed and by[True, True, 'on'] == 0
     assert profile.share('share_9') + profile.share('share_10') > profile.share('share_1') + profile.share('share_2')
     assert any(re.fullmatch(r'looks: \d+ taken, \d+ missed, 0 failed; 1 processes, at most 2 threads at once', text)
                for text in profile.comments), profile.comments
@@ -77,11 +79,11 @@ def test_a_command_that_is_over_at_once(profd, tmp_path):
 
 def test_preloaded(agent, tmp_path):
     out = tmp_path / 'wall.folded'
-    subprocess.run(['sleep', '1'], env=os.environ | {'LD_PRELOAD': agent, 'PROFD_CLOCK': 'wall', 'PROFD_OUTPUT': str(out)}, check=True)
-    while not out.exists():
-        time.sleep(0.05)
-    lines = out.read_text().splitlines()
-    assert len(lines) == 1 and 'nanosleep' in lines[0] and int(lines[0].split()[-1]) >= 10
+    subprocess.run(['sleep', '2'], env=os.environ | {'LD_PRELOAD': agent, 'PROFD_CLOCK': 'wall', 'PROFD_OUTPUT': str(out)}, check=True)
+    wait_until(out.exists)
+    looks = {'nanosleep' in line: int(line.split()[-1]) for line in out.read_text().splitlines()}
+    # The first look may find it on its way there.
+    assert looks[True] >= 10 and set(looks.values()) - {looks[True]} <= {1, 2}, looks
 
 
 def test_wrong_usage(profd):
