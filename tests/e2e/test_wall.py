@@ -68,6 +68,12 @@ def test_killed(profd, tmp_path):
     assert any('3 processes' in text for text in profile.comments), profile.comments
 
 
+def test_processes_that_end_are_no_failed_looks(profd, tmp_path):
+    """A look may find one whose memory is gone already, while it is still there."""
+    _, profile = record(profd, tmp_path, 'sh', '-c', 'for i in $(seq 200); do /bin/true; done', options=['--rate', '100'])
+    assert any(re.match(r'looks: \d+ taken, \d+ missed, 0 failed; ', text) for text in profile.comments), profile.comments
+
+
 def test_a_command_that_is_over_at_once(profd, tmp_path):
     old = tmp_path / 'wall.folded'
     old.write_text('old')
