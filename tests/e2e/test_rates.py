@@ -43,7 +43,7 @@ def reached(profile):
 @needs_perf
 @pytest.mark.parametrize('threads, rate', [(1, 1000), (1, 10000), (2, 4000), (10, 1000), (10, 10000)])
 def test_rate_asked_is_reached(run, helper, rate, threads):
-    for _ in range(3):  # on a busy machine, timers of the host's are late
+    for _ in range(6):  # on a busy machine, timers of the host's are late
         done = run(helper('target_truth'), threads, 3, rate=rate, options=['--max-overhead', '100'])
         assert done.status == 0, done.stderr
         if abs(reached(done.profile) - rate) <= 0.03 * rate:
