@@ -38,11 +38,12 @@ def test_running_and_waiting(profd, helper, tmp_path):
     by = seconds_by(profile, lambda sample: ('thread_main' in sample.stack, 'join' in sample.labels['state'], sample.labels['cpu']))
     elapsed = float(re.search(r'looks in ([\d.]+) s', done.stderr)[1])
     main, joining, thread = (sum(seconds for key, seconds in by.items() if key[:len(wanted)] == wanted) for wanted in [(False,), (False, True), (True,)])
-    assert main == pytest.approx(elapsed, rel=0.1)
+    # Until it has joined, a while may pass as well; and it uses 3 s of CPU time.
+    assert 0.9 * 3 <= main <= 1.05 * elapsed
     # It runs until there is a thread, which may take a while, and when that has ended.
     assert joining >= 0.8 * main and by[False, True, 'on'] == 0 and by[False, False, 'on'] <= 0.2 * main
     assert thread == pytest.approx(joining, rel=0.1)
-    assert by[True, False, 'on'] >= 0.3 * elapsed and by[True, True, 'on'] == 0
+    assert by[True, False, 'on'] >= 0.3 * thread and by[True, True, 'on'] == 0
     assert profile.share('share_9') + profile.share('share_10') > profile.share('share_1') + profile.share('share_2')
     assert any(re.fullmatch(r'looks: \d+ taken, \d+ missed, 0 failed; 1 processes, at most 2 threads at once', text)
                for text in profile.comments), profile.comments
