@@ -42,7 +42,7 @@ static int check_header(const struct wire_events *header, uint64_t size, pid_t p
 	return 0;
 }
 
-int event_file_of(const void *base, uint64_t size, pid_t pid, struct event_file *ret_file)
+int event_file_of(void *base, uint64_t size, pid_t pid, struct event_file *ret_file)
 {
 	struct wire_events header;
 	int r;
@@ -59,8 +59,8 @@ int event_file_of(const void *base, uint64_t size, pid_t pid, struct event_file 
 		return r;
 	*ret_file = (struct event_file){
 		.header = base,
-		.shards = (const struct wire_event_shard *)((const char *)base + header.shards_off),
-		.cells = (const struct wire_event *)((const char *)base + header.cells_off),
+		.shards = (struct wire_event_shard *)((char *)base + header.shards_off),
+		.cells = (const struct wire_event *)((char *)base + header.cells_off),
 		.size = size,
 		.nshards = header.nshards,
 		.ncells = header.ncells,
@@ -77,7 +77,7 @@ int event_file_map(int fd, uint64_t size, pid_t pid, struct event_file *ret_file
 
 	if (r < 0)
 		return r;
-	base = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (base == MAP_FAILED)
 		return -errno;
 	r = event_file_of(base, size, pid, ret_file);
@@ -100,41 +100,58 @@ static uint64_t head_of(const struct event_file *file, uint32_t shard)
 	return __atomic_load_n(&file->shards[shard].head, __ATOMIC_ACQUIRE);
 }
 
+// What is below head may be read from now on, and stays. All readers of a file are under one lock.
+static void say_seen(const struct event_file *file, uint32_t shard, uint64_t head)
+{
+	uint64_t *seen = &file->shards[shard].seen;
+
+	if (__atomic_load_n(seen, __ATOMIC_RELAXED) >= head)
+		return;
+	__atomic_store_n(seen, head, __ATOMIC_SEQ_CST);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
 void event_reader_init(struct event_reader *reader, const struct event_file *file, bool from_oldest)
 {
 	memset(reader, 0, sizeof(*reader));
 	for (uint32_t i = 0; i < file->nshards; i++) {
 		uint64_t head = head_of(file, i);
 
+		say_seen(file, i, head);
 		reader->next[i] = from_oldest ? (head > file->ncells ? head - file->ncells : 0) : head;
 	}
 }
 
-enum found { FOUND_EVENT, FOUND_BAD, FOUND_UNFINISHED, FOUND_OVERWRITTEN };
+enum found { FOUND_EVENT, FOUND_TAKEN_BACK, FOUND_BAD, FOUND_UNFINISHED, FOUND_OVERWRITTEN };
+
+// A cell with another state than the wanted one: of a later lap; else of this one or one before.
+static enum found not_there(uint32_t state, uint32_t wanted)
+{
+	return (int32_t)((state & ~3u) - (wanted & ~3u)) > 0 ? FOUND_OVERWRITTEN : FOUND_UNFINISHED;
+}
 
 static enum found read_cell(const struct wire_event *cell, uint64_t position, struct event *ret_event)
 {
 	uint32_t wanted = WIRE_EVENT_STATE(position, WIRE_EVENT_DONE);
-	uint32_t before = __atomic_load_n(&cell->state, __ATOMIC_ACQUIRE);
+	uint32_t state = __atomic_load_n(&cell->state, __ATOMIC_ACQUIRE);
 	uint64_t what;
 
-	if (before != wanted) {
-		// Of a later lap, or of this one or one before.
-		int32_t laps = (int32_t)((before & ~3u) - (wanted & ~3u));
-
-		return laps > 0 ? FOUND_OVERWRITTEN : FOUND_UNFINISHED;
-	}
+	if (state != wanted)
+		return not_there(state, wanted);
 	what = __atomic_load_n(&cell->what, __ATOMIC_RELAXED);
 	ret_event->time_ns = __atomic_load_n(&cell->time_ns, __ATOMIC_RELAXED);
 	ret_event->tid = __atomic_load_n(&cell->tid, __ATOMIC_RELAXED);
 	ret_event->other = __atomic_load_n(&cell->other, __ATOMIC_RELAXED);
 	ret_event->context = __atomic_load_n(&cell->context, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if (__atomic_load_n(&cell->state, __ATOMIC_RELAXED) != before)
-		return FOUND_OVERWRITTEN;
+	state = __atomic_load_n(&cell->state, __ATOMIC_RELAXED);
+	if (state != wanted)
+		return not_there(state, wanted);
 	ret_event->object = WIRE_EVENT_OBJECT(what);
 	ret_event->type = (uint8_t)WIRE_EVENT_TYPE(what);
 	ret_event->reason = (uint8_t)WIRE_EVENT_REASON(what);
+	if (ret_event->type == WIRE_EVENT_TAKEN_BACK)
+		return FOUND_TAKEN_BACK;
 	if (ret_event->type == WIRE_EVENT_NONE || ret_event->type >= WIRE_EVENT_COUNT || ret_event->tid == 0 ||
 	    ret_event->time_ns > INT64_MAX)
 		return FOUND_BAD;
@@ -171,6 +188,8 @@ static void drain_shard(struct event_reader *reader, const struct event_file *fi
 		counts->lost += head - at - file->ncells;
 		at = head - file->ncells;
 	}
+	if (at < head)
+		say_seen(file, shard, head);
 	for (; at < head; at++) {
 		enum found found = read_cell(&cells[at & (file->ncells - 1)], at, &event);
 
@@ -181,6 +200,8 @@ static void drain_shard(struct event_reader *reader, const struct event_file *fi
 			counts->read++;
 			reader->stuck[shard] = 0;
 			sink(context, &event);
+		} else if (found == FOUND_TAKEN_BACK) {
+			counts->taken_back++;
 		} else if (found == FOUND_BAD) {
 			counts->bad++;
 		} else {

@@ -15,7 +15,7 @@
 
 struct event_file {
 	const struct wire_events *header; // NULL: there is none
-	const struct wire_event_shard *shards;
+	struct wire_event_shard *shards;  // `seen` is ours to write
 	const struct wire_event *cells;
 	uint64_t size;
 	uint32_t nshards, ncells;
@@ -33,7 +33,7 @@ struct event {
 // Maps the file behind fd, which stays the caller's. −EINVAL: not a sealed memfd, or a header that contradicts it, pid or size.
 int event_file_map(int fd, uint64_t size, pid_t pid, struct event_file *ret_file);
 // The same for what is in memory already, and stays there.
-int event_file_of(const void *base, uint64_t size, pid_t pid, struct event_file *ret_file);
+int event_file_of(void *base, uint64_t size, pid_t pid, struct event_file *ret_file);
 void event_file_unmap(struct event_file *file); // accepts a zeroed one
 
 // One reader's place in a file. Several may read the same file.
@@ -44,8 +44,9 @@ struct event_reader {
 
 struct event_counts {
 	uint64_t read;
-	uint64_t lost; // overwritten before they were read, or never finished
-	uint64_t bad;  // make no sense
+	uint64_t taken_back; // by who wrote them: none
+	uint64_t lost;       // overwritten before they were read, or never finished
+	uint64_t bad;        // make no sense
 };
 
 enum event_reader_mode {

@@ -32,6 +32,7 @@
 #include "profd/rates.h"
 #include "profd/raw.h"
 #include "profd/safe_read.h"
+#include "profd/stay.h"
 #include "profd/tasks.h"
 #include "profd/threads.h"
 #include "profd/timer.h"
@@ -270,6 +271,7 @@ __attribute__((constructor)) static void agent_construct(void)
 	struct profd_config *config = &profd_agent.config;
 
 	profd_reals_find_all();
+	profd_stay_init();
 	profd_heap_reals_find();
 	profd_new_stand_aside();
 	profd_map_reals_find();

@@ -428,6 +428,7 @@ static void go_on(void)
 
 static void *helper_main(void *unused)
 {
+	profd_thread_is_helper = true;
 	__atomic_store_n(&helper_tid, (uint32_t)profd_raw0(SYS_gettid), __ATOMIC_RELEASE);
 	profd_raw3(SYS_prctl, PR_SET_NAME, (long)"profd", 0);
 	profd_timer_init_helper();

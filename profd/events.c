@@ -41,7 +41,8 @@ static bool claim(struct wire_event *cell, uint64_t position)
 					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
-void profd_events_write(uint32_t tid, uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context)
+struct profd_event_place profd_events_write(uint32_t tid, uint64_t time_ns, uint64_t what, uint32_t other,
+					    uint32_t context)
 {
 	const struct profd_events *events = &profd_events_page.events;
 	uint32_t slot = profd_thread_slot;
@@ -53,7 +54,7 @@ void profd_events_write(uint32_t tid, uint64_t time_ns, uint64_t what, uint32_t 
 	// Of a file that was gone round once the next cell is in no cache: it comes while the thread does what it does.
 	__builtin_prefetch(&cells[(position + AHEAD) & (events->ncells - 1)], 1);
 	if (!claim(cell, position))
-		return;
+		return (struct profd_event_place){position, shard};
 	// A reader that sees one of these has the cell's BUSY in sight, too: it looks at the state again afterwards.
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	__atomic_store_n(&cell->time_ns, time_ns, __ATOMIC_RELAXED);
@@ -62,6 +63,46 @@ void profd_events_write(uint32_t tid, uint64_t time_ns, uint64_t what, uint32_t 
 	__atomic_store_n(&cell->other, other, __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->context, context, __ATOMIC_RELAXED);
 	__atomic_store_n(&cell->state, WIRE_EVENT_STATE(position, WIRE_EVENT_DONE), __ATOMIC_RELEASE);
+	return (struct profd_event_place){position, shard};
+}
+
+static bool change(struct wire_event *cell, uint64_t position, enum wire_event_state from, enum wire_event_state to)
+{
+	uint32_t state = WIRE_EVENT_STATE(position, from);
+
+	return __atomic_compare_exchange_n(&cell->state, &state, WIRE_EVENT_STATE(position, to), false,
+					   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+}
+
+// A fork's child may have a file of its own by now, where other events are: none of the same time.
+bool profd_events_take_back(struct profd_event_place place, uint64_t time_ns)
+{
+	const struct profd_events *events = &profd_events_page.events;
+	struct wire_event_shard *shard;
+	struct wire_event *cell;
+	uint64_t head = place.position + 1;
+
+	if (!profd_events_are_on())
+		return false;
+	place.shard &= events->nshards - 1;
+	shard = &events->shards[place.shard];
+	cell = &events->cells[(uint64_t)place.shard * events->ncells + (place.position & (events->ncells - 1))];
+	if (__atomic_load_n(&cell->time_ns, __ATOMIC_RELAXED) != time_ns ||
+	    !change(cell, place.position, WIRE_EVENT_DONE, WIRE_EVENT_BUSY))
+		return false;
+	if (__atomic_load_n(&shard->seen, __ATOMIC_SEQ_CST) > place.position) {
+		__atomic_store_n(&cell->state, WIRE_EVENT_STATE(place.position, WIRE_EVENT_DONE), __ATOMIC_RELEASE);
+		return false;
+	}
+	__atomic_store_n(&cell->state, WIRE_EVENT_STATE(place.position, WIRE_EVENT_FREE), __ATOMIC_RELEASE);
+	// The next event comes to its place, a line that is in this CPU's cache.
+	if (!__atomic_compare_exchange_n(&shard->head, &head, place.position, false, __ATOMIC_SEQ_CST,
+					 __ATOMIC_RELAXED) &&
+	    change(cell, place.position, WIRE_EVENT_FREE, WIRE_EVENT_BUSY)) {
+		__atomic_store_n(&cell->what, WIRE_EVENT_WHAT(WIRE_EVENT_TAKEN_BACK, 0, 0), __ATOMIC_RELAXED);
+		__atomic_store_n(&cell->state, WIRE_EVENT_STATE(place.position, WIRE_EVENT_DONE), __ATOMIC_RELEASE);
+	}
+	return true;
 }
 
 void profd_events_put_name(uint32_t tid, const char *name)

@@ -41,14 +41,25 @@ struct profd_event {
 	uint64_t time_ns; // 0: now
 };
 
-// tid: of whom; 0: the calling thread. what: WIRE_EVENT_WHAT.
-void profd_events_write(uint32_t tid, uint64_t time_ns, uint64_t what, uint32_t other, uint32_t context);
+// Where an event was written.
+struct profd_event_place {
+	uint64_t position;
+	uint32_t shard;
+};
 
-static inline void profd_events_put(const struct profd_event *event)
+// tid: of whom; 0: the calling thread. what: WIRE_EVENT_WHAT.
+struct profd_event_place profd_events_write(uint32_t tid, uint64_t time_ns, uint64_t what, uint32_t other,
+					    uint32_t context);
+
+static inline struct profd_event_place profd_events_put(const struct profd_event *event)
 {
-	profd_events_write(0, event->time_ns ? event->time_ns : profd_clock_now_ns(),
-			   WIRE_EVENT_WHAT(event->type, event->reason, event->object), event->other, event->context);
+	return profd_events_write(0, event->time_ns ? event->time_ns : profd_clock_now_ns(),
+				  WIRE_EVENT_WHAT(event->type, event->reason, event->object), event->other,
+				  event->context);
 }
+
+// The calling thread's event that was written there with that time is to be none. false: it stays, for somebody may have read it; or it is there no more.
+bool profd_events_take_back(struct profd_event_place place, uint64_t time_ns);
 
 // A thread (0: the calling one) has another name; NUL-terminated, cut. Call it while tracing is on.
 void profd_events_put_name(uint32_t tid, const char *name);

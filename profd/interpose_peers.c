@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // interpose_peers.c: which descriptors belong together (peers.h): noted whether or not somebody wants to know, for they may be made long before
-// that; a store beside a system call. Any thread of the target; close also in its signal handlers.
+// that; a store beside a system call. Any thread of the target; close also in its signal handlers. Our own helper comes through here as well, and is not
+// heard: what has these numbers in its table is something else.
 
 #include <stdbool.h>
 
@@ -11,13 +12,15 @@
 #include "profd/object_key.h"
 #include "profd/peers.h"
 #include "profd/raw.h"
+#include "profd/threads.h"
 
 uint32_t profd_peers[PROFD_PEERS], profd_peer_epolls[PROFD_PEERS];
 
 static void set(uint32_t *table, int fd, uint32_t value)
 {
 	// Most are nothing before and after: their memory is never touched.
-	if ((unsigned)fd < PROFD_PEERS && __atomic_load_n(&table[fd], __ATOMIC_RELAXED) != value)
+	if ((unsigned)fd < PROFD_PEERS && !profd_thread_is_helper &&
+	    __atomic_load_n(&table[fd], __ATOMIC_RELAXED) != value)
 		__atomic_store_n(&table[fd], value, __ATOMIC_RELAXED);
 }
 
@@ -85,8 +88,10 @@ PROFD_EXPORT int eventfd(unsigned value, int flags)
 
 PROFD_EXPORT int close(int fd)
 {
-	forget(fd); // before: afterwards the number may be another's
-	profd_object_key_closed(fd);
+	if (!profd_thread_is_helper) { // before: afterwards the number may be another's
+		forget(fd);
+		profd_object_key_closed(fd);
+	}
 	return PROFD_REAL(close)(fd);
 }
 

@@ -6,6 +6,7 @@
 #include "profd/otel_trace.h"
 
 #include "profd/safe_read.h"
+#include "profd/thread_pointer.h"
 
 static int64_t distance; // of the variable from the thread pointer; 0: there is none
 
@@ -26,15 +27,9 @@ static uint64_t record_address(void)
 	return address;
 }
 
-// The first word behind the thread pointer is the thread pointer.
 uint64_t profd_otel_trace_place(void)
 {
-	uint64_t thread_pointer = 0;
-
-#ifdef __x86_64__
-	__asm__ volatile("movq %%fs:0, %0" : "=r"(thread_pointer));
-#endif
-	return distance ? thread_pointer + (uint64_t)distance : 0;
+	return distance ? profd_thread_pointer() + (uint64_t)distance : 0;
 }
 
 // Both copies are loops over bytes: no call of memcpy, which is libc's.

@@ -21,6 +21,7 @@
 #define FIRST_USUAL_NS 10000u // a walk through cold tables
 
 __thread uint32_t profd_thread_slot = PROFD_NO_SLOT;
+__thread bool profd_thread_is_helper;
 uint32_t profd_threads_starting;
 
 static uint64_t free_head; // atomic; tag in the high half, slot index + 1 in the low one

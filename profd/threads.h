@@ -93,4 +93,7 @@ extern uint32_t profd_threads_starting;
 // The calling thread's slot; PROFD_NO_SLOT when it has none.
 extern __thread uint32_t profd_thread_slot;
 
+// The helper, from its first instruction on: its descriptors are of a table of its own, their numbers are none of the program's.
+extern __thread bool profd_thread_is_helper;
+
 #endif

@@ -26,7 +26,6 @@
 
 enum forbidden { FORBIDDEN_NOT, FORBIDDEN_ASKED, FORBIDDEN_DONE };
 
-static __thread bool is_helper;
 static uint32_t perf_forbidden;   // atomic futex; enum forbidden. Also of a fork's children, who inherit the reason
 static uint32_t holds_asked;      // atomic: threads that wait for profd_timer_sweep to answer
 static uint32_t sweep_wanted;     // atomic: a thread may have an event again
@@ -179,9 +178,9 @@ static uint32_t apply(uint32_t slot, uint32_t tid, uint32_t word, uint32_t perio
 
 	if (period_ns)
 		period_ns = profd_timer_slowed(period_ns, private->slowdown);
-	if (period_ns && is_helper && wants_perf() && apply_perf(slot, tid, word, period_ns))
+	if (period_ns && profd_thread_is_helper && wants_perf() && apply_perf(slot, tid, word, period_ns))
 		return PROFD_TIMER_PERF;
-	if (word == PROFD_TIMER_PERF && is_helper)
+	if (word == PROFD_TIMER_PERF && profd_thread_is_helper)
 		profd_perf_disarm(slot);
 	if (!period_ns || word == PROFD_TIMER_PERF) {
 		delete_timer(word);
@@ -216,7 +215,7 @@ static bool take_busy(uint32_t *word, uint32_t *ret_timer)
 static void announce(uint32_t timer)
 {
 	if (timer && timer != PROFD_TIMER_PERF && wants_perf() && __atomic_exchange_n(&calm, 0, __ATOMIC_SEQ_CST) &&
-	    !is_helper)
+	    !profd_thread_is_helper)
 		profd_wake_send();
 }
 
@@ -372,7 +371,6 @@ void profd_timer_resume(uint32_t slot)
 
 void profd_timer_init_helper(void)
 {
-	is_helper = true;
 	sweeps_unchanged = 0;
 	__atomic_store_n(&calm, 0, __ATOMIC_RELAXED);
 	profd_perf_init();

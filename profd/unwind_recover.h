@@ -5,7 +5,7 @@
 //
 // Of a thread that waits, the kernel shows PC and SP. That is enough for code that keeps no frame pointer; in code that does, the CFA is
 // relative to FP. But the record that FP points to (the caller's FP, the return address) lies above SP, and can be known again:
-//   - where the function's prologue says how large its frame is, FP is that far above SP;
+//   - where the function's prologue says how large its frame is, FP is that far above SP, but for arguments of calls on the stack;
 //   - the return address in the record was left by a call; a direct one went to the beginning of this function;
 //   - with that FP, the walk reaches the thread's start.
 // Old records that a frame has not overwritten look alike. So one that only the last point speaks for counts only if all others that it
@@ -19,7 +19,7 @@
 #define RECOVER_STEPS 8192u       // back over rows and blocks, in one function
 #define MAX_LATE_PUSH 64u         // bytes from a function's entry to the instruction behind its push of FP
 #define MAX_PROLOGUE 24u          // instructions
-#define MAX_DOUBTLESS (64u << 10) // bytes from a function's entry to a PC in it; more is rare
+#define MAX_DOUBTLESS (64u << 10) // bytes from a function's entry to a PC in it; more is rare, and is not gone through
 
 // A row, and the block that it is in.
 struct row_place {
@@ -190,30 +190,78 @@ static bool is_move_before(struct profd_walk *walk, uint64_t address)
 	return code == 0xe58948 || code == 0xec8b48; // mov %rsp,%rbp in its two encodings
 }
 
-// FP as the prologue has it: between the move to FP and the lowering of SP, nothing but pushes moves SP. 0: not known.
-static uint64_t fp_by_prologue(struct profd_walk *walk, const struct frame_setup *setup)
+static uint32_t code_word(struct profd_walk *walk, uint64_t address)
+{
+	uint32_t word = 0;
+
+	for (uint32_t i = 0; i < 4; i++)
+		word |= (uint32_t)code_byte(walk, address + i) << 8 * i;
+	return word;
+}
+
+static bool is_epilogue(struct profd_walk *walk, uint64_t address)
+{
+	uint8_t opcode = code_byte(walk, address);
+
+	if (opcode == 0x41)
+		opcode = code_byte(walk, address + 1);
+	return (opcode & 0xf8) == 0x58 || opcode == 0xc3; // pop, ret
+}
+
+// By how much code at address raises SP, other than to leave a function with such a frame. 0: it does not.
+static uint64_t raise_at(struct profd_walk *walk, uint64_t address, uint64_t frame_size)
+{
+	uint32_t code = code_byte(walk, address) == 0x48 ? code_word(walk, address) & 0xffffff : 0; // REX.W
+	bool is_byte = code == 0xc48348;
+	uint64_t raise;
+
+	if (!is_byte && code != 0xc48148) // add $constant, %rsp
+		return 0;
+	raise = is_byte ? code_byte(walk, address + 3) : code_word(walk, address + 3);
+	return raise == frame_size && is_epilogue(walk, address + (is_byte ? 4 : 7)) ? 0 : raise;
+}
+
+#define PROLOGUE_FPS 2u
+
+// What FP can be where the prologue, up to `end`, has lowered SP by frame_size. Who calls with arguments on the stack raises SP afterwards: by what the prologue has
+// lowered it too much, or by what was pushed before the call.
+static void find_fps(struct profd_walk *walk, uint64_t end, uint64_t frame_size, uint64_t fp,
+		     uint64_t ret_fps[PROLOGUE_FPS])
+{
+	uint64_t raise = 0;
+
+	for (uint64_t pc = end; pc < walk->pc && !raise; pc++)
+		raise = raise_at(walk, pc, frame_size);
+	ret_fps[0] = fp - raise;
+	if (!raise)
+		raise = raise_at(walk, walk->pc, frame_size);
+	ret_fps[1] = raise ? ret_fps[0] + raise : 0;
+}
+
+// FP as the prologue has it: between the move to FP and the lowering of SP, nothing but pushes moves SP. Nearest first; 0: not known.
+static void fps_by_prologue(struct profd_walk *walk, const struct frame_setup *setup, uint64_t ret_fps[PROLOGUE_FPS])
 {
 	uint32_t pushes = 0, size;
-	uint64_t pc = setup->moved, constant;
+	uint64_t pc = setup->moved, frame_size;
 
-	if (!pc || !is_move_before(walk, pc))
-		return 0;
+	ret_fps[0] = ret_fps[1] = 0;
+	if (!pc || !is_move_before(walk, pc) || walk->pc - pc > MAX_DOUBTLESS)
+		return;
 	for (uint32_t n = 0; n < MAX_PROLOGUE && pc < walk->pc; n++) {
 		bool is_byte = code_byte(walk, pc + 1) == 0x83;
 
 		if (code_byte(walk, pc) == 0x48 && (is_byte || code_byte(walk, pc + 1) == 0x81) &&
 		    code_byte(walk, pc + 2) == 0xec) { // sub $constant, %rsp
-			constant = code_byte(walk, pc + 3);
-			for (uint32_t i = 1; i < 4 && !is_byte; i++)
-				constant |= (uint64_t)code_byte(walk, pc + 3 + i) << 8 * i;
-			return walk->sp + constant + 8 * (uint64_t)pushes;
+			frame_size = is_byte ? code_byte(walk, pc + 3) : code_word(walk, pc + 3);
+			find_fps(walk, pc + (is_byte ? 4 : 7), frame_size, walk->sp + frame_size + 8 * (uint64_t)pushes,
+				 ret_fps);
+			return;
 		}
 		size = skip_instruction(walk, pc, &pushes);
 		if (!size)
-			return 0;
+			return;
 		pc += size;
 	}
-	return 0;
 }
 
 // Where the frame at hand has its return address, if FP is fp. Code without a rule has it next to FP.
@@ -375,20 +423,20 @@ static bool recover_fp(struct profd_walk *walk)
 	const struct wire_rule *frame;
 	struct recovery recovery = {0};
 	struct frame_setup setup;
-	uint64_t fp, slot;
+	uint64_t fps[PROLOGUE_FPS], slot;
 
 	// Code made at run time may keep no frame pointer at all (LuaJIT, HotSpot): a record of anyone's further out would do.
 	if (walk->trial || PROFD_ARCH_LINK || !profd_walk_module(walk, walk->pc))
 		return false;
 	frame = rule_at(walk, walk->pc - (walk->exact ? 0 : 1));
 	setup = find_setup(walk);
-	fp = fp_by_prologue(walk, &setup);
-	if (fp < walk->sp || !find_slot(walk, frame, fp, &slot) || vouch(walk, slot, &setup) == VOUCHED_NOT ||
-	    !try_record(walk, fp, &recovery)) {
-		recovery.fp = 0;
-		if (!search_record(walk, frame, &setup, &recovery))
-			return false;
-	}
+	fps_by_prologue(walk, &setup, fps);
+	for (uint32_t i = 0; i < PROLOGUE_FPS && !recovery.fp; i++)
+		if (fps[i] < walk->sp || !find_slot(walk, frame, fps[i], &slot) ||
+		    vouch(walk, slot, &setup) == VOUCHED_NOT || !try_record(walk, fps[i], &recovery))
+			recovery.fp = 0;
+	if (!recovery.fp && !search_record(walk, frame, &setup, &recovery))
+		return false;
 	walk->fp = recovery.fp;
 	walk->fp_known = true;
 	return true;

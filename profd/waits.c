@@ -18,6 +18,7 @@
 #include "profd/events.h"
 #include "profd/known_stacks.h"
 #include "profd/object_key.h"
+#include "profd/stay.h"
 #include "profd/store.h"
 #include "profd/tasks.h"
 #include "profd/threads.h"
@@ -203,6 +204,8 @@ void profd_waits_thread_ends(void)
 
 void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t object, struct profd_caller caller)
 {
+	bool traced;
+
 	wait->kind = WIRE_WAIT_NONE;
 	if (profd_thread_slot == PROFD_NO_SLOT) // the helper, for one
 		return;
@@ -213,7 +216,11 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 	wait->caller = caller;
 	wait->began_ns = profd_clock_now_ns();
 	wait->before = (struct profd_waker){0, 0, 0};
-	profd_event(WIRE_EVENT_PARK, .reason = kind, .object = object, .time_ns = wait->began_ns);
+	traced = profd_events_are_on();
+	if (traced)
+		wait->parked = profd_events_put(&(struct profd_event){
+			.type = WIRE_EVENT_PARK, .reason = kind, .object = object, .time_ns = wait->began_ns});
+	wait->may_stay = traced && kind > WIRE_WAIT_LAST_ADDRESS;
 	if (wanted(PROFD_WAITS_WAKERS))
 		profd_wakers_wait_begins(wait);
 	if (is_lock(kind) && wanted(PROFD_WAITS_MUTEX)) {
@@ -221,6 +228,8 @@ void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t ob
 		if (profd_contention_begin(object, wait->began_ns))
 			waited_lock = object;
 	}
+	if (wait->may_stay)
+		profd_stay_begin();
 }
 
 static void tell_end(const struct profd_wait *wait, uint64_t at_ns, bool let_go, const struct profd_waker *waker)
@@ -229,11 +238,12 @@ static void tell_end(const struct profd_wait *wait, uint64_t at_ns, bool let_go,
 		    .other = let_go ? waker->by : WIRE_EVENT_NOBODY, .context = waker->context);
 }
 
-// When it ended. Wakers alone need no such time, a third of what they cost a read: 0, then. set: what is wanted, asked for once: it may change
-// meanwhile.
-static uint64_t end_waiting(const struct profd_wait *wait, uint32_t set)
+// When it ended. Wakers alone need no such time, a third of what they cost a read, and who stayed on his CPU has none in a trace: 0, then. set: what is
+// wanted, asked for once: it may change meanwhile.
+static uint64_t end_waiting(const struct profd_wait *wait, uint32_t set, bool stayed)
 {
-	bool timed = set & ~(PROFD_WAITS_WAKERS | PROFD_WAITS_IO) || waited_lock;
+	uint32_t without = PROFD_WAITS_WAKERS | PROFD_WAITS_IO | (stayed ? PROFD_WAITS_TRACE : 0);
+	bool timed = set & ~without || waited_lock;
 	uint64_t at_ns = timed ? profd_clock_now_ns() : 0;
 
 	if (is_lock(wait->kind) && waited_lock == wait->object)
@@ -241,22 +251,26 @@ static uint64_t end_waiting(const struct profd_wait *wait, uint32_t set)
 	return at_ns;
 }
 
-// What it waited belongs to what it worked for then.
+// What it waited belongs to what it worked for then. A call for a file, a socket or time that nobody is known to have let go on, and in which the thread
+// stayed on its CPU, was no wait: the trace has none.
 void profd_wait_ends(const struct profd_wait *wait, bool let_go)
 {
 	struct profd_waker waker = {0};
 	int error = errno;
 	uint32_t set = all_wanted();
 	uint64_t at_ns;
+	bool stayed;
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = end_waiting(wait, set);
+	stayed = wait->may_stay && profd_stayed();
+	at_ns = end_waiting(wait, set, stayed);
 	if (set & PROFD_WAITS_BLOCK)
 		count_block(wait, at_ns - wait->began_ns);
 	if (let_go && set & PROFD_WAITS_WAKERS)
 		profd_wakers_wait_ends(wait, &waker);
-	tell_end(wait, at_ns, let_go, &waker);
+	if (!stayed || waker.by || waker.context || !profd_events_take_back(wait->parked, wait->began_ns))
+		tell_end(wait, at_ns, let_go, &waker);
 	errno = error;
 }
 
@@ -270,7 +284,7 @@ void profd_lock_wait_ends(const struct profd_wait *wait, bool held, bool told)
 
 	if (wait->kind == WIRE_WAIT_NONE)
 		return;
-	at_ns = end_waiting(wait, set);
+	at_ns = end_waiting(wait, set, false);
 	if (held && set & PROFD_WAITS_WAKERS)
 		profd_wakers_lock_taken(wait, told, &waker);
 	if (set & PROFD_WAITS_BLOCK)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "profd/caller.h"
+#include "profd/events.h"
 #include "profd/wire.h"
 
 // Who listens. Bits of profd_waits_wanted.
@@ -64,7 +65,9 @@ struct profd_wait {
 	uint64_t began_ns;
 	struct profd_caller caller;
 	struct profd_waker before; // it began
-	uint8_t kind;              // enum wire_wait; WIRE_WAIT_NONE: nobody is to hear of it
+	struct profd_event_place parked;
+	bool may_stay; // it is written there, and may be no wait at all (stay.h)
+	uint8_t kind;  // enum wire_wait; WIRE_WAIT_NONE: nobody is to hear of it
 };
 
 void profd_wait_begins(struct profd_wait *wait, enum wire_wait kind, uint64_t object, struct profd_caller caller);

@@ -19,7 +19,18 @@
 //     behind, or has overtaken us: let it be            4 the state is the same as before (acquire): whole; else lost
 //   3 store the words; 4 state = DONE, P (release)
 //
-// Accounting, per shard: head = events offered; offered = read + lost, whoever reads, and over whatever span he reads.
+// An event can be taken back by who wrote it, as if it had never been, if nobody has read it: a call that may wait has a PARK, and waited for nothing.
+// Readers say in `seen` what they read before they read it:
+//
+//   writer                                              reader
+//   1 CAS of the cell's state from DONE, P to BUSY, P   0 seen = head, then a full fence
+//   2 seen > P: state = DONE, P; it stays               1 … as above; a cell that is FREE or BUSY, P is not written yet
+//   3 state = FREE, P
+//   4 CAS of head from P + 1 to P: gone. Else others came after it: claim the cell as above, type = TAKEN_BACK, DONE, P
+//
+// Either the reader finds the cell BUSY, or the writer finds himself seen. Who joins late says `seen`, too, and reads from there on.
+//
+// Accounting, per shard: head = events offered; offered = read + taken back + lost, whoever reads, and over whatever span he reads.
 
 #ifndef PROFD_WIRE_EVENTS_H
 #define PROFD_WIRE_EVENTS_H
@@ -29,7 +40,7 @@
 #include "profd/wire_waits.h"
 
 #define WIRE_EVENTS_MAGIC 0x74766564666f7270ULL // "profdevt"
-#define WIRE_EVENTS_VERSION 2u
+#define WIRE_EVENTS_VERSION 3u
 #define WIRE_EVENTS_MAX_SHARDS 256u
 #define WIRE_EVENTS_MIN_CELLS 128u // a power of two, as each number of cells
 #define WIRE_EVENTS_MAX_MIB 1024u
@@ -44,7 +55,8 @@ enum wire_event_type {
 	WIRE_EVENT_PARK,   // it begins to wait; reason: enum wire_wait; object
 	// it goes on; reason and object as before; other: who woke it, WIRE_EVENT_NOBODY: time, a signal or an error did; 0: not known; context: his stack
 	WIRE_EVENT_UNPARK,
-	WIRE_EVENT_WAKE, // it lets one that waits for object go on (or would, if there is one)
+	WIRE_EVENT_WAKE,       // it lets one that waits for object go on (or would, if there is one)
+	WIRE_EVENT_TAKEN_BACK, // none at all
 	WIRE_EVENT_COUNT
 };
 
@@ -79,7 +91,8 @@ static inline uint8_t wire_event_name_byte(uint64_t what, uint32_t other, uint32
 }
 
 struct wire_event_shard {
-	_Alignas(64) uint64_t head; // atomic; events ever offered
+	_Alignas(64) uint64_t head; // atomic; events ever offered, without those that were taken back again
+	_Alignas(64) uint64_t seen; // atomic; readers': below it, events are read
 };
 
 struct wire_events {
@@ -96,7 +109,7 @@ struct wire_events {
 
 #define WIRE_EVENTS_ASSERT(what) _Static_assert(what, #what)
 WIRE_EVENTS_ASSERT(sizeof(struct wire_event) == 32);
-WIRE_EVENTS_ASSERT(sizeof(struct wire_event_shard) == 64);
+WIRE_EVENTS_ASSERT(sizeof(struct wire_event_shard) == 128);
 WIRE_EVENTS_ASSERT(sizeof(struct wire_events) <= 4096);
 #undef WIRE_EVENTS_ASSERT
 

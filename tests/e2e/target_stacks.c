@@ -2,7 +2,7 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // target_stacks.c: stacks that are not what they were: coroutines', jumped out of, overwritten, lost. Each case works in a function whose
-// true callers are known, and goes on afterwards as if nothing had happened.
+// true callers are known, and goes on afterwards as if nothing had happened; or waits there.
 
 #include <setjmp.h>
 #include <signal.h>
@@ -202,14 +202,61 @@ static int run_lost(int argc, char **argv)
 	return 0;
 }
 
+// ---- Raised ---------------------------------------------------------------------------------------------------------
+
+// `raised` has made room on its stack for a call's arguments together with its frame, and has given it back, as compilers do: where it calls
+// `wait`, its frame is smaller than its prologue says. What one would find by that is the return address of `around`, its caller, as if it were its own.
+__asm__("\t.pushsection .text\n"
+	"raised:\n"
+	"\t.cfi_startproc\n"
+	"\tpush %rbp\n"
+	"\t.cfi_def_cfa_offset 16\n"
+	"\t.cfi_offset rbp, -16\n"
+	"\tmov %rsp, %rbp\n"
+	"\t.cfi_def_cfa_register rbp\n"
+	"\tsub $0x40, %rsp\n"
+	"\tadd $0x20, %rsp\n"
+	"\tcall *%rdi\n"
+	"\tleave\n"
+	"\t.cfi_def_cfa rsp, 8\n"
+	"\tret\n"
+	"\t.cfi_endproc\n"
+	"\t.type raised, @function\n"
+	"\t.size raised, . - raised\n"
+	"around:\n"
+	"\t.cfi_startproc\n"
+	"\tsub $0x18, %rsp\n"
+	"\t.cfi_def_cfa_offset 32\n"
+	"\tlea raised(%rip), %rax\n"
+	"\tcall *%rax\n"
+	"\tadd $0x18, %rsp\n"
+	"\t.cfi_def_cfa_offset 8\n"
+	"\tret\n"
+	"\t.cfi_endproc\n"
+	"\t.type around, @function\n"
+	"\t.size around, . - around\n"
+	"\t.popsection\n");
+void around(int (*wait)(void));
+
+static int wait_for_end(void)
+{
+	char byte;
+
+	return read(STDIN_FILENO, &byte, 1) != 0;
+}
+
+static int run_raised(int argc, char **argv)
+{
+	around(wait_for_end);
+	return 0;
+}
+
 #endif
 
 static const struct target_case cases[] = {
-	{"coroutine", run_coroutine},
-	{"jumps", run_jumps},
+	{"coroutine", run_coroutine}, {"jumps", run_jumps},
 #if defined(__x86_64__)
-	{"smashed", run_smashed},
-	{"lost", run_lost},
+	{"smashed", run_smashed},     {"lost", run_lost},   {"raised", run_raised},
 #endif
 };
 

@@ -4,11 +4,14 @@
 # test_stacks.py: stacks that are not what a compiler made them: coroutines', jumped out of, overwritten, lost; hand-written assembly under
 # load. The programs do not notice, and no frame is shown that was not there.
 
+import re
 import subprocess
+import time
 
 import pytest
 
 from test_programs import is_complete, needs
+from test_snapshot import dump
 
 START = ['__libc_start_call_main', '__libc_start_main_impl', '_start']
 RATE = 250
@@ -134,6 +137,18 @@ def test_lost_stack_pointers(same, helper):
     print(f'{lost} of {count(profile)} in lose; {reasons(profile)}')
     assert lost >= 200
     assert_true_as_far_as_they_go(profile, 'lose', ['run_lost'] + START)
+
+
+def test_frames_smaller_than_their_prologue_says(profd, helper):
+    """From outside, where no frame pointer is known: no caller is left out."""
+    with subprocess.Popen([helper('target_stacks'), 'raised'], stdin=subprocess.PIPE) as process:
+        end, callers = time.monotonic() + 60, []
+        while callers[-4:-1] != ['wait_for_end', 'raised', 'around']:
+            assert time.monotonic() < end, callers
+            shown = re.findall(r'^(\w+)\(\.\.\.\)$', dump(profd, process.pid).stdout, re.M)
+            callers = shown[:shown.index('run_raised') + 1] if 'run_raised' in shown else shown
+        process.stdin.close()
+        assert process.wait(timeout=60) == 0
 
 
 @needs('openssl')

@@ -318,6 +318,42 @@ def test_strace_agrees(profd, helper, tmp_path):
     assert len(differences) >= 4 and statistics.median(differences) < 0.05, differences
 
 
+CALLS = '''
+import ctypes, os, threading, time
+print(ctypes.c_uint.in_dll(ctypes.CDLL(None), '__rseq_size').value, flush=True)
+ends = os.pipe()
+thread = threading.Thread(target=os.read, args=(ends[0], 1))
+thread.start()
+time.sleep(0.3)
+os.write(ends[1], b'x')
+thread.join()
+for _ in range(5000):
+    os.write(ends[1], b'x')
+    os.read(ends[0], 1)
+'''
+
+
+@pytest.mark.parametrize('options', [[], ['--flight=60'], ['--wakers']], ids=lambda options: ''.join(options) or 'stream')
+def test_calls_that_wait_for_nothing(profd, tmp_path, options):
+    """Who stays on his CPU in a call waits for nothing. Where the kernel does not tell, each call may be a wait."""
+    found = {}
+    for rseq in '10':
+        path = tmp_path / f'{rseq}.perfetto-trace'
+        done = run_traced(profd, path, sys.executable, '-c', CALLS, options=options, env=dict(os.environ, GLIBC_TUNABLES=f'glibc.pthread.rseq={rseq}'))
+        assert done.returncode == 0 and 'nothing lost' in done.stderr, done.stderr
+        trace = trace_readers.perfetto(path)
+        main, = (track for track in trace.tracks if track.tid == track.pid)
+        reader, = (track for track in trace.tracks if track.tid != track.pid and track.named('read'))
+        wait, = reader.named('read')
+        assert wait.end - wait.begin > 200 * MS
+        # What the interpreter reads and writes at its start and end is there, too.
+        found[rseq == '1' and done.stdout != '0\n'] = [len(main.named('read')), len(main.named('write'))]
+    assert min(found[False]) >= 5000
+    if True not in found:
+        pytest.skip('no restartable sequences here')
+    assert max(found[True]) < 2500, found
+
+
 # ---- Processes ------------------------------------------------------------------------------------------------------------
 
 def test_fork_and_exec(profd, helper, tmp_path):
@@ -517,6 +553,33 @@ def test_flight_into_a_file(agent, helper, tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.05)
     assert len(trace_readers.chrome(path).track('worker').named('sem wait')) > 10
+
+
+EVENTS = '''
+import os, sys
+events = [os.eventfd(0) for _ in range(20)]
+import bz2, ctypes, curses, decimal, hashlib, lzma, multiprocessing, sqlite3, ssl, uuid # each a library whose unwind table comes through a descriptor
+print('ready', flush=True)
+sys.stdin.readline()
+for event in events:
+    os.eventfd_write(event, 1)
+'''
+
+
+def test_helpers_descriptors_are_its_own(profd, tmp_path):
+    """What the agent's helper opens and closes has numbers that mean something else to the program: what it has by these numbers still wakes."""
+    with subprocess.Popen([profd, 'run', '--http', '127.0.0.1:0', '--', '/usr/bin/python3', '-c', EVENTS], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == 'ready\n'
+        url = re.search(r'http://[0-9.:]+', process.stderr.readline())[0] + '/debug/pprof/'
+        get(url + 'profile?seconds=1')
+        with urllib.request.urlopen(url + 'trace?seconds=3&format=chrome', timeout=60) as answer:
+            process.stdin.write('go\n')
+            process.stdin.close()
+            (tmp_path / 'x').write_bytes(answer.read())
+        assert process.wait(60) == 0
+    main, = (track for track in trace_readers.chrome(tmp_path / 'x').tracks if track.tid == track.pid)
+    assert len([instant for instant in main.instants if instant.name == 'wake']) >= 20
 
 
 def test_bad_settings(profd, helper, tmp_path):

@@ -292,6 +292,159 @@ static void test_a_child_does_not_write(void **state)
 	assert_int_equal(seen.last, 2);
 }
 
+// ---- Events that are taken back -----------------------------------------------------------------------------------------
+
+struct waiting {
+	struct profd_event_place place;
+	uint64_t time_ns;
+};
+
+static struct waiting put_wait(uint64_t number)
+{
+	struct waiting waiting = {.time_ns = profd_clock_now_ns()};
+
+	waiting.place = profd_events_put(&(struct profd_event){.type = WIRE_EVENT_PARK,
+							       .reason = WIRE_WAIT_MUTEX,
+							       .object = number,
+							       .other = (uint32_t)(number * 7),
+							       .context = (uint32_t)(number * 13),
+							       .time_ns = waiting.time_ns});
+	return waiting;
+}
+
+static bool take_back(struct waiting waiting)
+{
+	return profd_events_take_back(waiting.place, waiting.time_ns);
+}
+
+static void test_taken_back(void **state)
+{
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+	const struct wire_event_shard *shard = &file.shards[0];
+	struct waiting last, before;
+	uint64_t head;
+
+	(void)state;
+	event_reader_init(&reader, &file, false);
+	put(1);
+	head = shard->head;
+	// The last: as if it had never been, and its place is the next one's.
+	assert_true(take_back(put_wait(2)));
+	assert_int_equal(shard->head, head);
+	put(3);
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(counts.read, 2);
+	assert_int_equal(seen.last, 3);
+	assert_int_equal(counts.taken_back + counts.lost + counts.bad, 0);
+	// Others have come after it.
+	before = put_wait(4);
+	put(5);
+	assert_true(take_back(before));
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(counts.read, 3);
+	assert_int_equal(seen.last, 5);
+	assert_int_equal(counts.taken_back, 1);
+	// It was read.
+	last = put_wait(6);
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(seen.last, 6);
+	head = shard->head;
+	assert_false(take_back(last));
+	assert_int_equal(shard->head, head);
+	assert_int_equal(seen.torn + counts.lost + counts.bad, 0);
+}
+
+// What is not there any more is left alone, and so is what has another one's place.
+static void test_taken_back_too_late(void **state)
+{
+	struct waiting waiting = put_wait(1), other = put_wait(2);
+
+	(void)state;
+	assert_false(
+		take_back((struct waiting){waiting.place, other.time_ns + 1})); // a child's file, with other events
+	for (uint64_t i = 0; i < file.ncells; i++)
+		put(i);
+	assert_false(take_back(waiting));
+	profd_events_end();
+	assert_false(take_back(put_wait(3)));
+}
+
+// A reader that begins later reads from there on: what is taken back then stays where it is, so that nothing comes to a place before his.
+static void test_taken_back_from_who_joins(void **state)
+{
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+	struct waiting waiting = put_wait(1);
+
+	(void)state;
+	event_reader_init(&reader, &file, false);
+	assert_false(take_back(waiting));
+	put(2);
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(counts.read, 1);
+	assert_int_equal(seen.last, 2);
+}
+
+static struct {
+	uint8_t gone[WRITERS][EACH + 1], read[WRITERS][EACH + 1];
+	uint64_t taken_back; // atomic
+} waits;
+
+static void *wait_many(void *argument)
+{
+	uintptr_t writer = (uintptr_t)argument;
+	uint64_t taken_back = 0;
+
+	profd_thread_slot = (uint32_t)writer / 2;
+	for (uint64_t i = 1; i <= EACH; i++) {
+		struct waiting waiting = {.time_ns = profd_clock_now_ns()};
+
+		waiting.place = profd_events_put(&(struct profd_event){
+			.type = WIRE_EVENT_PARK, .object = i, .other = (uint32_t)writer, .time_ns = waiting.time_ns});
+		if (i % 3 && take_back(waiting))
+			taken_back += waits.gone[writer][i] = 1;
+	}
+	__atomic_fetch_add(&waits.taken_back, taken_back, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static void take_wait(void *context, const struct event *event)
+{
+	(void)context;
+	assert_in_range(event->other, 0, WRITERS - 1);
+	assert_in_range(event->object, 1, EACH);
+	waits.read[event->other][event->object]++;
+}
+
+// Whoever writes, and whenever is read: what was taken back is read by nobody, all else once, or it is counted.
+static void test_none_that_is_taken_back_is_read(void **state)
+{
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	pthread_t threads[WRITERS];
+	uint64_t stay;
+
+	(void)state;
+	memset(&waits, 0, sizeof(waits));
+	event_reader_init(&reader, &file, false);
+	for (uintptr_t i = 0; i < WRITERS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, wait_many, (void *)i), 0);
+	for (int i = 0; i < WRITERS; i++)
+		while (pthread_tryjoin_np(threads[i], NULL) == EBUSY)
+			event_reader_drain(&reader, &file, EVENT_READER_LIVE, take_wait, NULL, &counts);
+	event_reader_drain(&reader, &file, EVENT_READER_LAST, take_wait, NULL, &counts);
+	for (int writer = 0; writer < WRITERS; writer++)
+		for (uint64_t i = 1; i <= EACH; i++)
+			assert_true(waits.read[writer][i] + waits.gone[writer][i] <= 1);
+	stay = WRITERS * EACH - waits.taken_back;
+	assert_true(waits.taken_back > 0 && counts.read > 0);
+	assert_true(counts.read <= stay && stay <= counts.read + counts.lost);
+	assert_int_equal(counts.bad, 0);
+}
+
 // ---- Files that lie -------------------------------------------------------------------------------------------------
 
 static int map_with(void (*spoil)(struct wire_events *header))
@@ -415,6 +568,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_an_unfinished_event, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_who_was_overtaken, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_a_child_does_not_write, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_taken_back, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_taken_back_too_late, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_taken_back_from_who_joins, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_none_that_is_taken_back_is_read, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_headers_that_lie, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_contents_that_lie, open_file, close_file),
 	};
