@@ -23,6 +23,7 @@
 
 static const char *path;
 static int file, other, event, pipe_ends[2], sockets[2]; // other: the same file, opened again
+static FILE *popened;
 static char byte;
 static struct iovec part = {&byte, 1};
 static struct mmsghdr message = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1}};
@@ -69,7 +70,7 @@ CALL(syncfs, "sync", "named", syncfs(file))
 CALL(sync_file_range, "sync", "named", sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE))
 CALL(msync, "sync", "-", msync(mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0), 4096, MS_SYNC))
 CALL(system, "child", "-", system("exec sleep 0.03"))
-CALL(pclose, "child", "-", pclose(popen("exec sleep 0.03", "r")))
+CALL(pclose, "child", "-", pclose(popened))
 CALL(poll, "poll", "named", poll(&(struct pollfd){event, POLLPRI, 0}, 1, WAIT_MS))
 CALL(poll_of_none, "poll", "-", poll(&(struct pollfd){-2, POLLIN, 0}, 1, WAIT_MS))
 CALL(fcntl, "file_lock", "named", fcntl(file, F_SETLKW, &(struct flock){.l_type = F_WRLCK}))
@@ -157,6 +158,8 @@ int main(int argc, char **argv)
 	io_sync_file_range();
 	io_msync();
 	io_system();
+	popened = popen("exec sleep 0.03", "r"); // which waits, too, for the child to begin
+	TARGET_CHECK(popened);
 	io_pclose();
 	io_poll();
 	io_poll_of_none();

@@ -270,7 +270,8 @@ def test_io_of_each_kind(waits, helper, tmp_path):
         mine = [sample for sample in profile.samples if f'io_{name}' in sample.stack and sample.labels['wait'] == wait.replace('_', ' ')]
         assert len(mine) == 1 and mine[0].values[CONTENTIONS] == 1, name
         assert ('object' in mine[0].labels) == (known == 'named'), name
-        assert 0.9 * int(slept_ns) - result.stolen_ns <= mine[0].values[DELAY] <= int(ns), name
+        # What the kernel does in interrupts is no thread's time, and seems slept: 2 ms, of waits of 30.
+        assert 0.9 * int(slept_ns) - 2e6 - result.stolen_ns <= mine[0].values[DELAY] <= int(ns), (name, mine[0].values, ns, slept_ns)
 
 
 REUSED = '''
@@ -287,7 +288,7 @@ for name in "abcdef":
     os.unlink(path)
 readable, writable = os.pipe()
 if os.fork() == 0:
-    while open(f"/proc/{os.getppid()}/syscall").read().split()[0] != "0":  # it reads
+    while open(f"/proc/{os.getppid()}/stat").read().rpartition(")")[2].split()[0] != "S":  # it reads
         time.sleep(0.001)
     time.sleep(0.02)
     os.write(writable, b"x")
