@@ -364,39 +364,42 @@ enum {
 	ONCE = 8,    // dear
 };
 
+// How long it is asked to wait when an alarm comes, which ends it earlier. A thread that gets no CPU for so long after the alarm finds its time over.
+#define ALARM_US 500000
+
 static const struct wait {
 	const char *name;
 	enum outcome (*call)(long us);
 	int flags;
 	long alarm_us; // how long it is asked to wait when alarms come
 } waits[] = {
-	{"epoll_wait", do_epoll_wait, SIGNALS | TIMED | IN_MS, 20000},
-	{"epoll_pwait", do_epoll_pwait, SIGNALS | TIMED | IN_MS, 20000},
-	{"epoll_pwait2", do_epoll_pwait2, SIGNALS | TIMED, 20000},
-	{"poll", do_poll, SIGNALS | TIMED | IN_MS, 20000},
-	{"ppoll", do_ppoll, SIGNALS | TIMED, 20000},
-	{"select", do_select, SIGNALS | TIMED, 20000},
-	{"pselect", do_pselect, SIGNALS | TIMED, 20000},
-	{"nanosleep", do_nanosleep, SIGNALS | TIMED, 20000},
-	{"clock_nanosleep", do_clock_nanosleep, SIGNALS | TIMED, 20000},
-	{"clock_nanosleep-absolute", do_clock_nanosleep_absolute, SIGNALS, 20000},
-	{"usleep", do_usleep, SIGNALS | TIMED, 20000},
-	{"sem_timedwait", do_sem_timedwait, SIGNALS, 20000},
+	{"epoll_wait", do_epoll_wait, SIGNALS | TIMED | IN_MS, ALARM_US},
+	{"epoll_pwait", do_epoll_pwait, SIGNALS | TIMED | IN_MS, ALARM_US},
+	{"epoll_pwait2", do_epoll_pwait2, SIGNALS | TIMED, ALARM_US},
+	{"poll", do_poll, SIGNALS | TIMED | IN_MS, ALARM_US},
+	{"ppoll", do_ppoll, SIGNALS | TIMED, ALARM_US},
+	{"select", do_select, SIGNALS | TIMED, ALARM_US},
+	{"pselect", do_pselect, SIGNALS | TIMED, ALARM_US},
+	{"nanosleep", do_nanosleep, SIGNALS | TIMED, ALARM_US},
+	{"clock_nanosleep", do_clock_nanosleep, SIGNALS | TIMED, ALARM_US},
+	{"clock_nanosleep-absolute", do_clock_nanosleep_absolute, SIGNALS, ALARM_US},
+	{"usleep", do_usleep, SIGNALS | TIMED, ALARM_US},
+	{"sem_timedwait", do_sem_timedwait, SIGNALS, ALARM_US},
 	{"pthread_cond_timedwait", do_cond_timedwait, 0, 0},
-	{"futex", do_futex, SIGNALS | TIMED, 20000},
+	{"futex", do_futex, SIGNALS | TIMED, ALARM_US},
 	{"futex-woken", do_futex_woken, 0, 0},
 	{"msgrcv", do_msgrcv, 0, 0},
 	{"msgrcv-blocking", do_msgrcv_blocking, 0, 0},
-	{"semtimedop", do_semtimedop, SIGNALS, 20000},
+	{"semtimedop", do_semtimedop, SIGNALS, ALARM_US},
 	{"semop", do_semop, 0, 0},
 	{"read", do_read, 0, 0},
-	{"read-timerfd", do_read_timer, SIGNALS | TIMED, 20000},
+	{"read-timerfd", do_read_timer, SIGNALS | TIMED, ALARM_US},
 	{"recv", do_recv, 0, 0},
 	{"recv-blocking", do_recv_blocking, 0, 0},
 	{"accept", do_accept, 0, 0},
 	{"sigwait", do_sigwait, 0, 0},
-	{"sigtimedwait", do_sigtimedwait, SIGNALS | TIMED, 20000},
-	{"io_uring_enter", do_io_uring, SIGNALS, 20000},
+	{"sigtimedwait", do_sigtimedwait, SIGNALS | TIMED, ALARM_US},
+	{"io_uring_enter", do_io_uring, SIGNALS, ALARM_US},
 	{"waitpid", do_waitpid, ONCE, 0},
 };
 #define WAITS (sizeof(waits) / sizeof(waits[0]))
