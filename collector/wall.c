@@ -102,7 +102,7 @@ static int look_at(struct wall *wall, pid_t pid, uint64_t *threads)
 	return add(wall, dump);
 }
 
-// Of all targets: who ends meanwhile is none any more, and who cannot be read is counted.
+// Of all targets: who ends meanwhile is none any more (its memory goes first), and who cannot be read is counted.
 static int look_at_all(struct wall *wall, uint64_t *threads)
 {
 	struct collector_target *targets = NULL;
@@ -119,7 +119,7 @@ static int look_at_all(struct wall *wall, uint64_t *threads)
 	}
 	for (size_t i = 0; i < count && r != -ENOMEM; i++) {
 		r = look_at(wall, targets[i].pid, threads);
-		if (r < 0 && r != -ESRCH) {
+		if (r < 0 && r != -ESRCH && r != -ENOEXEC) {
 			wall->stats.failed++;
 			wall->stats.last_error = r;
 		}

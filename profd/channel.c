@@ -577,7 +577,8 @@ void profd_channel_want_tables(int timeout_ms)
 		return;
 	profd_wake_send();
 	seen = TABLES_WANTED;
-	while (timeout_ms-- > 0 && seen != TABLES_HERE) {
+	while (timeout_ms-- > 0 && seen != TABLES_HERE &&
+	       __atomic_load_n(&state, __ATOMIC_ACQUIRE) == PROFD_CHANNEL_READY) {
 		profd_raw_futex_wait(&tables, seen, 1000000);
 		seen = __atomic_load_n(&tables, __ATOMIC_ACQUIRE);
 	}

@@ -237,7 +237,7 @@ static void found(const struct profd_wait *wait, const struct profd_waker *waker
 {
 	take(answers ? &wait->before : waker);
 	*(answers ? &answered_by : &asked_by) = waker->by;
-	unsure = false;
+	unsure &= answers; // who answers has not said for whom we asked
 }
 
 void profd_wakers_wait_ends(const struct profd_wait *wait, struct profd_waker *ret_waker)

@@ -7,11 +7,14 @@
 #ifndef PROFD_TESTS_E2E_TARGET_H
 #define PROFD_TESTS_E2E_TARGET_H
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -72,14 +75,14 @@ static inline int target_wait_for_end(void)
 		}                                                                      \
 	} while (0)
 
-// Does the thread of the process whose id is there sleep? One that has not written it yet does not.
+// Does the thread whose id is there sleep? One that has not written it yet does not. Another process's, too.
 static inline int target_sleeps(const long *tid)
 {
 	char path[64], text[512] = "";
 	const char *state;
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%ld/stat", __atomic_load_n(tid, __ATOMIC_ACQUIRE));
+	snprintf(path, sizeof(path), "/proc/%ld/stat", __atomic_load_n(tid, __ATOMIC_ACQUIRE));
 	file = fopen(path, "r");
 	if (!file)
 		return 0;
@@ -87,6 +90,47 @@ static inline int target_sleeps(const long *tid)
 	fclose(file);
 	state = strrchr(text, ')');
 	return state && state[2] == 'S';
+}
+
+// Do all other threads of the process sleep?
+static inline int target_others_sleep(void)
+{
+	DIR *tasks = opendir("/proc/self/task");
+	const struct dirent *task;
+	int all = 1;
+
+	TARGET_CHECK(tasks);
+	while (all && (task = readdir(tasks))) {
+		long tid = strtol(task->d_name, NULL, 10);
+
+		all = tid == 0 || tid == syscall(SYS_gettid) || target_sleeps(&tid);
+	}
+	closedir(tasks);
+	return all;
+}
+
+// Until another thread sleeps: who writes its id there and then waits is where it waits, by then.
+static inline void target_await_sleep(const long *tid)
+{
+	while (!target_sleeps(tid))
+		usleep(100);
+}
+
+// How long the calling thread has run, or had to wait for a CPU. The rest of a span it slept, at the least.
+static inline uint64_t target_awake_ns(void)
+{
+	char text[64] = "";
+	unsigned long long delayed_ns = 0;
+	struct timespec ran;
+	int fd = (int)syscall(SYS_open, "/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC); // seen by no profiler
+
+	if (fd >= 0) {
+		if (syscall(SYS_read, fd, text, sizeof(text) - 1) > 0)
+			sscanf(text, "%*u %llu", &delayed_ns);
+		syscall(SYS_close, fd);
+	}
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ran);
+	return (uint64_t)ran.tv_sec * 1000000000u + (uint64_t)ran.tv_nsec + delayed_ns;
 }
 
 static inline int target_main(const struct target_case *cases, size_t count, int argc, char **argv)

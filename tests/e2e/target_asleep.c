@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -49,8 +50,13 @@ static void give_jobs(long count)
 	pthread_mutex_unlock(&lock);
 }
 
+static long worker_tids[EACH]; // atomic
+static int nworkers;           // atomic
+
 static void *work_for_ever(void *unused)
 {
+	__atomic_store_n(&worker_tids[__atomic_fetch_add(&nworkers, 1, __ATOMIC_RELAXED)], syscall(SYS_gettid),
+			 __ATOMIC_RELEASE);
 	for (;;)
 		take_job();
 	return unused;
@@ -105,14 +111,35 @@ TARGET_NOINLINE static pthread_t start_each(void *(*function)(void *))
 	return thread;
 }
 
+static bool are_jobs_done(void)
+{
+	bool done;
+
+	pthread_mutex_lock(&lock);
+	done = jobs == 0;
+	pthread_mutex_unlock(&lock);
+	return done;
+}
+
+// Wakes each of them each time: all wait.
 static void *be_boss(void *unused)
 {
 	pthread_setname_np(pthread_self(), "boss");
 	for (int i = 0; i < JOBS; i++) {
 		usleep(50000);
+		while (!are_jobs_done())
+			usleep(1000);
+		for (int k = 0; k < EACH; k++)
+			target_await_sleep(&worker_tids[k]);
 		give_jobs(EACH);
 	}
 	return unused;
+}
+
+static void await_others(void)
+{
+	while (!target_others_sleep())
+		usleep(1000);
 }
 
 static void until_the_end(int period_ms, void (*tick)(int))
@@ -144,9 +171,9 @@ static int run_zombies(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		joined = start_each(kinds[i]);
 	start(wait_for_end); // joins one of the last
-	usleep(100000);
+	await_others();
 	pthread_join(start(be_boss), NULL);
-	usleep(100000);
+	await_others();
 	until_the_end(100, do_nothing);
 	_exit(0);
 }

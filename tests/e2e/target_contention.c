@@ -2,7 +2,8 @@
 // SPDX-FileCopyrightText: The profd authors
 //
 // target_contention.c: threads that wait for each other in known ways. Each measures itself how long its calls took, and the sums are printed as
-// "NAME COUNT NANOSECONDS": what a block profile has to say; NAME.held, what a mutex profile.
+// "NAME COUNT NANOSECONDS": what a block profile has to say, at most; NAME.held, what a mutex profile, at most; NAME.least, what both, at the
+// least: from when who waits was seen to sleep until it was about to be let go on. However busy the machine is, the truth is between.
 //
 // usage: target_contention CASE [ROUNDS]
 
@@ -11,6 +12,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdbool.h>
+#include <sys/syscall.h>
 #include <threads.h>
 
 #define WAITERS 3
@@ -19,10 +21,16 @@
 struct truth {
 	const char *name;
 	uint64_t count, ns;
-	uint64_t held_ns; // of that, until the holder was about to give it back
+	uint64_t held_ns, least_ns;
 };
 
-static uint64_t released_ns; // atomic; when that was last
+// One who waits.
+struct waiter {
+	long tid;          // atomic; 0: it does not wait yet
+	uint64_t began_ns; // by tid
+};
+
+static uint64_t seen_ns, before_ns; // in this round: all who wait slept; they were about to be let go on
 
 static uint64_t now_ns(void)
 {
@@ -34,11 +42,15 @@ static uint64_t now_ns(void)
 
 static void note(struct truth *truth, uint64_t began_ns)
 {
-	uint64_t until_ns = __atomic_load_n(&released_ns, __ATOMIC_RELAXED);
-
 	__atomic_fetch_add(&truth->ns, now_ns() - began_ns, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&truth->held_ns, until_ns > began_ns ? until_ns - began_ns : 0, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&truth->count, 1, __ATOMIC_RELAXED);
+}
+
+static uint64_t begin(struct waiter *self)
+{
+	self->began_ns = now_ns();
+	__atomic_store_n(&self->tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
+	return self->began_ns;
 }
 
 static void print(const struct truth *truth)
@@ -46,11 +58,8 @@ static void print(const struct truth *truth)
 	printf("%s %llu %llu\n", truth->name, (unsigned long long)truth->count, (unsigned long long)truth->ns);
 	printf("%s.held %llu %llu\n", truth->name, (unsigned long long)truth->count,
 	       (unsigned long long)truth->held_ns);
-}
-
-static void note_release(void)
-{
-	__atomic_store_n(&released_ns, now_ns(), __ATOMIC_RELAXED);
+	printf("%s.least %llu %llu\n", truth->name, (unsigned long long)truth->count,
+	       (unsigned long long)truth->least_ns);
 }
 
 static void sleep_ms(long ms)
@@ -63,12 +72,13 @@ static void sleep_ms(long ms)
 pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_barrier_t round_begins, round_ends, held;
 static long rounds;
-static struct truth waited_long = {"hold_long", 0, 0, 0}, waited_short = {"hold_short", 0, 0, 0};
+static struct truth waited_long = {"hold_long", 0, 0, 0, 0}, waited_short = {"hold_short", 0, 0, 0, 0};
 static bool is_long;
+static struct waiter waiters[WAITERS];
 
-TARGET_NOINLINE static void wait_for_lock(struct truth *truth)
+TARGET_NOINLINE static void wait_for_lock(struct truth *truth, struct waiter *self)
 {
-	uint64_t began_ns = now_ns();
+	uint64_t began_ns = begin(self);
 
 	pthread_mutex_lock(&table_lock);
 	note(truth, began_ns);
@@ -76,12 +86,20 @@ TARGET_NOINLINE static void wait_for_lock(struct truth *truth)
 	__asm__ volatile("");
 }
 
+static void await_waiters(void)
+{
+	for (int i = 0; i < WAITERS; i++)
+		target_await_sleep(&waiters[i].tid);
+	seen_ns = now_ns();
+}
+
 TARGET_NOINLINE static void hold_long(void)
 {
 	pthread_mutex_lock(&table_lock);
 	pthread_barrier_wait(&held);
+	await_waiters();
 	sleep_ms(9);
-	note_release();
+	before_ns = now_ns();
 	pthread_mutex_unlock(&table_lock);
 	__asm__ volatile("");
 }
@@ -90,21 +108,34 @@ TARGET_NOINLINE static void hold_short(void)
 {
 	pthread_mutex_lock(&table_lock);
 	pthread_barrier_wait(&held);
+	await_waiters();
 	sleep_ms(3);
-	note_release();
+	before_ns = now_ns();
 	pthread_mutex_unlock(&table_lock);
 	__asm__ volatile("");
 }
 
-static void *waiter(void *unused)
+static void *wait_for_locks(void *self)
 {
 	for (long i = 0; i < rounds; i++) {
 		pthread_barrier_wait(&round_begins);
 		pthread_barrier_wait(&held);
-		wait_for_lock(is_long ? &waited_long : &waited_short);
+		wait_for_lock(is_long ? &waited_long : &waited_short, self);
 		pthread_barrier_wait(&round_ends);
 	}
 	return NULL;
+}
+
+// The round has just ended. Each one is printed as well: NAME.ROUND.
+static void note_round(struct truth *truth, long number, uint64_t after_ns)
+{
+	uint64_t held_ns = 0;
+
+	for (int i = 0; i < WAITERS; i++)
+		held_ns += after_ns - waiters[i].began_ns;
+	truth->held_ns += held_ns;
+	truth->least_ns += WAITERS * (before_ns - seen_ns);
+	printf("%s.%ld 1 %llu\n", truth->name, number, (unsigned long long)held_ns);
 }
 
 static int run_mutex(int argc, char **argv)
@@ -116,15 +147,21 @@ static int run_mutex(int argc, char **argv)
 	pthread_barrier_init(&held, NULL, WAITERS + 1);
 	pthread_barrier_init(&round_ends, NULL, WAITERS + 1);
 	for (int i = 0; i < WAITERS; i++)
-		TARGET_CHECK(pthread_create(&threads[i], NULL, waiter, NULL) == 0);
+		TARGET_CHECK(pthread_create(&threads[i], NULL, wait_for_locks, &waiters[i]) == 0);
 	for (long i = 0; i < rounds; i++) {
+		uint64_t after_ns;
+
 		is_long = i % 2 == 0;
+		for (int k = 0; k < WAITERS; k++)
+			waiters[k].tid = 0;
 		pthread_barrier_wait(&round_begins);
 		if (is_long)
 			hold_long();
 		else
 			hold_short();
+		after_ns = now_ns();
 		pthread_barrier_wait(&round_ends);
+		note_round(is_long ? &waited_long : &waited_short, i, after_ns);
 	}
 	for (int i = 0; i < WAITERS; i++)
 		pthread_join(threads[i], NULL);
@@ -135,7 +172,8 @@ static int run_mutex(int argc, char **argv)
 
 // ---- Each of the others: one thread waits, the other keeps it waiting ------------------------------------------------------
 
-static struct truth truth = {"wait", 0, 0, 0};
+static struct truth truth = {"wait", 0, 0, 0, 0};
+static struct waiter the_waiter;
 static sem_t asked, answered, free_place;
 static pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
@@ -146,7 +184,7 @@ static bool ready;
 
 TARGET_NOINLINE static void wait_sem(void)
 {
-	uint64_t began_ns = now_ns();
+	uint64_t began_ns = begin(&the_waiter);
 
 	sem_wait(&answered);
 	note(&truth, began_ns);
@@ -158,7 +196,7 @@ TARGET_NOINLINE static void wait_cond(void)
 
 	pthread_mutex_lock(&table_lock);
 	while (!ready) {
-		began_ns = now_ns();
+		began_ns = begin(&the_waiter);
 		pthread_cond_wait(&cond, &table_lock);
 		note(&truth, began_ns);
 	}
@@ -168,7 +206,7 @@ TARGET_NOINLINE static void wait_cond(void)
 
 TARGET_NOINLINE static void wait_barrier(void)
 {
-	uint64_t began_ns = now_ns();
+	uint64_t began_ns = begin(&the_waiter);
 
 	pthread_barrier_wait(&barrier);
 	note(&truth, began_ns);
@@ -176,7 +214,7 @@ TARGET_NOINLINE static void wait_barrier(void)
 
 TARGET_NOINLINE static void wait_read(void)
 {
-	uint64_t began_ns = now_ns();
+	uint64_t began_ns = begin(&the_waiter);
 
 	pthread_rwlock_rdlock(&rwlock);
 	note(&truth, began_ns);
@@ -185,7 +223,7 @@ TARGET_NOINLINE static void wait_read(void)
 
 TARGET_NOINLINE static void wait_write(void)
 {
-	uint64_t began_ns = now_ns();
+	uint64_t began_ns = begin(&the_waiter);
 
 	pthread_rwlock_wrlock(&rwlock);
 	note(&truth, began_ns);
@@ -194,7 +232,7 @@ TARGET_NOINLINE static void wait_write(void)
 
 TARGET_NOINLINE static void wait_spin(void)
 {
-	uint64_t began_ns = now_ns();
+	uint64_t began_ns = begin(&the_waiter);
 
 	pthread_spin_lock(&spin);
 	note(&truth, began_ns);
@@ -203,7 +241,7 @@ TARGET_NOINLINE static void wait_spin(void)
 
 TARGET_NOINLINE static void wait_c11(void)
 {
-	uint64_t began_ns = now_ns();
+	uint64_t began_ns = begin(&the_waiter);
 
 	mtx_lock(&c11_mutex);
 	note(&truth, began_ns);
@@ -213,7 +251,7 @@ TARGET_NOINLINE static void wait_c11(void)
 // Tries for a millisecond, again and again.
 TARGET_NOINLINE static void wait_timed(void)
 {
-	uint64_t began_ns = now_ns();
+	uint64_t began_ns = begin(&the_waiter);
 	struct timespec until;
 
 	do {
@@ -249,12 +287,19 @@ static int run_pair(void (*wait)(void), void (*take)(void), void (*give)(void))
 	sem_init(&free_place, 0, 0);
 	TARGET_CHECK(pthread_create(&thread, NULL, wait_in_rounds, NULL) == 0);
 	for (long i = 0; i < rounds; i++) {
+		the_waiter.tid = 0;
 		if (take)
 			take();
 		sem_post(&asked);
+		while (wait == wait_spin ? !__atomic_load_n(&the_waiter.tid, __ATOMIC_ACQUIRE)
+					 : !target_sleeps(&the_waiter.tid))
+			usleep(100);
+		seen_ns = now_ns();
 		sleep_ms(4);
-		note_release();
+		before_ns = now_ns();
 		give();
+		truth.held_ns += now_ns() - the_waiter.began_ns;
+		truth.least_ns += before_ns - seen_ns;
 		sem_wait(&free_place);
 	}
 	pthread_join(thread, NULL);
@@ -357,15 +402,19 @@ static int run_named(int argc, char **argv)
 
 // ---- Joining, and many short waits ---------------------------------------------------------------------------------------
 
+// Somebody waits for us to end, and goes on to for a little while.
 static void *sleep_a_little(void *unused)
 {
-	sleep_ms(5);
+	target_await_sleep(&the_waiter.tid);
+	seen_ns = now_ns();
+	sleep_ms(4);
+	truth.least_ns += now_ns() - seen_ns;
 	return NULL;
 }
 
 TARGET_NOINLINE static void wait_join(pthread_t thread)
 {
-	uint64_t began_ns = now_ns();
+	uint64_t began_ns = begin(&the_waiter);
 
 	pthread_join(thread, NULL);
 	note(&truth, began_ns);
@@ -377,6 +426,7 @@ static int run_join(int argc, char **argv)
 	for (long i = 0; i < rounds; i++) {
 		pthread_t thread;
 
+		the_waiter.tid = 0;
 		TARGET_CHECK(pthread_create(&thread, NULL, sleep_a_little, NULL) == 0);
 		wait_join(thread);
 	}

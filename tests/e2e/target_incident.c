@@ -11,7 +11,7 @@
 //   deep N       as chain, but the last one says "ready PID" and waits for end of input
 //   fork         forks twice; grandchild and its thread spin
 //   heap         as threads 1, but the writer allocates 4,000 objects of 4,096 bytes and keeps them, and the program ends
-//   lock         as heap, but it waits 200 ms for a lock that the main thread holds
+//   lock         as heap, but it waits for a lock that another thread holds
 //   work         as threads 1, but the writer spins for half a second of CPU time, and the program ends
 
 #include "target.h"
@@ -41,6 +41,13 @@ static double spin_ms;
 static bool allocates, locks, waits;
 static void *volatile kept[4000];
 static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;
+static long waiter_tid; // atomic; of who is about to wait for it; 0: nobody yet
+
+static void lock_busy(void)
+{
+	__atomic_store_n(&waiter_tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
+	pthread_mutex_lock(&busy);
+}
 
 // ---- The third step: a thread writes, and never returns ------------------------------------------------------------
 
@@ -54,7 +61,7 @@ TARGET_NOINLINE static void table_assign(int key)
 	for (size_t i = 0; allocates && i < sizeof(kept) / sizeof(kept[0]); i++)
 		kept[i] = malloc(4096);
 	if (locks) {
-		pthread_mutex_lock(&busy);
+		lock_busy();
 		pthread_mutex_unlock(&busy);
 	}
 	__asm__ volatile("");
@@ -143,11 +150,10 @@ static pthread_barrier_t held;
 
 static void *hold(void *unused)
 {
-	const struct timespec while_others_wait = {0, 200000000};
-
 	pthread_mutex_lock(&busy);
 	pthread_barrier_wait(&held);
-	nanosleep(&while_others_wait, NULL);
+	target_await_sleep(&waiter_tid);
+	usleep(10000);
 	pthread_mutex_unlock(&busy);
 	return unused;
 }
@@ -195,7 +201,7 @@ static void *generation(void *left)
 	else if (waits)
 		wait_for_input();
 	else if (locks) {
-		pthread_mutex_lock(&busy);
+		lock_busy();
 		target_burn(500);
 		pthread_mutex_unlock(&busy);
 	} else
@@ -264,6 +270,8 @@ int main(int argc, char **argv)
 		run_server(1);
 	} else {
 		run_server(number);
+		while (!target_others_sleep()) // all are where they wait for ever
+			usleep(200);
 		wait_for_input();
 	}
 	return 0;

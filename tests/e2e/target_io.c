@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // SPDX-FileCopyrightText: The profd authors
 //
-// target_io.c: calls that wait for files, sockets and processes, each once. Printed as "NAME KIND RESULT NAMED NANOSECONDS": the kind of wait that a
-// block profile calls it, with _ for a blank; its result, or −errno; "named" if it is for one descriptor, else "-"; how long it took.
+// target_io.c: calls that wait for files, sockets and processes, each once. Printed as "NAME KIND RESULT NAMED NANOSECONDS NANOSECONDS": the kind of wait
+// that a block profile calls it, with _ for a blank; its result, or −errno; "named" if it is for one descriptor, else "-"; how long it took, and how
+// much of that it slept, at the least.
 //
 // usage: target_io FILE
 
@@ -22,6 +23,7 @@
 
 static const char *path;
 static int file, other, event, pipe_ends[2], sockets[2]; // other: the same file, opened again
+static FILE *popened;
 static char byte;
 static struct iovec part = {&byte, 1};
 static struct mmsghdr message = {.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1}};
@@ -34,18 +36,22 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void print(const char *name, const char *kind, long result, int error, const char *named, uint64_t ns)
+static void print(const char *name, const char *kind, long result, int error, const char *named, uint64_t ns,
+		  uint64_t awake_ns)
 {
-	printf("%s %s %ld %s %llu\n", name, kind, result < 0 ? -(long)error : result, named, (unsigned long long)ns);
+	printf("%s %s %ld %s %llu %llu\n", name, kind, result < 0 ? -(long)error : result, named,
+	       (unsigned long long)ns, (unsigned long long)(ns > awake_ns ? ns - awake_ns : 0));
 }
 
-#define CALL(name, kind, named, call)                                          \
-	TARGET_NOINLINE static void io_##name(void)                            \
-	{                                                                      \
-		uint64_t began_ns = now_ns();                                  \
-		long result = (long)(call);                                    \
-                                                                               \
-		print(#name, kind, result, errno, named, now_ns() - began_ns); \
+#define CALL(name, kind, named, call)                                                                        \
+	TARGET_NOINLINE static void io_##name(void)                                                          \
+	{                                                                                                    \
+		uint64_t awake_ns = target_awake_ns(), began_ns = now_ns();                                  \
+		long result = (long)(call);                                                                  \
+		uint64_t ended_ns = now_ns();                                                                \
+		int error = errno;                                                                           \
+                                                                                                             \
+		print(#name, kind, result, error, named, ended_ns - began_ns, target_awake_ns() - awake_ns); \
 	}
 
 CALL(splice, "write", "named", splice(pipe_ends[0], NULL, other, NULL, 1, 0))
@@ -64,7 +70,7 @@ CALL(syncfs, "sync", "named", syncfs(file))
 CALL(sync_file_range, "sync", "named", sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE))
 CALL(msync, "sync", "-", msync(mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0), 4096, MS_SYNC))
 CALL(system, "child", "-", system("exec sleep 0.03"))
-CALL(pclose, "child", "-", pclose(popen("exec sleep 0.03", "r")))
+CALL(pclose, "child", "-", pclose(popened))
 CALL(poll, "poll", "named", poll(&(struct pollfd){event, POLLPRI, 0}, 1, WAIT_MS))
 CALL(poll_of_none, "poll", "-", poll(&(struct pollfd){-2, POLLIN, 0}, 1, WAIT_MS))
 CALL(fcntl, "file_lock", "named", fcntl(file, F_SETLKW, &(struct flock){.l_type = F_WRLCK}))
@@ -78,7 +84,7 @@ TARGET_NOINLINE static void io_poll_of_nowhere(void)
 	uint64_t began_ns = now_ns();
 	int result = poll(nowhere, 1, 0);
 
-	print("poll_of_nowhere", "poll", result, errno, "-", now_ns() - began_ns);
+	print("poll_of_nowhere", "poll", result, errno, "-", now_ns() - began_ns, UINT64_MAX);
 }
 
 // ---- Who ends the waiting ------------------------------------------------------------------------------------------------
@@ -152,6 +158,8 @@ int main(int argc, char **argv)
 	io_sync_file_range();
 	io_msync();
 	io_system();
+	popened = popen("exec sleep 0.03", "r"); // which waits, too, for the child to begin
+	TARGET_CHECK(popened);
 	io_pclose();
 	io_poll();
 	io_poll_of_none();

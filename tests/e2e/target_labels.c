@@ -239,25 +239,25 @@ static int otel(int argc, char **argv)
 
 // ---- Others --------------------------------------------------------------------------------------------------------
 
-static void *wait_with_labels(void *ready)
+static long labelled_tid; // atomic; 0: it does not wait yet
+
+static void *wait_with_labels(void *unused)
 {
 	pthread_setname_np(pthread_self(), "labelled");
 	profd_label_set("endpoint", "a");
 	profd_trace_set(trace_id, span_id, 1);
-	pthread_barrier_wait(ready);
+	__atomic_store_n(&labelled_tid, gettid(), __ATOMIC_RELEASE);
 	for (;;)
 		pause();
-	return NULL;
+	return unused;
 }
 
 static int wait_case(int argc, char **argv)
 {
-	pthread_barrier_t ready;
 	pthread_t thread;
 
-	pthread_barrier_init(&ready, NULL, 2);
-	TARGET_CHECK(pthread_create(&thread, NULL, wait_with_labels, &ready) == 0);
-	pthread_barrier_wait(&ready);
+	TARGET_CHECK(pthread_create(&thread, NULL, wait_with_labels, NULL) == 0);
+	target_await_sleep(&labelled_tid);
 	printf("ready\n");
 	fflush(stdout);
 	while (getchar() != EOF)

@@ -3,7 +3,8 @@
 //
 // target_mutexes.c: mutexes of every kind that there is. One thread has it, others wait for it; meanwhile the holder gives back one of two holds
 // (recursive), or a stranger tries to give it back (those that check), which lets nobody go on and must not be blamed. Printed as
-// "NAME COUNT NANOSECONDS": "waited" by the waiters' own clocks; "held", that until the holder was about to give the mutex back.
+// "NAME COUNT NANOSECONDS": "waited" by the waiters' own clocks; "held", that until the holder had given the mutex back; "held.least", from when all
+// who wait were seen to sleep until it was about to. However busy the machine is, the truth is between.
 //
 // usage: target_mutexes KIND [ROUNDS] | processes [ROUNDS]
 
@@ -13,6 +14,7 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define WAITERS 2
@@ -42,12 +44,16 @@ static const struct kind {
 struct shared {
 	pthread_mutex_t mutex;
 	pthread_barrier_t begins, ends; // a round: the holder has it; all waiters had it
-	uint64_t released_ns;           // when the holder was about to give it back
+	struct {
+		long tid;          // atomic; 0: it does not wait yet
+		uint64_t began_ns; // by tid
+	} waiters[WAITERS];
 };
 
 static struct shared *shared;
 static long rounds;
-static uint64_t waited, waited_ns, held_ns;
+static uint64_t waited, waited_ns;            // under the mutex
+static uint64_t before_ns, held_ns, least_ns; // the holder's; before_ns: it was about to give the mutex back
 
 static uint64_t now_ns(void)
 {
@@ -95,23 +101,23 @@ TARGET_NOINLINE static void give_on(void)
 	__asm__ volatile(""); // no tail call
 }
 
-TARGET_NOINLINE static void wait_for_it(void)
+TARGET_NOINLINE static void wait_for_it(int number)
 {
-	uint64_t began_ns = now_ns(), released_ns;
+	uint64_t began_ns = now_ns();
 
+	shared->waiters[number].began_ns = began_ns;
+	__atomic_store_n(&shared->waiters[number].tid, syscall(SYS_gettid), __ATOMIC_RELEASE);
 	TARGET_CHECK(pthread_mutex_lock(&shared->mutex) == 0);
 	waited_ns += now_ns() - began_ns; // it is ours
-	released_ns = __atomic_load_n(&shared->released_ns, __ATOMIC_RELAXED);
-	held_ns += released_ns > began_ns ? released_ns - began_ns : 0;
 	waited++;
 	give_on();
 }
 
-static void *wait_in_rounds(void *unused)
+static void *wait_in_rounds(void *number)
 {
 	for (long i = 0; i < rounds; i++) {
 		pthread_barrier_wait(&shared->begins);
-		wait_for_it();
+		wait_for_it((int)(intptr_t)number);
 		pthread_barrier_wait(&shared->ends);
 	}
 	return NULL;
@@ -120,15 +126,14 @@ static void *wait_in_rounds(void *unused)
 static void start_waiters(pthread_t *threads)
 {
 	for (int i = 0; i < WAITERS; i++)
-		TARGET_CHECK(pthread_create(&threads[i], NULL, wait_in_rounds, NULL) == 0);
+		TARGET_CHECK(pthread_create(&threads[i], NULL, wait_in_rounds, (void *)(intptr_t)i) == 0);
 }
 
 static void join_waiters(const pthread_t *threads)
 {
 	for (int i = 0; i < WAITERS; i++)
 		pthread_join(threads[i], NULL);
-	printf("waited %llu %llu\nheld %llu %llu\n", (unsigned long long)waited, (unsigned long long)waited_ns,
-	       (unsigned long long)waited, (unsigned long long)held_ns);
+	printf("waited %llu %llu\n", (unsigned long long)waited, (unsigned long long)waited_ns);
 	fflush(stdout);
 }
 
@@ -136,7 +141,7 @@ static void join_waiters(const pthread_t *threads)
 
 TARGET_NOINLINE static void give_back(void)
 {
-	__atomic_store_n(&shared->released_ns, now_ns(), __ATOMIC_RELAXED);
+	before_ns = now_ns();
 	TARGET_CHECK(pthread_mutex_unlock(&shared->mutex) == 0);
 	__asm__ volatile(""); // no tail call
 }
@@ -167,17 +172,32 @@ static void meddle(const struct kind *kind)
 
 static void hold_in_rounds(const struct kind *kind)
 {
+	uint64_t seen_ns, after_ns;
+
 	for (long i = 0; i < rounds; i++) {
 		TARGET_CHECK(pthread_mutex_lock(&shared->mutex) == 0);
 		if (kind->type == PTHREAD_MUTEX_RECURSIVE)
 			TARGET_CHECK(pthread_mutex_lock(&shared->mutex) == 0);
+		for (int k = 0; k < WAITERS; k++)
+			shared->waiters[k].tid = 0;
 		pthread_barrier_wait(&shared->begins);
+		for (int k = 0; k < WAITERS; k++)
+			target_await_sleep(&shared->waiters[k].tid);
+		seen_ns = now_ns();
 		sleep_ms(3);
 		meddle(kind);
 		sleep_ms(3);
 		give_back();
+		after_ns = now_ns();
+		for (int k = 0; k < WAITERS; k++) {
+			held_ns += after_ns - shared->waiters[k].began_ns;
+			least_ns += before_ns - seen_ns;
+		}
 		pthread_barrier_wait(&shared->ends);
 	}
+	printf("held %ld %llu\nheld.least %ld %llu\n", WAITERS * rounds, (unsigned long long)held_ns, WAITERS * rounds,
+	       (unsigned long long)least_ns);
+	fflush(stdout);
 }
 
 // ---- Cases ---------------------------------------------------------------------------------------------------------------

@@ -61,10 +61,11 @@ static pthread_mutex_t make_mutex(const struct kind *kind)
 struct other {
 	pthread_mutex_t *mutex;
 	sem_t held, may_go;
+	long waiter_tid; // who lets it go, and then waits for the mutex
 	bool dies;
 };
 
-// Takes the mutex, and gives it back a little after it is allowed to, or dies with it.
+// Takes the mutex, and gives it back, or dies with it, when it is allowed to and somebody waits for it.
 static void *hold_for_a_while(void *pointer)
 {
 	struct other *other = pointer;
@@ -72,7 +73,8 @@ static void *hold_for_a_while(void *pointer)
 	TARGET_CHECK(pthread_mutex_lock(other->mutex) == 0);
 	sem_post(&other->held);
 	TARGET_CHECK(sem_wait(&other->may_go) == 0);
-	usleep(20000);
+	target_await_sleep(&other->waiter_tid);
+	usleep(1000);
 	if (!other->dies)
 		TARGET_CHECK(pthread_mutex_unlock(other->mutex) == 0);
 	return NULL;
@@ -84,6 +86,7 @@ static pthread_t start_holder(struct other *other, pthread_mutex_t *mutex, bool 
 
 	other->mutex = mutex;
 	other->dies = dies;
+	other->waiter_tid = syscall(SYS_gettid);
 	sem_init(&other->held, 0, 0);
 	sem_init(&other->may_go, 0, 0);
 	TARGET_CHECK(pthread_create(&thread, NULL, hold_for_a_while, other) == 0);
@@ -221,11 +224,14 @@ static cnd_t c11_cond;
 static bool c11_done;
 static uint32_t futex_word;
 
+static long main_tid; // atomic; 0: it is not about to wait yet
+
 static void *read_for_a_while(void *unused)
 {
 	TARGET_CHECK(pthread_rwlock_rdlock(&rwlock) == 0);
 	pthread_barrier_wait(&barrier);
-	usleep(20000);
+	target_await_sleep(&main_tid);
+	usleep(1000);
 	TARGET_CHECK(pthread_rwlock_unlock(&rwlock) == 0);
 	return NULL;
 }
@@ -248,6 +254,7 @@ static int run_rwlocks(int argc, char **argv)
 	say("unlock", pthread_rwlock_unlock(&rwlock));
 	until = after(CLOCK_REALTIME, 2);
 	say("too short", pthread_rwlock_timedwrlock(&rwlock, &until));
+	__atomic_store_n(&main_tid, getpid(), __ATOMIC_RELEASE);
 	say("write", pthread_rwlock_wrlock(&rwlock));
 	say("unlock", pthread_rwlock_unlock(&rwlock));
 	say("bad clock", pthread_rwlock_clockrdlock(&rwlock, CLOCK_PROCESS_CPUTIME_ID, &until));
@@ -261,19 +268,28 @@ static void on_alarm(int signo)
 
 static void alarm_in_ms(long ms)
 {
-	struct sigaction action = {.sa_handler = on_alarm};
 	struct itimerspec when = {.it_value = {0, ms * 1000000}};
 	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
 	timer_t timer;
 
-	sigaction(SIGALRM, &action, NULL);
 	TARGET_CHECK(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
 	TARGET_CHECK(timer_settime(timer, 0, &when, NULL) == 0);
+}
+
+// SIGALRM to the main thread when it waits.
+static void *alarm_main(void *unused)
+{
+	target_await_sleep(&main_tid);
+	TARGET_CHECK(kill(getpid(), SIGALRM) == 0);
+	return unused;
 }
 
 static int run_semaphores(int argc, char **argv)
 {
 	struct timespec until = after(CLOCK_REALTIME, 2), wrong = {0, -1};
+	struct sigaction action = {.sa_handler = on_alarm};
+	sigset_t alarm_set;
+	pthread_t thread;
 	sem_t semaphore;
 
 	sem_init(&semaphore, 0, 1);
@@ -284,9 +300,16 @@ static int run_semaphores(int argc, char **argv)
 	say("errno", errno);
 	say("clock", sem_clockwait(&semaphore, CLOCK_MONOTONIC, &(struct timespec){1, 0}));
 	say("errno", errno);
-	alarm_in_ms(10);
+	sigaction(SIGALRM, &action, NULL);
+	sigemptyset(&alarm_set);
+	sigaddset(&alarm_set, SIGALRM);
+	pthread_sigmask(SIG_BLOCK, &alarm_set, NULL); // the other one is not to get it
+	TARGET_CHECK(pthread_create(&thread, NULL, alarm_main, NULL) == 0);
+	pthread_sigmask(SIG_UNBLOCK, &alarm_set, NULL);
+	__atomic_store_n(&main_tid, getpid(), __ATOMIC_RELEASE);
 	say("interrupted", sem_wait(&semaphore));
 	say("errno", errno);
+	pthread_join(thread, NULL);
 	say("post", sem_post(&semaphore));
 	errno = EXDEV;
 	say("wait", sem_wait(&semaphore));
@@ -296,7 +319,7 @@ static int run_semaphores(int argc, char **argv)
 
 static void *come_late(void *unused)
 {
-	usleep(10000);
+	target_await_sleep(&main_tid);
 	say("barrier",
 	    pthread_barrier_wait(&barrier) == PTHREAD_BARRIER_SERIAL_THREAD); // NOLINT(bugprone-posix-return)
 	return NULL;
@@ -308,7 +331,9 @@ static int run_barriers(int argc, char **argv)
 
 	pthread_barrier_init(&barrier, NULL, 2);
 	for (int i = 0; i < 3; i++) {
+		main_tid = 0;
 		TARGET_CHECK(pthread_create(&thread, NULL, come_late, NULL) == 0);
+		__atomic_store_n(&main_tid, getpid(), __ATOMIC_RELEASE);
 		TARGET_CHECK(pthread_barrier_wait(&barrier) == 0);
 		pthread_join(thread, NULL);
 	}
@@ -507,13 +532,14 @@ static int run_longjmp(int argc, char **argv)
 
 	sem_init(&never, 0, 0);
 	mutex = make_mutex(&normal);
+	signal(SIGALRM, jump_out);
 	for (volatile int i = 0; i < 20; i++) {
-		alarm_in_ms(3);
-		signal(SIGALRM, jump_out);
-		if (sigsetjmp(out, 1) == 0)
-			sem_wait(&never);
-		else
-			jumps++;
+		if (sigsetjmp(out, 1) == 0) {
+			alarm_in_ms(3); // nearly always it comes while we wait
+			for (;;)
+				sem_wait(&never);
+		}
+		jumps++;
 	}
 	signal(SIGALRM, SIG_IGN);
 	thread = start_holder(&other, &mutex, false);
@@ -532,7 +558,6 @@ static int run_fork(int argc, char **argv)
 	pid_t child;
 	pthread_t thread = start_holder(&other, &mutex, false);
 
-	sem_post(&other.may_go);
 	child = fork();
 	if (child == 0) {
 		pthread_mutex_t own = PTHREAD_MUTEX_INITIALIZER;
@@ -544,6 +569,7 @@ static int run_fork(int argc, char **argv)
 			_exit(1);
 		_exit(7);
 	}
+	sem_post(&other.may_go);
 	say("lock", pthread_mutex_lock(&mutex));
 	say("unlock", pthread_mutex_unlock(&mutex));
 	pthread_join(thread, NULL);

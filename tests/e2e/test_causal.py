@@ -125,7 +125,7 @@ def test_work(both, helper):
     plain, causal = both(helper('target_incident'), 'work')
     assert plain.share('handle_session') < 0.1
     for profile in (plain, causal):
-        assert profile.share('table_assign') > 0.9
+        assert profile.share('table_assign') * profile.cpu_seconds() > 0.45 # of 0.5 s by its own clock
     for sample in causal.samples:
         if 'table_assign' in sample.stack:
             assert in_order(sample.stack, '_start', 'main', CREATED, 'serve', *INCIDENT, 'table_assign'), sample.stack

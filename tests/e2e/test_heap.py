@@ -96,6 +96,10 @@ def test_known_sizes_sampled(heap, helper):
         for value, true in zip(got, (all_objects, all_size, objects, size)):
             # heap_small keeps 480,000 bytes: 937 samples' worth, which is too few for 3%.
             margin = 0.03 if true in (all_objects, all_size) or size / 512 > 10000 else 6 / (size / 512) ** 0.5
+            # One of heap_mixed's few objects of a byte or two stands for 512 or 256 when it is a sample, of 20,000: 3% are exceeded twice
+            # in 1,000 tries, 7% never in a million.
+            if function == 'heap_mixed' and true == objects:
+                margin = 0.07
             assert value == pytest.approx(true, rel=margin), (function, got)
     assert pprof_reader.is_whole(max(profile.samples, key=lambda sample: sample.values[0]).stack)
 
@@ -320,7 +324,7 @@ def test_off_says_how_to_switch_it_on(served, helper):
     assert text.startswith('heap profile: 0: 0 [0: 0] @ heap/0\n') and 'config?heap_rate=' in text
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -335,18 +339,18 @@ def test_switched_while_it_runs(served, helper):
     assert b'heap_rate 0\n' in target.get('/debug/pprof/config?heap_rate=0', 'POST')[1]
     # What was sampled is followed until it is freed, also when nothing is sampled any more.
     wait_until(lambda: values_of(target.profile('/debug/pprof/heap'), 'heap_switched')[INUSE_OBJECTS] == 0)
-    first = target.profile('/debug/pprof/allocs?seconds=1')
-    assert values_of(first, 'heap_switched') == [0, 0, 0, 0]
+    wait_until(lambda: values_of(target.profile('/debug/pprof/allocs?seconds=1'), 'heap_switched') == [0, 0, 0, 0])
     target.get('/debug/pprof/config?heap_rate=1', 'POST')
     wait_until(lambda: values_of(target.profile('/debug/pprof/allocs?seconds=1'), 'heap_switched')[ALLOC_OBJECTS] > 0)
 
 
 def test_delta(served, helper):
     target = served('--heap=1', '--', helper('target_heap'), 'switched')
+    wait_until(lambda: values_of(target.profile('/debug/pprof/allocs'), 'heap_switched')[ALLOC_OBJECTS] > 0)
     response, body = target.get('/debug/pprof/allocs?seconds=1')
     assert response.getheader('Content-Disposition') == 'attachment; filename="allocs-delta"'
     delta = values_of(pprof_reader.Profile(gzip.decompress(body)), 'heap_switched')
-    whole = values_of(target.profile('/debug/pprof/allocs'), 'heap_switched')
+    whole = values_of(target.profile('/debug/pprof/allocs'), 'heap_switched')  # what came before is in it
     assert 0 < delta[ALLOC_OBJECTS] < whole[ALLOC_OBJECTS]
     assert delta[ALLOC_SPACE] == 200 * delta[ALLOC_OBJECTS]
 
@@ -506,17 +510,30 @@ extern "C" __attribute__((visibility("default"))) int use() {
 HOST = r'''
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 int main(int argc, char **argv) {
 	void *plugin = dlopen(argv[1], RTLD_NOW | RTLD_LOCAL);
 	int (*use)(void) = plugin ? (int (*)(void))dlsym(plugin, "use") : 0;
 	int fine = 1;
-	for (int i = 0; use && i < 20; i++, usleep(50000)) /* until there are unwind tables of what was loaded */
+	for (int i = 0; use && i < (argc > 2 ? atoi(argv[2]) : 1); i++, usleep(50000)) /* until there are unwind tables of what was loaded */
 		fine &= use();
 	printf("%s\n", use ? (fine ? "fine" : "wrong") : dlerror());
-	return argc - 2;
+	return argc < 2;
 }
 '''
+
+
+def plugins_objects(heap, alone, *command, **more):
+    """How many objects that the plugin allocates are seen, when it is used for 20 times 50 ms, or longer if the machine needs that for its unwind
+    tables. It does what it does alone."""
+    for times in (20, 80, 320):
+        result, profile = heap(*command, times, **more)
+        assert (result.returncode, result.stdout) == (alone.returncode, alone.stdout), result.stderr
+        seen = sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'use' in sample.stack)
+        if seen > 3 or alone.returncode != 0:
+            break
+    return seen
 
 
 @pytest.mark.parametrize('library', ALLOCATORS)
@@ -526,11 +543,10 @@ def test_operator_new_of_a_plugin(heap, tmp_path, library):
     host = build(tmp_path, 'host', HOST, '-ldl')
     env = {'LD_PRELOAD': allocator(library)} if library else {}
     alone = natural(host, plugin, env=env)
-    result, profile = heap(host, plugin, env=env)
-    assert (result.returncode, result.stdout) == (alone.returncode, alone.stdout), result.stderr
+    seen = plugins_objects(heap, alone, host, plugin, env=env)
     if library != 'mimalloc': # its operator new ends the program that it has no memory for
         assert alone.stdout == 'fine\n'
-        assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'use' in sample.stack) > 3
+        assert seen > 3
 
 
 OVERFLOW = r'''
@@ -618,10 +634,9 @@ def test_operators_of_a_plugins_own(heap, tmp_path, bound):
     """A program in C loads a plugin that has operators of its own: libstdc++ and the plugin take these, as without us."""
     plugin = build(tmp_path, 'ownpp', OWN_OPERATORS, '-shared', '-fPIC', *bound)
     host = build(tmp_path, 'host', HOST, '-ldl')
-    assert natural(host, plugin).stdout == 'fine\n'
-    result, profile = heap(host, plugin)
-    assert (result.returncode, result.stdout) == (0, 'fine\n'), result.stderr
-    assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'use' in sample.stack) > 3
+    alone = natural(host, plugin)
+    assert (alone.returncode, alone.stdout) == (0, 'fine\n')
+    assert plugins_objects(heap, alone, host, plugin) > 3
 
 
 def test_thread_sanitizer(heap, tmp_path):
@@ -632,7 +647,7 @@ def test_thread_sanitizer(heap, tmp_path):
         program = build(tmp_path, 'tsan', OVERFLOW, '-fsanitize=thread')
     except subprocess.CalledProcessError:
         pytest.skip('there is no libtsan')
-    result, profile = heap(program, timeout=60)
+    result, profile = heap(program)
     assert (result.returncode, result.stdout) == (0, 'done\n'), result.stderr
     assert sum(sample.values[ALLOC_OBJECTS] for sample in profile.samples if 'work' in sample.stack) == 100
 
@@ -683,7 +698,7 @@ def test_real_program_with_another_allocator(heap, library):
 def test_redis(heap, tmp_path):
     """Serves as without us; the memory that its own figures say is in use (jemalloc is linked into it) is seen."""
     script = (f'redis-server --port 0 --unixsocket {tmp_path}/s --save "" --dir {tmp_path} >{tmp_path}/log & '
-              f'for i in $(seq 200); do redis-cli -s {tmp_path}/s ping 2>/dev/null | grep -q PONG && break; sleep 0.05; done; '
+              f'for i in $(seq 2000); do redis-cli -s {tmp_path}/s ping 2>/dev/null | grep -q PONG && break; sleep 0.05; done; '
               f'redis-benchmark -s {tmp_path}/s -q -n 20000 -r 20000 -d 500 -t set >/dev/null; redis-cli -s {tmp_path}/s dbsize; '
               f'redis-cli -s {tmp_path}/s info memory | grep used_memory:; redis-cli -s {tmp_path}/s shutdown nosave; wait')
     if subprocess.run(['which', 'redis-server'], capture_output=True, check=False).returncode != 0:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import threading
 import time
 import urllib.request
 import xml.etree.ElementTree
@@ -38,6 +37,21 @@ def service(helper, mode):
         assert process.wait(timeout=60) == 0
 
 
+def wait_for_sleepers(pid):
+    """Until all its threads sleep: who has answered a request waits, or is about to."""
+    deadline = time.monotonic() + 120
+    while True:
+        with contextlib.ExitStack() as files:
+            try:
+                stats = [files.enter_context(open(f'/proc/{pid}/task/{tid}/stat', encoding='ascii')).read() for tid in os.listdir(f'/proc/{pid}/task')]
+            except FileNotFoundError:  # one has just ended
+                continue
+        if all(text.rpartition(')')[2].split()[0] == 'S' for text in stats):
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
 def request(process, count=1):
     for _ in range(count):
         process.stdin.write('hello\n')
@@ -46,6 +60,7 @@ def request(process, count=1):
 
 
 def snapshot(profd, process, path):
+    wait_for_sleepers(process.pid)
     with open(path, 'wb') as file:
         subprocess.run([profd, 'dump', '--json', str(process.pid)], stdout=file, timeout=60, check=True)
 
@@ -56,10 +71,8 @@ def pair(profd, helper, tmp_path):
     files = tmp_path / 'before.json', tmp_path / 'after.json'
     with service(helper, 'leak') as process:
         request(process)
-        time.sleep(0.2)
         snapshot(profd, process, files[0])
         request(process, 5)
-        time.sleep(0.2)
         snapshot(profd, process, files[1])
     return ['--before', files[0], '--after', files[1]]
 
@@ -89,16 +102,31 @@ def test_documented(profd, helper, tmp_path, mode, status):
     assert '\nhandle_request  ' in failures[0].find('failure').text
 
 
+@contextlib.contextmanager
+def between_snapshots(profd, seconds, process):
+    """`profd leaks` of it, which has taken its first snapshot, and waits; its result when all is done."""
+    with subprocess.Popen([profd, 'leaks', '--seconds', str(seconds), str(process.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as running:
+        deadline = time.monotonic() + 120
+        while True:
+            with open(f'/proc/{running.pid}/syscall', encoding='ascii') as file:
+                if file.read().split()[0] == '230':  # clock_nanosleep(2)
+                    break
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.005)
+        yield running
+        running.out, running.err = running.communicate(timeout=120)
+
+
 @pytest.mark.parametrize('mode,status', [('leak', 1), ('mended', 0)])
 def test_live(profd, helper, mode, status):
     with service(helper, mode) as process:
         request(process)
-        later = threading.Timer(1.5, request, (process, 3))
-        later.start()
-        result = leaks(profd, '--seconds', 4, process.pid)
-        later.join()
-    assert result.returncode == status, result
-    assert bool(ROW.search(result.stdout)) == (mode == 'leak'), result.stdout
+        wait_for_sleepers(process.pid)
+        with between_snapshots(profd, 2, process) as running:
+            request(process, 3)
+    assert running.returncode == status, running.err
+    assert bool(ROW.search(running.out)) == (mode == 'leak'), running.out
 
 
 def test_limits(profd, pair):
@@ -119,7 +147,6 @@ def test_other_runs(profd, helper, pair, tmp_path):
     """Another process's addresses do not matter: there is nothing new in a run like the first."""
     with service(helper, 'leak') as process:
         request(process, 6)
-        time.sleep(0.2)
         snapshot(profd, process, tmp_path / 'other.json')
     first, other = json.loads(pair[3].read_text()), json.loads((tmp_path / 'other.json').read_text())
     assert {frame['address'] for stack in first['stacks'] for frame in stack['frames']}.isdisjoint(
@@ -148,7 +175,8 @@ def test_agents_creators(profd, helper, tmp_path):
         url = re.search(r'http://[0-9.:]+', process.stderr.readline())[0] + '/debug/pprof/goroutine?format=json'
         for name, count in [('before', 1), ('after', 3)]:
             request(process, count)
-            time.sleep(0.2)
+            with open(f'/proc/{process.pid}/task/{process.pid}/children', encoding='ascii') as file:
+                wait_for_sleepers(int(file.read().split()[0]))
             with urllib.request.urlopen(url, timeout=60) as answer:
                 (tmp_path / name).write_bytes(answer.read())
         process.stdin.close()
@@ -198,8 +226,6 @@ def test_bad_input(profd, pair, tmp_path):
 def test_process_ends(profd, helper):
     """A process that is gone before the second snapshot has not passed, though we have not waited for it yet."""
     with service(helper, 'leak') as process:
-        later = threading.Timer(0.7, process.stdin.close)
-        later.start()
-        result = leaks(profd, '--seconds', 3, process.pid)
-        later.join()
-    assert result.returncode == 2 and result.stderr == f'profd: process {process.pid} has ended\n', result
+        with between_snapshots(profd, 2, process) as running:
+            process.stdin.close()
+    assert running.returncode == 2 and running.err == f'profd: process {process.pid} has ended\n', running.err

@@ -43,7 +43,7 @@ def reached(profile):
 @needs_perf
 @pytest.mark.parametrize('threads, rate', [(1, 1000), (1, 10000), (2, 4000), (10, 1000), (10, 10000)])
 def test_rate_asked_is_reached(run, helper, rate, threads):
-    for _ in range(3):  # on a busy machine, timers of the host's are late
+    for _ in range(6):  # on a busy machine, timers of the host's are late
         done = run(helper('target_truth'), threads, 3, rate=rate, options=['--max-overhead', '100'])
         assert done.status == 0, done.stderr
         if abs(reached(done.profile) - rate) <= 0.03 * rate:
@@ -135,10 +135,11 @@ def test_failed_exec_goes_on_being_sampled(run):
 
 
 @needs_perf
-def test_short_threads(same, helper):
+def test_short_threads(same, helper, tmp_path):
     """300 threads of 5 ms: their timers are not yet events, or have just become some."""
-    profile = same(helper('target_threads'), 'short', 300, rate=4000).profile
-    assert 1.5 * 0.95 <= cpu_in(profile, 'short_lived') <= 1.5 * 1.1
+    profile = same(helper('target_threads'), 'short', 300, tmp_path / 'seconds', rate=4000).profile
+    real = float((tmp_path / 'seconds').read_text())
+    assert real * 0.95 <= cpu_in(profile, 'short_lived') <= real * 1.1
 
 
 @needs_perf

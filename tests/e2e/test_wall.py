@@ -13,6 +13,7 @@ import time
 import pytest
 
 import pprof_reader
+from test_heap import wait_until
 
 
 def record(profd, tmp_path, *command, options=(), status=0):
@@ -34,13 +35,15 @@ def seconds_by(profile, key):
 def test_running_and_waiting(profd, helper, tmp_path):
     """One thread that runs and the main thread that joins it: the same time for each, and the functions' shares are theirs."""
     done, profile = record(profd, tmp_path, helper('target_truth'), 1, 3)
-    by = seconds_by(profile, lambda sample: ('thread_main' in sample.stack, sample.labels['cpu']))
+    by = seconds_by(profile, lambda sample: ('join' in sample.labels['state'], 'thread_main' in sample.stack, sample.labels['cpu']))
     elapsed = float(re.search(r'looks in ([\d.]+) s', done.stderr)[1])
-    assert by[False, 'off'] == pytest.approx(elapsed, rel=0.1)
-    assert by[True, 'on'] + by[True, 'off'] == pytest.approx(by[False, 'off'], rel=0.1)
-    assert by[True, 'on'] >= 0.3 * elapsed and by[False, 'on'] == 0
-    assert {sample.labels['state'] for sample in profile.samples if 'pthread_join' in sample.stack} == {'join thread'} or \
-        any('join' in sample.labels['state'] for sample in profile.samples)
+    joining, running = by[True, False, 'off'], by[False, True, 'on'] + by[False, True, 'off']
+    # The rest is before there is a thread, and after; and whoever gets no CPU while it is looked at, has no stack.
+    rest = by[False, False, 'on'] + by[False, False, 'off']
+    assert joining + running + rest == pytest.approx(sum(by.values())), by
+    assert 0.9 * 3 <= joining <= 1.05 * elapsed, 'it uses 3 s of CPU time'
+    assert 0.9 * joining - rest <= running <= 1.1 * joining
+    assert by[False, True, 'on'] >= 0.3 * joining and rest <= 0.3 * joining
     assert profile.share('share_9') + profile.share('share_10') > profile.share('share_1') + profile.share('share_2')
     assert any(re.fullmatch(r'looks: \d+ taken, \d+ missed, 0 failed; 1 processes, at most 2 threads at once', text)
                for text in profile.comments), profile.comments
@@ -48,13 +51,16 @@ def test_running_and_waiting(profd, helper, tmp_path):
 
 def test_nothing_is_sampled(profd, helper, tmp_path):
     """No timer is armed, no signal comes: the program's own calls are never cut short."""
-    process = subprocess.Popen([profd, 'run', '--clock', 'wall', '--rate', '100', '-o', tmp_path / 'w.pb.gz', '--', helper('target_waits'),
-                                'quiet', '0'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
-    said, errors = process.communicate('end\n', timeout=60)
-    assert process.returncode == 0, said
-    assert all(line.split()[1:] == ['0', '0'] for line in said.splitlines() if len(line.split()) == 3), said
-    profile = pprof_reader.read(tmp_path / 'w.pb.gz')
+    for seconds in (2, 8, 32):  # on a busy machine, looks are missed
+        process = subprocess.Popen([profd, 'run', '--clock', 'wall', '--rate', '100', '-o', tmp_path / 'w.pb.gz', '--', helper('target_waits'),
+                                    'quiet', '0'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(seconds)
+        said, errors = process.communicate('end\n', timeout=60)
+        assert process.returncode == 0, said
+        assert all(line.split()[1:] == ['0', '0'] for line in said.splitlines() if len(line.split()) == 3), said
+        profile = pprof_reader.read(tmp_path / 'w.pb.gz')
+        if int(re.search(r'looks: (\d+) taken', '\n'.join(profile.comments))[1]) >= 100:
+            break
     assert len({sample.labels['state'] for sample in profile.samples}) >= 8, errors
 
 
@@ -64,6 +70,12 @@ def test_killed(profd, tmp_path):
     assert 'looks in' in done.stderr and 'wrote ' in done.stderr
     assert sum(seconds_by(profile, lambda sample: None).values()) >= 1.5
     assert any('3 processes' in text for text in profile.comments), profile.comments
+
+
+def test_processes_that_end_are_no_failed_looks(profd, tmp_path):
+    """A look may find one whose memory is gone already, while it is still there."""
+    _, profile = record(profd, tmp_path, 'sh', '-c', 'for i in $(seq 200); do /bin/true; done', options=['--rate', '100'])
+    assert any(re.match(r'looks: \d+ taken, \d+ missed, 0 failed; ', text) for text in profile.comments), profile.comments
 
 
 def test_a_command_that_is_over_at_once(profd, tmp_path):
@@ -77,11 +89,11 @@ def test_a_command_that_is_over_at_once(profd, tmp_path):
 
 def test_preloaded(agent, tmp_path):
     out = tmp_path / 'wall.folded'
-    subprocess.run(['sleep', '1'], env=os.environ | {'LD_PRELOAD': agent, 'PROFD_CLOCK': 'wall', 'PROFD_OUTPUT': str(out)}, check=True)
-    while not out.exists():
-        time.sleep(0.05)
-    lines = out.read_text().splitlines()
-    assert len(lines) == 1 and 'nanosleep' in lines[0] and int(lines[0].split()[-1]) >= 10
+    subprocess.run(['sleep', '2'], env=os.environ | {'LD_PRELOAD': agent, 'PROFD_CLOCK': 'wall', 'PROFD_OUTPUT': str(out)}, check=True)
+    wait_until(out.exists)
+    looks = {'nanosleep' in line: int(line.split()[-1]) for line in out.read_text().splitlines()}
+    # The first look may find it on its way there.
+    assert looks[True] >= 10 and set(looks.values()) - {looks[True]} <= {1, 2}, looks
 
 
 def test_wrong_usage(profd):

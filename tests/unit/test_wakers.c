@@ -417,12 +417,47 @@ static void test_other_waits_that_nobody_saw(void **state)
 	}
 }
 
-// Two threads that take turns: the test's, which works for the other.
-enum { WORKER, ASKER };
+// Two threads that take turns: the test's, which works for the other; and a third, which may help it.
+enum { WORKER, ASKER, HELPER };
 static sem_t turns[2];
 static uint32_t asker_works_for[2]; // after each answer
 #define ASKED 0x8000
 #define DONE 0x9000
+#define HELP_WANTED 0xb000
+#define HELPED 0xc000
+
+static sem_t helper_waits, helper_may_go;
+
+static void *help_once(void *unused)
+{
+	struct profd_wait wait;
+
+	profd_thread_slot = HELPER;
+	wait = begin_wait(WIRE_WAIT_SEMAPHORE, HELP_WANTED);
+	sem_post(&helper_waits);
+	while (sem_wait(&helper_may_go) < 0)
+		;
+	end_wait(&wait);
+	profd_wakers_wake(HELPED, call(0x3000, 48));
+	return unused;
+}
+
+static void be_helped(void)
+{
+	struct profd_wait wait;
+	pthread_t helper;
+
+	sem_init(&helper_waits, 0, 0);
+	sem_init(&helper_may_go, 0, 0);
+	assert_int_equal(pthread_create(&helper, NULL, help_once, NULL), 0);
+	while (sem_wait(&helper_waits) < 0)
+		;
+	profd_wakers_wake(HELP_WANTED, call(0x4000, 64));
+	wait = begin_wait(WIRE_WAIT_SEMAPHORE, HELPED);
+	sem_post(&helper_may_go);
+	pthread_join(helper, NULL);
+	end_wait(&wait);
+}
 
 static void pass_turn(int from)
 {
@@ -450,12 +485,11 @@ static void *ask_and_wait(void *unused)
 	return unused;
 }
 
-static void test_who_missed_its_asker_asks_nobody(void **state)
+static void miss_the_asker(bool is_helped)
 {
 	struct profd_wait wait;
 	pthread_t asker;
 
-	(void)state;
 	sem_init(&turns[WORKER], 0, 0);
 	sem_init(&turns[ASKER], 0, 0);
 	profd_thread_slot = WORKER;
@@ -471,11 +505,26 @@ static void test_who_missed_its_asker_asks_nobody(void **state)
 	wait.began_ns -= LONG_AGO_NS;
 	end_wait(&wait);
 	assert_int_equal(works_for(), 0);
+	if (is_helped)
+		be_helped();
 	profd_wakers_wake(DONE, call(0x2000, 32));
 	pass_turn(WORKER);
 	pthread_join(asker, NULL);
 	assert_int_equal(asker_works_for[0], 0);
 	assert_int_equal(asker_works_for[1], 0);
+}
+
+static void test_who_missed_its_asker_asks_nobody(void **state)
+{
+	(void)state;
+	miss_the_asker(false);
+}
+
+// Nor when others have answered it meanwhile.
+static void test_who_missed_its_asker_is_helped(void **state)
+{
+	(void)state;
+	miss_the_asker(true);
 }
 
 int main(void)
@@ -488,6 +537,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_post_that_nobody_saw, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_other_waits_that_nobody_saw, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_who_missed_its_asker_asks_nobody, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_who_missed_its_asker_is_helped, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
