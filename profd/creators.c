@@ -20,8 +20,8 @@
 
 #define PROBES 32u
 #define BUSY 1u
-#define TABLES_WAIT_MS 2000 // a few are enough, but not for tables that nobody has made yet, or on a busy machine
-#define ENDED 8192u         // a power of two; what does not fit is not known to be unjoined
+#define TABLES_WAIT_MS 500 // a few are enough, but not for tables that nobody has made yet, or on a busy machine
+#define ENDED 8192u        // a power of two; what does not fit is not known to be unjoined
 
 static struct {
 	uint64_t thread; // atomic; 0: free, BUSY: being written
