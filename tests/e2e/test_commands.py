@@ -19,6 +19,7 @@ import pytest
 
 import pprof_reader
 from conftest import AGENT, PROFD
+from waiting import cpu_seconds, wait_until
 
 # A program of our own: spins in two functions, prints its PID, forks or threads if told.
 SPINNER = r'''
@@ -86,16 +87,6 @@ def folded(text):
     return {stack: int(count) for stack, count in lines}
 
 
-def wait_until(condition, seconds=120, what='it'):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
-        time.sleep(0.02)
-    pytest.fail(f'{what} did not come true in {seconds} s')
-
-
 def get(port, path, timeout=300):
     connection = http.client.HTTPConnection('127.0.0.1', port, timeout=timeout)
     connection.request('GET', path)
@@ -103,12 +94,6 @@ def get(port, path, timeout=300):
     body = response.read()
     connection.close()
     return response, body
-
-
-def cpu_s(pid):
-    with open(f'/proc/{pid}/stat') as file:
-        fields = file.read().rsplit(')', 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
 class CpuWatch(threading.Thread):
@@ -121,7 +106,7 @@ class CpuWatch(threading.Thread):
     def run(self):
         while True:
             before = time.time_ns()
-            self.seen.append((before, cpu_s(self.pid), time.time_ns()))
+            self.seen.append((before, cpu_seconds(self.pid), time.time_ns()))
             if self.ended.wait(0.01):
                 break
 
@@ -146,10 +131,10 @@ class CpuWatch(threading.Thread):
 
 def checked_profile(port, path, pid, rate=100):
     """{stack: count}. Asks for it, and checks that it covers the CPU time which pid got meanwhile: on a busy machine far less than the seconds."""
-    before = cpu_s(pid)
+    before = cpu_seconds(pid)
     with CpuWatch(pid) as watch:
         response, body = get(port, f'{path}&rate={rate}')
-    used = cpu_s(pid) - before
+    used = cpu_seconds(pid) - before
     assert response.status == 200
     profile = pprof_reader.Profile(gzip.decompress(body))
     stacks = collections.Counter()
@@ -283,8 +268,8 @@ def test_run_of_what_goes_into_the_background(start, spinner, tmp_path, wait):
     process = start(PROFD, 'run', *(['--wait'] if wait else []), '-o', tmp_path / 'x.folded', '--', 'sh', '-c',
                     f"'{spinner}' {'1' if wait else '60'} & read line < '{tmp_path}/go'")
     pid = int(process.stdout.readline())
-    before = cpu_s(pid)  # to come as far as its main
-    wait_until(lambda: cpu_s(pid) > before + 0.2, what='some of its work')
+    before = cpu_seconds(pid)  # to come as far as its main
+    wait_until(lambda: cpu_seconds(pid) > before + 0.2, what='some of its work')
     (tmp_path / 'go').write_text('go\n')
     assert process.wait(120) == 0
     if not wait:
@@ -475,8 +460,8 @@ def test_private_output(start, spinner, tmp_path, how):
                    env=environment(LD_PRELOAD=AGENT, PROFD_OUTPUT='all.folded:p-%p.svg'), cwd=tmp_path)
     target.stdout.readline()
     if how == 'kill':
-        before = cpu_s(target.pid)
-        wait_until(lambda: cpu_s(target.pid) > before + 0.2, what='some of its work')
+        before = cpu_seconds(target.pid)
+        wait_until(lambda: cpu_seconds(target.pid) > before + 0.2, what='some of its work')
         target.kill()
     target.wait(120)
     wait_until(lambda: collectors_of(target.pid) == [], what='the collector\'s end')
@@ -577,7 +562,7 @@ def test_sigkill_of_run(start, spinner, tmp_path):
     out.write_text('old')
     process = start(PROFD, 'run', '-o', out, '--', 'sh', '-c', f"'{spinner}' 1; echo status $?; exec '{spinner}' 0.1")
     pid = int(process.stdout.readline())
-    wait_until(lambda: cpu_s(pid) > 0.2, what='some of its work')
+    wait_until(lambda: cpu_seconds(pid) > 0.2, what='some of its work')
     process.kill()
     assert process.stdout.readline() == 'status 0\n'  # of a process that lost its collector
     assert re.fullmatch(r'\d+\n', process.stdout.readline())  # and of one that never had it
@@ -591,7 +576,7 @@ def test_sigkill_of_private_collector(start, spinner, tmp_path):
     out.write_text('old')
     target = start(spinner, '1', 'thread', env=environment(LD_PRELOAD=AGENT, PROFD_OUTPUT=str(out)))
     target.stdout.readline()
-    wait_until(lambda: cpu_s(target.pid) > 0.2, what='some of its work')
+    wait_until(lambda: cpu_seconds(target.pid) > 0.2, what='some of its work')
     collector = collector_of(target.pid)
     os.kill(collector, signal.SIGKILL)
     assert target.wait(120) == 0

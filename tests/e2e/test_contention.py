@@ -18,9 +18,10 @@ import pytest
 
 import pprof_reader
 from conftest import natural
-from test_heap import comment, served, wait_until  # pylint: disable=unused-import
+from test_heap import comment, served  # pylint: disable=unused-import
 from test_programs import answers, free_port, needs
 from test_signals import BY_SYSCALL_2, interruptions
+from waiting import wait_until
 
 CONTENTIONS, DELAY = range(2)
 ALL = {'PROFD_MUTEX_FRACTION': '1', 'PROFD_BLOCK_RATE': '1', 'PROFD_BLOCK_IO': '1', 'PROFD_WAKERS': '1'}

@@ -13,8 +13,8 @@ import pytest
 
 import pprof_reader
 from conftest import AGENT
-from test_commands import wait_until
 from test_process import as_root, cpu_in
+from waiting import wait_until
 
 pytestmark = as_root
 

@@ -10,12 +10,12 @@ import http.client
 import os
 import re
 import subprocess
-import time
 
 import pytest
 
 import pprof_reader
 from conftest import BUILD, PRODUCT, natural, own_words
+from waiting import wait_until
 
 ALLOC_OBJECTS, ALLOC_SPACE, INUSE_OBJECTS, INUSE_SPACE = range(4)
 TYPES = ['alloc_objects', 'alloc_space', 'inuse_objects', 'inuse_space']
@@ -322,13 +322,6 @@ def test_off_says_how_to_switch_it_on(served, helper):
     assert 'PROFD_HEAP_RATE=524288' in comment(profile, 'heap profiling is off')
     text = target.get('/debug/pprof/heap?debug=1')[1].decode()
     assert text.startswith('heap profile: 0: 0 [0: 0] @ heap/0\n') and 'config?heap_rate=' in text
-
-
-def wait_until(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_switched_while_it_runs(served, helper):

@@ -12,8 +12,9 @@ import urllib.request
 import pytest
 
 import pprof_reader
-from test_heap import served, wait_until  # pylint: disable=unused-import
+from test_heap import served  # pylint: disable=unused-import
 from test_programs import free_port
+from waiting import wait_until
 
 TRACE = {'trace_id': '4bf92f3577b34da6a3ce929d0e0e4736', 'span_id': '00f067aa0ba902b7'}
 OURS = {'thread_id', 'thread_name', 'process_id', 'service.name'}

@@ -11,6 +11,7 @@ import gzip
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import threading
@@ -42,13 +43,27 @@ def limit_output(daemon):
     resource.prlimit(server, resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
 
 
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    """The program with these other functions: it takes seconds to compile."""
+    programs = {}
+
+    def build(others):
+        if others not in programs:
+            directory = tmp_path_factory.mktemp('built')
+            (directory / 'spin.c').write_text(SOURCE + others)
+            subprocess.run(['gcc', '-O1', '-g', directory / 'spin.c', '-o', directory / 'spin'], check=True)
+            programs[others] = directory / 'spin'
+        return programs[others]
+
+    return build
+
+
 @pytest.fixture
-def daemon(request, profd, agent, tmp_path):
+def daemon(request, profd, agent, built, tmp_path):
     """A daemon with a target, whose debug info is in the directory `given`; without a cache, so that nothing else is written."""
-    others = getattr(request, 'param', NAMES)
-    (tmp_path / 'spin.c').write_text(SOURCE + others)
     program = tmp_path / 'spin'
-    subprocess.run(['gcc', '-O1', '-g', tmp_path / 'spin.c', '-o', program], check=True)
+    shutil.copy2(built(getattr(request, 'param', NAMES)), program)
     debug_file = build_id_path(tmp_path / 'given', program)
     split_off(program, debug_file)
     one = Daemon(profd, agent, program, tmp_path, {'PROFD_CACHE_DIR': '', 'DEBUGINFOD_URLS': ''}, ['--debug-dir', str(tmp_path / 'given')])

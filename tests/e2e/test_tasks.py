@@ -13,8 +13,8 @@ import urllib.request
 import pytest
 
 from conftest import natural
-from test_heap import wait_until
 from test_programs import free_port
+from waiting import wait_until
 
 CLIENT = ['profd_task_suspend', 'yield', 'serve', 'start']
 

@@ -18,7 +18,7 @@ import pytest
 
 from conftest import PROFD
 from real_programs import own_children
-from test_commands import wait_until
+from waiting import wait_until
 
 # A child that says what it gets. Busy, so that it is sampled.
 CHILD = r'''

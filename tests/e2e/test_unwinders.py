@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from real_programs import child_of
-from test_commands import wait_until
+from waiting import wait_until
 
 SQL = 'WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c LIMIT 4000000) SELECT sum(x*x%7) FROM c'
 

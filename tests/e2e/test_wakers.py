@@ -1,3 +1,4 @@
+from waiting import wait_until
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The profd authors
 #
@@ -9,7 +10,7 @@ import pytest
 
 import trace_readers
 from test_contention import waits  # pylint: disable=unused-import
-from test_heap import served, wait_until  # pylint: disable=unused-import
+from test_heap import served  # pylint: disable=unused-import
 
 KINDS = ['cond', 'sem', 'large', 'deep', 'eventfd', 'eventfd_t', 'pipe', 'socketpair', 'epoll', 'futex']
 COLOURS = ['red', 'blue']

@@ -13,7 +13,7 @@ import time
 import pytest
 
 import pprof_reader
-from test_heap import wait_until
+from waiting import wait_until
 
 
 def record(profd, tmp_path, *command, options=(), status=0):

@@ -9,11 +9,11 @@ import time
 LONG_S = 120  # for what takes milliseconds
 
 
-def wait_until(ready, what=lambda: 'it does not get there'):
-    """Its first answer that is true."""
+def wait_until(ready, what='it'):
+    """Its first answer that is true. what: that is waited for; or a function that tells how things are instead."""
     deadline = time.monotonic() + LONG_S
     while not (answer := ready()):
-        assert time.monotonic() < deadline, what()
+        assert time.monotonic() < deadline, what() if callable(what) else f'{what} did not come true in {LONG_S} s'
         time.sleep(0.005)
     return answer
 
