@@ -1,16 +1,15 @@
-from waiting import wait_until
 # SPDX-License-Identifier: Apache-2.0
 # SPDX-FileCopyrightText: The profd authors
 #
 # test_wakers.py: links from who is woken to who woke it, through every way of waking that libc has (target_wakers.c), without a change to the
 # program: what the consumer does for red stands under who asked for red.
 
-
 import pytest
 
 import trace_readers
 from test_contention import waits  # pylint: disable=unused-import
 from test_heap import served  # pylint: disable=unused-import
+from waiting import wait_until
 
 KINDS = ['cond', 'sem', 'large', 'deep', 'eventfd', 'eventfd_t', 'pipe', 'socketpair', 'epoll', 'futex']
 COLOURS = ['red', 'blue']
