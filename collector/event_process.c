@@ -43,13 +43,35 @@ static bool find_file(pid_t tid, uint64_t *ret_start, uint64_t *ret_size)
 	return found;
 }
 
-static void compare_states(struct event_file *file, const struct wire_event *again)
+// What is not the same twice is being written.
+static void compare_cells(struct event_file *file, const struct wire_event *again)
 {
 	struct wire_event *cells = (struct wire_event *)file->cells; // our own copy
 
 	for (uint64_t i = 0; i < (uint64_t)file->nshards * file->ncells; i++)
-		if (cells[i].state != again[i].state)
+		if (memcmp(&cells[i], &again[i], sizeof(cells[i])) != 0)
 			cells[i].state = (cells[i].state & ~3u) | WIRE_EVENT_BUSY;
+}
+
+static bool may_be_taken_back(const struct wire_event *cell, uint64_t position)
+{
+	return cell->state != WIRE_EVENT_STATE(position, WIRE_EVENT_DONE) ||
+	       (WIRE_EVENT_TYPE(cell->what) == WIRE_EVENT_PARK &&
+		WIRE_EVENT_REASON(cell->what) > WIRE_WAIT_LAST_ADDRESS);
+}
+
+// Their places may be other events' in the next copy, which has them all.
+static void leave_the_last(struct event_file *file)
+{
+	for (uint32_t shard = 0; shard < file->nshards; shard++) {
+		const struct wire_event *cells = &file->cells[(uint64_t)shard * file->ncells];
+		uint64_t head = file->shards[shard].head;
+
+		for (uint32_t i = 0; i < file->ncells && head > 0; i++, head--)
+			if (!may_be_taken_back(&cells[(head - 1) & (file->ncells - 1)], head - 1))
+				break;
+		file->shards[shard].head = head;
+	}
 }
 
 int event_process_copy(pid_t pid, struct event_file *ret_file)
@@ -72,10 +94,12 @@ int event_process_copy(pid_t pid, struct event_file *ret_file)
 		r = -EPERM;
 	else
 		r = event_file_of(base, size, pid, ret_file);
-	if (r == 0)
-		compare_states(ret_file, (const struct wire_event *)(again + ((const char *)ret_file->cells - base)));
-	else
+	if (r == 0) {
+		compare_cells(ret_file, (const struct wire_event *)(again + ((const char *)ret_file->cells - base)));
+		leave_the_last(ret_file);
+	} else {
 		free(base);
+	}
 	free(again);
 	return r;
 }

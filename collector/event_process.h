@@ -11,8 +11,8 @@
 
 #include "collector/event_reader.h"
 
-// A copy of the file, for an event_reader; events that were written while it was copied count as lost. −ENODATA: the process has none;
-// −EPERM, −ENOMEM.
+// A copy of the file, for an event_reader; events that were written while it was copied count as lost, but for the last ones, and calls that may wait for nothing,
+// which are left to the next copy. −ENODATA: the process has none; −EPERM, −ENOMEM.
 int event_process_copy(pid_t pid, struct event_file *ret_file);
 void event_process_free(struct event_file *copy); // accepts a zeroed one
 

@@ -12,6 +12,7 @@
 #include "collector/region.h"
 
 #define EVENTS_MAX_SIZE ((uint64_t)(WIRE_EVENTS_MAX_MIB + 1) << 20)
+#define SEEN_TRIES 16
 #define STUCK_DRAINS 8 // then an unfinished event is given up: its writer was left by longjmp, or is stopped
 
 static bool is_power_of_two(uint64_t n)
@@ -100,15 +101,30 @@ static uint64_t head_of(const struct event_file *file, uint32_t shard)
 	return __atomic_load_n(&file->shards[shard].head, __ATOMIC_ACQUIRE);
 }
 
-// What is below head may be read from now on, and stays. All readers of a file are under one lock.
+// What is below head may be read from now on, and stays. Tried a few times: a target that changes it meanwhile deceives nobody but itself.
 static void say_seen(const struct event_file *file, uint32_t shard, uint64_t head)
 {
-	uint64_t *seen = &file->shards[shard].seen;
+	uint64_t *place = &file->shards[shard].seen, seen = __atomic_load_n(place, __ATOMIC_RELAXED);
 
-	if (__atomic_load_n(seen, __ATOMIC_RELAXED) >= head)
-		return;
-	__atomic_store_n(seen, head, __ATOMIC_SEQ_CST);
+	for (int i = 0; i < SEEN_TRIES && seen < head; i++)
+		if (__atomic_compare_exchange_n(place, &seen, head, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+			break;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+// Without the last events that are not finished. Once head is said to be seen, no place below this one is given back.
+static uint64_t finished_head(const struct event_file *file, uint32_t shard, uint64_t head)
+{
+	const struct wire_event *cells = &file->cells[(uint64_t)shard * file->ncells];
+
+	for (uint32_t i = 0; i < file->ncells && head > 0; i++) {
+		uint32_t state = __atomic_load_n(&cells[(head - 1) & (file->ncells - 1)].state, __ATOMIC_ACQUIRE);
+
+		if (state == WIRE_EVENT_STATE(head - 1, WIRE_EVENT_DONE))
+			break;
+		head--;
+	}
+	return head;
 }
 
 void event_reader_init(struct event_reader *reader, const struct event_file *file, bool from_oldest)
@@ -118,7 +134,10 @@ void event_reader_init(struct event_reader *reader, const struct event_file *fil
 		uint64_t head = head_of(file, i);
 
 		say_seen(file, i, head);
-		reader->next[i] = from_oldest ? (head > file->ncells ? head - file->ncells : 0) : head;
+		if (!from_oldest)
+			reader->next[i] = finished_head(file, i, head);
+		else if (head > file->ncells)
+			reader->next[i] = head - file->ncells;
 	}
 }
 
@@ -182,14 +201,17 @@ static void drain_shard(struct event_reader *reader, const struct event_file *fi
 	uint64_t head = head_of(file, shard), at = reader->next[shard];
 	struct event event;
 
+	if (at < head)
+		say_seen(file, shard, head);
+	// What is being written or taken back just now has not been offered yet.
+	if (mode == EVENT_READER_LAST)
+		head = finished_head(file, shard, head);
 	if (head < at) // a lie
 		at = head;
 	if (head - at > file->ncells) {
 		counts->lost += head - at - file->ncells;
 		at = head - file->ncells;
 	}
-	if (at < head)
-		say_seen(file, shard, head);
 	for (; at < head; at++) {
 		enum found found = read_cell(&cells[at & (file->ncells - 1)], at, &event);
 
@@ -202,12 +224,15 @@ static void drain_shard(struct event_reader *reader, const struct event_file *fi
 			sink(context, &event);
 		} else if (found == FOUND_TAKEN_BACK) {
 			counts->taken_back++;
+			reader->stuck[shard] = 0;
 		} else if (found == FOUND_BAD) {
 			counts->bad++;
 		} else {
 			counts->lost++;
 		}
 	}
+	if (at == head)
+		reader->stuck[shard] = 0;
 	reader->next[shard] = at;
 }
 

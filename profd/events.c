@@ -94,11 +94,11 @@ bool profd_events_take_back(struct profd_event_place place, uint64_t time_ns)
 		__atomic_store_n(&cell->state, WIRE_EVENT_STATE(place.position, WIRE_EVENT_DONE), __ATOMIC_RELEASE);
 		return false;
 	}
-	__atomic_store_n(&cell->state, WIRE_EVENT_STATE(place.position, WIRE_EVENT_FREE), __ATOMIC_RELEASE);
+	__atomic_store_n(&cell->state, WIRE_EVENT_STATE(place.position, WIRE_EVENT_GONE), __ATOMIC_RELEASE);
 	// The next event comes to its place, a line that is in this CPU's cache.
 	if (!__atomic_compare_exchange_n(&shard->head, &head, place.position, false, __ATOMIC_SEQ_CST,
 					 __ATOMIC_RELAXED) &&
-	    change(cell, place.position, WIRE_EVENT_FREE, WIRE_EVENT_BUSY)) {
+	    change(cell, place.position, WIRE_EVENT_GONE, WIRE_EVENT_BUSY)) {
 		__atomic_store_n(&cell->what, WIRE_EVENT_WHAT(WIRE_EVENT_TAKEN_BACK, 0, 0), __ATOMIC_RELAXED);
 		__atomic_store_n(&cell->state, WIRE_EVENT_STATE(place.position, WIRE_EVENT_DONE), __ATOMIC_RELEASE);
 	}

@@ -5,8 +5,8 @@
 // such a function is put together: interpose_waits.h. Any thread of the target, in its signal handlers, too; our own helper comes through here
 // as well, and is not told of.
 //
-// What libc itself reads and writes (stdio) does not come through here. Whether a call will wait is not known beforehand: each is timed, and a
-// short one is as good as never kept.
+// What libc itself reads and writes (stdio) does not come through here. Whether a call will wait is not known beforehand: a short one is as good as never kept in a
+// profile, and one in which the thread stayed on its CPU is taken back out of a trace.
 
 // pread and pread64 are two symbols.
 #undef _FILE_OFFSET_BITS

@@ -19,7 +19,7 @@
 #define RECOVER_STEPS 8192u       // back over rows and blocks, in one function
 #define MAX_LATE_PUSH 64u         // bytes from a function's entry to the instruction behind its push of FP
 #define MAX_PROLOGUE 24u          // instructions
-#define MAX_DOUBTLESS (64u << 10) // bytes from a function's entry to a PC in it; more is rare, and is not gone through
+#define MAX_DOUBTLESS (64u << 10) // bytes from a function's entry to a PC in it; more is rare
 
 // A row, and the block that it is in.
 struct row_place {
@@ -218,10 +218,13 @@ static uint64_t raise_at(struct profd_walk *walk, uint64_t address, uint64_t fra
 	if (!is_byte && code != 0xc48148) // add $constant, %rsp
 		return 0;
 	raise = is_byte ? code_byte(walk, address + 3) : code_word(walk, address + 3);
+	if (raise >= (is_byte ? 0x80 : 0x80000000)) // a lowering
+		return 0;
 	return raise == frame_size && is_epilogue(walk, address + (is_byte ? 4 : 7)) ? 0 : raise;
 }
 
 #define PROLOGUE_FPS 2u
+#define RAISE_REACH 8192u // bytes behind a prologue that are gone through: the first call is near
 
 // What FP can be where the prologue, up to `end`, has lowered SP by frame_size. Who calls with arguments on the stack raises SP afterwards: by what the prologue has
 // lowered it too much, or by what was pushed before the call.
@@ -230,7 +233,7 @@ static void find_fps(struct profd_walk *walk, uint64_t end, uint64_t frame_size,
 {
 	uint64_t raise = 0;
 
-	for (uint64_t pc = end; pc < walk->pc && !raise; pc++)
+	for (uint64_t pc = end; pc < walk->pc && pc - end < RAISE_REACH && !raise; pc++)
 		raise = raise_at(walk, pc, frame_size);
 	ret_fps[0] = fp - raise;
 	if (!raise)
@@ -245,7 +248,7 @@ static void fps_by_prologue(struct profd_walk *walk, const struct frame_setup *s
 	uint64_t pc = setup->moved, frame_size;
 
 	ret_fps[0] = ret_fps[1] = 0;
-	if (!pc || !is_move_before(walk, pc) || walk->pc - pc > MAX_DOUBTLESS)
+	if (!pc || !is_move_before(walk, pc))
 		return;
 	for (uint32_t n = 0; n < MAX_PROLOGUE && pc < walk->pc; n++) {
 		bool is_byte = code_byte(walk, pc + 1) == 0x83;
@@ -423,6 +426,7 @@ static bool recover_fp(struct profd_walk *walk)
 	const struct wire_rule *frame;
 	struct recovery recovery = {0};
 	struct frame_setup setup;
+	enum vouched vouched[PROLOGUE_FPS];
 	uint64_t fps[PROLOGUE_FPS], slot;
 
 	// Code made at run time may keep no frame pointer at all (LuaJIT, HotSpot): a record of anyone's further out would do.
@@ -431,9 +435,14 @@ static bool recover_fp(struct profd_walk *walk)
 	frame = rule_at(walk, walk->pc - (walk->exact ? 0 : 1));
 	setup = find_setup(walk);
 	fps_by_prologue(walk, &setup, fps);
+	for (uint32_t i = 0; i < PROLOGUE_FPS; i++)
+		vouched[i] = fps[i] >= walk->sp && find_slot(walk, frame, fps[i], &slot) ? vouch(walk, slot, &setup)
+											 : VOUCHED_NOT;
+	// The nearest: what is further out may be its caller's. But a call of this function is better.
+	if (vouched[1] == VOUCHED_BY_CALL && vouched[0] != VOUCHED_BY_CALL)
+		vouched[0] = VOUCHED_NOT;
 	for (uint32_t i = 0; i < PROLOGUE_FPS && !recovery.fp; i++)
-		if (fps[i] < walk->sp || !find_slot(walk, frame, fps[i], &slot) ||
-		    vouch(walk, slot, &setup) == VOUCHED_NOT || !try_record(walk, fps[i], &recovery))
+		if (vouched[i] == VOUCHED_NOT || !try_record(walk, fps[i], &recovery))
 			recovery.fp = 0;
 	if (!recovery.fp && !search_record(walk, frame, &setup, &recovery))
 		return false;

@@ -92,6 +92,8 @@ void profd_waits_set_wakers(bool on)
 
 void profd_waits_set_tracing(bool on)
 {
+	if (on && !tracing)
+		profd_stay_try();
 	tracing = on;
 	profd_waits_want(on ? PROFD_WAITS_TRACE : 0, on ? 0 : PROFD_WAITS_TRACE);
 	want_io();

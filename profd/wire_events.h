@@ -24,13 +24,16 @@
 //
 //   writer                                              reader
 //   1 CAS of the cell's state from DONE, P to BUSY, P   0 seen = head, then a full fence
-//   2 seen > P: state = DONE, P; it stays               1 … as above; a cell that is FREE or BUSY, P is not written yet
-//   3 state = FREE, P
-//   4 CAS of head from P + 1 to P: gone. Else others came after it: claim the cell as above, type = TAKEN_BACK, DONE, P
+//   2 seen > P: state = DONE, P; it stays               1 … as above; a cell that is GONE or BUSY, P is not written yet
+//   3 state = GONE, P
+//   4 CAS of head from P + 1 to P: gone, and the next event comes there. Else others came after it:
+//     CAS of the state from GONE, P to BUSY, P, type = TAKEN_BACK, state = DONE, P
 //
-// Either the reader finds the cell BUSY, or the writer finds himself seen. Who joins late says `seen`, too, and reads from there on.
+// Either the reader finds the cell BUSY or GONE, or the writer finds himself seen. So head goes back over cells that are not DONE alone, and not over what somebody has read:
+// who begins to read says `seen`, too, and begins with the first of the last cells that are not DONE. A copy of the file (event_process.c) says nothing to the writers: its last
+// events, which may be taken back, are left to the next copy.
 //
-// Accounting, per shard: head = events offered; offered = read + taken back + lost, whoever reads, and over whatever span he reads.
+// Accounting, per shard: head = events offered; offered = read + taken back + lost + without sense, whoever reads, and over whatever span he reads.
 
 #ifndef PROFD_WIRE_EVENTS_H
 #define PROFD_WIRE_EVENTS_H
@@ -70,7 +73,7 @@ struct wire_event {
 	uint64_t what;    // WIRE_EVENT_WHAT
 	uint32_t tid, other;
 };
-enum wire_event_state { WIRE_EVENT_FREE, WIRE_EVENT_BUSY, WIRE_EVENT_DONE };
+enum wire_event_state { WIRE_EVENT_FREE, WIRE_EVENT_BUSY, WIRE_EVENT_DONE, WIRE_EVENT_GONE };
 #define WIRE_EVENT_STATE(position, state) ((uint32_t)(position) << 2 | (uint32_t)(state))
 
 // type in bits 63..56, reason in 55..48, the object below: user addresses have no more bits.

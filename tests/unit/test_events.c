@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "collector/event_process.h"
 #include "collector/event_reader.h"
 #include "profd/agent.h"
 #include "profd/clock.h"
@@ -388,6 +389,100 @@ static void test_taken_back_from_who_joins(void **state)
 	assert_int_equal(seen.last, 2);
 }
 
+// A writer is between its look at `seen` and the CAS of head when a reader joins.
+static void test_joins_while_a_place_is_given_back(void **state)
+{
+	struct wire_event *cells = profd_events_page.events.cells;
+	struct wire_event_shard *shard = &profd_events_page.events.shards[0];
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+	uint64_t position;
+
+	(void)state;
+	put(1);
+	position = put_wait(2).place.position;
+	cells[position & (file.ncells - 1)].state = WIRE_EVENT_STATE(position, WIRE_EVENT_GONE);
+	event_reader_init(&reader, &file, false);
+	shard->head = position; // the CAS: P + 1 was still there
+	put(3);                 // after the reader joined
+	put(4);
+	event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	assert_int_equal(counts.read + counts.lost, 2);
+}
+
+// A place is in flight at some drains, each time another event; none of them stays so.
+static void test_not_stuck(void **state)
+{
+	struct wire_event *cells = profd_events_page.events.cells;
+	struct wire_event_shard *shard = &profd_events_page.events.shards[0];
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+
+	(void)state;
+	event_reader_init(&reader, &file, false);
+	for (int i = 0; i < 20; i++) {
+		uint64_t position = put_wait(2).place.position;
+		uint32_t *cell = &cells[position & (file.ncells - 1)].state;
+
+		*cell = WIRE_EVENT_STATE(position, WIRE_EVENT_GONE);
+		event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+		shard->head = position;
+		event_reader_drain(&reader, &file, EVENT_READER_LIVE, take, &seen, &counts);
+	}
+	assert_int_equal(counts.read, 0);
+	assert_int_equal(counts.lost, 0);
+}
+
+// Who was overtaken finds a place that was taken back a lap later.
+static void test_overtaken_and_free(void **state)
+{
+	struct wire_event *cells = profd_events_page.events.cells;
+	struct wire_event_shard *shard = &profd_events_page.events.shards[0];
+	uint64_t early, now;
+
+	(void)state;
+	early = shard->head;
+	for (uint64_t i = 0; i < file.ncells; i++)
+		put(i);
+	assert_true(take_back(put_wait(1)));
+	now = shard->head;
+	shard->head = early;
+	put(77);
+	shard->head = now;
+	assert_int_not_equal(cells[early & (file.ncells - 1)].state, WIRE_EVENT_STATE(early, WIRE_EVENT_DONE));
+}
+
+// A copy of the file out of a process's memory cannot say `seen`: what may be taken back yet is left to the next one.
+static void test_copies(void **state)
+{
+	struct event_reader reader;
+	struct event_counts counts = {0};
+	struct seen seen = {0};
+	struct event_file copy;
+
+	(void)state;
+	put(1);
+	profd_event(WIRE_EVENT_PARK, .reason = WIRE_WAIT_READ, .object = 2);
+	put(3);
+	profd_event(WIRE_EVENT_PARK, .reason = WIRE_WAIT_READ, .object = 4);
+	profd_event(WIRE_EVENT_PARK, .reason = WIRE_WAIT_SLEEP, .object = 5);
+	assert_int_equal(event_process_copy(getpid(), &copy), 0);
+	event_reader_init(&reader, &copy, true);
+	event_reader_drain(&reader, &copy, EVENT_READER_LAST, take, &seen, &counts);
+	event_process_free(&copy);
+	assert_int_equal(counts.read, 3);
+	assert_int_equal(seen.last, 3);
+	put(6);
+	assert_int_equal(event_process_copy(getpid(), &copy), 0);
+	event_reader_drain(&reader, &copy, EVENT_READER_LAST, take, &seen, &counts);
+	event_process_free(&copy);
+	assert_int_equal(counts.read, 6);
+	assert_int_equal(seen.last, 6);
+	assert_int_equal(counts.lost + counts.bad, 0);
+}
+
 static struct {
 	uint8_t gone[WRITERS][EACH + 1], read[WRITERS][EACH + 1];
 	uint64_t taken_back; // atomic
@@ -561,6 +656,8 @@ static void test_contents_that_lie(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		// first: files stay mapped, and it looks for one
+		cmocka_unit_test_setup_teardown(test_copies, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_what_is_written_is_read, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_names, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_the_oldest_are_overwritten_and_counted, open_file, close_file),
@@ -571,6 +668,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_taken_back, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_taken_back_too_late, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_taken_back_from_who_joins, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_joins_while_a_place_is_given_back, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_not_stuck, open_file, close_file),
+		cmocka_unit_test_setup_teardown(test_overtaken_and_free, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_none_that_is_taken_back_is_read, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_headers_that_lie, open_file, close_file),
 		cmocka_unit_test_setup_teardown(test_contents_that_lie, open_file, close_file),
