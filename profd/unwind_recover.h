@@ -208,19 +208,30 @@ static bool is_epilogue(struct profd_walk *walk, uint64_t address)
 	return (opcode & 0xf8) == 0x58 || opcode == 0xc3; // pop, ret
 }
 
+#define ADD_TO_SP 0xc4   // the ModRM bytes of what adds a constant to SP
+#define SUB_FROM_SP 0xec // and of what subtracts one
+
+// The constant of such an instruction at address, and the instruction's size; size 0: it is another one.
+static uint64_t sp_constant(struct profd_walk *walk, uint64_t address, uint8_t modrm, uint32_t *ret_size)
+{
+	uint8_t opcode = code_byte(walk, address) == 0x48 ? code_byte(walk, address + 1) : 0; // REX.W
+
+	*ret_size = 0;
+	if ((opcode != 0x83 && opcode != 0x81) || code_byte(walk, address + 2) != modrm)
+		return 0;
+	*ret_size = opcode == 0x83 ? 4 : 7;
+	return opcode == 0x83 ? code_byte(walk, address + 3) : code_word(walk, address + 3);
+}
+
 // By how much code at address raises SP, other than to leave a function with such a frame. 0: it does not.
 static uint64_t raise_at(struct profd_walk *walk, uint64_t address, uint64_t frame_size)
 {
-	uint32_t code = code_byte(walk, address) == 0x48 ? code_word(walk, address) & 0xffffff : 0; // REX.W
-	bool is_byte = code == 0xc48348;
-	uint64_t raise;
+	uint32_t size;
+	uint64_t raise = sp_constant(walk, address, ADD_TO_SP, &size);
 
-	if (!is_byte && code != 0xc48148) // add $constant, %rsp
+	if (raise >= (size == 4 ? 0x80 : 0x80000000)) // a lowering
 		return 0;
-	raise = is_byte ? code_byte(walk, address + 3) : code_word(walk, address + 3);
-	if (raise >= (is_byte ? 0x80 : 0x80000000)) // a lowering
-		return 0;
-	return raise == frame_size && is_epilogue(walk, address + (is_byte ? 4 : 7)) ? 0 : raise;
+	return raise == frame_size && is_epilogue(walk, address + size) ? 0 : raise;
 }
 
 #define PROLOGUE_FPS 2u
@@ -251,13 +262,9 @@ static void fps_by_prologue(struct profd_walk *walk, const struct frame_setup *s
 	if (!pc || !is_move_before(walk, pc))
 		return;
 	for (uint32_t n = 0; n < MAX_PROLOGUE && pc < walk->pc; n++) {
-		bool is_byte = code_byte(walk, pc + 1) == 0x83;
-
-		if (code_byte(walk, pc) == 0x48 && (is_byte || code_byte(walk, pc + 1) == 0x81) &&
-		    code_byte(walk, pc + 2) == 0xec) { // sub $constant, %rsp
-			frame_size = is_byte ? code_byte(walk, pc + 3) : code_word(walk, pc + 3);
-			find_fps(walk, pc + (is_byte ? 4 : 7), frame_size, walk->sp + frame_size + 8 * (uint64_t)pushes,
-				 ret_fps);
+		frame_size = sp_constant(walk, pc, SUB_FROM_SP, &size);
+		if (size) {
+			find_fps(walk, pc + size, frame_size, walk->sp + frame_size + 8 * (uint64_t)pushes, ret_fps);
 			return;
 		}
 		size = skip_instruction(walk, pc, &pushes);
@@ -442,8 +449,8 @@ static bool recover_fp(struct profd_walk *walk)
 	if (vouched[1] == VOUCHED_BY_CALL && vouched[0] != VOUCHED_BY_CALL)
 		vouched[0] = VOUCHED_NOT;
 	for (uint32_t i = 0; i < PROLOGUE_FPS && !recovery.fp; i++)
-		if (vouched[i] == VOUCHED_NOT || !try_record(walk, fps[i], &recovery))
-			recovery.fp = 0;
+		if (vouched[i] != VOUCHED_NOT)
+			(void)try_record(walk, fps[i], &recovery);
 	if (!recovery.fp && !search_record(walk, frame, &setup, &recovery))
 		return false;
 	walk->fp = recovery.fp;

@@ -6,12 +6,12 @@
 
 import re
 import subprocess
-import time
 
 import pytest
 
 from test_programs import complete_profile, needs, with_tables
 from test_snapshot import dump
+from waiting import wait_until
 
 START = ['__libc_start_call_main', '__libc_start_main_impl', '_start']
 RATE = 250
@@ -146,12 +146,12 @@ def test_lost_stack_pointers(same, helper):
 
 def test_frames_smaller_than_their_prologue_says(profd, helper):
     """From outside, where no frame pointer is known: no caller is left out."""
+    def callers(pid):
+        shown = re.findall(r'^(\w+)\(\.\.\.\)$', dump(profd, pid).stdout, re.M)
+        return shown[:shown.index('run_raised') + 1] if 'run_raised' in shown else shown
+
     with subprocess.Popen([helper('target_stacks'), 'raised'], stdin=subprocess.PIPE) as process:
-        end, callers = time.monotonic() + 60, []
-        while callers[-4:-1] != ['wait_for_end', 'raised', 'around']:
-            assert time.monotonic() < end, callers
-            shown = re.findall(r'^(\w+)\(\.\.\.\)$', dump(profd, process.pid).stdout, re.M)
-            callers = shown[:shown.index('run_raised') + 1] if 'run_raised' in shown else shown
+        wait_until(lambda: callers(process.pid)[-4:-1] == ['wait_for_end', 'raised', 'around'], lambda: callers(process.pid))
         process.stdin.close()
         assert process.wait(timeout=60) == 0
 
