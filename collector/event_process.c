@@ -55,23 +55,16 @@ static void compare_cells(struct event_file *file, const struct wire_event *agai
 
 static bool may_be_taken_back(const struct wire_event *cell, uint64_t position)
 {
-	return cell->state != WIRE_EVENT_STATE(position, WIRE_EVENT_DONE) ||
-	       (WIRE_EVENT_TYPE(cell->what) == WIRE_EVENT_PARK &&
-		WIRE_EVENT_REASON(cell->what) > WIRE_WAIT_LAST_ADDRESS);
+	return event_is_unfinished(cell, position) || (WIRE_EVENT_TYPE(cell->what) == WIRE_EVENT_PARK &&
+						       WIRE_EVENT_REASON(cell->what) > WIRE_WAIT_LAST_ADDRESS);
 }
 
 // Their places may be other events' in the next copy, which has them all.
 static void leave_the_last(struct event_file *file)
 {
-	for (uint32_t shard = 0; shard < file->nshards; shard++) {
-		const struct wire_event *cells = &file->cells[(uint64_t)shard * file->ncells];
-		uint64_t head = file->shards[shard].head;
-
-		for (uint32_t i = 0; i < file->ncells && head > 0; i++, head--)
-			if (!may_be_taken_back(&cells[(head - 1) & (file->ncells - 1)], head - 1))
-				break;
-		file->shards[shard].head = head;
-	}
+	for (uint32_t shard = 0; shard < file->nshards; shard++)
+		file->shards[shard].head =
+			event_file_head_without(file, shard, file->shards[shard].head, may_be_taken_back);
 }
 
 int event_process_copy(pid_t pid, struct event_file *ret_file)

@@ -112,19 +112,26 @@ static void say_seen(const struct event_file *file, uint32_t shard, uint64_t hea
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-// Without the last events that are not finished. Once head is said to be seen, no place below this one is given back.
-static uint64_t finished_head(const struct event_file *file, uint32_t shard, uint64_t head)
+bool event_is_unfinished(const struct wire_event *cell, uint64_t position)
+{
+	return __atomic_load_n(&cell->state, __ATOMIC_ACQUIRE) != WIRE_EVENT_STATE(position, WIRE_EVENT_DONE);
+}
+
+uint64_t event_file_head_without(const struct event_file *file, uint32_t shard, uint64_t head,
+				 bool (*leaves)(const struct wire_event *cell, uint64_t position))
 {
 	const struct wire_event *cells = &file->cells[(uint64_t)shard * file->ncells];
 
-	for (uint32_t i = 0; i < file->ncells && head > 0; i++) {
-		uint32_t state = __atomic_load_n(&cells[(head - 1) & (file->ncells - 1)].state, __ATOMIC_ACQUIRE);
-
-		if (state == WIRE_EVENT_STATE(head - 1, WIRE_EVENT_DONE))
+	for (uint32_t i = 0; i < file->ncells && head > 0; i++, head--)
+		if (!leaves(&cells[(head - 1) & (file->ncells - 1)], head - 1))
 			break;
-		head--;
-	}
 	return head;
+}
+
+// Once head is said to be seen, no place below this one is given back.
+static uint64_t finished_head(const struct event_file *file, uint32_t shard, uint64_t head)
+{
+	return event_file_head_without(file, shard, head, event_is_unfinished);
 }
 
 void event_reader_init(struct event_reader *reader, const struct event_file *file, bool from_oldest)

@@ -36,6 +36,12 @@ int event_file_map(int fd, uint64_t size, pid_t pid, struct event_file *ret_file
 int event_file_of(void *base, uint64_t size, pid_t pid, struct event_file *ret_file);
 void event_file_unmap(struct event_file *file); // accepts a zeroed one
 
+// head, without the last events that are to be left: a lap of them at the most.
+uint64_t event_file_head_without(const struct event_file *file, uint32_t shard, uint64_t head,
+				 bool (*leaves)(const struct wire_event *cell, uint64_t position));
+// Such a cell: its event is not there yet, or not any more.
+bool event_is_unfinished(const struct wire_event *cell, uint64_t position);
+
 // One reader's place in a file. Several may read the same file.
 struct event_reader {
 	uint64_t next[WIRE_EVENTS_MAX_SHARDS];
